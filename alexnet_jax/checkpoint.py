@@ -1,0 +1,94 @@
+"""Checkpoints of a run, through Orbax: the only file that touches it.
+
+A checkpoint holds the arrays (parameters, velocity, running sums) and a small JSON with the rest (step,
+plateau rule, last evaluation). It holds no generator state: randomness is a function of seed and step.
+"""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from alexnet_jax.errors import CheckpointError
+
+logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every step of every save
+
+
+class Checkpoints:
+    """The `checkpoints/` folder of a run.
+
+    Args:
+      folder: made if absent. keep: how many of the newest stay.
+    """
+
+    def __init__(self, folder: pathlib.Path, keep: int):
+        self.folder = folder.absolute()
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True)
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def save(self, step: int, arrays: Any, host: dict[str, Any]) -> None:
+        """Starts to write a checkpoint; it counts once it is complete. Raises CheckpointError."""
+        try:
+            if step in self._manager.all_steps():  # the same step with more behind it, e.g. its evaluation
+                self.wait()
+                self._manager.delete(step)
+            self._manager.save(step, args=ocp.args.Composite(
+                arrays=ocp.args.StandardSave(arrays), host=ocp.args.JsonSave(host)), force=True)
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def wait(self) -> None:
+        """Returns when everything is on disk. Raises CheckpointError, e.g. for a full disk."""
+        try:
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> CheckpointError:
+        text = " ".join(str(error).split())
+        if "No space left" in text or "ENOSPC" in text or "Disk quota" in text:
+            return CheckpointError(f"{self.folder}: the disk is full; the last complete checkpoint is kept: free some "
+                                   "space and run the same command again")
+        return CheckpointError(f"{self.folder}: the checkpoint could not be written: {text[:300]}")
+
+    def restore(self, like: Any, say: Callable[[str], None]) -> tuple[Any, dict[str, Any]] | None:
+        """(arrays, host) of the newest checkpoint that can be read; None if there is none at all.
+
+        Args:
+          like: a tree of `jax.ShapeDtypeStruct` with shardings: the mesh need not be the one that saved.
+          say: told of each checkpoint that had to be passed over.
+
+        Raises:
+          CheckpointError: there are checkpoints and none can be read, or they are of another network.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                got = self._manager.restore(step, args=ocp.args.Composite(
+                    arrays=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore()))
+                # Orbax fills what is absent on disk without a word: hold the shapes against each other.
+                for want, have in zip(jax.tree.leaves(like), jax.tree.leaves(got["arrays"]), strict=True):
+                    if want.shape != have.shape:
+                        raise ValueError(f"shape {have.shape} where {want.shape} is needed")
+                return got["arrays"], got["host"]
+            except Exception as error:
+                say(f"checkpoint {self.folder / str(step)} cannot be read ({' '.join(str(error).split())[:160]}); "
+                    "it is set aside")
+                aside = self.folder.parent / f"unreadable-checkpoint-{step}"
+                shutil.rmtree(aside, ignore_errors=True)
+                shutil.move(self.folder / str(step), aside)
+                self._manager.reload()
+        if steps:
+            raise CheckpointError(f"{self.folder}: none of its checkpoints can be read; run the same command again to "
+                                  "begin this run anew, or put a copy of a good one back first")
+        return None
+
+    def close(self) -> None:
+        self._manager.close()

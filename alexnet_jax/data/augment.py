@@ -1,0 +1,129 @@
+"""From stored uint8 images to the network's input, on the device: crops, mirrors, colour noise, the ten views.
+
+All randomness is a pure function of (key of the step, position of the image within the global batch).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from ml_collections import ConfigDict
+
+# The author's principal components of ILSVRC-2012 pixels (cuda-convnet2's meta data), 0–255 scale.
+ILSVRC2012_DEVIATIONS = (19.72, 37.09, 121.78)
+ILSVRC2012_VECTORS = ((0.41796, -0.71258, -0.56351), (-0.81698, -0.02354, -0.57618), (0.39731, 0.70120, -0.59200))
+
+
+class Constants(NamedTuple):
+    """What is measured on the training images: `mean` [size or crop or 1, same, 3], `colour` [3, 3] = p·λ.
+
+    Column i of `colour` is principal component i times the λ of the recipe, in grey levels.
+    """
+
+    mean: Any
+    colour: Any
+
+
+def constants(config: ConfigDict, statistics) -> Constants:
+    """`Constants` from `data.Statistics` of the training split, in float32 on the host."""
+    size, crop = config.data.size, config.data.crop
+    mean = np.asarray(statistics.mean, np.float32)
+    if config.augment.mean == "centre":
+        first = (size - crop) // 2
+        mean = mean[first:first + crop, first:first + crop]
+    elif config.augment.mean == "channel":
+        mean = mean.mean(axis=(0, 1), keepdims=True)
+    if config.augment.pca.statistics == "ilsvrc2012":
+        eigenvalues = np.square(ILSVRC2012_DEVIATIONS)
+        vectors = np.asarray(ILSVRC2012_VECTORS)
+    else:
+        eigenvalues = np.maximum(np.asarray(statistics.eigenvalues), 0.0)
+        vectors = np.asarray(statistics.eigenvectors)
+    if config.augment.pca.by == "eigenvalue":
+        # Eigenvalues of pixels on [0, 1] (eigenvalue / 255²), the noise then × 255.
+        scale = eigenvalues / 255.0
+    else:
+        scale = np.sqrt(eigenvalues)
+    return Constants(mean, (vectors * scale).astype(np.float32))
+
+
+def offsets(config: ConfigDict) -> tuple[int, int]:
+    """(first, count) of the training crop's offsets along a side: 0 … count − 1, or the centre alone."""
+    room = config.data.size - config.data.crop + 1
+    count = config.augment.crop_offsets or room
+    return ((room - 1) // 2, 1) if count == 1 else (0, count)
+
+
+def _crop(image: jax.Array, y: jax.Array, x: jax.Array, crop: int) -> jax.Array:
+    return lax.dynamic_slice(image, (y, x, jnp.zeros_like(y)), (crop, crop, image.shape[-1]))
+
+
+def training_views(images: jax.Array, key: jax.Array, rows: jax.Array, noise: jax.Array, consts: Constants,
+                   config: ConfigDict) -> jax.Array:
+    """One random crop of each image, mirrored half of the time, centred, with colour noise.
+
+    Paper, section 4.1; the released code shares crop and mirror among `augment.chunk` images in a row, subtracts
+    the centre crop of the mean image, and divides by 1.1.
+
+    Args:
+      images: uint8 [batch, size, size, 3].
+      key: of this step's augmentation.
+      rows: int32 [batch], each image's position within the global batch.
+      noise: scalar, the standard deviation of α (0: none).
+
+    Returns:
+      float32 [batch, crop, crop, 3] on the 0–255 scale less the mean.
+    """
+    crop, augment = config.data.crop, config.augment
+    first, count = offsets(config)
+
+    def one(image, row):
+        place_key = jax.random.fold_in(jax.random.fold_in(key, 0), row // augment.chunk)
+        where = jax.random.randint(place_key, (2,), first, first + count)
+        flip = jax.random.bits(jax.random.fold_in(place_key, 1), (), jnp.uint32) & 1
+        image = image.astype(jnp.float32)
+        if augment.mean != "centre":
+            image = image - consts.mean
+        view = _crop(image, where[0], where[1], crop)
+        if augment.mirror:
+            view = jnp.where(flip == 1, view[:, ::-1], view)
+        if augment.mean == "centre":
+            view = view - consts.mean
+        if augment.pca.amount:
+            alpha = noise * jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, 1), row), (3,))
+            # Written out: a matrix product may run in reduced precision on an accelerator.
+            view = view + (consts.colour * alpha).sum(axis=1)
+        return view / augment.pca.divide_by if augment.pca.divide_by != 1.0 else view
+
+    return jax.vmap(one)(images, rows)
+
+
+def ten_views(config: ConfigDict) -> np.ndarray:
+    """int32 [10, 3] of (y, x, mirrored): the released order, (0,0) (0,d) centre (d,0) (d,d), then mirrors."""
+    d = config.data.size - config.data.crop
+    places = [(0, 0), (0, d), (d // 2, d // 2), (d, 0), (d, d)]
+    return np.asarray([(y, x, m) for m in (0, 1) for y, x in places], np.int32)
+
+
+def centre_view(config: ConfigDict) -> np.ndarray:
+    """int32 [1, 3]: the centre crop, not mirrored."""
+    d = (config.data.size - config.data.crop) // 2
+    return np.asarray([(d, d, 0)], np.int32)
+
+
+def test_view(images: jax.Array, view: jax.Array, consts: Constants, config: ConfigDict) -> jax.Array:
+    """The view (y, x, mirrored) of every image, centred: uint8 [batch, size, size, 3] → float32 [batch, crop, crop, 3]."""
+    crop = config.data.crop
+    x = images.astype(jnp.float32)
+    if config.augment.mean != "centre":
+        x = x - consts.mean
+    zero = jnp.zeros_like(view[0])
+    x = lax.dynamic_slice(x, (zero, view[0], view[1], zero), (x.shape[0], crop, crop, 3))
+    x = jnp.where(view[2] == 1, x[:, :, ::-1], x)
+    if config.augment.mean == "centre":
+        x = x - consts.mean
+    return x / config.augment.pca.divide_by if config.augment.pca.divide_by != 1.0 else x

@@ -1,0 +1,145 @@
+"""Batches of uint8 images from an open split, in an order that is a pure function of (seed, epoch)."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from alexnet_jax.data import Split
+from alexnet_jax.errors import ConfigError
+
+_AHEAD = 2  # batches that are read before they are asked for
+
+
+class Batch(NamedTuple):
+    """Some rows of a training batch: uint8 [rows, size, size, 3], int32 [rows], int32 [rows].
+
+    `index` is each row's position in the global batch, 0 … batch_size − 1.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # hides tuple.index, which nobody needs
+
+
+def steps_per_epoch(split: Split, batch_size: int) -> int:
+    """Whole batches in the split. Raises ConfigError if there is none."""
+    steps = len(split) // batch_size
+    if steps == 0:
+        raise ConfigError(f"config.train.batch_size: {batch_size} is more than the {len(split)} images of "
+                          f"'{split.split}'")
+    return steps
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """int64 [count]: the order in which an epoch sees the images."""
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+def training_batches(split: Split, batch_size: int, seed: int, first_step: int, last_step: int,
+                     rows: Any = None) -> Iterator[Batch]:
+    """The batches of the steps first_step … last_step − 1, read ahead by a thread.
+
+    Step s belongs to epoch s // steps_per_epoch. What an epoch has beyond its whole batches is left out;
+    the order being another one, these are other images each time.
+
+    Args:
+      rows: the positions of the global batch that this process needs, a slice or an integer array; all
+        by default.
+
+    Raises:
+      ConfigError: the split is smaller than a batch.
+    """
+    steps = steps_per_epoch(split, batch_size)
+    index = np.arange(batch_size, dtype=np.int32)[slice(None) if rows is None else rows]
+
+    def produce() -> Iterator[Batch]:
+        order, order_epoch = np.empty(0, np.int64), -1
+        for step in range(first_step, last_step):
+            epoch, place = divmod(step, steps)
+            if epoch != order_epoch:
+                order, order_epoch = epoch_order(len(split), seed, epoch), epoch
+            chosen = order[place * batch_size + index]
+            yield Batch(_gather(split.images, chosen), split.labels[chosen], index)
+
+    return _read_ahead(produce)
+
+
+def evaluation_batches(split: Split, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Every image once, in order: (images, labels, weight float32 [batch_size]).
+
+    The last batch is filled up with black images of label 0 and weight 0; all others weigh 1.
+    """
+
+    def produce() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        for first in range(0, len(split), batch_size):
+            images = np.array(split.images[first : first + batch_size])
+            labels = np.array(split.labels[first : first + batch_size])
+            weight = np.ones(len(labels), np.float32)
+            if len(labels) < batch_size:
+                fill = batch_size - len(labels)
+                images = np.concatenate([images, np.zeros((fill, *images.shape[1:]), np.uint8)])
+                labels = np.concatenate([labels, np.zeros(fill, np.int32)])
+                weight = np.concatenate([weight, np.zeros(fill, np.float32)])
+            yield images, labels, weight
+
+    return _read_ahead(produce)
+
+
+def _gather(images: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """images[chosen], reading the file from front to back."""
+    out = np.empty((len(chosen), *images.shape[1:]), np.uint8)
+    for row in np.argsort(chosen, kind="stable"):
+        out[row] = images[chosen[row]]
+    return out
+
+
+class _Failure(NamedTuple):
+    error: BaseException
+
+
+_END = object()
+
+
+def _read_ahead(produce: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+    """Runs `produce()` in a thread, a few items ahead; its exceptions come out here.
+
+    Closing the iterator (or dropping it) ends the thread.
+    """
+    # Not the items themselves but one slot more: the thread holds one in its hands while it waits.
+    items: queue.Queue = queue.Queue(maxsize=max(1, _AHEAD - 1))
+    stopped = threading.Event()
+
+    def offer(item: Any) -> bool:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                items.put(item, timeout=0.1)
+                return True
+        return False
+
+    def run() -> None:
+        try:
+            for item in produce():
+                if not offer(item):
+                    return
+            offer(_END)
+        except BaseException as error:
+            offer(_Failure(error))
+
+    thread = threading.Thread(target=run, name="batches", daemon=True)
+    thread.start()
+    try:
+        while (item := items.get()) is not _END:
+            if isinstance(item, _Failure):
+                raise item.error
+            yield item
+    finally:
+        stopped.set()
+        with contextlib.suppress(queue.Empty):
+            items.get_nowait()  # wakes a thread that waits for room
+        thread.join()

@@ -1,0 +1,122 @@
+"""Where images come from: what every dataset offers to the packed store, and `config.data.name` → dataset.
+
+Nothing here imports TFDS or an image library: a source is asked for its name and version to find a store
+that exists, and only `read` loads what reading needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import pathlib
+import re
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from alexnet_jax.errors import ConfigError
+
+Report = Callable[[str], Any]
+NAMES = ("shapes", "cifar10", "image_folder", "tfds")
+
+
+class Block(NamedTuple):
+    """Images that follow each other in the split, from `rank` on: uint8 [n, size, size, 3], int32 [n]."""
+
+    rank: int
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class Corrupt(NamedTuple):
+    """An image that cannot be read, and why."""
+
+    rank: int
+    name: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """A whole split about to be read.
+
+    `count` counts the images, those that turn out corrupt included. `classes` are the names for display,
+    `class_keys` what identifies them in the source (folder names), both in the order of the labels.
+    `examples` yields every rank below `count` once, in any order. `origin` names the source in messages.
+    """
+
+    count: int
+    classes: tuple[str, ...]
+    class_keys: tuple[str, ...]
+    examples: Generator[Block | Corrupt, None, None]
+    origin: str
+
+
+class Source:
+    """A dataset. `name` is config.data.name; `key` begins its stores' folder names."""
+
+    name: str
+    key: str
+
+    def split_sizes(self) -> dict[str, int | None]:
+        """The splits to choose from and their sizes, None where counting would mean reading."""
+        raise NotImplementedError
+
+    def version(self, split: str) -> str | None:
+        """What identifies the split's content; None if the source isn't here (a store still may be)."""
+        raise NotImplementedError
+
+    def check(self, split: str) -> None:
+        """Raises ConfigError or DataError, quickly, if `split` cannot be read from here."""
+
+    def read(self, split: str, size: int, report: Report) -> Reading:
+        """The whole split at `size`, ready to be read. Raises DataError or ConfigError."""
+        raise NotImplementedError
+
+
+def data_dir(data: Any) -> pathlib.Path | None:
+    """config.data.dir, or $ALEXNET_DATA_DIR; None if neither is given."""
+    given = data.dir or os.environ.get("ALEXNET_DATA_DIR", "")
+    return pathlib.Path(given).expanduser() if given else None
+
+
+def safe(text: str) -> str:
+    """`text` fit for a part of a folder's name."""
+    return re.sub(r"[^A-Za-z0-9._]+", "_", text).strip("_.") or "_"
+
+
+def find(data: Any, store: pathlib.Path) -> Source:
+    """The dataset that config.data.name means.
+
+    Args:
+      data: config.data.
+      store: the folder of the packed stores (downloads and TFDS files go there too).
+
+    Raises:
+      ConfigError: there is no such dataset.
+    """
+    kind, colon, rest = data.name.partition(":")
+    folder = data_dir(data)
+    if kind == "shapes" and not colon:
+        from alexnet_jax.data.shapes import Shapes
+
+        return Shapes()
+    if kind == "cifar10" and not colon:
+        from alexnet_jax.data.cifar10 import Cifar10
+
+        return Cifar10(folder, store)
+    if kind == "image_folder" and (rest or not colon):
+        from alexnet_jax.data.image_folder import ImageFolder
+
+        return ImageFolder(data.name, folder, rest, store)
+    if kind == "tfds" and rest:
+        from alexnet_jax.data.tfds_source import Tfds
+
+        return Tfds(data.name, folder, rest)
+    near = difflib.get_close_matches(kind.lower(), NAMES, n=1, cutoff=0.5)
+    forms = {"image_folder": "image_folder:<folder>", "tfds": "tfds:<name>"}
+    hint = f"; did you mean {forms.get(near[0], near[0])}?" if near else ""
+    raise ConfigError(f"config.data.name: {data.name!r} is none of shapes, cifar10, image_folder:<folder>, "
+                      f"tfds:<name>{hint}")

@@ -1,0 +1,138 @@
+"""The packed store: whole splits as raw uint8 files, opened as read-only memory maps.
+
+One folder `<store>/<dataset>-<version>-<split>-<size>/` per dataset, version, whole split and size:
+
+`images.u8`      uint8 [count, size, size, 3], C order, nothing else
+`labels.i32`     little-endian int32 [count]
+`checksums.u32`  little-endian uint32 [count]: the CRC-32 of each image's bytes
+`meta.json`      {"schema", "name", "version", "split", "size", "count", "classes", "class_keys",
+                 "corrupt": [{"name", "reason"}], "crc32": {"labels.i32", "checksums.u32"}}
+`statistics-<first>-<last>.npz`  of a slice, added when it is first asked for (alexnet_jax.data.statistics)
+
+A folder appears complete, in one rename (alexnet_jax.data.build), and is never changed afterwards. Opening
+needs numpy only, checks sizes, labels and a sample of the images, and writes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import zlib
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.errors import DataError, describe_os_error
+
+SCHEMA = 1
+IMAGES, LABELS, CHECKSUMS, META = "images.u8", "labels.i32", "checksums.u32", "meta.json"
+_SAMPLE = 64  # images whose checksum is compared at each opening, spread evenly, the two ends included
+
+
+def root(given: str) -> pathlib.Path:
+    """The folder of all packed stores: config.data.store, $ALEXNET_STORE_DIR or the user's cache folder."""
+    given = given or os.environ.get("ALEXNET_STORE_DIR", "")
+    if given:
+        return pathlib.Path(given).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    return (pathlib.Path(cache) if cache else pathlib.Path.home() / ".cache") / "alexnet_jax"
+
+
+def folder_name(key: str, version: str, split: str, size: int) -> str:
+    return f"{key}-{version}-{split}-{size}"
+
+
+class Store:
+    """An open store: `images` uint8 [count, size, size, 3] and `labels` int32 [count], both read-only."""
+
+    def __init__(self, folder: pathlib.Path, meta: dict[str, Any], images: np.ndarray, labels: np.ndarray):
+        self.folder = folder
+        self.meta = meta
+        self.images = images
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return self.meta["count"]
+
+    @property
+    def corrupt(self) -> int:
+        """Images of the source that could not be read and are not in here."""
+        return len(self.meta["corrupt"])
+
+
+def _damaged(file: pathlib.Path, what: str) -> DataError:
+    return DataError(f"{file}: {what}; delete the folder {file.parent} and it will be built again")
+
+
+def read_meta(folder: pathlib.Path) -> dict[str, Any]:
+    """The store's meta.json. Raises DataError if it isn't one of this schema."""
+    file = folder / META
+    try:
+        meta = json.loads(file.read_text(encoding="utf-8"))
+        for key in ("name", "version", "split", "size", "count", "classes", "class_keys", "corrupt", "crc32"):
+            meta[key]
+    except FileNotFoundError:
+        raise _damaged(file, "missing") from None
+    except OSError as error:
+        raise DataError(describe_os_error(error)) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(file, "damaged") from error
+    if meta.get("schema") != SCHEMA:
+        raise _damaged(file, f"written in schema {meta.get('schema')}, this program reads {SCHEMA}")
+    return meta
+
+
+def _map(file: pathlib.Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    expected = int(np.dtype(dtype).itemsize * np.prod(shape, dtype=np.int64))
+    try:
+        found = file.stat().st_size
+        if found != expected:
+            raise _damaged(file, f"{found:,} bytes in place of {expected:,}")
+        return np.memmap(file, dtype=dtype, mode="r", shape=shape)
+    except FileNotFoundError:
+        raise _damaged(file, "missing") from None
+    except OSError as error:
+        raise DataError(describe_os_error(error)) from error
+
+
+def open_store(folder: pathlib.Path, *, verify: bool = False) -> Store:
+    """Opens and checks a store; `verify` reads every image.
+
+    Raises:
+      DataError: a file is missing, of the wrong size or has other bytes than were written.
+    """
+    meta = read_meta(folder)
+    count, size = meta["count"], meta["size"]
+    images = _map(folder / IMAGES, np.uint8, (count, size, size, 3))
+    labels = np.array(_map(folder / LABELS, "<i4", (count,)), np.int32)
+    checksums = np.array(_map(folder / CHECKSUMS, "<u4", (count,)), np.uint32)
+    for name, array in ((LABELS, labels), (CHECKSUMS, checksums)):
+        if crc32(array) != meta["crc32"][name]:
+            raise _damaged(folder / name, "its bytes are not those that were written")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(meta["classes"]):
+        raise _damaged(folder / LABELS, "labels beyond the classes")
+    chosen = range(count) if verify else np.unique(np.linspace(0, count - 1, _SAMPLE).astype(np.int64))
+    for index in chosen:
+        if zlib.crc32(images[index]) != checksums[index]:
+            raise _damaged(folder / IMAGES, f"image {index} has other bytes than were written")
+    labels.flags.writeable = False
+    return Store(folder, meta, images, labels)
+
+
+def crc32(array: np.ndarray) -> int:
+    """The CRC-32 of an array's bytes, little-endian on every machine."""
+    return zlib.crc32(np.ascontiguousarray(array, array.dtype.newbyteorder("<")))
+
+
+def stores_of(store: pathlib.Path, name: str) -> list[tuple[pathlib.Path, dict[str, Any]]]:
+    """Every store of the dataset `name` (config.data.name) below `store`, with its meta, sorted by folder."""
+    found = []
+    for meta in sorted(store.glob(f"[!.]*/{META}")):
+        try:
+            content = read_meta(meta.parent)
+        except DataError:
+            continue
+        if content["name"] == name:
+            found.append((meta.parent, content))
+    return found

@@ -1,0 +1,209 @@
+"""Any prepared TFDS dataset, `tfds:<name>[/config][:version]`, read as a data source without TensorFlow.
+
+Looked for in the data dir, $TFDS_DATA_DIR and ~/tensorflow_datasets. It has to be in array_record files;
+tfrecord files are read too where TensorFlow is installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+import logging
+import os
+import pathlib
+import re
+import zlib
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.data.sources import Block, Corrupt, Reading, Report, Source, safe
+from alexnet_jax.errors import ConfigError, DataError
+
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+
+
+class Tfds(Source):
+    def __init__(self, name: str, data_dir: pathlib.Path | None, rest: str):
+        self.name = name
+        path, _, self._version = rest.partition(":")
+        self._dataset, _, self._config = path.partition("/")
+        if not self._dataset or (self._version and not _VERSION.fullmatch(self._version)):
+            raise ConfigError(f"config.data.name: {name!r} is not of the form tfds:<name>[/config][:1.2.3]")
+        self.key = "tfds-" + safe(path.replace("/", "-"))
+        given = [data_dir, os.environ.get("TFDS_DATA_DIR"), "~/tensorflow_datasets"]
+        self._roots = [pathlib.Path(root).expanduser() for root in given if root]
+        self._folder = self._locate()
+        self._info: dict[str, Any] = {}
+        if self._folder is not None:
+            try:
+                self._info = json.loads((self._folder / "dataset_info.json").read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise DataError(f"{self._folder / 'dataset_info.json'}: cannot be read ({error})") from error
+
+    def _locate(self) -> pathlib.Path | None:
+        """The folder of the newest (or the asked) version; None if there is none.
+
+        Raises ConfigError if there are several configs and none is named.
+        """
+        for root in self._roots:
+            base = root / self._dataset
+            if self._config:
+                base = base / self._config
+            found = _versions(base)
+            if not found and not self._config:
+                configs = {p.name: v for p in _folders(base) if (v := _versions(p))}
+                if len(configs) > 1:
+                    raise ConfigError(f"config.data.name: {self.name!r} has the configs {', '.join(configs)} "
+                                      f"in {base}; name one, e.g. tfds:{self._dataset}/{next(iter(configs))}")
+                found = next(iter(configs.values()), [])
+            if self._version:
+                found = [folder for folder in found if folder.name == self._version]
+            if found:
+                return found[-1]
+        return None
+
+    def split_sizes(self) -> dict[str, int | None]:
+        splits = self._info.get("splits", ())
+        return {split["name"]: sum(map(int, split.get("shardLengths", ()))) for split in splits}
+
+    def version(self, split: str) -> str | None:
+        if self._folder is None or split not in self.split_sizes():
+            return None
+        # Two preparations may bear the same version; the sizes of their files tell most of them apart.
+        described = json.dumps([self._info.get("splits"), self._info.get("configName")], sort_keys=True)
+        return f"{self._folder.name}-{zlib.crc32(described.encode()):08x}"
+
+    def check(self, split: str) -> None:
+        prepare = (f"tfds.builder('{self._dataset}{'/' + self._config if self._config else ''}', "
+                   "data_dir=…, file_format='array_record').download_and_prepare()")
+        if self._folder is None:
+            looked = ", ".join(map(str, self._roots))
+            version = f" in version {self._version}" if self._version else ""
+            raise DataError(f"{self.name} is not prepared{version} in {looked}; prepare it there: {prepare} "
+                            "(most of TFDS's own need pip install 'alexnet_jax[tensorflow]' for that)")
+        form = self._info.get("fileFormat", "tfrecord")
+        if form != "array_record" and not importlib.util.find_spec("tensorflow"):
+            raise DataError(f"{self._folder} holds {form} files, which only TensorFlow reads: pip install "
+                            f"'alexnet_jax[tensorflow]', or prepare it again with {prepare}")
+
+    def read(self, split: str, size: int, report: Report) -> Reading:
+        self.check(split)
+        assert self._folder is not None
+        report(f"reading {self._folder}")
+        return read_prepared(self._folder, split, size)
+
+
+def _folders(base: pathlib.Path) -> list[pathlib.Path]:
+    try:
+        return sorted(path for path in base.iterdir() if path.is_dir())
+    except OSError:
+        return []
+
+
+def _versions(base: pathlib.Path) -> list[pathlib.Path]:
+    """The prepared versions in a dataset's or config's folder, oldest first."""
+    found = [p for p in _folders(base) if _VERSION.fullmatch(p.name) and (p / "dataset_info.json").is_file()]
+    return sorted(found, key=lambda p: [int(n) for n in p.name.split(".")])
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps TFDS from printing and logging; its bars and notes would break up our own."""
+    import tensorflow_datasets as tfds
+    from absl import logging as absl_logging
+
+    tfds.disable_progress_bar()
+    level = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    logger = logging.getLogger("tensorflow_datasets")
+    before, logger.disabled = logger.disabled, True
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.disabled = before
+        absl_logging.set_verbosity(level)
+
+
+def read_prepared(folder: pathlib.Path, split: str, size: int) -> Reading:
+    """A split of the TFDS dataset prepared in `folder`, in the order of its files.
+
+    Raises:
+      DataError: the files cannot be read, or there is no image with one ClassLabel.
+    """
+    import tensorflow_datasets as tfds
+
+    damaged = f"{folder}: cannot be read as a TFDS dataset; delete it and prepare it again"
+    try:
+        with quiet():
+            builder = tfds.builder_from_directory(folder)
+            features = builder.info.features
+            image_key, label_key = _keys(folder, tfds, builder.info)
+            label = features[label_key]
+            # Compressed images are decoded by our own reader, one rule for all datasets.
+            encoded = isinstance(features[image_key], tfds.features.Image)
+            decoders = {image_key: tfds.decode.SkipDecoding()} if encoded else None
+            if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
+                # Only these two are parsed: others may be of kinds that need TensorFlow.
+                wanted = tfds.features.FeaturesDict({k: features[k] for k in (image_key, label_key)})
+                raw_bytes = tfds.decode.DeserializeMethod.RAW_BYTES
+                raw = builder.as_data_source(split, deserialize_method=raw_bytes)
+                examples = (wanted.deserialize_example_np(record, decoders=decoders) for record in raw)
+            else:
+                decoding = tfds.decode.PartialDecoding({image_key: True, label_key: True}, decoders=decoders)
+                dataset = builder.as_dataset(split=split, decoders=decoding, shuffle_files=False)
+                examples = tfds.as_numpy(dataset)
+            count = builder.info.splits[split].num_examples
+    except DataError:
+        raise
+    except Exception as error:  # TFDS raises many kinds
+        raise DataError(f"{damaged} ({' '.join(str(error).split())})") from error
+    return Reading(count, tuple(label.names), tuple(label.names),
+                   _read(examples, image_key, label_key, size, f"{folder}, split {split}", damaged),
+                   f"{folder}, split {split}")
+
+
+def _keys(folder: pathlib.Path, tfds: Any, info: Any) -> tuple[str, str]:
+    """Which features are the image and its label."""
+    features = info.features
+    labels = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
+    images = [k for k, f in features.items() if isinstance(f, tfds.features.Image) or (
+        type(f) is tfds.features.Tensor and f.np_dtype == np.uint8 and len(f.shape) in (2, 3))]
+    supervised = list(info.supervised_keys or ())
+    if len(supervised) == 2 and supervised[0] in images and supervised[1] in labels:
+        return supervised[0], supervised[1]
+    if "image" in images and "label" in labels:
+        return "image", "label"
+    if len(images) == 1 and len(labels) == 1:
+        return images[0], labels[0]
+    raise DataError(f"{folder}: an image of bytes and a ClassLabel are needed; the dataset has "
+                    f"{', '.join(f'{k} ({type(f).__name__})' for k, f in features.items())}")
+
+
+def _read(examples: Any, image_key: str, label_key: str, size: int, origin: str,
+          damaged: str) -> Generator[Block | Corrupt, None, None]:
+    from alexnet_jax.data import decode
+
+    iterator = iter(examples)
+    rank = 0
+    while True:
+        try:
+            example = next(iterator)
+        except StopIteration:
+            return
+        except Exception as error:  # of array_record or protobuf
+            raise DataError(f"{damaged} (image {rank}: {' '.join(str(error).split())})") from error
+        image, label = example[image_key], int(example[label_key])
+        if label < 0:
+            raise DataError(f"{origin}: has images without a label; choose another split")
+        try:
+            read = decode.decode if isinstance(image, bytes) else decode.square_array
+            pixels = read(image, size)
+            yield Block(rank, pixels[None], np.array([label], np.int32))
+        except ValueError as error:
+            yield Corrupt(rank, f"{origin}, image {rank}", str(error))
+        rank += 1

@@ -1,0 +1,82 @@
+"""The errors that a user can cause, and how a command ends on them.
+
+Every message is one line: it names the field or the file, says what is wrong and what to do.
+`run_main` prints that line without a traceback and ends with the exit code of its kind.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+
+USAGE = 2  # the command or the config is wrong: nothing was started
+RUN = 1  # the command was right and could not be carried out
+
+
+class UserError(Exception):
+    """Something that the user can mend. `str(error)` is the whole message, in one line."""
+
+    exit_code = RUN
+
+
+class ConfigError(UserError):
+    """A config file, a field of it or a command-line argument is wrong."""
+
+    exit_code = USAGE
+
+
+class DataError(UserError):
+    """A data file is missing, truncated, corrupt or of the wrong kind."""
+
+
+class WorkdirError(UserError):
+    """A workdir belongs to another config, is in use, or cannot be read or written."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint cannot be read or does not fit the network."""
+
+
+class TrainingError(UserError):
+    """Training itself cannot go on, e.g. the loss is not finite."""
+
+
+class Interrupted(UserError):
+    """Stopped by a signal, with everything saved: the same command goes on."""
+
+    exit_code = 130
+
+
+def describe_os_error(error: OSError) -> str:
+    """One line for what the operating system refused: disk full, no permission, a missing file."""
+    where = f"{error.filename}: " if error.filename else ""
+    remedies = {
+        errno.ENOSPC: "the disk is full; free some space and run the same command again",
+        errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+        errno.EACCES: "permission denied; choose a folder that you may write to",
+        errno.EPERM: "not permitted; choose a folder that you may write to",
+        errno.EROFS: "the file system is read-only; choose a folder that you may write to",
+        errno.ENOENT: "no such file or folder",
+    }
+    return where + remedies.get(error.errno or 0, error.strerror or str(error))
+
+
+def run_main(main: Callable[[], int | None]) -> None:
+    """Call `main` and end the process: 0, or the exit code of the error, printed as one line."""
+    try:
+        code = main() or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code
+    except BrokenPipeError:
+        # The reader went away (`... | head`): not worth a word.
+        sys.stderr.close()
+        code = 0
+    except OSError as error:
+        print(f"error: {describe_os_error(error)}", file=sys.stderr)
+        code = RUN
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = Interrupted.exit_code
+    sys.exit(code)

@@ -1,0 +1,65 @@
+"""The ('data', 'column') mesh and how arrays lie on it. Knows nothing of the network's layers."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from alexnet_jax.errors import ConfigError
+
+DATA, COLUMN = "data", "column"
+
+
+def make_mesh(config: ConfigDict, devices: list[jax.Device] | None = None) -> Mesh:
+    """The mesh that `config.mesh` asks for, over the first data × column devices.
+
+    'auto' for `column` takes two devices a replica where there are two and the columns allow it, as the paper
+    did; 'auto' for `data` takes as many replicas as there are devices left and the batch divides into.
+
+    Raises:
+      ConfigError: the columns or the batch don't divide, or there are too few devices.
+    """
+    devices = devices or jax.devices()
+    count, columns, batch = len(devices), config.model.columns, config.train.batch_size
+    asked_data, asked_column = config.mesh.data, config.mesh.column
+    if asked_column == "auto":
+        replicas = 1 if asked_data == "auto" else int(asked_data)
+        fits = columns % 2 == 0 and count >= 2 * replicas and config.model.lrn.window == "column"
+        column = 2 if fits else 1
+    else:
+        column = int(asked_column)
+    if columns % column:
+        divisors = [d for d in range(1, columns + 1) if columns % d == 0]
+        raise ConfigError(f"config.mesh.column: {columns} columns do not divide over {column} devices; valid: "
+                          f"{', '.join(map(str, divisors))}")
+    if asked_data == "auto":
+        data = max((d for d in range(1, count // column + 1) if batch % d == 0), default=1)
+    else:
+        data = int(asked_data)
+    if data * column > count:
+        raise ConfigError(f"config.mesh: {data} × {column} devices are asked for and {count} {_kind(devices)} present "
+                          "(on a CPU, JAX_NUM_CPU_DEVICES=N emulates N)")
+    if batch % data:
+        raise ConfigError(f"config.mesh.data: a batch of {batch} does not divide over {data} devices; the nearest "
+                          f"batch that does is {batch - batch % data or data}")
+    if column > 1 and config.model.lrn.window == "layer" and config.model.lrn.layers:
+        raise ConfigError("config.model.lrn.window: 'layer' needs all columns on one device; choose 'column' or "
+                          "config.mesh.column=1")
+    return Mesh(np.asarray(devices[: data * column]).reshape(data, column), (DATA, COLUMN))
+
+
+def _kind(devices: list[jax.Device]) -> str:
+    return f"{devices[0].platform} device{' is' if len(devices) == 1 else 's are'}"
+
+
+def shardings(mesh: Mesh, specs):
+    """A tree of partition specs as a tree of shardings on `mesh`."""
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs,
+                        is_leaf=lambda leaf: isinstance(leaf, PartitionSpec))
+
+
+def put_batch(mesh: Mesh, arrays):
+    """Host arrays [batch, …] onto the mesh, split over 'data'."""
+    return jax.device_put(arrays, NamedSharding(mesh, PartitionSpec(DATA)))

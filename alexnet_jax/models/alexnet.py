@@ -1,0 +1,118 @@
+"""The two-column AlexNet (paper, section 3.5 and figure 2), any sizes, any number of columns."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from ml_collections import ConfigDict
+
+from alexnet_jax.models import columns, geometry, layers
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropout:
+    """What the masks of a training pass are a function of: `key` of the step, `rows` [local batch] of examples."""
+
+    key: jax.Array
+    rows: jax.Array
+
+
+class AlexNet(nnx.Module):
+    """Logits from images, with the columns meeting only at the layers that `model.exchange` names.
+
+    Args:
+      config: a resolved config; `model` and `data.crop` are used.
+      classes: output units where `model.classes` is 0.
+      key: of the initial weights.
+
+    Raises:
+      ConfigError: impossible shapes (`geometry.layers`).
+    """
+
+    def __init__(self, config: ConfigDict, classes: int, key: jax.Array):
+        self.layers = tuple(geometry.layers(config, classes))
+        model = config.model
+        self.activation = model.activation
+        self.lrn = dict(k=model.lrn.k, n=model.lrn.n, alpha=model.lrn.alpha, beta=model.lrn.beta,
+                        alpha_over_n=model.lrn.alpha_over_n)
+        self.lrn_window = model.lrn.window
+        self.same_map = dict(size=model.same_map.size, alpha=model.same_map.alpha, beta=model.same_map.beta)
+        self.pooling = dict(window=model.pool.window, stride=model.pool.stride, kind=model.pool.kind)
+        self.dropout_rate, self.dropout_scale = model.dropout, model.dropout_scale
+        wide = jnp.float64 if config.train.precision == "float64" else jnp.float32
+        self.dtype = jnp.dtype(config.train.precision)
+        for number, layer in enumerate(self.layers):
+            kind = columns.ColumnConv if layer.is_conv else (
+                columns.ColumnSum if layer.is_output else columns.ColumnDense)
+            setattr(self, layer.name, kind(layer, jax.random.fold_in(key, number), wide))
+
+    def __call__(self, images: jax.Array, *, axis: str | None = None, dropout: Dropout | None = None) -> jax.Array:
+        """Logits [batch, classes] (float32 or wider) of `images` [batch, crop, crop, 3], already centred.
+
+        Args:
+          axis: name of the mesh axis that splits the columns, inside `shard_map`; None where all are local.
+          dropout: present in training; None at test.
+        """
+        x = images.astype(self.dtype)
+        for number, layer in enumerate(self.layers):
+            module = getattr(self, layer.name)
+            if layer.is_output:
+                return module(_flat(x), axis)
+            if layer.is_conv:
+                if layer.sees == "all columns":
+                    x = columns.exchange(x, axis)
+                x = self._after_conv(layer, module(x), axis)
+            else:
+                if layer.sees == "own column":
+                    x = _flat(x)
+                else:
+                    x = columns.exchange(x, axis) if layer.sees == "all columns" else x
+                    x = x.reshape(x.shape[0], -1)
+                x = layers.activate(module(x), self.activation)
+                x = self._dropout(x, number, axis, dropout)
+        raise AssertionError("geometry.layers ends with the output layer")
+
+    def _after_conv(self, layer: geometry.Layer, x: jax.Array, axis: str | None) -> jax.Array:
+        """Activation, norm and pooling in the layer's own order."""
+        for step in layer.order:
+            if step == "relu":
+                x = layers.activate(x, self.activation)
+            elif step == "lrn" and layer.lrn:
+                x = self._normalise(x, axis)
+                if layer.same_map:
+                    x = layers.same_map_norm(x, **self.same_map)
+            elif step == "pool" and layer.pool:
+                x = layers.pool(x, **self.pooling)
+        return x
+
+    def _normalise(self, x: jax.Array, axis: str | None) -> jax.Array:
+        if self.lrn_window == "column":
+            return layers.local_response_norm(x, **self.lrn)
+        # The text's "N kernels in the layer": the window crosses the columns, so all must be at hand
+        # (alexnet_jax.mesh refuses it where they are not).
+        columns_here, channels = x.shape[0], x.shape[-1]
+        whole = layers.local_response_norm(columns.exchange(x, None), **self.lrn)
+        return jnp.moveaxis(whole.reshape(*whole.shape[:-1], columns_here, channels), -2, 0)
+
+    def _dropout(self, x: jax.Array, number: int, axis: str | None, dropout: Dropout | None) -> jax.Array:
+        """0/1 mask in training and × (1 − p) at test (paper, section 4.2), or inverted, by the config."""
+        keep = 1.0 - self.dropout_rate
+        if keep == 1.0:
+            return x
+        if dropout is None:
+            return x * jnp.asarray(keep, x.dtype) if self.dropout_scale == "test" else x
+        local, features = x.shape[0], x.shape[-1]
+        first = 0 if axis is None else lax.axis_index(axis) * local
+        mask = layers.dropout_mask(jax.random.fold_in(dropout.key, number), first + jnp.arange(local), dropout.rows,
+                                   features, self.dropout_rate)
+        x = jnp.where(mask, x, jnp.zeros((), x.dtype))
+        return x if self.dropout_scale == "test" else x / jnp.asarray(keep, x.dtype)
+
+
+def _flat(x: jax.Array) -> jax.Array:
+    """[column, batch, ...] → [column, batch, values]."""
+    return x.reshape(*x.shape[:2], -1)

@@ -1,0 +1,178 @@
+"""What a run leaves behind, and how it is read: run.json, metrics.csv, timing.csv, result.json, events.
+
+A run's folder (all written here, nothing else is):
+
+`run.json`      what was run: `{"schema", "name", "id", "seed", "config" (nested, resolved), "overrides"
+                (dotted), "command", "git": {"revision", "dirty"}, "versions", "device": {"platform", "kind",
+                "count", "cores", "mesh"}, "started" (UTC, ISO 8601), "resumed": [UTC, …]}`
+`metrics.csv`   one row an evaluation, deterministic quantities only; the columns are `METRICS`. Errors are
+                fractions of 1, losses natural logarithms, train_* running means over the images since the
+                last row, with dropout and augmentation on; eval_* the centre crop, tune_* likewise (empty
+                without a tuning split).
+`timing.csv`    one row an evaluation: `TIMING`. Seconds since the process began to train.
+`result.json`   the end: `{"schema", "name", "id", "seed", "status", "message", "epochs", "steps",
+                "train": {"loss", "top1_error"} (of the last row), "data": {"name", "version", "size", "crop",
+                "train_split", "train_images", "eval_split", "eval_images", "corrupt"},
+                "eval": {"centre": COUNTS, "ten_view": COUNTS}}`, COUNTS = `{"top1_wrong", "top5_wrong",
+                "total", "loss"}`, the first three integers. Deterministic: no dates, no paths.
+                `status`: "finished"; "diverged" (the loss was not finite) and "failed" (an error, named in
+                `message`) have "eval" null. `message` of a finished run is "" or says that it never left
+                chance.
+`progress.json` the state of a run under way: `PROGRESS`, replaced about once a second.
+`log.txt`       what the run said. `events.out.tfevents.*` the rows of both CSVs for TensorBoard.
+`checkpoints/`  alexnet_jax.checkpoint.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SCHEMA = 1
+METRICS = ("epoch", "step", "learning_rate", "train_loss", "train_top1_error", "eval_loss", "eval_top1_error",
+           "eval_top5_error", "tune_loss", "tune_top1_error")
+TIMING = ("epoch", "step", "train_seconds", "eval_seconds", "checkpoint_seconds", "compile_seconds",
+          "images_per_second", "elapsed_seconds")
+PROGRESS = ("state", "epoch", "epochs", "step", "steps", "images_per_second", "train_top1_error",
+            "eval_top1_error", "seconds_left", "updated")
+STATUSES = ("finished", "diverged", "failed")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Replaces a file in one move, so that no reader and no interruption ever sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: pathlib.Path, tree: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any] | None:
+    """The file's content; None if it is absent or not JSON (a reader decides what that means)."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
+
+
+def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
+    """A metrics.csv or timing.csv as a list of dicts of numbers, None for an empty cell; [] if absent."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file) if None not in row.values()]
+
+
+def _number(text: str) -> float | int | None:
+    if text == "":
+        return None
+    return int(text) if text.lstrip("-").isdecimal() else float(text)
+
+
+class Rows:
+    """An append-only CSV that survives kills: a resume keeps the rows up to its step and drops the others."""
+
+    def __init__(self, path: pathlib.Path, columns: Sequence[str], last_step: int):
+        self.columns = tuple(columns)
+        kept = [row for row in read_rows(path) if row.get("step") is not None and row["step"] <= last_step]
+        lines = [",".join(self.columns), *(self._line(row) for row in kept)]
+        write_text(path, "\n".join(lines) + "\n")
+        self.rows = kept
+        self._file = path.open("a", encoding="utf-8", newline="")
+
+    def _line(self, row: Mapping[str, Any]) -> str:
+        # repr gives the shortest text that reads back as the same number: bit equality survives the file.
+        return ",".join("" if row.get(c) is None else repr(row[c]) for c in self.columns)
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        self._file.write(self._line(row) + "\n")
+        self._file.flush()
+        self.rows.append(dict(row))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Events:
+    """TensorBoard events through tensorboardX; does nothing where that isn't installed."""
+
+    def __init__(self, workdir: pathlib.Path, first_step: int):
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            self._writer = None
+        else:
+            # purge_step hides what an interrupted run wrote beyond its last checkpoint.
+            self._writer = SummaryWriter(str(workdir), purge_step=first_step or None, flush_secs=10)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        if self._writer is not None:
+            for name, value in row.items():
+                if value is not None and name not in ("epoch", "step"):
+                    group, _, rest = name.partition("_")
+                    tag = f"{group}/{rest}" if group in ("train", "eval", "tune") else name
+                    self._writer.add_scalar(tag, value, row["step"])
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def git_state() -> dict[str, Any]:
+    """{'revision', 'dirty'} of the project's checkout; empty where there is no git."""
+    root = pathlib.Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True,
+                              timeout=10, check=True).stdout.strip()
+
+    try:
+        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return {}
+
+
+def versions() -> dict[str, str]:
+    from importlib import metadata
+
+    names = ("alexnet_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections")
+    found = {"python": sys.version.split()[0]}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def error_rates(counts: Mapping[str, Any]) -> tuple[float, float]:
+    """(top-1, top-5) as fractions, of a COUNTS entry of result.json."""
+    return counts["top1_wrong"] / counts["total"], counts["top5_wrong"] / counts["total"]
+
+
+def device_name(device: Any) -> str:
+    """The processor's or card's own name, e.g. 'AMD EPYC 7B13' or 'NVIDIA H100 80GB HBM3'."""
+    if device.platform == "cpu":
+        try:
+            with open("/proc/cpuinfo", encoding="utf-8") as file:
+                return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+        except (OSError, StopIteration):
+            return platform.processor() or "cpu"
+    return device.device_kind

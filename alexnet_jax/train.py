@@ -1,0 +1,428 @@
+"""One training run: from a config and a workdir to metrics.csv, checkpoints and result.json.
+
+The order of things, on which resuming relies: evaluate → append the rows → checkpoint. So a checkpoint's step
+is never ahead of the rows, and a resume that finds rows beyond its checkpoint drops them and computes them again.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import math
+import os
+import pathlib
+import signal
+import sys
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from alexnet_jax import checkpoint, data, evaluate, models, optim, records
+from alexnet_jax import config as config_lib
+from alexnet_jax.data import augment, loader
+from alexnet_jax.errors import ConfigError, Interrupted, UserError, WorkdirError
+from alexnet_jax.mesh import make_mesh, put_batch
+from alexnet_jax.models import geometry
+from alexnet_jax.program import Program, State, Sums
+from alexnet_jax.progress import Progress, duration, percent
+
+_LAG = 2  # steps that may be under way before the host looks at a result
+
+
+def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", overrides: dict | None = None,
+          show: bool = True) -> dict[str, Any]:
+    """Trains the run of `config` in `workdir`, from where it stands, to its end.
+
+    Args:
+      config: checked by `config.resolve` here.
+      workdir: the run's folder, made if absent; a finished run is not run again.
+      name: of the run's arm, for the records. overrides: what the user changed, for the records.
+      show: progress and messages on the terminal as well as in log.txt.
+
+    Returns:
+      The content of result.json (alexnet_jax.records).
+
+    Raises:
+      UserError: one line for anything that a user can mend; Interrupted after SIGINT or SIGTERM, with a checkpoint.
+    """
+    config = config_lib.resolve(config)
+    geometry.layers(config)  # impossible shapes are refused before anything is touched
+    make_mesh(config)
+    workdir = workdir.absolute()
+    workdir.mkdir(parents=True, exist_ok=True)
+    with _lock(workdir):
+        _check_owner(config, workdir)
+        result = records.read_json(workdir / "result.json")
+        if result and result.get("status") in ("finished", "diverged"):
+            return result
+        with _Log(workdir / "log.txt", show) as log:
+            return _Run(config, workdir, name, overrides or {}, show, log).run()
+
+
+@contextlib.contextmanager
+def _lock(workdir: pathlib.Path):
+    """The run belongs to one process at a time; the system releases the lock when that process dies."""
+    try:
+        import filelock
+    except ImportError:  # a lean machine: nothing else will start the same run there by itself
+        yield
+        return
+    lock = filelock.FileLock(workdir / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise WorkdirInUse(f"{workdir}: in use by another process, which is training this run") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class WorkdirInUse(WorkdirError):
+    """Another process trains in this workdir."""
+
+    exit_code = 75  # EX_TEMPFAIL: try again later
+
+
+def _check_owner(config: ConfigDict, workdir: pathlib.Path) -> None:
+    path = workdir / "run.json"
+    run = records.read_json(path)
+    if run is None:
+        others = [p.name for p in workdir.iterdir() if p.name not in (".lock", "log.txt", "run.json", "progress.json")]
+        if path.exists() and others:
+            raise WorkdirError(f"{path}: damaged; restore it or choose another --workdir")
+        if others and "checkpoints" not in others:
+            raise WorkdirError(f"{workdir}: holds other files ({', '.join(sorted(others)[:3])}); choose an empty or new "
+                               "--workdir")
+        return
+    if run.get("id") != config_lib.run_id(config):
+        mine = config_lib.flatten(config_lib.to_json(config))
+        theirs = config_lib.flatten(run["config"])
+        changed = [f"{k} = {theirs.get(k)!r} there, {v!r} here" for k, v in mine.items()
+                   if config_lib.FIELDS[k].identity and theirs.get(k, config_lib.FIELDS[k].default) != v]
+        raise WorkdirError(f"{workdir}: belongs to another config ({'; '.join(changed[:3])}); choose another --workdir")
+
+
+class _Log:
+    """log.txt, and the terminal where wanted."""
+
+    def __init__(self, path: pathlib.Path, echo: bool):
+        self._file, self._echo = path.open("a", encoding="utf-8"), echo
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+    def __call__(self, text: str) -> None:
+        self._file.write(f"{records.now()} {text}\n")
+        self._file.flush()
+        if self._echo:
+            print(text, flush=True)
+
+
+class _Signals:
+    """Turns SIGINT and SIGTERM into a flag that the loop looks at between steps."""
+
+    def __init__(self):
+        self.received: int | None = None
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self):
+        with contextlib.suppress(ValueError):  # not the main thread: somebody else's business
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _take(self, number, _frame) -> None:
+        if self.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt  # asked twice: at once, at the cost of the steps since the last checkpoint
+        self.received = number
+
+    def check(self) -> None:
+        if self.received is not None:
+            raise _Stop
+
+
+class _Stop(Exception):
+    """A signal came."""
+
+
+@dataclasses.dataclass
+class _Clock:
+    """Seconds by kind since the last row of timing.csv."""
+
+    train: float = 0.0
+    eval: float = 0.0
+    checkpoint: float = 0.0
+    compile: float = 0.0
+    images: int = 0
+
+    @contextlib.contextmanager
+    def measure(self, kind: str):
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self, kind, getattr(self, kind) + time.perf_counter() - start)
+
+    def rate(self) -> float | None:
+        return self.images / self.train if self.train > 0 else None
+
+
+class _Run:
+    def __init__(self, config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict, show: bool, log: _Log):
+        self.config, self.workdir, self.name, self.log, self.show = config, workdir, name, log, show
+        d = config.data
+        self.train_split = data.open_split(d, d.train_split, report=log)
+        self.eval_split = data.open_split(d, d.eval_split, report=log)
+        self.tune_split = data.open_split(d, d.tune_split, report=log) if d.tune_split else None
+        classes = len(self.train_split.classes)
+        if config.model.classes and config.model.classes < classes:
+            raise ConfigError(f"config.model.classes: {config.model.classes} outputs for the {classes} classes of "
+                              f"{d.name}; 0 takes as many as there are")
+        self.per_epoch = loader.steps_per_epoch(self.train_split, config.train.batch_size)
+        self.steps = self.per_epoch * config.train.epochs
+        self.mesh = make_mesh(config)
+        self.program = Program(config, classes, self.mesh)
+        self.consts = augment.constants(config, self.train_split.statistics())
+        self.checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
+        self.clock, self.started = _Clock(), time.perf_counter()
+        self.saved_at = time.monotonic()
+        self.seed = np.uint32(config.seed)
+        # The host's part of a checkpoint.
+        self.step, self.evaluated = 0, 0
+        self.plateau = optim.Plateau()
+        self.centre: dict | None = None
+        self._restore()
+        self._describe(overrides)
+        self.metrics = records.Rows(workdir / "metrics.csv", records.METRICS, self.step)
+        self.timing = records.Rows(workdir / "timing.csv", records.TIMING, self.step)
+        self.events = records.Events(workdir, self.step)
+
+    # The state of the run, to and from a checkpoint.
+
+    def _restore(self) -> None:
+        shapes = jax.eval_shape(self.program.init, self.seed)
+        like = {"state": _with_shardings(shapes, self.program.state_shardings),
+                "sums": jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+                                     self.program.zero_sums())}
+        found = self.checkpoints.restore({"state": like["state"]._asdict(), "sums": like["sums"]._asdict()}, self.log)
+        if found is None:
+            with self.clock.measure("compile"):
+                self.state = self.program.init(self.seed)
+            self.sums = self.program.zero_sums()
+            return
+        arrays, host = found
+        self.state, self.sums = State(**arrays["state"]), Sums(**arrays["sums"])
+        self.step, self.evaluated, self.centre = host["step"], host["evaluated"], host["centre"]
+        self.plateau = optim.Plateau(**{k: float("inf") if v is None else v for k, v in host["plateau"].items()})
+        self.log(f"resuming at step {self.step} of {self.steps}")
+
+    def _save(self) -> None:
+        plateau = {k: None if v == math.inf else v for k, v in dataclasses.asdict(self.plateau).items()}
+        with self.clock.measure("checkpoint"):
+            self.checkpoints.save(self.step, {"state": self.state._asdict(), "sums": self.sums._asdict()}, {
+                "step": self.step, "evaluated": self.evaluated, "centre": self.centre, "plateau": plateau})
+        self.saved_at = time.monotonic()
+
+    def _describe(self, overrides: dict) -> None:
+        path = self.workdir / "run.json"
+        before = records.read_json(path)
+        if before is not None:
+            before["resumed"] = [*before.get("resumed", []), records.now()]
+            records.write_json(path, before)
+            return
+        device = jax.devices()[0]
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        records.write_json(path, {
+            "schema": records.SCHEMA, "name": self.name, "id": config_lib.run_id(self.config),
+            "seed": self.config.seed, "config": config_lib.to_json(self.config), "overrides": overrides,
+            "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]], "git": records.git_state(),
+            "versions": records.versions(),
+            "device": {"platform": device.platform, "kind": records.device_name(device), "count": self.mesh.size,
+                       "cores": cores, "mesh": dict(self.mesh.shape)},
+            "started": records.now(), "resumed": []})
+
+    # The loop.
+
+    def run(self) -> dict[str, Any]:
+        config = self.config
+        self.log(f"{config.data.name}: {len(self.train_split):,} training images ({config.data.train_split}), "
+                 f"{len(self.eval_split):,} to report on ({config.data.eval_split}); {self.steps:,} steps in "
+                 f"{config.train.epochs} epochs on {self.mesh.size} {jax.devices()[0].platform} device(s)")
+        with Progress(self.workdir, config.train.epochs, self.steps, self.show) as progress, _Signals() as signals:
+            try:
+                diverged = self._loop(progress, signals)
+                if diverged is None:
+                    ten = self._evaluate(self.eval_split, "ten_view", progress, signals)
+                self.checkpoints.wait()
+            except _Stop:
+                self.log("stopping: saving a checkpoint")
+                self._save()
+                self.checkpoints.wait()
+                progress.update("stopped", self.step, self.step / self.per_epoch)
+                raise Interrupted(f"stopped at step {self.step} of {self.steps}; the same command goes on from "
+                                  "there") from None
+            finally:
+                self.metrics.close()
+                self.timing.close()
+                self.events.close()
+                self.checkpoints.close()
+            result = self._result("diverged", diverged, None) if diverged else self._result("finished", "", ten)
+            records.write_json(self.workdir / "result.json", result)
+            progress.update(result["status"], self.step, self.step / self.per_epoch)
+        self.log(self._last_words(result))
+        return result
+
+    def _loop(self, progress: Progress, signals: _Signals) -> str | None:
+        """Trains to the last step. Returns why the run had to be given up, or None."""
+        config = self.config
+        every = config.train.eval_every * self.per_epoch
+        pending: collections.deque = collections.deque()
+        seen: tuple[float, int, int] | None = None
+        if self.step < self.steps:
+            progress.update("compiling", self.step, self.step / self.per_epoch)
+        compiled = False
+        with contextlib.closing(loader.training_batches(
+                self.train_split, config.train.batch_size, config.seed, self.step, self.steps)) as batches:
+            while True:
+                if self.step and (self.step % every == 0 or self.step == self.steps) and self.evaluated < self.step:
+                    pending.clear()
+                    problem = self._milestone(progress, signals)
+                    if problem:
+                        return problem
+                    seen = None
+                if self.step == self.steps:
+                    return None
+                signals.check()
+                with self.clock.measure("train" if compiled else "compile"):
+                    batch = next(batches)
+                    self.state, self.sums = self._step(batch)
+                    self.step += 1
+                    pending.append((self.step, self.sums))
+                    if len(pending) > _LAG:
+                        # Waiting for an earlier step keeps the queue short without stalling the device.
+                        at, sums = pending.popleft()
+                        seen = (float(sums.loss), int(sums.wrong), int(sums.images))
+                        if not math.isfinite(seen[0]):
+                            return self._not_finite(at)
+                self.clock.images += config.train.batch_size if compiled else 0
+                compiled = True
+                if seen is not None:
+                    rate = self.clock.rate()
+                    left = rate and (self.steps - self.step) * config.train.batch_size / rate
+                    progress.update("training", self.step, self.step / self.per_epoch, rate, seen[1] / seen[2], left)
+                if time.monotonic() - self.saved_at > config.checkpoint.every_seconds:
+                    self._save()
+
+    def _step(self, batch) -> tuple[State, Sums]:
+        epochs = self.step / self.per_epoch
+        rates = {k: np.float32(v) for k, v in optim.rates(self.config, epochs, self.plateau).items()}
+        arrays = put_batch(self.mesh, (batch.images, batch.labels, batch.index))
+        return self.program.train_step(self.state, self.sums, arrays, self.consts, self.seed, np.int32(self.step),
+                                       rates, np.float32(optim.noise_amount(self.config, epochs)))
+
+    def _not_finite(self, step: int) -> str:
+        rate = self.config.optim.learning_rate
+        return (f"the loss was not finite at step {step} of {self.steps}; try a smaller config.optim.learning_rate "
+                f"(it is {rate:g})")
+
+    def _evaluate(self, split, views: str, progress: Progress, signals: _Signals) -> dict:
+        progress.update("evaluating", self.step, self.step / self.per_epoch)
+        with self.clock.measure("eval"):
+            return evaluate.evaluate(self.program, self.state.params, self.consts, split, views, signals.check)
+
+    def _milestone(self, progress: Progress, signals: _Signals) -> str | None:
+        """Evaluation, the rows, the plateau rule and a checkpoint. Returns why to give up, or None."""
+        config = self.config
+        loss, wrong, images = float(self.sums.loss), int(self.sums.wrong), int(self.sums.images)
+        if not math.isfinite(loss):
+            return self._not_finite(self.step)
+        rate = optim.rates(config, (self.step - 1) / self.per_epoch, self.plateau)["weights"]
+        self.centre = self._evaluate(self.eval_split, "centre", progress, signals)
+        top1, top5 = records.error_rates(self.centre)
+        tune = self._evaluate(self.tune_split, "centre", progress, signals) if self.tune_split else None
+        epoch = self.step // self.per_epoch
+        row = {"epoch": epoch, "step": self.step, "learning_rate": rate, "train_loss": loss / images,
+               "train_top1_error": wrong / images, "eval_loss": self.centre["loss"], "eval_top1_error": top1,
+               "eval_top5_error": top5, "tune_loss": tune and tune["loss"],
+               "tune_top1_error": tune and records.error_rates(tune)[0]}
+        if tune and config.optim.schedule == "plateau" and self.plateau.observe(row["tune_top1_error"], config):
+            self.log(f"epoch {epoch}: the tuning error has stopped improving; the learning rate falls")
+        self.metrics.append(row)
+        self.events.add(row)
+        self.evaluated = self.step
+        self.sums = self.program.zero_sums()
+        self._save()
+        clock = self.clock
+        times = {"epoch": epoch, "step": self.step, "train_seconds": round(clock.train, 3),
+                 "eval_seconds": round(clock.eval, 3), "checkpoint_seconds": round(clock.checkpoint, 3),
+                 "compile_seconds": round(clock.compile, 3), "images_per_second": round(clock.rate() or 0.0, 2),
+                 "elapsed_seconds": round(time.perf_counter() - self.started, 3)}
+        self.timing.append(times)
+        self.events.add(times)
+        self.clock = _Clock()
+        progress.evaluated(top1)
+        self.log(f"epoch {epoch}/{config.train.epochs}: rate {rate:g} · training loss {row['train_loss']:.4f}, error "
+                 f"{percent(row['train_top1_error'])} · evaluation error {percent(top1)} top-1, {percent(top5)} top-5 · "
+                 f"{duration(times['train_seconds'] + times['eval_seconds'])}")
+        return None
+
+    # The end.
+
+    def _result(self, status: str, message: str, ten: dict | None) -> dict[str, Any]:
+        d, last = self.config.data, (self.metrics.rows or [{}])[-1]
+        if status == "finished":
+            message = self._stuck()
+        return {
+            "schema": records.SCHEMA, "name": self.name, "id": config_lib.run_id(self.config),
+            "seed": self.config.seed, "status": status, "message": message, "epochs": self.config.train.epochs,
+            "steps": self.steps,
+            "train": {"loss": last.get("train_loss"), "top1_error": last.get("train_top1_error")},
+            "data": {"name": d.name, "version": self.train_split.version, "size": d.size, "crop": d.crop,
+                     "train_split": d.train_split, "train_images": len(self.train_split), "eval_split": d.eval_split,
+                     "eval_images": len(self.eval_split),
+                     "corrupt": self.train_split.corrupt + self.eval_split.corrupt},
+            "eval": None if ten is None else {"centre": self.centre, "ten_view": ten}}
+
+    def _stuck(self) -> str:
+        """'' or that the network never did better than naming the commonest class, beyond the noise of the count."""
+        assert self.centre is not None
+        total = self.centre["total"]
+        chance = 1 - np.bincount(self.eval_split.labels).max() / total
+        noise = math.sqrt(chance * (1 - chance) / total)
+        best = min(row["eval_top1_error"] for row in self.metrics.rows)
+        if best > chance - 3 * noise:
+            return (f"never left chance: its best error is {percent(best)}, naming one class always gives "
+                    f"{percent(chance)}; more epochs, another config.optim.learning_rate or a larger init_std may help")
+        return ""
+
+    def _last_words(self, result: dict[str, Any]) -> str:
+        if result["status"] != "finished":
+            return f"given up: {result['message']}"
+        parts = []
+        for views, label in (("centre", "centre crop"), ("ten_view", "ten views")):
+            counts = result["eval"][views]
+            top1, top5 = records.error_rates(counts)
+            parts.append(f"{label} {percent(top1)} top-1, {percent(top5)} top-5 ({counts['top1_wrong']} and "
+                         f"{counts['top5_wrong']} of {counts['total']} wrong)")
+        warning = f"; WARNING: {result['message']}" if result["message"] else ""
+        return f"finished: error {'; '.join(parts)}{warning}"
+
+
+def _with_shardings(shapes, shardings):
+    return jax.tree.map(lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes,
+                        shardings)
+
+
+

@@ -1,0 +1,29 @@
+"""The main job: three ablations of the paper's section 3, on the embedded dataset. Copy it for your own.
+
+    python -m experiments.run --sweep=configs/sweeps/three.py --workdir=runs/three --dry_run  # what would run
+    python -m experiments.run --sweep=configs/sweeps/three.py --workdir=runs/three
+
+The same command goes on after an interruption; finished runs are never run again. On the command line
+`--config.train.epochs=3` changes a field of every arm, `--seeds=5` and `--jobs=1` replace the values below,
+and `--config=configs/cifar10.py` runs the same arms on another base.
+"""
+
+
+def get_sweep():
+    return {
+        # The base: a config file, with ":paper" or ":released" behind it for a recipe other than its default.
+        "config": "configs/shapes.py",
+        # Changes of the base, so of every arm: {"train.epochs": 3}.
+        "overrides": {},
+        # Arms of the catalogue (`python -m experiments.run --list`) or of a file of yours: "mine.py:width".
+        # The arm "baseline", the base as it is, is always there; the report compares the others with it.
+        "ablations": ("lrn", "pooling", "activation"),
+        # Arms written out, name → changes: {"no_dropout": {"model.dropout": 0.0}}.
+        "arms": {},
+        # A number N stands for seeds 0 … N−1; a tuple for itself. Every arm runs with every seed, seed by
+        # seed, so that what is there so far can always be compared.
+        "seeds": 3,
+        # Runs at a time, each a process with its share of the cores (or an accelerator of its own).
+        # 0: one per core (or accelerator).
+        "jobs": 0,
+    }

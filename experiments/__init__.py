@@ -1,0 +1,1 @@
+"""Sweeps and what they show: ablations, runner, report, claims, plots. Reading results never imports JAX."""

@@ -1,0 +1,175 @@
+"""The state of a sweep for people: a live table on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+import time
+from typing import Any
+
+from alexnet_jax import records
+from alexnet_jax.progress import duration, percent
+from experiments import costs as costs_lib
+from experiments import plan as plan_lib
+from experiments.schedule import State
+
+_LIVE_SECONDS, _LINE_SECONDS = 1.0, 30.0
+COLUMNS = ("run", "state", "epoch", "training error", "evaluation error", "images/s", "left")
+
+
+def progress_of(folder: pathlib.Path, since: float = 0.0) -> dict[str, Any]:
+    """A run's progress.json; {} if it is older than `since` (seconds since 1970): another process's."""
+    path = folder / "progress.json"
+    try:
+        if path.stat().st_mtime >= since:
+            return records.read_json(path) or {}
+    except OSError:
+        pass
+    return {}
+
+
+def row(label: str, progress: dict[str, Any]) -> tuple[str, ...]:
+    """A run under way, for the columns `COLUMNS`."""
+    if not progress:
+        return (label, "starting", "", "", "", "", "")
+    rate, left = progress.get("images_per_second"), progress.get("seconds_left")
+    return (label, str(progress.get("state", "")), _epoch(progress),
+            percent(progress.get("train_top1_error")), percent(progress.get("eval_top1_error")),
+            f"{rate:,.0f}" if rate else "–", duration(left) if left is not None else "–")
+
+
+def describe_result(result: dict[str, Any]) -> str:
+    """'finished: error 21.4%' of a result.json."""
+    if result["status"] == "finished" and result.get("eval"):
+        error = percent(records.error_rates(result["eval"]["centre"])[0])
+        warning = str(result.get("message") or "").partition(";")[0]  # the report has all of it
+        return f"finished: error {error}" + (f"; {warning}" if warning else "")
+    return f"{result['status']}: {result.get('message')}"
+
+
+class Display:
+    """Shows a sweep as it goes. A context manager."""
+
+    def __init__(self, plan: plan_lib.Plan, workdir: pathlib.Path, costs: costs_lib.Costs, slots: int):
+        self._plan, self._workdir, self._costs, self._slots = plan, workdir, costs, slots
+        self._live: Any = None
+        self._shown = time.monotonic()  # a first status line only after the interval
+        self._printed = 0
+
+    def __enter__(self) -> Display:
+        if sys.stdout.isatty():
+            try:
+                from rich.console import Console
+                from rich.live import Live
+            except ImportError:
+                return self
+            # No thread of its own: the driver starts processes.
+            self._live = Live(console=Console(), auto_refresh=False, transient=True)
+            self._live.start()
+            self._shown = 0.0
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def line(self, text: str) -> None:
+        if self._live is not None:
+            self._live.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, flush=True)
+
+    def ended(self, run: str, result: dict[str, Any] | None, state: State) -> None:
+        ended = len(state.finished) + len(state.failed)
+        if result is None:
+            self.line(f"[{ended}/{state.total}] {self._plan.label(run)}: failed: {state.failed[run]}")
+            return
+        _, seconds = costs_lib.measured(self._workdir / self._plan.runs[run].dir)
+        took = f" ({duration(seconds)})" if seconds else ""
+        self.line(f"[{ended}/{state.total}] {self._plan.label(run)}: {describe_result(result)}{took}")
+        self._costs.add(run)
+
+    def update(self, state: State) -> None:
+        now = time.monotonic()
+        if now - self._shown < (_LINE_SECONDS if self._live is None else _LIVE_SECONDS):
+            return
+        self._shown = now
+        rows = {run: progress_of(self._workdir / self._plan.runs[run].dir, since)
+                for run, since in state.running.items()}
+        if self._live is None:
+            parts = [f"{self._plan.label(run)} {_brief(progress)}" for run, progress in rows.items()]
+            self.line(" · ".join([self._summary(state, rows), *parts]))
+        else:
+            self._live.update(table([row(self._plan.label(run), progress) for run, progress in rows.items()],
+                                    self._summary(state, rows)), refresh=True)
+
+    def _summary(self, state: State, rows: dict[str, dict[str, Any]]) -> str:
+        parts = [f"{len(state.finished)} of {state.total} done"]
+        counts = {"running": rows, "waiting": state.waiting, "in use by another process": state.elsewhere,
+                  "failed": state.failed}
+        parts += [f"{len(items)} {what}" for what, items in counts.items() if items]
+        if state.stopping:
+            return ", ".join([*parts, "stopping"])
+        left = self._left(state, rows)
+        return ", ".join(parts) + (f"; about {duration(left)} left" if left is not None and left >= 1 else "")
+
+    def _left(self, state: State, rows: dict[str, dict[str, Any]]) -> float | None:
+        """Seconds until the sweep is done; None while nothing is measured."""
+        running, each = [], []
+        for run, progress in rows.items():
+            done = progress.get("epoch") or 0.0
+            rate, steps, step = progress.get("seconds_left"), progress.get("steps"), progress.get("step")
+            left = rate if rate is not None else self._costs.left(run, done)
+            if left is None:
+                return None
+            running.append(left)
+            if rate and steps and step and steps > step:
+                each.append(rate * steps / (steps - step))  # such a run from its beginning
+        waiting = [self._costs.left(run) for run in state.waiting]
+        guess = sum(each) / len(each) if each else None
+        known = [guess if seconds is None else seconds for seconds in waiting]
+        if any(seconds is None for seconds in known):
+            return None
+        total = sum(running) + sum(seconds for seconds in known if seconds is not None)
+        return max(total / max(1, self._slots), *running, 0.0)
+
+
+def _brief(progress: dict[str, Any]) -> str:
+    if not progress:
+        return "starting"
+    error = percent(progress.get("eval_top1_error"))
+    return f"{progress.get('state')} epoch {_epoch(progress)}, evaluation error {error}"
+
+
+def _epoch(progress: dict[str, Any]) -> str:
+    return f"{progress.get('epoch') or 0:.1f}/{progress.get('epochs')}"
+
+
+def table(rows: list[tuple[str, ...]], caption: str) -> Any:
+    """A rich table of runs under way."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    out = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(COLUMNS):
+        out.add_column(column, justify="left" if i < 2 else "right", no_wrap=i == 0)
+    for cells in rows:
+        out.add_row(*map(Text, cells))
+    return Group(out, Text(caption))
+
+
+def show(rows: list[tuple[str, ...]], caption: str) -> None:
+    """Prints that table once; without rows or without rich, lines."""
+    try:
+        from rich.console import Console
+    except ImportError:
+        rows_text = ["  ".join(cells) for cells in rows]
+        print("\n".join([*rows_text, caption]))
+        return
+    if rows:
+        Console().print(table(rows, caption))
+    else:
+        print(caption)

@@ -1,0 +1,256 @@
+"""A sweep as a list of runs: plan.json, the order of the runs, and what state each is in on the disk.
+
+plan.json: `{"schema": 1, "name", "config" (file and recipe as given), "baseline", "seeds": […], "arms":
+[{"name", "ablation", "overrides": {dotted: value}, "runs": {"<seed>": "<id>"}}, …], "runs": {"<id>": {"dir",
+"seed", "config" (nested, resolved)}}}`. The first arm is the baseline. Equal configs are one run with one
+folder, `runs/<first arm's name>-<id>`. A later command on the same workdir may add arms and seeds (the file
+is merged), never change the base.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from alexnet_jax import config as config_lib
+from alexnet_jax import records
+from alexnet_jax.errors import ConfigError, WorkdirError
+from alexnet_jax.models import geometry
+from experiments.ablations import BASELINE, Arm, check_arms
+
+SCHEMA = 1
+DONE = ("finished", "diverged")
+_AGAIN = "delete it and give the sweep's command again (its runs are kept)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run: its folder (relative to the workdir), its seed, its resolved config as a nested dict."""
+
+    id: str
+    dir: str
+    seed: int
+    config: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedArm:
+    """An arm with its run of each seed."""
+
+    name: str
+    ablation: str
+    overrides: Mapping[str, Any]
+    runs: Mapping[int, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The content of plan.json."""
+
+    name: str
+    config: str
+    seeds: tuple[int, ...]
+    arms: tuple[PlannedArm, ...]
+    runs: Mapping[str, Run]
+
+    def order(self) -> list[str]:
+        """The runs, each once, seed by seed: what is there so far can always be compared between arms."""
+        return list(dict.fromkeys(arm.runs[s] for s in self.seeds for arm in self.arms if s in arm.runs))
+
+    @functools.cached_property
+    def _first_arm(self) -> dict[str, PlannedArm]:
+        return {run: arm for arm in reversed(self.arms) for run in arm.runs.values()}
+
+    def arm_of(self, run: str) -> PlannedArm:
+        """The first arm that this run belongs to."""
+        return self._first_arm[run]
+
+    def label(self, run: str) -> str:
+        """'no_lrn seed 2'."""
+        return f"{self.arm_of(run).name} seed {self.runs[run].seed}"
+
+    def aliases(self) -> dict[str, str]:
+        """Arms whose every run is another arm's: {'no_lrn': 'baseline'}."""
+        seen: dict[tuple, str] = {}
+        out = {}
+        for arm in self.arms:
+            first = seen.setdefault(tuple(sorted(arm.runs.items())), arm.name)
+            if first != arm.name:
+                out[arm.name] = first
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA, "name": self.name, "config": self.config, "baseline": BASELINE,
+            "seeds": list(self.seeds),
+            "arms": [{"name": a.name, "ablation": a.ablation, "overrides": dict(a.overrides),
+                      "runs": {str(seed): run for seed, run in a.runs.items()}} for a in self.arms],
+            "runs": {r.id: {"dir": r.dir, "seed": r.seed, "config": r.config} for r in self.runs.values()}}
+
+
+def build(base: ConfigDict, config: str, name: str, arms: Iterable[Arm], seeds: Sequence[int]) -> Plan:
+    """The plan of a sweep; every arm's fields and shapes are checked here, before anything starts.
+
+    Args:
+      base: the resolved base config.
+      config: where it comes from, FILE or FILE:recipe.
+      arms: in any order, with or without the baseline.
+
+    Raises:
+      ConfigError: an unknown field, impossible shapes, two arms of one name.
+    """
+    planned, runs = [], {}
+    for arm in check_arms(list(arms)):
+        if "seed" in arm.overrides:
+            raise ConfigError(f"arm {arm.name}: config.seed: the sweep's seeds are every arm's; leave it out")
+        try:
+            resolved = config_lib.resolve(config_lib.override(base, arm.overrides))
+            geometry.layers(resolved)
+        except ConfigError as error:
+            raise ConfigError(str(error) if arm.name == BASELINE else f"arm {arm.name}: {error}") from error
+        flat, nested = config_lib.flatten(resolved), config_lib.to_json(resolved)
+        ids = {}
+        for seed in seeds:
+            with resolved.unlocked():
+                resolved.seed = seed
+            run = ids[seed] = config_lib.run_id(resolved)
+            if run not in runs:
+                runs[run] = Run(run, f"runs/{arm.name}-{run}", seed, {**nested, "seed": seed})
+        planned.append(PlannedArm(arm.name, arm.ablation, {key: flat[key] for key in arm.overrides}, ids))
+    return Plan(name, config, tuple(seeds), tuple(planned), runs)
+
+
+def read(workdir: pathlib.Path) -> Plan | None:
+    """The plan of a workdir; None where there is none.
+
+    Raises:
+      WorkdirError: plan.json cannot be understood.
+    """
+    path = workdir / "plan.json"
+    tree = records.read_json(path)
+    if tree is None:
+        if not path.exists():
+            return None
+        raise WorkdirError(f"{path}: damaged; {_AGAIN}")
+    if not isinstance(tree, dict) or tree.get("schema") != SCHEMA:
+        raise WorkdirError(f"{path}: not a plan of this version (schema {SCHEMA}); choose another --workdir")
+    try:
+        arms = tuple(PlannedArm(a["name"], a["ablation"], a["overrides"],
+                                {int(seed): run for seed, run in a["runs"].items()}) for a in tree["arms"])
+        runs = {id_: Run(id_, r["dir"], r["seed"], r["config"]) for id_, r in tree["runs"].items()}
+        return Plan(tree["name"], tree["config"], tuple(tree["seeds"]), arms, runs)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WorkdirError(f"{path}: damaged ({type(error).__name__}: {error}); {_AGAIN}") from error
+
+
+def merge(old: Plan | None, new: Plan, workdir: pathlib.Path) -> tuple[Plan, Plan]:
+    """(what plan.json shall say, the new plan with the folders that its runs have already).
+
+    Raises:
+      WorkdirError: the workdir is another base config's, or an arm's name stands for something else there.
+    """
+    folders = {run.id: run.dir for run in old.runs.values()} if old else {}
+    begun = sorted((workdir / "runs").iterdir()) if (workdir / "runs").is_dir() else []
+    for folder in begun:  # also those that a lost plan.json knew, so that nothing is computed again
+        folders.setdefault(folder.name.rpartition("-")[2], f"runs/{folder.name}")
+    new = dataclasses.replace(new, runs={r.id: dataclasses.replace(r, dir=folders.get(r.id, r.dir))
+                                         for r in new.runs.values()})
+    if old is None or not begun:  # a plan of which no run was ever started binds nobody
+        return new, new
+    _check_same_base(old, new, workdir)
+    arms = {arm.name: arm for arm in old.arms}
+    for arm in new.arms:
+        known = arms.get(arm.name)
+        if known is not None and _plain(known.overrides) != _plain(arm.overrides):
+            there, here = _short(known.overrides), _short(arm.overrides)
+            raise WorkdirError(f"{workdir}: its arm {arm.name} has other overrides ({there} there, {here} "
+                               "here); rename the arm or choose another --workdir")
+        runs = {**known.runs, **arm.runs} if known else arm.runs
+        arms[arm.name] = dataclasses.replace(arm, runs=dict(sorted(runs.items())))
+    # Fields outside a run's identity, such as data.dir, may change between commands: the newest counts.
+    return dataclasses.replace(old, seeds=tuple(sorted({*old.seeds, *new.seeds})), arms=tuple(arms.values()),
+                               runs={**old.runs, **new.runs}), new
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def _short(overrides: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} = {_plain(v)!r}" for k, v in overrides.items()) or "none"
+
+
+def _check_same_base(old: Plan, new: Plan, workdir: pathlib.Path) -> None:
+    def base(plan: Plan) -> ConfigDict:
+        return config_lib.from_json(plan.runs[next(iter(plan.arms[0].runs.values()))].config)
+
+    try:
+        theirs, mine = base(old), base(new)
+    except (ConfigError, KeyError, IndexError, StopIteration) as error:
+        raise WorkdirError(f"{workdir / 'plan.json'}: not understood ({error}); choose another --workdir"
+                           ) from error
+    there, here = config_lib.flatten(theirs), config_lib.flatten(mine)
+    changed = [f"config.{name}: {there[name]!r} there, {here[name]!r} here"
+               for name, field in config_lib.FIELDS.items()
+               if field.identity and name != "seed" and there[name] != here[name]]
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise WorkdirError(f"{workdir}: belongs to another base config ({'; '.join(changed[:3])}{more}); "
+                           "choose another --workdir, or the same base and the change as an arm")
+
+
+def write(plan: Plan, workdir: pathlib.Path) -> None:
+    """Writes plan.json in one move."""
+    records.write_json(workdir / "plan.json", plan.to_json())
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path, timeout: float = -1) -> Iterator[bool]:
+    """Holds the lock file `path`; yields False if another process keeps it longer than `timeout` seconds."""
+    try:
+        import filelock
+    except ImportError:  # a lean machine: nothing else starts sweeps there by itself
+        yield True
+        return
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=timeout)
+    except filelock.Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+# What is on the disk.
+
+def result_of(folder: pathlib.Path) -> dict[str, Any] | None:
+    """result.json, if it is there and whole."""
+    result = records.read_json(folder / "result.json")
+    return result if isinstance(result, dict) and "status" in result else None
+
+
+def state_of(folder: pathlib.Path) -> str:
+    """'finished', 'diverged', 'failed' (is tried again), 'partial' (goes on) or 'waiting'."""
+    result = result_of(folder)
+    if result is not None:
+        return str(result["status"])
+    return "partial" if (folder / "run.json").exists() else "waiting"
+
+
+def in_use(folder: pathlib.Path) -> bool:
+    """Is another process training this run now?"""
+    path = folder / ".lock"
+    if not path.exists():
+        return False
+    with locked(path, timeout=0) as free:
+        return not free

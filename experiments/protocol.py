@@ -1,0 +1,166 @@
+"""The protocol that goes with every number: dataset, resolution, network, schedule, device, cost.
+
+A sweep's runs may differ in it (an arm with more epochs, say); then every value is listed.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from experiments.readout import Run, Sweep, field
+
+VIEW_NAMES = {"ten_view": "ten views", "centre": "centre crop"}
+
+
+def protocol(sweep: Sweep, views: str) -> dict[str, Any]:
+    """Each item's values over the sweep's runs, the baseline's first; JSON-ready, no machine paths."""
+    baseline = sweep.arm(sweep.baseline)
+    runs = list({**{r.id: r for r in baseline.runs.values()}, **sweep.runs}.values())
+
+    def over(get: Callable[[Run], Any], of: Iterable[Run] = runs) -> list[Any]:
+        found: list[Any] = []
+        for run in of:
+            value = get(run)
+            if value not in (None, "", [], {}) and value not in found:
+                found.append(value)
+        return found
+
+    def data(key: str, config_name: str) -> list[Any]:
+        # What was read beats what was asked for; runs without a result leave only the latter.
+        return over(lambda r: _data(r).get(key)) or over(
+            lambda r: field(r.config, config_name))
+
+    return {
+        "dataset": [_dataset(name) for name in data("name", "data.name")],
+        "version": over(lambda r: _data(r).get("version")),
+        "train_split": data("train_split", "data.train_split"),
+        "train_images": over(lambda r: _data(r).get("train_images")),
+        "eval_split": data("eval_split", "data.eval_split"),
+        "eval_images": over(lambda r: _data(r).get("eval_images")),
+        "size": data("size", "data.size"),
+        "crop": data("crop", "data.crop"),
+        "network": over(lambda r: _network(r.config)),
+        "views": VIEW_NAMES[views],
+        "epochs": over(lambda r: field(r.config, "train.epochs")),
+        "batch_size": over(lambda r: field(r.config, "train.batch_size")),
+        "seeds": sorted({seed for arm in sweep.arms for seed in arm.runs}),
+        "config": _file(sweep.config),
+        "device": over(lambda r: _device(r.about)),
+        "jax": over(lambda r: (r.about.get("versions") or {}).get("jax")),
+        "revision": over(lambda r: _revision(r.about)),
+        "run_seconds": round(sum(r.seconds for r in runs), 1),
+        "unit": "core" if all(p == "cpu" for p in over(lambda r: _platform(r.about))) else "device",
+        "unit_seconds": round(sum(r.seconds * _units(r.about) for r in runs), 1),
+        "timed_runs": sum(r.seconds > 0 for r in runs),
+    }
+
+
+def sentence(p: Mapping[str, Any]) -> str:
+    """The protocol in one paragraph."""
+    def listed(key: str) -> str:
+        return " or ".join(str(v) for v in p[key]) or "unknown"
+
+    def images(key: str) -> str:
+        return " or ".join(f"{v:,}" for v in p[key]) or "an unknown number of"
+
+    size = f"stored at {listed('size')}×{listed('size')} pixels, crops of {listed('crop')}×{listed('crop')}"
+    cost = ""
+    if p["timed_runs"]:
+        cost = f" {duration(p['run_seconds'])} of run time over {p['timed_runs']} runs"
+        cost += f" ({duration(p['unit_seconds'], p['unit'] + '-')}), the ten-view evaluations not counted."
+    version = f" {listed('version')}" if p["version"] else ""
+    return (f"{listed('dataset')}{version}: trained on `{listed('train_split')}` ({images('train_images')} "
+            f"images), errors on `{listed('eval_split')}` ({images('eval_images')} images), {p['views']}; "
+            f"{size}. Network: {listed('network')}. {listed('epochs')} epochs, batches of "
+            f"{listed('batch_size')}, seeds {_range(p['seeds'])}; base config `{p['config']}`. "
+            f"Device: {listed('device')}; jax {listed('jax')}; git {listed('revision')}.{cost}")
+
+
+def caption(p: Mapping[str, Any]) -> str:
+    """The part of the protocol that a figure's caption has room for."""
+    epochs = " or ".join(str(v) for v in p["epochs"])
+    dataset = " or ".join(p["dataset"]) or "unknown data"
+    images = f", {p['train_images'][0]:,} training images" if p["train_images"] else ""
+    crop = f", {p['crop'][0]}-pixel crops" if p["crop"] else ""
+    return f"{dataset}{images}{crop}, {epochs or '?'} epochs"
+
+
+def is_imagenet(p: Mapping[str, Any]) -> bool:
+    """ILSVRC itself, not a subset of it: by name and by number of training images (1.2 million)."""
+    names = " ".join(p["dataset"]).lower()
+    return ("imagenet" in names or "ilsvrc" in names) and min(p["train_images"], default=0) > 1_000_000
+
+
+def duration(seconds: float, of: str = "") -> str:
+    """12 s, 3.4 min, 2.5 h; `of` goes before the unit ('core-')."""
+    if seconds < 60:
+        return f"{seconds:.0f} {of}s"
+    return f"{seconds / 60:.1f} {of}min" if seconds < 3600 else f"{seconds / 3600:.1f} {of}h"
+
+
+def _range(seeds: Sequence[int]) -> str:
+    """'0 to 4', or each one where they aren't in a row."""
+    row = len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    return f"{seeds[0]} to {seeds[-1]}" if row else ", ".join(map(str, seeds))
+
+
+def _file(config: str) -> str:
+    """A base config's name; of an absolute path the last part, so that no machine's folders are named."""
+    path, colon, recipe = config.partition(":")
+    return (pathlib.PurePath(path).name if pathlib.PurePath(path).is_absolute() else path) + colon + recipe
+
+
+def _data(run: Run) -> Mapping[str, Any]:
+    return (run.result or {}).get("data") or {}
+
+
+def _dataset(name: str) -> str:
+    """`image_folder:/somewhere/cats` → `image_folder:cats`: a report names no machine's folders."""
+    kind, colon, rest = str(name).partition(":")
+    return kind + colon + (pathlib.PurePath(rest).name if kind == "image_folder" else rest)
+
+
+def _network(config: Mapping[str, Any]) -> str | None:
+    model = config.get("model")
+    if not isinstance(model, Mapping):
+        return None
+
+    def features(layers: Iterable[str]) -> str:
+        return "-".join(str(model.get(layer, {}).get("features", "?")) for layer in layers)
+
+    columns = model.get("columns", 1)
+    meet = ", ".join(model.get("exchange") or ()) or "the output layer alone"
+    exchange = f"{columns} columns that meet before {meet}" if columns != 1 else "one column"
+    return (f"conv {features(f'conv{i}' for i in range(1, 6))}, fc {features(('fc6', 'fc7'))}, {exchange}")
+
+
+def _device(about: Mapping[str, Any]) -> str | None:
+    device = about.get("device") or {}
+    if not device.get("platform"):
+        return None
+    text = str(device.get("kind") or device["platform"])
+    if device["platform"] == "cpu" and device.get("cores"):
+        text += f", {device['cores']} core{'s' if device['cores'] != 1 else ''} a run"
+    if (device.get("count") or 1) > 1:
+        mesh = " × ".join(f"{axis} {size}" for axis, size in (device.get("mesh") or {}).items())
+        text += f", {device['count']} devices ({mesh})"
+    return text
+
+
+def _platform(about: Mapping[str, Any]) -> str:
+    return (about.get("device") or {}).get("platform", "")
+
+
+def _units(about: Mapping[str, Any]) -> float:
+    """What a second of the run costs: cores on a CPU, devices elsewhere."""
+    device = about.get("device") or {}
+    return float(device.get("cores" if device.get("platform") == "cpu" else "count") or 1)
+
+
+def _revision(about: Mapping[str, Any]) -> str | None:
+    git = about.get("git") or {}
+    if not git.get("revision"):
+        return None
+    return git["revision"][:10] + (" with uncommitted changes" if git.get("dirty") else "")

@@ -1,0 +1,228 @@
+"""What a sweep's workdir holds at this moment: plan, arms and the state of every run.
+
+Runs may be missing, under way, failed or diverged, and files may be cut short; a reader of a sweep is told
+so and never stopped by it. Only a workdir without a readable plan is an error.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from alexnet_jax import records
+from alexnet_jax.errors import ConfigError, WorkdirError
+
+VIEWS = ("ten_view", "centre")
+_PARTS = ("train_seconds", "eval_seconds", "checkpoint_seconds", "compile_seconds")
+_AGAIN = "the command that started the sweep writes it again"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run. `state`: finished, diverged, failed, unfinished, "not started" or unreadable."""
+
+    id: str
+    seed: int
+    folder: pathlib.Path
+    config: dict[str, Any]  # nested, resolved
+    state: str
+    message: str  # the run's own, or what is wrong with its files
+    result: dict[str, Any] | None
+    about: dict[str, Any]  # run.json; {} if it can't be read
+    rows: list[dict[str, Any]]  # metrics.csv
+    trouble: str  # what is wrong with metrics.csv
+    seconds: float  # from timing.csv, over all resumes
+
+    def counts(self, views: str) -> dict[str, Any] | None:
+        """The COUNTS of a finished run ('ten_view' or 'centre'); None where there are none."""
+        if self.state != "finished" or self.result is None:
+            return None
+        return (self.result.get("eval") or {}).get(views)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    name: str
+    ablation: str  # "" for the baseline
+    overrides: dict[str, Any]
+    runs: dict[int, Run]  # by seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """`plan.json` with its runs read. The baseline is among `arms`, which keep the plan's order."""
+
+    name: str
+    config: str
+    baseline: str
+    arms: list[Arm]
+
+    @property
+    def runs(self) -> dict[str, Run]:
+        """Every run once, by id: two arms may share one."""
+        return {run.id: run for arm in self.arms for run in arm.runs.values()}
+
+    def arm(self, name: str) -> Arm:
+        return next(arm for arm in self.arms if arm.name == name)
+
+
+def read_sweep(workdir: pathlib.Path) -> Sweep:
+    """Reads a sweep's workdir.
+
+    Raises:
+      ConfigError: there is no such folder, or it holds no sweep.
+      WorkdirError: its plan can't be read.
+    """
+    workdir = pathlib.Path(workdir)
+    if not workdir.is_dir():
+        raise ConfigError(f"--workdir={workdir}: no such folder; experiments.run makes one")
+    path = workdir / "plan.json"
+    if not path.exists():
+        if (workdir / "run.json").exists():
+            raise ConfigError(f"--workdir={workdir}: the folder of a single run; a report is for a sweep of "
+                              "experiments.run")
+        raise ConfigError(f"--workdir={workdir}: no plan.json, so no sweep of experiments.run")
+    plan = records.read_json(path)
+    if not isinstance(plan, dict):
+        raise WorkdirError(f"{path}: cut short or not JSON; {_AGAIN}")
+    if not isinstance(plan.get("schema"), int) or plan["schema"] > records.SCHEMA:
+        raise WorkdirError(f"{path}: schema {plan.get('schema')!r} is not one that this version reads")
+    try:
+        runs = {i: _planned_run(workdir, i, run) for i, run in plan["runs"].items()}
+        arms = [Arm(arm["name"], arm["ablation"], dict(arm["overrides"]),
+                    {int(seed): runs[i] for seed, i in arm["runs"].items()}) for arm in plan["arms"]]
+        sweep = Sweep(plan["name"], plan["config"], plan["baseline"], arms)
+        sweep.arm(sweep.baseline)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WorkdirError(f"{path}: lacks or misspells {error}; {_AGAIN}") from error
+    except StopIteration:
+        raise WorkdirError(f"{path}: its baseline {plan['baseline']!r} is not among its arms") from None
+    return sweep
+
+
+def _planned_run(workdir: pathlib.Path, identity: str, planned: Mapping[str, Any]) -> Run:
+    run = read_run(workdir / planned["dir"])
+    if run.result is not None and run.result["id"] != identity:
+        run = dataclasses.replace(run, state="unreadable", result=None,
+                                  message=f"result.json belongs to another run ({run.result['id']})")
+    return dataclasses.replace(run, id=identity, seed=int(planned["seed"]), config=dict(planned["config"]))
+
+
+def read_run(folder: pathlib.Path) -> Run:
+    """Reads one run's folder, whatever its state; an absent folder is a run that has not started."""
+    about = records.read_json(folder / "run.json")
+    about = about if isinstance(about, dict) else {}
+    rows, trouble = _rows(folder / "metrics.csv")
+    timing, _ = _rows(folder / "timing.csv")
+    result, wrong = _result(folder / "result.json")
+    if wrong:
+        state, message = "unreadable", wrong
+    elif result is not None:
+        state, message = result["status"], str(result.get("message") or "")
+    elif trouble:
+        state, message = "unreadable", trouble
+    elif about or rows:
+        state, message = "unfinished", f"epoch {_number(rows[-1]['epoch']) if rows else 0}"
+    else:
+        state, message = "not started", ""
+    name, config = str(about.get("id", folder.name)), about.get("config") or {}
+    return Run(name, int(about.get("seed", 0)), folder, config,
+               state, " ".join(message.split()), result, about, rows, trouble, _seconds(timing))
+
+
+def _rows(path: pathlib.Path) -> tuple[list[dict[str, Any]], str]:
+    """(the rows that have an epoch, what is wrong with the file or "")."""
+    try:
+        rows = records.read_rows(path)
+    except (ValueError, AttributeError, TypeError, csv.Error):
+        return [], f"{path.name} is damaged"
+    return [row for row in rows if row.get("epoch") is not None], ""
+
+
+def _result(path: pathlib.Path) -> tuple[dict[str, Any] | None, str]:
+    """(result.json or None, what is wrong with it or "")."""
+    if not path.exists():
+        return None, ""
+    result = records.read_json(path)
+    if not isinstance(result, dict):
+        return None, "result.json is cut short or not JSON"
+    lacking = [key for key in ("id", "status") if key not in result]
+    if lacking:
+        return None, f"result.json lacks {lacking[0]!r}"
+    if result["status"] not in records.STATUSES:
+        return None, f"result.json has the unknown status {result['status']!r}"
+    if result["status"] == "finished":
+        for views, counts in (result.get("eval") or {}).items():
+            if counts is not None and not _are_counts(counts):
+                return None, f"result.json has no whole counts for {views}"
+        if not any((result.get("eval") or {}).values()):
+            return None, "result.json has no counts"
+    return result, ""
+
+
+def _are_counts(counts: Any) -> bool:
+    wanted = ("top1_wrong", "top5_wrong", "total")
+    return (isinstance(counts, Mapping) and all(isinstance(counts.get(k), int) for k in wanted)
+            and 0 <= counts["top5_wrong"] <= counts["top1_wrong"] <= counts["total"] > 0)
+
+
+def _seconds(timing: Iterable[Mapping[str, Any]]) -> float:
+    """Seconds of all of a run's processes up to the last evaluation in training.
+
+    `elapsed_seconds` starts again at each resume. Where that can't be seen in it (a first row after a resume
+    that took longer than all before), the sum of the parts is the larger and the better figure.
+    """
+    total = last = parts = 0.0
+    for row in timing:
+        now = float(row.get("elapsed_seconds") or 0.0)
+        if now < last:
+            total += last
+        last = now
+        parts += sum(float(row.get(kind) or 0.0) for kind in _PARTS)
+    return max(total + last, parts)
+
+
+def _number(value: Any) -> str:
+    """3 for 3.0, 0.25 for 0.25."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def field(config: Mapping[str, Any], name: str) -> Any:
+    """`field(config, 'train.epochs')`; None where a config has no such field."""
+    node: Any = config
+    for part in name.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
+
+
+def default_views(runs: Iterable[Run]) -> str:
+    """'ten_view' if every finished run has it (the paper's protocol), else 'centre'."""
+    finished = [run for run in runs if run.state == "finished"]
+    return "ten_view" if all(run.counts("ten_view") for run in finished) else "centre"
+
+
+def default_workdir(results: pathlib.Path, environ: Mapping[str, str] = os.environ) -> pathlib.Path:
+    """The folder in ALEXNET_WORKDIR, else the latest sweep recorded below `results`; ConfigError if none."""
+    if environ.get("ALEXNET_WORKDIR"):
+        path = pathlib.Path(environ["ALEXNET_WORKDIR"])
+        # A notebook runs in its own folder, and people name workdirs from the project's.
+        return path if path.exists() else results.absolute().parents[1] / path
+    found = recorded(results)
+    if not found:
+        raise ConfigError("ALEXNET_WORKDIR: not set, and no sweep is recorded under experiments/results; set "
+                          "it to the folder of a sweep or of a run")
+    return found[-1]
+
+
+def recorded(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The sweeps below `folder`, the latest last, by when their last run started."""
+    found = []
+    for plan in sorted(folder.glob("**/plan.json")) if folder.is_dir() else []:
+        runs = [records.read_json(path) or {} for path in plan.parent.glob("runs/*/run.json")]
+        starts = [run.get("started", "") for run in runs]
+        found.append((max(starts, default=""), plan.parent))
+    return [path for _, path in sorted(found)]

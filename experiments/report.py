@@ -1,0 +1,229 @@
+"""A sweep's report: the table against the paper, its protocol, what is missing, and the curves.
+
+    python -m experiments.report --workdir=runs/sweep
+
+writes report.md, report.csv, report.json, curves.png and curves.svg into the workdir and prints report.md.
+It works at any moment of a sweep, says what is missing, and gives the same bytes for the same workdir.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from alexnet_jax import errors, records
+from experiments import plots
+from experiments.claims import signed
+from experiments.protocol import sentence
+from experiments.readout import VIEWS, read_sweep
+from experiments.summary import summarise
+
+_NONE = "–"
+
+
+def render(workdir: pathlib.Path, views: str | None = None) -> str:
+    """The report as Markdown; writes nothing. Raises ConfigError or WorkdirError."""
+    return markdown(summarise(read_sweep(workdir), views))
+
+
+def write_report(workdir: pathlib.Path, *, plots: bool = True, views: str | None = None) -> str:
+    """Writes report.{md,csv,json} and curves.{png,svg} into the workdir, each in one move.
+
+    Args:
+      plots: draw the curves too.
+      views: 'ten_view' or 'centre'; None takes ten views if every finished run has them.
+
+    Returns:
+      The Markdown.
+    """
+    workdir = pathlib.Path(workdir)
+    sweep = read_sweep(workdir)
+    summary = summarise(sweep, views)
+    drawn = plots and _draw(workdir)
+    text = markdown(summary, picture=drawn)
+    records.write_json(workdir / "report.json", summary)
+    records.write_text(workdir / "report.csv", to_csv(summary))
+    records.write_text(workdir / "report.md", text)
+    return text
+
+
+def _draw(workdir: pathlib.Path) -> bool:
+    """False where no run has a row yet."""
+    frame = plots.load(workdir)
+    if frame.empty:
+        return False
+    figure = plots.curves(frame)
+    plots.save(figure, workdir / "curves.png")
+    plots.save(figure, workdir / "curves.svg")
+    return True
+
+
+def markdown(summary: dict[str, Any], picture: bool = False) -> str:
+    """The table, the protocol under it, the paper's numbers with theirs, and the notes."""
+    scale = "Verdict at this scale" if summary["small_scale"] else "Verdict"
+    head = ["Arm", "Seeds", "Top-1 error, %", "Top-5 error, %", "Δ top-1, points", "Δ top-5, points",
+            "Paper's Δ", "Author's log Δ", scale]
+    lines = [f"# {summary['name']}", "", *_table(head, [_cells(arm, summary) for arm in summary["arms"]])]
+    level = f"{summary['confidence']:.0%}"
+    lines += ["", f"Errors: mean over seeds ± half the {level} interval. Δ: arm minus baseline, paired by "
+              f"seed: mean [{level} interval]. Intervals are Student's t. The paper's and the log's Δ are "
+              "top-1/top-5, on ImageNet."]
+    lines += ["", f"**Protocol.** {sentence(summary['protocol'])}"]
+    if summary["small_scale"]:
+        lines += ["", "**Small scale.** This is not ImageNet at full size: dataset, resolution, network and "
+                  "schedule differ from the paper's. A verdict holds at this scale only; by itself it says "
+                  "nothing about the paper's numbers."]
+    sources = [_source(arm, summary["confidence"]) for arm in summary["arms"]
+               if arm["name"] != summary["baseline"]]
+    if sources:
+        lines += ["", f"**Verdicts on top-1** (reproduced: the {level} interval excludes zero with the "
+                  "paper's sign; contradicted: with the other; else unresolved), and where the claimed "
+                  "numbers are from:", "", *sources]
+    if summary["notes"]:
+        lines += ["", "**Notes**", "", *(f"- {note}" for note in summary["notes"])]
+    if picture:
+        lines += ["", f"![Error against epoch, all arms of {summary['name']}](curves.png)"]
+    return "\n".join(lines) + "\n"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Markdown with padded cells, so that it can be read in a terminal too; text left, numbers right."""
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    left = {0, len(head) - 1}
+
+    def line(row: Sequence[str]) -> str:
+        cells = [c.ljust(widths[i]) if i in left else c.rjust(widths[i]) for i, c in enumerate(row)]
+        return f"| {' | '.join(cells)} |"
+
+    rule = ["-" * w if i in left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    return [line(rows[0]), line(rule), *map(line, rows[1:])]
+
+
+def _cells(arm: dict[str, Any], summary: dict[str, Any]) -> list[str]:
+    finished, planned = arm["finished"], arm["planned"]
+    seeds = str(finished) if finished == planned else f"{finished} of {planned}"
+    if arm["at_chance"]:
+        seeds += f", {arm['at_chance']} at chance"
+    is_baseline = arm["name"] == summary["baseline"]
+    name = f"{arm['name']} (baseline)" if is_baseline and arm["name"] != "baseline" else arm["name"]
+    paper = arm["paper"] or {}
+    difference = arm["difference"] or {}
+    return [name, seeds, _mean(arm["top1"]), _mean(arm["top5"]), _difference(difference.get("top1")),
+            _difference(difference.get("top5")), _claimed(paper.get("paper")), _claimed(paper.get("log")),
+            "" if is_baseline else _word(arm, summary["confidence"])]
+
+
+def _mean(e: dict[str, Any]) -> str:
+    """23.41 ± 0.52; without an interval the mean alone."""
+    if e["mean"] is None:
+        return _NONE
+    return f"{e['mean']:.2f}" + ("" if e["low"] is None else f" ± {(e['high'] - e['low']) / 2:.2f}")
+
+
+def _difference(e: dict[str, Any] | None) -> str:
+    """+1.20 [+0.31, +2.09]; one pair has no interval and says so."""
+    if e is None:
+        return ""
+    if e["mean"] is None:
+        return _NONE
+    if e["low"] is None:
+        return f"{signed(e['mean'], 2)} ({'one seed' if e['n'] == 1 else 'no interval'})"
+    return f"{signed(e['mean'], 2)} [{signed(e['low'], 2)}, {signed(e['high'], 2)}]"
+
+
+def _claimed(value: dict[str, Any] | None) -> str:
+    if value is None:
+        return ""
+    return value["text"] if value["top1"] is not None else "see below"
+
+
+def _word(arm: dict[str, Any], confidence: float) -> str:
+    """The table's cell: a star where a verdict doesn't survive Holm's correction."""
+    verdict = arm["verdict"]
+    if verdict is None:
+        return "not comparable" if arm["paper"] else _NONE
+    if verdict["word"] in ("reproduced", "contradicted"):
+        holm = arm["difference"]["p_holm"]
+        return verdict["word"] + ("*" if holm is not None and holm >= 1 - confidence else "")
+    more = (verdict["seeds_needed"] or 0) > arm["difference"]["top1"]["n"]
+    return verdict["word"] + (f", needs about {verdict['seeds_needed']:,} seeds" if more else "")
+
+
+def _source(arm: dict[str, Any], confidence: float) -> str:
+    """One arm's verdict with its reason, and the numbers it was held against with their protocol."""
+    if arm["paper"] is None:
+        return f"- {arm['name']}: neither the paper nor its author's logs have this arm."
+    if arm["verdict"] is not None:
+        told = f"**{arm['verdict']['word']}**: {arm['verdict']['why']}"
+        if _word(arm, confidence).endswith("*"):
+            told += "; *no longer so after Holm's correction, see the notes"
+    elif arm["paper"]["claim"] == "relu":
+        told = "not comparable: the paper gives a speed, no error; see the notes"
+    else:
+        told = "not comparable: the paper gives no number"
+    claimed = [f"{who} {value['text']} ({value['where']})" for who in ("paper", "log")
+               if (value := arm["paper"][who]) is not None]
+    return f"- {arm['name']}: {told}. Claimed: {'; '.join(claimed)}; {arm['paper']['protocol']}."
+
+
+def to_csv(summary: dict[str, Any]) -> str:
+    """One row an arm, numbers in full, the protocol repeated in each row so that no number stands alone."""
+    p = summary["protocol"]
+    rows = []
+    for arm in summary["arms"]:
+        row: dict[str, Any] = {"arm": arm["name"], "ablation": arm["ablation"], "seeds": arm["finished"],
+                               "planned": arm["planned"]}
+        for key in ("top1", "top5"):
+            row.update({f"{key}_error_{k}": arm[key][k] for k in ("mean", "sd", "low", "high")})
+        difference = arm["difference"] or {}
+        row["pairs"] = len(difference["pairs"]) if difference else None
+        for key in ("top1", "top5"):
+            part = difference.get(key, {})
+            row.update({f"{key}_difference_{k}": part.get(k) for k in ("mean", "sd", "low", "high")})
+        row["p_value"], row["p_holm"] = difference.get("top1", {}).get("p_value"), difference.get("p_holm")
+        claimed = arm["paper"] or {}
+        for who in ("paper", "log"):
+            value = claimed.get(who) or {}
+            row.update({f"{who}_{k}": value.get(k) for k in ("top1", "top5", "text")})
+        row["paper_protocol"] = claimed.get("protocol")
+        verdict = arm["verdict"] or {}
+        row.update({"verdict": verdict.get("word"), "contains_paper": verdict.get("contains_paper"),
+                    "seeds_needed": verdict.get("seeds_needed")})
+        for key in ("dataset", "version", "train_split", "train_images", "eval_split", "eval_images", "size",
+                    "crop", "views", "epochs", "batch_size", "device", "jax", "revision"):
+            row[key] = " or ".join(map(str, p[key])) if isinstance(p[key], list) else p[key]
+        rows.append(row)
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with this project's errors: one line, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise errors.ConfigError(message)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = _Parser(prog="python -m experiments.report", description=__doc__, allow_abbrev=False,
+                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="the sweep's folder")
+    parser.add_argument("--views", choices=VIEWS,
+                        help="which errors; default: ten views if every finished run has them")
+    options = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without ± or − still gets its table
+    print(write_report(options.workdir, views=options.views), end="")
+
+
+if __name__ == "__main__":
+    errors.run_main(main)

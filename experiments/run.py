@@ -1,0 +1,300 @@
+"""A sweep: from a base config, arms and seeds to trained runs, a table and curves.
+
+    python -m experiments.run --sweep=configs/sweeps/three.py --workdir=runs/three
+    python -m experiments.run --config=configs/cifar10.py --ablations=lrn,pooling --seeds=5 --workdir=runs/two
+
+`--dry_run` shows what would run and what it would cost; `--list` the ablations there are.
+`--config.FIELD=value` changes a field of every arm. The same command goes on after an interruption: finished
+runs are never run again, partial ones go on from their checkpoint, failed ones are tried again; with more
+seeds or arms it adds runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from alexnet_jax import cli, errors
+from alexnet_jax import config as config_lib
+from alexnet_jax.errors import ConfigError, WorkdirError
+from alexnet_jax.progress import duration
+from experiments import ablations, costs, display, schedule
+from experiments import plan as plan_lib
+from experiments import sweep as sweep_lib
+from experiments.executors import local
+
+
+def define_flags() -> None:
+    """`--sweep` and its kin, beside `--config`. Once per process."""
+    cli.define_config_flag()
+    flags.DEFINE_string("sweep", None, "a sweep file, e.g. configs/sweeps/three.py")
+    flags.DEFINE_string("workdir", None, "the sweep's folder, made if absent")
+    flags.DEFINE_string("ablations", None, "names and FILE.py:generator, separated by commas; in place of a "
+                        "sweep file's ablations and arms")
+    flags.DEFINE_string("seeds", None, "how many (3 stands for 0, 1, 2) or which (0,5,7)")
+    flags.DEFINE_string("jobs", None, "runs at a time; 0: one per accelerator or core")
+    flags.DEFINE_bool("dry_run", False, "show what would run and what it would cost; write nothing")
+    flags.DEFINE_bool("list", False, "show the catalogue of ablations")
+
+
+class Command:
+    """The command line and what is done with it.
+
+    Args:
+      worker: the command that runs one run.
+      write_report: (workdir, plots) → Markdown; experiments.report's where None.
+      prepare: checks config.data and packs its images before a run starts; alexnet_jax.data's where None.
+    """
+
+    def __init__(self, worker: Sequence[str] = local.WORKER,
+                 write_report: Callable[[pathlib.Path, bool], str] | None = None,
+                 prepare: Callable[[Any], None] | None = None):
+        self._worker, self._write_report = worker, write_report or _write_report
+        self._prepare = prepare or _prepare
+        self._sweep = sweep_lib.Sweep("")
+        self._config = ""  # FILE or FILE:recipe of the base, as given
+        self._reported, self._report_took, self._report_failed = 0.0, 0.0, False
+        self._report_is_old = False
+
+    # The command line.
+
+    def parse(self, argv: Sequence[str]) -> list[str]:
+        """For `app.run`: reads the sweep file first, so that `--config.FIELD=value` finds its base config."""
+        argv = list(argv)
+        path, config = _value(argv, "sweep"), _value(argv, "config")
+        if path:
+            self._sweep = sweep_lib.load(path)
+            if config is None:
+                config = self._sweep.config
+                try:
+                    cli.load_config(config)
+                except ConfigError as error:
+                    raise ConfigError(f"--sweep={path}: {error}") from error
+                argv.insert(1, f"--config={config}")
+        elif config:
+            self._sweep = dataclasses.replace(self._sweep, name=pathlib.Path(config.partition(":")[0]).stem)
+        self._config = config or ""
+        return cli.parse_flags(argv)
+
+    def _plan(self) -> plan_lib.Plan:
+        """What the command asks for, every field and shape checked."""
+        values, sweep = flags.FLAGS, self._sweep
+        if not self._config:
+            raise ConfigError("--sweep=FILE or --config=FILE is needed, e.g. --sweep=configs/sweeps/three.py")
+        base = _base(sweep)
+        seeds = sweep.seeds if values.seeds is None else sweep_lib.parse_seeds(values.seeds)
+        if values.ablations is None:
+            where = f"--sweep={values.sweep}: ablations"
+            arms = [*ablations.arms_of(sweep.ablations, base, where), *sweep.arms]
+        else:
+            names = [name.strip() for name in values.ablations.split(",") if name.strip()]
+            arms = ablations.arms_of(names, base)
+        return plan_lib.build(base, self._config, sweep.name, arms, seeds)
+
+    def _jobs(self) -> int:
+        text = flags.FLAGS.jobs
+        if text is None:
+            return self._sweep.jobs
+        if not (text.isascii() and text.isdecimal()):
+            raise ConfigError(f"--jobs={text}: not a number of runs at a time (0: one per core)")
+        return int(text)
+
+    # What is done.
+
+    def main(self, _argv) -> int:
+        if flags.FLAGS.list:
+            print(ablations.describe())
+            return 0
+        asked, jobs, workdir = self._plan(), self._jobs(), _workdir(flags.FLAGS.dry_run)
+        executor = local.LocalExecutor(workdir or pathlib.Path(), jobs, len(asked.runs), self._worker)
+        if flags.FLAGS.dry_run:
+            if workdir is None:
+                _show(asked, asked, pathlib.Path(), executor, nothing_there=True)
+            else:
+                whole, asked = plan_lib.merge(plan_lib.read(workdir), asked, workdir)
+                _show(whole, asked, workdir, executor)
+            return 0
+        assert workdir is not None
+        self._check_data(plan_lib.merge(plan_lib.read(workdir), asked, workdir)[1], workdir)
+        workdir.mkdir(parents=True, exist_ok=True)
+        with plan_lib.locked(workdir / ".plan.lock"):  # a second sweep may be started here at the same moment
+            whole, asked = plan_lib.merge(plan_lib.read(workdir), asked, workdir)
+            plan_lib.write(whole, workdir)
+        return self._run(whole, asked, workdir, executor)
+
+    def _check_data(self, asked: plan_lib.Plan, workdir: pathlib.Path) -> None:
+        """Missing data is one message, not one a run; images are packed once, not while others wait."""
+        runs = asked.runs.values()
+        todo = [run for run in runs if plan_lib.state_of(workdir / run.dir) not in plan_lib.DONE]
+        for run in {json.dumps(run.config["data"]): run for run in todo}.values():
+            self._prepare(config_lib.from_json(run.config).data)
+
+    def _run(self, whole: plan_lib.Plan, asked: plan_lib.Plan, workdir: pathlib.Path,
+             executor: local.LocalExecutor) -> int:
+        costs_ = costs.Costs(whole, workdir)
+        with schedule.Stop() as stop, display.Display(whole, workdir, costs_, executor.slots) as shown:
+            todo = schedule.Schedule(whole, workdir, asked.order(), executor, shown,
+                                     after_each=lambda: self._report_so_far(workdir, shown))
+            shown.line(f"{asked.name}: {_count(len(asked.runs), 'run')} ({_count(len(asked.arms), 'arm')}, "
+                       f"{_count(len(asked.seeds), 'seed')}), {len(todo.state.finished)} done before; "
+                       f"{executor.description}; {workdir}")
+            state = todo.run(stop)
+        if state.stopping:
+            if self._report_is_old:
+                with contextlib.suppress(Exception):  # for whoever looks at it meanwhile
+                    self._write_report(workdir, False)
+            return _stopped(state)
+        diverged = [run for run, status in state.finished.items() if status == "diverged"]
+        print(f"\n{self._final_report(workdir)}", end="")
+        files = [workdir / name for name in ("report.md", "curves.png") if (workdir / name).exists()]
+        print(f"\n{len(state.finished) - len(diverged)} of {_count(state.total, 'run')} finished"
+              + (f"; diverged: {', '.join(map(whole.label, diverged))}" if diverged else "")
+              + f". Report: {', '.join(map(str, files)) or 'none'}")
+        for run, message in state.failed.items():
+            print(f"failed: {whole.label(run)}: {message} ({workdir / whole.runs[run].dir / 'log.txt'})",
+                  file=sys.stderr)
+        if state.failed:
+            print("error: " + _count(len(state.failed), "run") + " failed; the same command tries again",
+                  file=sys.stderr)
+        return errors.RUN if state.failed or self._report_failed else 0
+
+    def _report_so_far(self, workdir: pathlib.Path, shown: display.Display) -> None:
+        """After a run: without curves, and never more than a small part of the time."""
+        begin, self._report_is_old = time.monotonic(), True
+        if self._report_failed or (self._reported and begin - self._reported < 20 * self._report_took):
+            return
+        try:
+            self._write_report(workdir, False)
+            self._report_is_old = False
+        except Exception as error:  # the runs matter more
+            self._report_failed = True
+            shown.line(f"no report for now: {_message(error)}")
+        self._reported = time.monotonic()
+        self._report_took = self._reported - begin
+
+    def _final_report(self, workdir: pathlib.Path) -> str:
+        self._report_failed = False
+        try:
+            return self._write_report(workdir, True)
+        except Exception as error:
+            self._report_failed = True
+            return f"error: the runs are there, the report is not: {_message(error)}\n"
+
+
+def _write_report(workdir: pathlib.Path, plots: bool) -> str:
+    from experiments import report  # pandas and matplotlib: not before there is something to show
+
+    return report.write_report(workdir, plots=plots)
+
+
+def _prepare(data: ConfigDict) -> None:
+    from alexnet_jax.data.prepare import prepare
+
+    prepare(data)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return errors.describe_os_error(error)
+    return str(error) if isinstance(error, errors.UserError) else f"{type(error).__name__}: {error}"
+
+
+def _value(argv: Sequence[str], name: str) -> str | None:
+    """The last value of --name=value or --name value; None where it isn't given."""
+    found = None
+    for i, argument in enumerate(argv):
+        flag, equals, value = argument.partition("=")
+        if flag in (f"--{name}", f"-{name}"):
+            found = value if equals else argv[i + 1] if i + 1 < len(argv) else None
+    return found
+
+
+def _base(sweep: sweep_lib.Sweep) -> ConfigDict:
+    """The resolved base: the config file, then the sweep file's overrides, then the command line's."""
+    values = flags.FLAGS
+    given = config_flags.get_override_values(values["config"])
+    if "seed" in given or "seed" in sweep.overrides:
+        raise ConfigError("config.seed: a sweep sets it itself; choose its seeds with --seeds=3 (0, 1 and 2) "
+                          "or --seeds=5,7 (these two)")
+    try:
+        mine = {name: value for name, value in sweep.overrides.items() if name not in given}
+        config = config_lib.override(values.config, mine)
+    except ConfigError as error:
+        raise ConfigError(f"--sweep={values.sweep}: overrides: {error}") from error
+    return config_lib.resolve(config)
+
+
+def _workdir(optional: bool) -> pathlib.Path | None:
+    text = flags.FLAGS.workdir
+    if not text:
+        if optional:
+            return None
+        raise ConfigError("--workdir=FOLDER is needed, e.g. --workdir=runs/sweep")
+    # Absolute: run folders appear in messages of processes that don't share this one's folder.
+    workdir = pathlib.Path(text).absolute()
+    if workdir.exists() and not workdir.is_dir():
+        raise WorkdirError(f"--workdir={text}: not a folder")
+    if (workdir / "run.json").exists():
+        raise WorkdirError(f"--workdir={text}: holds a single run; choose another folder for a sweep")
+    return workdir
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _show(whole: plan_lib.Plan, asked: plan_lib.Plan, workdir: pathlib.Path, executor: local.LocalExecutor,
+          nothing_there: bool = False) -> None:
+    """The plan for people: arms, runs and what they would cost."""
+    states = {run: "waiting" if nothing_there else plan_lib.state_of(workdir / asked.runs[run].dir)
+              for run in asked.order()}
+    aliases = asked.aliases()
+    width = max(len(arm.name) for arm in asked.arms)
+    print(f"{asked.name}: base {asked.config}, seeds {', '.join(map(str, asked.seeds))}")
+    for arm in asked.arms:
+        changes = " ".join(f"{k}={v!r}" for k, v in arm.overrides.items()) or "the base as it is"
+        same = f"  (the same runs as {aliases[arm.name]})" if arm.name in aliases else ""
+        print(f"  {arm.name:<{width}}  {changes}{same}")
+    todo = [run for run, state in states.items() if state not in plan_lib.DONE]
+    notes = [f"{n} {word}" for word, n in (
+        ("finished", sum(s == "finished" for s in states.values())),
+        ("diverged", sum(s == "diverged" for s in states.values())),
+        ("to go on", sum(s == "partial" for s in states.values())),
+        ("failed before, to be tried again", sum(s == "failed" for s in states.values()))) if n]
+    print(f"{_count(len(states), 'run')}, {len(todo)} to do" + (f" ({', '.join(notes)})" if notes else ""))
+    left = None if nothing_there else costs.Costs(whole, workdir).left_of(todo, executor.slots)
+    if not todo:
+        print("nothing to run")
+    elif left is None:
+        print(f"cost: unknown until a run has its first evaluation ({executor.description}); "
+              f"{sum(asked.runs[run].config['train']['epochs'] for run in todo):,} epochs in all")
+    else:
+        print(f"cost: about {duration(left)} ({executor.description}), by the times of runs that are there")
+
+
+def _stopped(state: schedule.State) -> int:
+    print(f"stopped: {len(state.finished)} of {_count(state.total, 'run')} done; the same command goes on:\n"
+          "  " + shlex.join(["python", "-m", "experiments.run", *sys.argv[1:]]))
+    return errors.Interrupted.exit_code
+
+
+def run(command: Command | None = None) -> None:
+    """The entry point."""
+    command = command or Command()
+    define_flags()
+    # `app.run` prints the help of __main__: this file's docstring and flags.
+    errors.run_main(lambda: app.run(command.main, flags_parser=command.parse))
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,175 @@
+"""What a few seeds allow one to say: means, paired differences, power, and the rule for a verdict.
+
+All intervals are two-sided and assume normal noise between seeds (Student's t). Units are the caller's:
+the reports give percent for error rates and percentage points for differences.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+POWER = 0.80
+MOST_SEEDS = 100_000  # beyond this "how many seeds" isn't a useful answer
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A mean over `n` seeds. `sd` needs two seeds; the interval needs two that differ (see `estimate`)."""
+
+    n: int
+    mean: float | None = None
+    sd: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None  # of "the mean is zero", two-sided t test
+
+    @property
+    def half(self) -> float | None:
+        """Half the interval's width; None without an interval."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+
+def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
+    """Mean, standard deviation and t-interval of one value per seed.
+
+    No interval for one seed, nor for values that are all the same: error rates are multiples of
+    1/images, so two seeds can agree to the last image by chance, and a deviation of zero would then
+    pass for certainty.
+    """
+    x = np.asarray(list(values), dtype=float)
+    if x.size == 0:
+        return Estimate(0)
+    mean = float(x.mean())
+    if x.size == 1:
+        return Estimate(1, mean)
+    sd = float(x.std(ddof=1))
+    # Rounding leaves a deviation near 1e-16 where all values are the same.
+    if sd <= 1e-12 * max(1.0, abs(mean)):
+        return Estimate(x.size, mean, 0.0)
+    error = sd / math.sqrt(x.size)
+    low, high = stats.t.interval(confidence, x.size - 1, loc=mean, scale=error)
+    p = 2 * stats.t.sf(abs(mean) / error, x.size - 1)
+    return Estimate(x.size, mean, sd, float(low), float(high), float(p))
+
+
+def paired_difference(arm: Mapping[int, float], baseline: Mapping[int, float],
+                      confidence: float = CONFIDENCE) -> Estimate:
+    """The mean of `arm[seed] − baseline[seed]` over the seeds that both have.
+
+    Two runs with one seed see the same images in the same order with the same crops, so part of the noise
+    cancels; seeds that only one of them has are left out.
+    """
+    return estimate([arm[seed] - baseline[seed] for seed in sorted(set(arm) & set(baseline))], confidence)
+
+
+def power(effect: float, sd: float, n: int, alpha: float = 1 - CONFIDENCE) -> float:
+    """The chance that `n` seeds give an interval that excludes zero, on either side."""
+    if n < 2:
+        return 0.0
+    if sd == 0:
+        return 1.0 if effect else 0.0
+    critical = float(stats.t.isf(alpha / 2, n - 1))
+    centre = math.sqrt(n) * abs(effect) / sd
+    # The two ends, right to eight digits, where scipy's series fails.
+    if centre > 100 * critical:
+        return 1.0
+    if centre < 1e-4:
+        return alpha
+    # |t| > c is t² > c², and a noncentral t squared is a noncentral F: the same tail, where scipy's
+    # noncentral t gives NaN for large effects.
+    return float(stats.ncf.sf(critical**2, 1, n - 1, centre**2))
+
+
+def seeds_needed(effect: float, sd: float, wanted: float = POWER,
+                 alpha: float = 1 - CONFIDENCE) -> int | None:
+    """The smallest number of seeds with that power; None for an effect of zero or more than MOST_SEEDS."""
+    if effect == 0 or not math.isfinite(effect):
+        return None
+    low, high = 1, 2
+    while power(effect, sd, high, alpha) < wanted:
+        if high >= MOST_SEEDS:
+            return None
+        low, high = high, min(2 * high, MOST_SEEDS)
+    while high - low > 1:  # power grows with n: bisect between too few and enough
+        middle = (low + high) // 2
+        if power(effect, sd, middle, alpha) < wanted:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down adjustment for several arms compared at once; None (no test) stays None."""
+    order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    floor = 0.0
+    for rank, (p, i) in enumerate(order):
+        floor = max(floor, min(1.0, p * (len(order) - rank)))
+        adjusted[i] = floor
+    return adjusted
+
+
+def binomial_standard_error(rate: float, images: int) -> float:
+    """Standard error of an error rate (a fraction) counted on that many images: the evaluation's noise."""
+    return math.sqrt(rate * (1 - rate) / images)
+
+
+def pooled_sd(groups: Sequence[Sequence[float]]) -> float | None:
+    """Standard deviation between seeds within groups, pooled over groups; None if none has two seeds."""
+    usable = [np.asarray(g, dtype=float) for g in groups if len(g) > 1]
+    freedom = sum(g.size - 1 for g in usable)
+    return math.sqrt(sum(float(g.var(ddof=1)) * (g.size - 1) for g in usable) / freedom) if freedom else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """`word`: reproduced, contradicted or unresolved; `why`: a clause for the reader."""
+
+    word: str
+    why: str
+    contains_paper: bool | None = None  # does the interval contain the paper's size?
+    seeds_needed: int | None = None  # for the paper's effect, at 80% power, given the measured noise
+
+
+def verdict(difference: Estimate, paper: float, whose: str = "the paper's") -> Verdict:
+    """Holds a paired difference against the claimed difference `paper` (same unit, not zero) of `whose`.
+
+    The rule:
+      reproduced    the 95% interval excludes zero, and its sign is the paper's;
+      contradicted  the 95% interval excludes zero, and its sign is the opposite;
+      unresolved    it contains zero, or there is no interval. Then `seeds_needed` is the number of seeds at
+                    which the paper's effect would exclude zero four times in five, were it true at this
+                    scale and the noise as measured. With few seeds the noise itself is a rough figure.
+    Whether the interval also contains the paper's size is said apart: a sign is easier to reproduce than
+    a size. The interval is that of one comparison; `holm` is for the table as a whole.
+    """
+    if paper == 0:
+        raise ValueError("a verdict needs a claimed difference other than zero")
+    if difference.n == 0:
+        return Verdict("unresolved", "no pair of finished runs")
+    if difference.n == 1:
+        return Verdict("unresolved", "one seed has no interval")
+    if difference.low is None or difference.high is None:
+        return Verdict("unresolved", "the same difference at every seed: no measure of the noise")
+    assert difference.sd is not None
+    contains = difference.low <= paper <= difference.high
+    if difference.low > 0 or difference.high < 0:
+        word = "reproduced" if (difference.low > 0) == (paper > 0) else "contradicted"
+        size = f"the interval contains {whose} size" if contains else f"the size differs from {whose}"
+        return Verdict(word, "opposite sign" if word == "contradicted" else size, contains)
+    n = seeds_needed(paper, difference.sd)
+    need = f"about {n:,} seeds" if n is not None else f"more than {MOST_SEEDS:,} seeds"
+    if n is not None and n <= difference.n:
+        # Enough seeds for the paper's effect, and it didn't show: say that rather than ask for fewer seeds.
+        why = f"{difference.n} seeds would have shown an effect of {whose} size"
+        why += "" if contains else "; the interval excludes that size"
+    else:
+        why = f"{need} would resolve {whose} effect"
+    return Verdict("unresolved", why, contains, n)

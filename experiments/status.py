@@ -1,0 +1,52 @@
+"""How a sweep stands, from another terminal: `python -m experiments.status --workdir=runs/three`.
+
+Reads the workdir and changes nothing there; what it shows as running is what holds a run's lock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import pathlib
+from collections.abc import Sequence
+from typing import NoReturn
+
+from alexnet_jax import errors
+from experiments import display
+from experiments import plan as plan_lib
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with this project's errors: one line, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise errors.ConfigError(message)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = _Parser(prog="python -m experiments.status", description=__doc__, allow_abbrev=False,
+                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="the sweep's folder")
+    workdir = parser.parse_args(argv).workdir
+    plan = plan_lib.read(workdir)
+    if plan is None:
+        raise errors.ConfigError(f"--workdir={workdir}: no plan.json, so no sweep of experiments.run")
+    counts: collections.Counter[str] = collections.Counter()
+    rows, failed = [], []
+    for run in plan.order():
+        folder = workdir / plan.runs[run].dir
+        state = plan_lib.state_of(folder)
+        if state not in plan_lib.DONE and plan_lib.in_use(folder):
+            state = "running"
+            rows.append(display.row(plan.label(run), display.progress_of(folder)))
+        elif state == "failed":
+            failed.append(f"failed: {plan.label(run)}: {(plan_lib.result_of(folder) or {}).get('message')}")
+        counts[state] += 1
+    caption = ", ".join(f"{counts[state]} {state}" for state in
+                        ("finished", "diverged", "failed", "running", "partial", "waiting") if counts[state])
+    display.show(rows, f"{plan.name}: {sum(counts.values())} runs: {caption}")
+    print("\n".join(failed), end="\n" if failed else "")
+
+
+if __name__ == "__main__":
+    errors.run_main(main)

@@ -1,0 +1,234 @@
+"""From a sweep's runs to the numbers of its report: errors by arm, paired differences, verdicts, notes.
+
+Units: error rates in percent, differences in percentage points. Everything returned is JSON-ready and a
+function of the workdir alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from experiments import claims, statistics
+from experiments.protocol import is_imagenet, protocol
+from experiments.readout import Arm, Run, Sweep, default_views, field
+
+SCHEMA = 1
+SPEED_THRESHOLD = 0.25  # training error, as a fraction: the paper's in §3.1
+
+
+def summarise(sweep: Sweep, views: str | None = None) -> dict[str, Any]:
+    """The content of report.json.
+
+    Args:
+      views: 'ten_view' or 'centre'; None takes ten views if every finished run has them.
+    """
+    views = views or default_views(sweep.runs.values())
+    baseline = sweep.arm(sweep.baseline)
+    arms = [_arm(arm, baseline, views) for arm in sweep.arms]
+    adjusted = statistics.holm([(a["difference"] or {"top1": {}})["top1"].get("p_value") for a in arms])
+    for arm, p in zip(arms, adjusted, strict=True):
+        if arm["difference"]:
+            arm["difference"]["p_holm"] = p
+    runs = sweep.runs
+    about = protocol(sweep, views)
+    summary = {
+        "schema": SCHEMA, "name": sweep.name, "units": "errors in percent, differences in percentage points",
+        "confidence": statistics.CONFIDENCE, "views": views, "baseline": sweep.baseline, "protocol": about,
+        "small_scale": not is_imagenet(about), "arms": arms,
+        "runs": {i: {"seed": r.seed, "state": r.state, "message": _message(r), "counts": r.counts(views)}
+                 for i, r in runs.items()},
+    }
+    summary["noise"] = _noise(sweep, arms, views)
+    summary["notes"] = _notes(sweep, summary)
+    return summary
+
+
+def _at_chance(run: Run) -> bool:
+    # The only message that a finished run carries (alexnet_jax.records).
+    return run.state == "finished" and bool(run.message)
+
+
+def _percent(run: Run, views: str, key: str) -> float | None:
+    counts = run.counts(views)
+    return None if counts is None else 100 * counts[f"{key}_wrong"] / counts["total"]
+
+
+def _by_seed(arm: Arm, views: str, key: str) -> dict[int, float]:
+    found = {seed: _percent(run, views, key) for seed, run in arm.runs.items()}
+    return {seed: value for seed, value in sorted(found.items()) if value is not None}
+
+
+def _arm(arm: Arm, baseline: Arm, views: str) -> dict[str, Any]:
+    errors = {key: _by_seed(arm, views, key) for key in ("top1", "top5")}
+    row: dict[str, Any] = {
+        "name": arm.name, "ablation": arm.ablation, "overrides": arm.overrides,
+        "planned": len(arm.runs), "finished": len(errors["top1"]), "seeds": sorted(errors["top1"]),
+        "at_chance": sum(map(_at_chance, arm.runs.values())),
+        "runs": {str(seed): run.id for seed, run in arm.runs.items()},
+        **{key: dataclasses.asdict(statistics.estimate(list(by.values()))) for key, by in errors.items()},
+        "difference": None, "paper": None, "verdict": None,
+    }
+    if arm.name == baseline.name:
+        return row
+    others = {key: _by_seed(baseline, views, key) for key in errors}
+    shared = {key: statistics.paired_difference(errors[key], others[key]) for key in errors}
+    row["difference"] = {
+        "pairs": sorted(set(errors["top1"]) & set(others["top1"])),
+        **{key: dataclasses.asdict(value) for key, value in shared.items()},
+    }
+    effect = claims.effect(arm.ablation, arm.name)
+    if effect is not None:
+        row["paper"] = {"claim": effect.claim, "where": effect.where, "protocol": effect.protocol,
+                        "paper": effect.paper and dataclasses.asdict(effect.paper),
+                        "log": effect.log and dataclasses.asdict(effect.log)}
+        reference = effect.reference
+        if reference is not None and reference.top1:
+            whose = "the paper's" if reference is effect.paper else "the log's"
+            verdict = statistics.verdict(shared["top1"], reference.top1, whose)
+            if any(_at_chance(part.runs[s]) for part in (arm, baseline) for s in row["difference"]["pairs"]):
+                # A stalled run is a finding of its own; its distance from one that learns is no effect.
+                verdict = statistics.Verdict("not comparable", "runs that never left chance; see the notes")
+            row["verdict"] = dataclasses.asdict(verdict)
+    return row
+
+
+def _noise(sweep: Sweep, arms: list[dict[str, Any]], views: str) -> dict[str, Any] | None:
+    """Evaluation noise of one run beside the noise between seeds, both in points of top-1 error."""
+    groups = [list(_by_seed(arm, views, "top1").values()) for arm in sweep.arms]
+    values = [v for group in groups for v in group]
+    totals = [c["total"] for c in (r.counts(views) for r in sweep.runs.values()) if c]
+    if not values:
+        return None
+    mean = sum(values) / len(values)
+    differences = [a["difference"]["top1"]["sd"] for a in arms if a["difference"]]
+    return {"mean_error": mean, "images": min(totals),
+            "evaluation": 100 * statistics.binomial_standard_error(mean / 100, min(totals)),
+            "between_seeds": statistics.pooled_sd(groups),
+            "paired_differences": [sd for sd in differences if sd is not None]}
+
+
+def _notes(sweep: Sweep, summary: dict[str, Any]) -> list[str]:
+    """What a reader must know before quoting a number, each one sentence or two."""
+    notes = (_missing(sweep), *_troubled(sweep), _damaged(sweep), _corrupt(sweep), _same_runs(sweep),
+             _noise_note(summary["noise"]), _correction(summary), _speed(sweep))
+    return [note for note in notes if note]
+
+
+def _message(run: Run) -> str:
+    """The run's message with `…/name` for absolute paths: a report travels, log.txt has the whole path."""
+    return re.sub(r"(?<![\w.…])/(?:[^\s/:;,'\"]+/)+(?=[^\s/])", "…/", run.message)
+
+
+def _named(sweep: Sweep, run: Run) -> str:
+    arms = [arm.name for arm in sweep.arms if run.id in {r.id for r in arm.runs.values()}]
+    return f"{' = '.join(arms)} seed {run.seed}"
+
+
+def _missing(sweep: Sweep) -> str:
+    runs = sweep.runs.values()
+    missing = [r for r in runs if r.state in ("not started", "unfinished", "unreadable")]
+    if not missing:
+        return ""
+    words = []
+    for run in missing:
+        epochs = field(run.config, "train.epochs")
+        detail = f"{run.message} of {epochs}" if run.state == "unfinished" else run.message
+        words.append(f"{_named(sweep, run)} ({run.state}{f': {detail}' if detail else ''})")
+    return (f"**Incomplete**: {len(missing)} of {len(runs)} runs have no result: {'; '.join(words)}. "
+            "The command that started the sweep carries on from here.")
+
+
+def _troubled(sweep: Sweep) -> list[str]:
+    notes = []
+    for run in sweep.runs.values():
+        if run.state in ("failed", "diverged"):
+            why = (_message(run) or "no message").rstrip(".")
+            notes.append(f"**{run.state.capitalize()}**: {_named(sweep, run)}: {why}. It is in no mean.")
+        elif run.state == "finished" and run.message:
+            notes.append(f"**Warning**: {_named(sweep, run)}: {_message(run)}. It is counted in the means.")
+    return notes
+
+
+def _damaged(sweep: Sweep) -> str:
+    damaged = [_named(sweep, run) for run in sweep.runs.values() if run.result is not None and run.trouble]
+    return f"Without a curve, as metrics.csv is damaged: {', '.join(damaged)}." if damaged else ""
+
+
+def _corrupt(sweep: Sweep) -> str:
+    # Every run reads the same store, so a skipped image is counted once for the sweep.
+    counts = {int(((r.result or {}).get("data") or {}).get("corrupt") or 0) for r in sweep.runs.values()}
+    worst = max(counts, default=0)
+    return f"{worst:,} corrupt image{'s were' if worst != 1 else ' was'} skipped." if worst else ""
+
+
+def _same_runs(sweep: Sweep) -> str:
+    baseline = sweep.arm(sweep.baseline)
+    same = [arm.name for arm in sweep.arms if arm is not baseline and arm.runs and
+            all(seed in baseline.runs and run.id == baseline.runs[seed].id for seed, run in arm.runs.items())]
+    return f"{', '.join(same)}: the config resolves to the baseline's: the same runs." if same else ""
+
+
+def _noise_note(noise: dict[str, Any] | None) -> str:
+    if noise is None:
+        return ""
+    text = (f"Evaluation noise: one run's top-1 error, {noise['mean_error']:.1f}% on average over "
+            f"{noise['images']:,} images, has the binomial standard error {noise['evaluation']:.2f} points. ")
+    if noise["between_seeds"] is None:
+        return text + "Seed noise: unknown, as no arm has two seeds."
+    text += f"Seed noise: the standard deviation of an arm's seeds is {noise['between_seeds']:.2f} points"
+    if noise["paired_differences"]:
+        low, high = min(noise["paired_differences"]), max(noise["paired_differences"])
+        sd = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
+        text += f", that of paired differences {sd}"
+    return text + (". All runs are counted on the same images: the intervals cover the noise between seeds; "
+                   "other images would move all arms, mostly together, by about the evaluation noise.")
+
+
+def _correction(summary: dict[str, Any]) -> str:
+    tested = [a for a in summary["arms"] if a["difference"] and a["difference"]["p_holm"] is not None]
+    if len(tested) < 2:
+        return ""
+    alpha = 1 - summary["confidence"]
+    alone = [a["name"] for a in tested if a["difference"]["top1"]["p_value"] < alpha]
+    kept = [a["name"] for a in tested if a["difference"]["p_holm"] < alpha]
+    values = ", ".join(f"{a['name']} {p_text(a['difference']['p_holm'])}" for a in tested)
+    text = (f"Several arms: each interval and verdict is that of one comparison. Holm-adjusted p values over "
+            f"{len(tested)} comparisons (top-1): {values}.")
+    if alone:
+        lost = [name for name in alone if name not in kept]
+        text += (f" Still below {alpha:.2f} after the adjustment: {', '.join(kept) or 'none'}"
+                 + (f"; no longer: {', '.join(lost)}." if lost else "."))
+    return text
+
+
+def p_text(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _speed(sweep: Sweep) -> str:
+    """The paper's claim about activations is a speed: give the nearest thing that these runs measured."""
+    arms = [arm for arm in sweep.arms
+            if (found := claims.effect(arm.ablation, arm.name)) is not None and found.claim == "relu"]
+    if not arms:
+        return ""
+    words = []
+    for arm in (sweep.arm(sweep.baseline), *arms):
+        # `unfinished` runs are left out: they may still get there.
+        runs = [r for r in arm.runs.values() if r.state == "finished" and r.rows]
+        reached = [first for r in runs if (first := _first_epoch(r)) is not None]
+        if not runs:
+            continue
+        by = f"at epoch {sum(reached) / len(reached):.3g} on average" if reached else "never"
+        words.append(f"{arm.name} {by} ({len(reached)} of {len(runs)} runs)")
+    if not words:
+        return ""
+    return ("Speed: the paper's claim about tanh is one of speed, at a rate chosen for each activation "
+            "and without regularisation. Here the running training error, with dropout and augmentation on, "
+            f"first fell to {SPEED_THRESHOLD:.0%}: {', '.join(words)}.")
+
+
+def _first_epoch(run: Run) -> float | None:
+    errors = [(row["epoch"], row.get("train_top1_error")) for row in run.rows]
+    return next((epoch for epoch, e in errors if e is not None and e <= SPEED_THRESHOLD), None)

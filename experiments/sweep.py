@@ -1,0 +1,104 @@
+"""A sweep as a user writes it: one Python file (configs/sweeps/three.py is the example), or flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from alexnet_jax import cli
+from alexnet_jax.errors import ConfigError
+from experiments.ablations import Arm
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What a sweep file's `get_sweep()` returns, checked. Its keys are these fields."""
+
+    config: str  # FILE or FILE:recipe
+    name: str = ""
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of the base, so of every arm
+    ablations: tuple[str, ...] = ()
+    arms: tuple[Arm, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    jobs: int = 0  # at a time; 0: as many as there are cores, or accelerators
+
+
+KEYS = tuple(field.name for field in dataclasses.fields(Sweep))
+
+
+def load(path: str) -> Sweep:
+    """Reads a sweep file. Raises ConfigError, in one line."""
+    where = f"--sweep={path}"
+    module = cli.load_module(path, "--sweep")
+    if not hasattr(module, "get_sweep"):
+        raise ConfigError(f"{where}: the file defines no get_sweep(); see configs/sweeps/three.py")
+    try:
+        tree = module.get_sweep()
+    except Exception as error:
+        raise ConfigError(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"{where}: get_sweep() must return a dict")
+    for key in tree:
+        if key not in KEYS:
+            near = difflib.get_close_matches(str(key), KEYS, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(f"{where}: {key!r}: no such key; {hint}There are {', '.join(KEYS)}")
+    config = tree.get("config")
+    if not isinstance(config, str) or not config:
+        raise ConfigError(f"{where}: config: needs the path of a config file, e.g. 'configs/shapes.py'")
+    jobs = tree.get("jobs", 0)
+    if not _is_count(jobs):
+        raise ConfigError(f"{where}: jobs: {jobs!r} is not a number of runs at a time (0: one per core)")
+    name = tree.get("name", pathlib.Path(path).stem)
+    if not isinstance(name, str):
+        raise ConfigError(f"{where}: name: {name!r} is not a text")
+    return Sweep(config, name, _overrides(tree.get("overrides", {}), f"{where}: overrides"),
+                 _ablations(tree.get("ablations", ()), where), _arms(tree.get("arms", {}), where),
+                 check_seeds(tree.get("seeds", 1), f"{where}: seeds"), jobs)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _overrides(tree: Any, where: str) -> dict[str, Any]:
+    if not isinstance(tree, Mapping) or not all(isinstance(name, str) for name in tree):
+        raise ConfigError(f"{where}: must be a dict from fields to values, e.g. {{'train.epochs': 3}}")
+    return dict(tree)
+
+
+def _ablations(names: Any, where: str) -> tuple[str, ...]:
+    if isinstance(names, str):
+        names = tuple(part.strip() for part in names.split(",") if part.strip())
+    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{where}: ablations: must be names, e.g. ('lrn', 'pooling')")
+    return tuple(names)
+
+
+def _arms(tree: Any, where: str) -> tuple[Arm, ...]:
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"{where}: arms: must be a dict from names to overrides, e.g. "
+                          "{'no_dropout': {'model.dropout': 0.0}}")
+    return tuple(Arm(str(name), _overrides(changes, f"{where}: arms: {name}"))
+                 for name, changes in tree.items())
+
+
+def check_seeds(seeds: Any, where: str) -> tuple[int, ...]:
+    """N stands for 0 … N−1; a tuple or list for itself."""
+    if _is_count(seeds) and seeds:
+        return tuple(range(seeds))
+    if isinstance(seeds, tuple | list) and seeds and all(map(_is_count, seeds)):
+        return tuple(dict.fromkeys(seeds))
+    raise ConfigError(f"{where}: {seeds!r} is neither how many (3 stands for 0, 1, 2) nor a list of seeds")
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """The value of --seeds: '3' for seeds 0, 1 and 2; '3,4' or '7,' for those themselves."""
+    parts = [part.strip() for part in text.strip("()[] ").split(",")]
+    numbers = [int(part) for part in parts if part.isascii() and part.isdecimal()]
+    if len(numbers) != len([part for part in parts if part]):
+        raise ConfigError(f"--seeds={text}: write how many (3 stands for 0, 1, 2) or a list (0,5,7)")
+    return check_seeds(numbers[0] if len(parts) == 1 and numbers else numbers, f"--seeds={text}")

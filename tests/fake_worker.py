@@ -1,0 +1,103 @@
+"""`experiments.worker` with a training that computes nothing: its files, lock and signals are all there is.
+
+    python tests/fake_worker.py --workdir=W --run=ID
+
+A step takes `checkpoint.every_seconds`; a checkpoint (the step number) is written after each. What the config
+asks for beyond that stands in for mishaps: `optim.learning_rate` 9 fails with a UserError, 8 with a
+traceback, 7 diverges, 6 kills itself after each second step, 5 kills itself at once; `train.eval_every` 9
+ignores signals.
+`steps.log` gets a line for every step that was done, so that a test can see whether any was done twice.
+"""
+
+import os
+import pathlib
+import signal
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from alexnet_jax import config as config_lib
+from alexnet_jax import errors, records
+from experiments import plan as plan_lib
+from experiments import worker
+from experiments.executors import local
+
+STEPS = 4  # an epoch
+
+
+class InUse(errors.WorkdirError):
+    exit_code = worker.IN_USE
+
+
+def train(config, workdir, *, name="", overrides=None, show=True):
+    workdir.mkdir(parents=True, exist_ok=True)
+    with plan_lib.locked(workdir / ".lock", timeout=0) as free:
+        if not free:
+            raise InUse(f"{workdir}: in use by another process")
+        result = records.read_json(workdir / "result.json")
+        if result and result["status"] in plan_lib.DONE:
+            return result
+        return _train(config, workdir, name, overrides)
+
+
+def _train(config, workdir, name, overrides):
+    stopped = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: stopped.append(number))
+    rate = config.optim.learning_rate
+    if not (workdir / "run.json").exists():
+        records.write_json(workdir / "run.json", {
+            "name": name, "id": config_lib.run_id(config), "seed": config.seed, "overrides": overrides or {},
+            "cores": len(local.cores())})
+    if rate == 9:
+        raise errors.DataError("no such data: here is what to do")
+    if rate == 8:
+        raise RuntimeError("out of luck\nand more")
+    if rate == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    checkpoint = workdir / "checkpoint"
+    step = int(checkpoint.read_text()) if checkpoint.exists() else 0
+    metrics = records.Rows(workdir / "metrics.csv", records.METRICS, step)
+    timing = records.Rows(workdir / "timing.csv", records.TIMING, step)
+    steps = STEPS * config.train.epochs
+    while step < steps:
+        if stopped and config.train.eval_every != 9:
+            raise errors.Interrupted(f"stopped at step {step}")
+        time.sleep(config.checkpoint.every_seconds)
+        step += 1
+        with (workdir / "steps.log").open("a") as file:
+            file.write(f"{step}\n")
+        if step % STEPS == 0:
+            error = (config.seed + len(config.model.lrn.layers)) / 10
+            metrics.append({"epoch": step // STEPS, "step": step, "learning_rate": rate, "train_loss": 1.0,
+                            "train_top1_error": error, "eval_loss": 1.0, "eval_top1_error": error,
+                            "eval_top5_error": 0.0})
+            timing.append({"epoch": step // STEPS, "step": step, "train_seconds": 100.0, "eval_seconds": 20.0,
+                           "checkpoint_seconds": 0.0, "compile_seconds": 0.0, "images_per_second": 10.0,
+                           "elapsed_seconds": 120.0 * step})
+        records.write_text(checkpoint, str(step))
+        records.write_json(workdir / "progress.json", {
+            "state": "training", "epoch": step / STEPS, "epochs": config.train.epochs, "step": step,
+            "steps": steps, "images_per_second": 10.0, "train_top1_error": 0.5, "eval_top1_error": None,
+            "seconds_left": 1, "updated": records.now()})
+        if rate == 6 and step % 2 == 0 and step < steps:
+            os.kill(os.getpid(), signal.SIGKILL)
+    metrics.close()
+    timing.close()
+    wrong = 10 * (config.seed + len(config.model.lrn.layers))
+    counts = {"top1_wrong": wrong, "top5_wrong": 0, "total": 100, "loss": 1.0}
+    diverged = rate == 7
+    result = {"schema": 1, "name": name, "id": config_lib.run_id(config), "seed": config.seed,
+              "status": "diverged" if diverged else "finished",
+              "message": "the loss was not finite" if diverged else "", "epochs": config.train.epochs,
+              "steps": steps, "train": {"loss": 1.0, "top1_error": 0.5},
+              "data": {"name": "shapes", "version": "1", "size": 32, "crop": 24, "train_split": "train",
+                       "train_images": 100, "eval_split": "test", "eval_images": 100, "corrupt": 0},
+              "eval": None if diverged else {"centre": counts, "ten_view": counts}}
+    records.write_json(workdir / "result.json", result)
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(worker.main(train=train))

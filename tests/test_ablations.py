@@ -1,0 +1,148 @@
+"""The catalogue of ablations, and a user's own."""
+
+import pytest
+
+from alexnet_jax import cli
+from alexnet_jax import config as config_lib
+from alexnet_jax.errors import ConfigError
+from alexnet_jax.models import geometry
+from configs import networks
+from experiments import ablations
+from experiments.ablations import Arm
+
+
+def _config(network=None, **overrides):
+    config = config_lib.default()
+    with config.unlocked():
+        config.optim.schedule = "constant"
+        if network:
+            network(config)
+    return config_lib.resolve(config_lib.override(config, overrides))
+
+
+def _one(name, config):
+    (arm,) = ablations.arms_of([name], config)
+    return arm, config_lib.resolve(config_lib.override(config, arm.overrides))
+
+
+def test_without_lrn_no_norm_is_left():
+    arm, config = _one("lrn", _config(networks.alexnet32, **{"model.same_map.layers": (2,)}))
+    assert (arm.name, arm.ablation) == ("no_lrn", "lrn")
+    assert not any(layer.lrn or layer.same_map for layer in geometry.layers(config))
+
+
+def test_tanh_changes_the_activation_alone():
+    arm, _ = _one("activation", _config())
+    assert arm.overrides == {"model.activation": "tanh"}
+
+
+@pytest.mark.parametrize(("network", "padding", "sizes"), [
+    # Run 147: pool1 28, conv2 26, pool2 13, conv5 11, pool5 6.
+    (None, {"model.conv2.padding": 1, "model.conv5.padding": 0}, [55, 28, 26, 13, 13, 13, 11, 6]),
+    (networks.alexnet64, {"model.conv2.padding": 1}, [26, 13, 11, 6, 6, 6, 6, 3]),
+    (networks.alexnet32, {}, [24, 12, 12, 6, 6, 6, 6, 3]),
+])
+def test_nonoverlapping_pooling_keeps_the_sizes_from_pool2_on(network, padding, sizes):
+    base = _config(network)
+    arm, config = _one("pooling", base)
+    assert arm.overrides == {"model.pool.window": 2, "model.pool.stride": 2, **padding}
+    found = []
+    for layer in geometry.layers(config)[:5]:
+        found += [layer.size, layer.out_size] if layer.pool else [layer.size]
+    assert found == sizes
+    mine, theirs = geometry.layers(config), geometry.layers(base)
+    assert [x.out_size for x in mine[1:5]] == [x.out_size for x in theirs[1:5]]
+    assert [x.parameters for x in mine] == [x.parameters for x in theirs]
+
+
+def test_sizes_that_cannot_be_kept_are_refused():
+    with pytest.raises(ConfigError, match="cannot be kept"):
+        ablations.arms_of(["pooling"], _config(networks.alexnet32,
+                                               **{"model.pool.window": 4, "model.pool.stride": 3}))
+
+
+def test_padding_never_becomes_negative():
+    config = _config(networks.alexnet64, **{"model.conv2.padding": 0, "model.conv2.kernel": 1})
+    with pytest.raises(ConfigError, match="cannot be kept"):
+        ablations.arms_of(["pooling"], config)
+
+
+def test_the_catalogue_has_a_line_each():
+    lines = ablations.describe().splitlines()
+    assert [line.split()[0] for line in lines] == list(ablations.CATALOGUE)
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_every_ablation_of_the_catalogue_builds_on_every_config():
+    for recipe in ("released", "paper"):
+        config = config_lib.override(cli.load_config(f"configs/cifar10.py:{recipe}"),
+                                     {"data.tune_split": "train[36000:40000]"})
+        for arm in ablations.arms_of(list(ablations.CATALOGUE), config_lib.resolve(config)):
+            geometry.layers(config_lib.resolve(config_lib.override(config, arm.overrides)))
+
+
+MINE = '''
+from experiments.ablations import Arm
+
+def width(config):
+    """Half and twice the units of fc6."""
+    for factor in (0.5, 2):
+        yield Arm(f"fc6_x{factor:g}", {"model.fc6.features": int(config.model.fc6.features * factor)})
+
+def empty(config):
+    yield from ()
+
+def wrong(config):
+    yield {"model.dropout": 0.0}
+
+def broken(config):
+    yield Arm("a", {"model.dropout": config.model.no_such_thing})
+
+number = 3
+'''
+
+
+def test_a_users_file(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
+    arms = ablations.arms_of([f"{file}:width", "lrn"], _config())
+    assert [(a.name, a.ablation, dict(a.overrides)) for a in arms] == [
+        ("fc6_x0.5", "mine:width", {"model.fc6.features": 2048}),
+        ("fc6_x2", "mine:width", {"model.fc6.features": 8192}),
+        ("no_lrn", "lrn", {"model.lrn.layers": ()})]
+
+
+@pytest.mark.parametrize(("spec", "message"), [
+    ("poling", "--ablations=poling: no such ablation; did you mean pooling?"),
+    ("nothing_like_it", "There are lrn, pooling, activation"),
+    ("absent.py:width", "--ablations=absent.py: no such file"),
+    ("{}:height", "it has width, empty, wrong, broken"),
+    ("{}", "name a generator of the file"),
+    ("{}:number", "name a generator of the file"),
+    ("{}:empty", "yields no arm"),
+    ("{}:wrong", "each must be Arm"),
+    ("{}:broken", "no_such_thing"),
+])
+def test_a_wrong_name_or_file_is_one_line(tmp_path, spec, message):
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
+    with pytest.raises(ConfigError) as caught:
+        ablations.arms_of([spec.format(file)], _config())
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_baseline_comes_first_and_repeated_arms_count_once():
+    arm = Arm("no_lrn", {"model.lrn.layers": ()}, "lrn")
+    assert [a.name for a in ablations.check_arms([arm, arm])] == ["baseline", "no_lrn"]
+
+
+@pytest.mark.parametrize(("arms", "message"), [
+    ([Arm("a", {"model.dropout": 0.0}), Arm("a", {"model.dropout": 0.1})], "two different arms"),
+    ([Arm("baseline", {"model.dropout": 0.0})], "the base config without overrides"),
+    ([Arm("a/b", {})], "a name is a folder's too"),
+    ([Arm("", {})], "a name is a folder's too"),
+])
+def test_ambiguous_and_impossible_arm_names_are_refused(arms, message):
+    with pytest.raises(ConfigError, match=message):
+        ablations.check_arms(arms)

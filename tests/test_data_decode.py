@@ -1,0 +1,70 @@
+"""From image files to the squares of the store."""
+
+import numpy as np
+import pytest
+from data_files import encoded, pixels
+from PIL import Image
+
+from alexnet_jax.data import decode
+
+
+def modes():
+    grey = Image.fromarray(pixels(5)).convert("L")
+    colour = Image.fromarray(pixels(5))
+    sixteen = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    rgb, repeated = np.asarray(colour), np.stack([np.asarray(grey)] * 3, -1)
+    alpha = colour.copy()
+    alpha.putalpha(grey)
+    palette = colour.quantize(200)
+    see_through = palette.copy()
+    return {
+        "grey JPEG": (encoded(grey, "JPEG", quality=98), repeated, 4),
+        "grey PNG": (encoded(grey), repeated, 0),
+        "16 bit": (encoded(sixteen), repeated, 0),
+        "alpha": (encoded(alpha), rgb, 0),
+        "grey alpha": (encoded(alpha.convert("LA")), repeated, 0),
+        "palette": (encoded(palette), np.asarray(palette.convert("RGB")), 0),
+        "see-through": (
+            encoded(see_through, transparency=bytes(range(200))),
+            np.asarray(palette.convert("RGB")),
+            0,
+        ),
+        "black and white": (
+            encoded(grey.convert("1")),
+            np.stack([np.asarray(grey.convert("1")) * np.uint8(255)] * 3, -1),
+            0,
+        ),
+        "CMYK": (encoded(colour.convert("CMYK"), "JPEG", quality=98, subsampling=0), rgb, 8),
+        "RGB JPEG": (encoded(colour, "JPEG", quality=98, subsampling=0), rgb, 6),
+    }
+
+
+@pytest.mark.parametrize("mode", list(modes()))
+@pytest.mark.filterwarnings(
+    "ignore:Palette images with Transparency:UserWarning"
+)  # builds set this themselves
+def test_every_mode_becomes_rgb(mode):
+    content, expected, tolerance = modes()[mode]
+    found = decode.decode(content, 10)
+    assert found.shape == (10, 10, 3)
+    assert np.abs(found.astype(int) - expected[1:11].astype(int)).max() <= tolerance
+
+
+def test_the_shorter_side_is_rescaled_and_the_centre_cut_out():
+    ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, :, None] * 4, (16, 64, 3))
+    found = decode.decode(encoded(ramp), 8)  # 64×16 → 32×8 → its columns 12 … 19
+    expected = Image.fromarray(ramp).resize((32, 8), Image.Resampling.BILINEAR).crop((12, 0, 20, 8))
+    np.testing.assert_array_equal(found, np.asarray(expected))
+    upright = decode.decode(encoded(ramp.transpose(1, 0, 2)), 8)
+    np.testing.assert_array_equal(upright, found.transpose(1, 0, 2))
+    assert decode.decode(encoded(pixels(1, 5, 3)), 20).shape == (20, 20, 3)
+    assert decode.decode(encoded(pixels(1, 1, 3000)), 8).shape == (8, 8, 3)
+    same = pixels(2, 8, 8)
+    np.testing.assert_array_equal(decode.decode(encoded(same), 8), same)
+
+
+def test_exif_orientation_is_ignored():
+    image = Image.fromarray(pixels(1, 8, 8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    np.testing.assert_array_equal(decode.decode(encoded(image, exif=exif), 8), np.asarray(image))

@@ -1,0 +1,259 @@
+"""Plans: which runs a sweep consists of, how a later command adds to them, what a sweep file may say."""
+
+import json
+import time
+
+import pytest
+
+from alexnet_jax import config as config_lib
+from alexnet_jax import records
+from alexnet_jax.errors import ConfigError, WorkdirError
+from configs import networks
+from experiments import costs, sweep
+from experiments import plan as plan_lib
+from experiments.ablations import Arm
+
+NO_LRN = Arm("no_lrn", {"model.lrn.layers": ()}, "lrn")
+TANH = Arm("tanh", {"model.activation": "tanh"}, "activation")
+
+
+def _base(**overrides):
+    config = config_lib.default()
+    with config.unlocked():
+        config.optim.schedule = "constant"
+        networks.alexnet32(config)
+    return config_lib.resolve(config_lib.override(config, overrides))
+
+
+def _build(arms=(NO_LRN, TANH), seeds=(0, 1), base=None, **overrides):
+    return plan_lib.build(base or _base(**overrides), "configs/shapes.py", "three", arms, seeds)
+
+
+def _begin(plan, workdir):
+    """Writes the plan as if its first run had been started."""
+    (workdir / plan.runs[plan.order()[0]].dir).mkdir(parents=True, exist_ok=True)
+    plan_lib.write(plan, workdir)
+
+
+def test_the_file_is_as_written_down(tmp_path):
+    base = _base()
+    plan_lib.write(_build(base=base), tmp_path)
+    tree = json.loads((tmp_path / "plan.json").read_text())
+    assert {k: tree[k] for k in ("schema", "name", "config", "baseline", "seeds")} == {
+        "schema": 1, "name": "three", "config": "configs/shapes.py", "baseline": "baseline", "seeds": [0, 1]}
+    ids = {seed: config_lib.run_id(config_lib.override(base, {"model.lrn.layers": (), "seed": seed}))
+           for seed in (0, 1)}
+    assert tree["arms"][0] == {"name": "baseline", "ablation": "", "overrides": {},
+                               "runs": {str(s): config_lib.run_id(config_lib.override(base, {"seed": s}))
+                                        for s in (0, 1)}}
+    assert tree["arms"][1] == {"name": "no_lrn", "ablation": "lrn", "overrides": {"model.lrn.layers": []},
+                               "runs": {"0": ids[0], "1": ids[1]}}
+    run = tree["runs"][ids[1]]
+    assert (run["dir"], run["seed"]) == (f"runs/no_lrn-{ids[1]}", 1)
+    # What a worker reads back is the run that the id names.
+    assert config_lib.run_id(config_lib.from_json(run["config"])) == ids[1]
+
+
+def test_it_reads_what_it_wrote(tmp_path):
+    plan = _build()
+    plan_lib.write(plan, tmp_path)
+    read = plan_lib.read(tmp_path)
+    assert read.order() == plan.order()
+    assert read.to_json() == json.loads(json.dumps(plan.to_json()))
+    assert plan_lib.read(tmp_path / "elsewhere") is None
+
+
+def test_runs_go_seed_by_seed():
+    plan = _build()
+    assert [plan.label(run) for run in plan.order()] == [
+        "baseline seed 0", "no_lrn seed 0", "tanh seed 0", "baseline seed 1", "no_lrn seed 1", "tanh seed 1"]
+
+
+def test_identical_runs_are_one_run():
+    plan = _build([NO_LRN, Arm("relu", {"model.activation": "relu"}),
+                   Arm("norm_free", {"model.lrn.layers": []})])
+    assert len(plan.order()) == len(plan.runs) == 4
+    assert plan.aliases() == {"relu": "baseline", "norm_free": "no_lrn"}
+    assert plan.arm_of(plan.arms[3].runs[0]).name == "no_lrn"
+    assert {run.dir.split("/")[1].split("-")[0] for run in plan.runs.values()} == {"baseline", "no_lrn"}
+
+
+@pytest.mark.parametrize(("overrides", "message"), [
+    ({"model.lrm.layers": ()}, "arm a: config.model.lrm.layers: no such field; did you mean"),
+    ({"model.lrn": ()}, "arm a: config.model.lrn is a group of fields"),
+    ({"model.dropout": "half"}, "arm a: config.model.dropout: 'half' is not a number"),
+    ({"model.conv2.features": 49}, "arm a: config.model.conv2.features: 49 do not divide"),
+    ({"model.pool.window": 13}, "arm a: config.model.pool: a window of 13"),
+    ({"data.crop": 64}, "arm a: config.data.crop: 64 is larger"),
+    ({"seed": 3}, "arm a: config.seed: the sweep's seeds are every arm's"),
+])
+def test_every_arm_is_checked_before_anything_starts(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        _build([NO_LRN, Arm("a", overrides)])
+
+
+def test_more_seeds_and_arms_are_merged(tmp_path):
+    old = _build([NO_LRN], (0, 1))
+    _begin(old, tmp_path)
+    whole, asked = plan_lib.merge(plan_lib.read(tmp_path), _build([TANH], (0, 1, 2)), tmp_path)
+    assert whole.seeds == (0, 1, 2)
+    assert [(arm.name, sorted(arm.runs)) for arm in whole.arms] == [
+        ("baseline", [0, 1, 2]), ("no_lrn", [0, 1]), ("tanh", [0, 1, 2])]
+    assert len(whole.runs) == 8
+    assert len(asked.runs) == 6  # what this command runs: no_lrn is for the command that asked for it
+    # No order of commands changes a run's folder.
+    assert all(whole.runs[run.id].dir == run.dir for run in [*old.runs.values(), *asked.runs.values()])
+
+
+def test_a_run_keeps_its_folder_when_another_arm_comes_to_share_it(tmp_path):
+    old = _build([Arm("norm_free", {"model.lrn.layers": ()})])
+    _begin(old, tmp_path)
+    _, asked = plan_lib.merge(plan_lib.read(tmp_path), _build([NO_LRN]), tmp_path)
+    assert asked.runs[asked.arms[1].runs[0]].dir.startswith("runs/norm_free-")
+
+
+def test_runs_are_found_again_when_the_plan_is_lost(tmp_path):
+    old = _build([Arm("norm_free", {"model.lrn.layers": ()})])
+    for run in old.runs.values():
+        (tmp_path / run.dir).mkdir(parents=True)
+    _, asked = plan_lib.merge(None, _build([NO_LRN]), tmp_path)
+    assert {run.dir for run in asked.runs.values()} == {run.dir for run in old.runs.values()}
+
+
+def test_another_base_is_refused(tmp_path):
+    _begin(_build(), tmp_path)
+    new = _build(**{"train.epochs": 3, "model.dropout": 0.1, "model.lrn.k": 1.0, "optim.momentum": 0.8})
+    with pytest.raises(WorkdirError) as caught:
+        plan_lib.merge(plan_lib.read(tmp_path), new, tmp_path)
+    message = str(caught.value)
+    assert "config.model.dropout: 0.5 there, 0.1 here" in message
+    assert "and 1 more" in message
+    assert "choose another --workdir" in message
+    assert "\n" not in message
+
+
+def test_a_plan_of_which_nothing_was_started_binds_nobody(tmp_path):
+    plan_lib.write(_build(), tmp_path)
+    whole, _ = plan_lib.merge(plan_lib.read(tmp_path), _build(**{"train.epochs": 3}), tmp_path)
+    assert {run.config["train"]["epochs"] for run in whole.runs.values()} == {3}
+
+
+def test_what_cannot_change_a_result_may_change(tmp_path):
+    _begin(_build(), tmp_path)
+    new = _build([NO_LRN], (0,), **{"data.dir": "elsewhere"})
+    whole, _ = plan_lib.merge(plan_lib.read(tmp_path), new, tmp_path)
+    assert len(whole.runs) == 6
+    assert whole.runs[whole.arms[0].runs[0]].config["data"]["dir"] == "elsewhere"  # the newest counts
+
+
+def test_an_arms_name_means_one_thing_in_a_workdir(tmp_path):
+    _begin(_build(), tmp_path)
+    with pytest.raises(WorkdirError, match="its arm tanh has other overrides"):
+        plan_lib.merge(plan_lib.read(tmp_path), _build([Arm("tanh", {"model.dropout": 0.0})]), tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', '{"schema": 1}',
+                                  '{"schema": 1, "arms": 3}'])
+def test_a_damaged_plan_is_one_line(tmp_path, text):
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(WorkdirError, match=r"plan\.json: ") as caught:
+        plan_lib.read(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_states(tmp_path):
+    assert plan_lib.state_of(tmp_path) == "waiting"
+    (tmp_path / "run.json").write_text("{}")
+    assert plan_lib.state_of(tmp_path) == "partial"
+    (tmp_path / "result.json").write_text('{"status": "fin')
+    assert plan_lib.state_of(tmp_path) == "partial"
+    records.write_json(tmp_path / "result.json", {"status": "diverged"})
+    assert plan_lib.state_of(tmp_path) == "diverged"
+    assert not plan_lib.in_use(tmp_path)
+    with plan_lib.locked(tmp_path / ".lock"):
+        assert plan_lib.in_use(tmp_path)
+    assert not plan_lib.in_use(tmp_path)
+
+
+def test_thousands_of_runs_are_planned_in_no_time(tmp_path):
+    begin = time.perf_counter()
+    plan = _build(seeds=tuple(range(700)))
+    plan_lib.merge(None, plan, tmp_path)
+    assert len(plan.order()) == 2100
+    assert time.perf_counter() - begin < 5
+
+
+def _timing(folder, epochs, seconds):
+    folder.mkdir(parents=True)
+    rows = records.Rows(folder / "timing.csv", records.TIMING, 0)
+    for epoch in range(1, epochs + 1):
+        rows.append({**dict.fromkeys(records.TIMING, 0), "epoch": epoch, "step": epoch,
+                     "train_seconds": seconds})
+    rows.close()
+
+
+def test_costs_are_measured_or_unknown(tmp_path):
+    plan = _build(seeds=(0, 1), **{"train.epochs": 10})
+    baseline, no_lrn = plan.arms[0].runs, plan.arms[1].runs
+    unknown = costs.Costs(plan, tmp_path)
+    assert unknown.left(baseline[0]) is None
+    assert unknown.left_of([baseline[0]], 1) is None
+    _timing(tmp_path / plan.runs[baseline[0]].dir, 10, 3.0)
+    _timing(tmp_path / plan.runs[no_lrn[0]].dir, 4, 2.0)
+    known = costs.Costs(plan, tmp_path)
+    assert known.left(baseline[1]) == 30.0
+    assert known.left(no_lrn[1]) == 20.0
+    assert known.left_of([no_lrn[0]], 1) == 12.0  # four epochs are done
+    assert known.left_of([no_lrn[0], baseline[1]], 1) == 42.0
+    assert known.left_of([no_lrn[0], baseline[1]], 2) == 30.0  # the longest run bounds it
+    tanh = known.left(plan.arms[2].runs[0])  # of no run of its own: the mean of all
+    assert tanh == pytest.approx(10 * 38 / 14)
+
+
+def _sweep(tmp_path, body):
+    file = tmp_path / "mine.py"
+    file.write_text(f"def get_sweep():\n    return {body}\n")
+    return str(file)
+
+
+def test_a_sweep_file(tmp_path):
+    found = sweep.load(_sweep(tmp_path, "dict(config='configs/shapes.py:paper', ablations=('lrn',), seeds=3, "
+                              "jobs=2, arms={'a': {'model.dropout': 0.1}}, overrides={'train.epochs': 2})"))
+    assert found == sweep.Sweep("configs/shapes.py:paper", "mine", {"train.epochs": 2}, ("lrn",),
+                                (Arm("a", {"model.dropout": 0.1}),), (0, 1, 2), 2)
+    assert sweep.load("configs/sweeps/three.py").ablations == ("lrn", "pooling", "activation")
+
+
+@pytest.mark.parametrize(("body", "message"), [
+    ("dict(config='c.py', seed=3)", "'seed': no such key; did you mean 'seeds'?"),
+    ("dict(seeds=3)", "config: needs the path"),
+    ("dict(config='c.py', seeds=0)", "seeds: 0 is neither"),
+    ("dict(config='c.py', seeds=(0, -1))", "seeds: (0, -1) is neither"),
+    ("dict(config='c.py', seeds='3')", "seeds: '3' is neither"),
+    ("dict(config='c.py', jobs=-1)", "jobs: -1 is not a number"),
+    ("dict(config='c.py', arms=['a'])", "arms: must be a dict"),
+    ("dict(config='c.py', arms={'a': 3})", "arms: a: must be a dict from fields"),
+    ("dict(config='c.py', overrides=3)", "overrides: must be a dict from fields"),
+    ("dict(config='c.py', ablations=3)", "ablations: must be names"),
+    ("dict(config='c.py', name=3)", "name: 3 is not a text"),
+    ("[1]", "must return a dict"),
+    ("1 / 0", "ZeroDivisionError"),
+])
+def test_a_wrong_sweep_file_is_one_line(tmp_path, body, message):
+    with pytest.raises(ConfigError) as caught:
+        sweep.load(_sweep(tmp_path, body))
+    assert message in str(caught.value)
+    assert "--sweep=" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "seeds"), [
+    ("3", (0, 1, 2)), ("7,", (7,)), ("0,5, 7", (0, 5, 7)), ("(4, 4)", (4,))])
+def test_seeds_on_the_command_line(text, seeds):
+    assert sweep.parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["0", "", "-1", "three", "1.5", "1,x"])
+def test_wrong_seeds(text):
+    with pytest.raises(ConfigError, match="--seeds="):
+        sweep.parse_seeds(text)

@@ -1,0 +1,190 @@
+"""The report of a whole sweep: its numbers, its words, its files."""
+
+import csv
+import json
+import pathlib
+import subprocess
+import sys
+
+import fake_sweep
+import pytest
+
+from alexnet_jax import records
+from experiments import protocol, readout, report, statistics, summary
+
+ROOT = pathlib.Path(report.__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A finished sweep of four arms and five seeds, with its report."""
+    workdir = fake_sweep.write_sweep(tmp_path_factory.mktemp("sweep") / "three", seeds=range(5))
+    text = report.write_report(workdir)
+    return workdir, text, json.loads((workdir / "report.json").read_text())
+
+
+def arm(summary, name):
+    return next(a for a in summary["arms"] if a["name"] == name)
+
+
+def test_files(whole):
+    workdir, text, _ = whole
+    assert (workdir / "report.md").read_text() == text
+    assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (workdir / "curves.svg").read_text()
+    assert not list(workdir.glob(".*"))  # no half-written file left
+
+
+def test_numbers_are_those_of_the_result_files(whole):
+    workdir, _, found = whole
+    errors = {}
+    for name in ("baseline", "no_lrn"):
+        results = {seed: records.read_json(fake_sweep.folder_of(workdir, name, seed) / "result.json")
+                   for seed in range(5)}
+        errors[name] = {seed: r["eval"]["ten_view"]["top1_wrong"] / 100 for seed, r in results.items()}
+    for name, by in errors.items():
+        mean = statistics.estimate(list(by.values()))
+        assert arm(found, name)["top1"]["mean"] == pytest.approx(mean.mean)
+        assert arm(found, name)["top1"]["low"] == pytest.approx(mean.low)
+    paired = statistics.paired_difference(errors["no_lrn"], errors["baseline"])
+    measured = arm(found, "no_lrn")["difference"]["top1"]
+    assert measured["mean"] == pytest.approx(paired.mean)
+    assert (measured["low"], measured["high"]) == (pytest.approx(paired.low), pytest.approx(paired.high))
+    assert measured["low"] < 1.4 < measured["high"]
+
+
+def test_table_puts_the_paper_beside_each_arm(whole):
+    _, text, found = whole
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    assert list(rows) == ["Arm", "--------------", "baseline", "no_lrn", "nonoverlapping", "tanh"]
+    assert len({len(row) for row in rows.values()}) == 1  # aligned for a terminal
+    for part in ("+1.4/+1.2", "+1.370/+1.152", "reproduced"):
+        assert part in rows["no_lrn"]
+    assert "+0.4/+0.3" in rows["nonoverlapping"]
+    assert "not comparable" in rows["tanh"]
+    assert "Verdict at this scale" in rows["Arm"]
+    assert arm(found, "no_lrn")["verdict"]["word"] == "reproduced"
+    assert arm(found, "tanh")["verdict"] is None
+    assert arm(found, "baseline")["difference"] is None
+
+
+def test_protocol_and_sources_stand_below(whole):
+    _, text, _ = whole
+    for part in ("shapes 1.0.0", "`train` (20,000 images)", "`test` (10,000 images)", "ten views",
+                 "stored at 32×32 pixels, crops of 24×24", "conv 32-48-64-64-48, fc 512-512",
+                 "meet before conv3, fc6, fc7", "10 epochs", "batches of 128", "seeds 0 to 4",
+                 "`configs/shapes.py:released`", "Imaginary 9000, 1 core a run", "jax 0.10.2",
+                 "git 0123456789",
+                 "20.0 min of run time over 20 runs (20.0 core-min)", "Small scale", "§3.3",
+                 "run 148 against 145", "ILSVRC-2012 validation, ten views", "CIFAR-10, four-layer network",
+                 "six times slower to 25% training error"):
+        assert part in text, part
+
+
+def test_notes_tell_noises_correction_and_speed(whole):
+    _, text, found = whole
+    assert found["noise"]["evaluation"] == pytest.approx(
+        100 * statistics.binomial_standard_error(found["noise"]["mean_error"] / 100, 10_000))
+    assert found["noise"]["between_seeds"] == pytest.approx(0.5, abs=0.35)
+    assert "binomial standard error" in text
+    p = [arm(found, name)["difference"] for name in ("no_lrn", "nonoverlapping", "tanh")]
+    assert [d["p_holm"] for d in p] == statistics.holm([d["top1"]["p_value"] for d in p])
+    assert "Holm-adjusted p values over 3 comparisons" in text
+    assert "first fell to 25%: baseline at epoch" in text
+
+
+def test_csv_has_a_row_an_arm_with_its_protocol(whole):
+    workdir, _, found = whole
+    with (workdir / "report.csv").open(newline="") as file:
+        rows = {row["arm"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["baseline", "no_lrn", "nonoverlapping", "tanh"]
+    row = rows["no_lrn"]
+    assert float(row["top1_difference_mean"]) == arm(found, "no_lrn")["difference"]["top1"]["mean"]
+    claimed = {"paper_top1": "1.4", "paper_top5": "1.2", "log_top1": "1.37", "pairs": "5"}
+    assert {key: row[key] for key in claimed} == claimed
+    around = {"dataset": "shapes", "views": "ten views", "epochs": "10", "eval_images": "10000"}
+    assert {key: row[key] for key in around} == around
+    assert rows["baseline"]["top1_difference_mean"] == ""
+    assert rows["tanh"]["verdict"] == ""
+
+
+def test_the_same_workdir_gives_the_same_bytes(whole):
+    workdir, _, _ = whole
+    names = ("report.md", "report.csv", "report.json", "curves.png", "curves.svg")
+    before = {name: (workdir / name).read_bytes() for name in names}
+    report.write_report(workdir)
+    assert {name: (workdir / name).read_bytes() for name in names} == before
+
+
+def test_no_machine_path_in_any_file(whole, tmp_path):
+    workdir, _, _ = whole
+    for name in ("report.md", "report.csv", "report.json", "curves.svg"):
+        assert str(workdir.parent) not in (workdir / name).read_text()
+    other = fake_sweep.write_sweep(tmp_path, name="image_folder:/home/someone/pictures", seeds=(0,), epochs=2)
+    plan = fake_sweep.plan_of(other)
+    plan["config"] = "/home/someone/mine.py:paper"
+    (other / "plan.json").write_text(json.dumps(plan))
+    text = report.write_report(other, plots=False)
+    assert "image_folder:pictures" in text
+    assert "`mine.py:paper`" in text
+    assert "someone" not in text + (other / "report.csv").read_text() + (other / "report.json").read_text()
+
+
+def test_views(whole):
+    workdir, _, found = whole
+    centre = arm(summary.summarise(readout.read_sweep(workdir), "centre"), "baseline")
+    assert centre["top1"]["mean"] == pytest.approx(arm(found, "baseline")["top1"]["mean"] + 0.5)
+    assert "centre crop; stored" in report.render(workdir, "centre")
+
+
+def test_without_ten_views_the_centre_crop_is_taken_and_said(tmp_path):
+    workdir = fake_sweep.write_sweep(tmp_path, seeds=(0,), epochs=2)
+    path = fake_sweep.folder_of(workdir, "tanh", 0) / "result.json"
+    result = json.loads(path.read_text())
+    del result["eval"]["ten_view"]
+    path.write_text(json.dumps(result))
+    assert "(10,000 images), centre crop" in report.render(workdir)
+    assert "| 0 of 1 |" in report.render(workdir, "ten_view")
+
+
+def test_imagenet_itself_is_not_called_small(tmp_path):
+    workdir = fake_sweep.write_sweep(tmp_path, seeds=(0, 1), epochs=2, name="tfds:imagenet2012",
+                                     train_images=1_281_167, eval_images=50_000)
+    text = report.render(workdir)
+    assert "Small scale" not in text
+    assert "at this scale" not in text
+    assert not protocol.is_imagenet({"dataset": ["image_folder:tiny-imagenet-100"], "train_images": [40_000]})
+
+
+def test_runs_that_differ_in_protocol_are_all_listed(tmp_path):
+    arms = {"baseline": ("", {}, 0.0, 0.0), "longer": ("mine", {"train.epochs": 4}, -1.0, -0.5)}
+    text = report.render(fake_sweep.write_sweep(tmp_path, arms=arms, epochs=2))
+    assert "2 or 4 epochs" in text
+    assert "longer: neither the paper nor its author's logs have this arm" in text
+
+
+def test_verdicts_lost_to_the_correction_are_starred(tmp_path):
+    arms = {"baseline": ("", {}, 0.0, 0.0), "no_lrn": ("lrn", {"model.lrn.layers": ()}, 1.4, 1.2)}
+    arms |= {f"other{i}": ("mine", {"model.dropout": 0.1 * i}, 0.0, 0.0) for i in range(4)}
+    workdir = fake_sweep.write_sweep(tmp_path, arms=arms, seeds=range(3), pair_sd=0.05, epochs=2)
+    found = summary.summarise(readout.read_sweep(workdir))
+    change = arm(found, "no_lrn")
+    change["difference"]["p_holm"] = 0.06
+    text = report.markdown(found)
+    assert "reproduced*" in text
+    assert "no longer so after Holm's correction" in text
+
+
+def test_command(whole):
+    workdir, text, _ = whole
+    command = [sys.executable, "-m", "experiments.report", f"--workdir={workdir}", "--views=ten_view"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, text, "")
+
+
+def test_reading_results_needs_no_jax(whole):
+    workdir, _, _ = whole
+    code = ("import sys, pathlib; from experiments import report, plots; "
+            f"report.write_report(pathlib.Path({str(workdir)!r}), plots=False); "
+            "heavy = {'jax', 'flax', 'matplotlib.pyplot'} & set(sys.modules); assert not heavy, heavy")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,0 +1,370 @@
+"""The sweep's driver with real processes, locks and signals; only the training is a fake (fake_worker.py)."""
+
+import collections
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from alexnet_jax import cli, records
+from alexnet_jax import config as config_lib
+from experiments import costs, display, schedule
+from experiments import plan as plan_lib
+from experiments.executors import local
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent
+FAKE = str(HERE / "fake_run.py")
+STEPS = 4  # an epoch, of fake_worker.py
+
+SWEEP = '''
+def get_sweep():
+    return {{"config": "configs/shapes.py", "arms": {arms}, "seeds": {seeds}, "jobs": 2,
+             "overrides": {{"train.epochs": 1, "checkpoint.every_seconds": {step}}}}}
+'''
+
+
+def _sweep(tmp_path, arms=None, seeds=1, step=0.02):
+    file = tmp_path / "mine.py"
+    file.write_text(SWEEP.format(arms=arms if arms is not None else {"no_lrn": {"model.lrn.layers": ()}},
+                                 seeds=seeds, step=step))
+    return f"--sweep={file}"
+
+
+def _run(*arguments, command=(FAKE,), **kwargs):
+    return subprocess.run([sys.executable, *command, *arguments], capture_output=True, text=True, cwd=ROOT,
+                          timeout=60, check=False, **kwargs)
+
+
+def _start(*arguments):
+    return subprocess.Popen([sys.executable, FAKE, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE)
+
+
+def _wait(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def _steps(workdir):
+    """{run's label: the steps that were done, in order}."""
+    plan = plan_lib.read(workdir)
+    out = {}
+    for run in plan.order():
+        log = workdir / plan.runs[run].dir / "steps.log"
+        out[plan.label(run)] = [int(line) for line in log.read_text().split()] if log.exists() else []
+    return out
+
+
+def _states(workdir):
+    plan = plan_lib.read(workdir)
+    return {plan.label(run): plan_lib.state_of(workdir / plan.runs[run].dir) for run in plan.order()}
+
+
+def _folder(workdir, label):
+    plan = plan_lib.read(workdir)
+    return next(workdir / run.dir for run in plan.runs.values() if plan.label(run.id) == label)
+
+
+ALL = list(range(1, STEPS + 1))
+
+
+def test_a_sweep_from_its_file_to_its_report(tmp_path):
+    workdir, sweep = tmp_path / "w", _sweep(tmp_path, seeds=2)
+    done = _run(sweep, f"--workdir={workdir}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "4 of 4 runs finished" in done.stdout
+    assert "| the table |" in done.stdout
+    assert (workdir / "report.md").read_text() == "report, plots=True\n"
+    assert _steps(workdir) == dict.fromkeys(
+        ("baseline seed 0", "no_lrn seed 0", "baseline seed 1", "no_lrn seed 1"), ALL)
+    about = records.read_json(_folder(workdir, "no_lrn seed 1") / "run.json")
+    assert (about["name"], about["seed"], about["overrides"]) == ("no_lrn", 1, {"model.lrn.layers": []})
+    if len(local.cores()) >= 2:  # two at a time share them evenly
+        assert about["cores"] == len(local.cores()) // 2
+
+    # Nothing is run again; more seeds are added.
+    again = _run(sweep, f"--workdir={workdir}")
+    assert (again.returncode, "4 done before" in again.stdout) == (0, True)
+    more = _run(sweep, f"--workdir={workdir}", "--seeds=3", "--jobs=1")
+    assert "6 of 6 runs finished" in more.stdout
+    assert len(_steps(workdir)) == 6
+    assert set(map(tuple, _steps(workdir).values())) == {tuple(ALL)}
+
+
+def test_dry_run_shows_everything_and_writes_nothing(tmp_path):
+    workdir = tmp_path / "w"
+    sweep = _sweep(tmp_path, {"no_lrn": {"model.lrn.layers": ()}, "same": {}}, seeds=3)
+    shown = _run(sweep, f"--workdir={workdir}", "--dry_run", "--config.train.epochs=2")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "model.lrn.layers=()" in shown.stdout
+    assert "the same runs as baseline" in shown.stdout
+    assert "6 runs, 6 to do" in shown.stdout
+    assert "cost: unknown until a run has its first evaluation" in shown.stdout
+    assert "12 epochs in all" in shown.stdout
+    assert not workdir.exists()
+    assert "6 runs" in _run(sweep, "--dry_run").stdout  # a workdir isn't needed
+
+    _run(sweep, f"--workdir={workdir}", "--seeds=1")
+    before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
+    shown = _run(sweep, f"--workdir={workdir}", "--dry_run")
+    assert "6 runs, 4 to do (2 finished)" in shown.stdout
+    # Two minutes an epoch, says fake_worker; four runs, two at a time.
+    assert "cost: about 4 min 00 s (2 at a time" in shown.stdout
+    assert {p: p.stat().st_mtime_ns for p in workdir.rglob("*")} == before
+
+
+def test_planning_needs_no_jax():
+    code = ("import sys\nfrom experiments import run, status\n"
+            "sys.argv = ['run', '--sweep=configs/sweeps/three.py', '--dry_run']\n"
+            "try:\n    run.run()\nexcept SystemExit as end:\n    assert not end.code\n"
+            "slow = {'jax', 'flax', 'tensorflow_datasets', 'matplotlib', 'pandas'} & set(sys.modules)\n"
+            "assert not slow, slow")
+    done = _run("-c", code, command=())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "12 runs" in done.stdout
+
+
+def test_failures_are_recorded_and_the_others_go_on(tmp_path):
+    arms = {name: {"optim.learning_rate": float(rate)} for name, rate in
+            {"no_data": 9, "bug": 8, "diverges": 7, "killed_once": 6, "killed_always": 5}.items()}
+    workdir, sweep = tmp_path / "w", _sweep(tmp_path, arms)
+    done = _run(sweep, f"--workdir={workdir}")
+    assert done.returncode == 1
+    assert _states(workdir) == {
+        "baseline seed 0": "finished", "no_data seed 0": "failed", "bug seed 0": "failed",
+        "diverges seed 0": "diverged", "killed_once seed 0": "finished", "killed_always seed 0": "failed"}
+    # One line each, and no traceback but in the run's own log.
+    errors = done.stderr.splitlines()
+    assert len(errors) == 4
+    assert "no_data seed 0: no such data: here is what to do" in errors[0]
+    assert "bug seed 0: RuntimeError: out of luck and more (the traceback is in log.txt)" in errors[1]
+    assert "killed_always seed 0: its process was killed by SIGKILL (out of memory?), 3 times" in errors[2]
+    assert errors[3] == "error: 3 runs failed; the same command tries again"
+    assert "Traceback" not in done.stdout
+    assert "Traceback" in (_folder(workdir, "bug seed 0") / "log.txt").read_text()
+    assert "diverged: diverges seed 0" in done.stdout
+    result = records.read_json(_folder(workdir, "no_data seed 0") / "result.json")
+    assert (result["status"], result["eval"], result["seed"]) == ("failed", None, 0)
+    assert result["message"] == "no such data: here is what to do"
+    assert set(result) == set(records.read_json(_folder(workdir, "baseline seed 0") / "result.json"))
+    # A killed process goes on from its last checkpoint: no step is lost or done twice.
+    assert _steps(workdir)["killed_once seed 0"] == ALL
+    assert "restarting it from its last checkpoint (1 of 2)" in done.stdout
+
+    # Given again, the command tries what failed, and nothing else.
+    again = _run(sweep, f"--workdir={workdir}")
+    assert again.returncode == 1
+    assert "3 done before" in again.stdout
+    assert _steps(workdir)["diverges seed 0"] == _steps(workdir)["baseline seed 0"] == ALL
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_everything_resumable(tmp_path, number):
+    workdir, sweep = tmp_path / "w", _sweep(tmp_path, seeds=2, step=0.3)
+    with _start(sweep, f"--workdir={workdir}") as driver:
+        _wait(lambda: len(list(workdir.glob("runs/*/steps.log"))) == 2)
+        driver.send_signal(number)
+        output, errors = driver.communicate(timeout=20)
+    assert (driver.returncode, errors) == (130, "")
+    assert "stopping: 2 runs save a checkpoint each" in output
+    assert f"python -m experiments.run {sweep} --workdir={workdir}" in output
+    states = collections.Counter(_states(workdir).values())
+    assert states == {"partial": 2, "waiting": 2}
+    status = _run(f"--workdir={workdir}", command=("-m", "experiments.status"))
+    assert "4 runs: 2 partial, 2 waiting" in status.stdout
+
+    done = _run(sweep, f"--workdir={workdir}", "--config.checkpoint.every_seconds=0.02")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(map(tuple, _steps(workdir).values())) == {tuple(ALL)}
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path):
+    workdir = tmp_path / "w"
+    with _start(_sweep(tmp_path, step=30.0), "--config.train.eval_every=9", f"--workdir={workdir}") as driver:
+        _wait(lambda: len(list(workdir.glob("runs/*/run.json"))) == 2)
+        driver.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        driver.send_signal(signal.SIGINT)  # the same keystroke, passed on by a wrapper: not a second one
+        time.sleep(1.1)
+        assert driver.poll() is None
+        driver.send_signal(signal.SIGINT)
+        output, errors = driver.communicate(timeout=10)
+    assert (driver.returncode, errors) == (130, "")
+    assert "the same command goes on" in output
+    assert not any(plan_lib.in_use(folder) for folder in workdir.glob("runs/*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG")
+def test_workers_end_with_a_driver_that_is_killed(tmp_path):
+    workdir, sweep = tmp_path / "w", _sweep(tmp_path, step=0.3)
+    with _start(sweep, f"--workdir={workdir}") as driver:
+        _wait(lambda: len(list(workdir.glob("runs/*/steps.log"))) == 2)
+        driver.kill()
+    _wait(lambda: not any(plan_lib.in_use(folder) for folder in workdir.glob("runs/*")), 5)
+    assert set(_states(workdir).values()) == {"partial"}  # they saved a checkpoint and ended
+    done = _run(sweep, f"--workdir={workdir}")
+    assert done.returncode == 0
+    assert set(map(tuple, _steps(workdir).values())) == {tuple(ALL)}
+
+
+def test_two_sweeps_on_one_workdir_run_nothing_twice(tmp_path):
+    workdir, sweep = tmp_path / "w", _sweep(tmp_path, seeds=2, step=0.1)
+    drivers = [_start(sweep, f"--workdir={workdir}") for _ in range(2)]
+    outputs = [driver.communicate(timeout=60) for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0], outputs
+    for output, errors in outputs:
+        assert errors == ""
+        assert "4 of 4 runs finished" in output
+    assert _steps(workdir) == {f"{arm} seed {seed}": ALL for seed in (0, 1) for arm in ("baseline", "no_lrn")}
+
+
+ONE_LINE = [
+    (["--swep=configs/sweeps/three.py"], "Did you mean: sweep"),
+    ([], "--sweep=FILE or --config=FILE is needed"),
+    (["--sweep=configs/sweeps/four.py"], "no such file; configs/sweeps has three.py"),
+    (["--config=configs/shapes.py"], "--workdir=FOLDER is needed"),
+    (["--config=configs/shapes.py", "--ablations=lrn,poling", "--workdir={w}"], "did you mean pooling?"),
+    (["--config=configs/shapes.py", "--config.model.lrm.k=1", "--workdir={w}"], "config.model.lrn.k"),
+    (["--config=configs/shapes.py", "--config.model.dropout=half", "--workdir={w}"], "dropout"),
+    (["--config=configs/shapes.py", "--config.seed=3", "--workdir={w}"], "choose its seeds with --seeds"),
+    (["--config=configs/shapes.py", "--config.model.columns=5", "--workdir={w}"], "do not divide into"),
+    (["--config=configs/shapes.py", "--seeds=two", "--workdir={w}"], "--seeds=two"),
+    (["--config=configs/shapes.py", "--jobs=-1", "--workdir={w}"], "--jobs=-1"),
+    (["--config=configs/shapes.py", "lrn", "--workdir={w}"], "'lrn': not understood"),
+    (["--config=configs/shapes.py:papr", "--workdir={w}"], "papr"),
+    (["--sweep={bad}", "--workdir={w}"], "'seed': no such key; did you mean 'seeds'?"),
+    (["--sweep={lost}", "--workdir={w}"], "nowhere.py: no such file"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), ONE_LINE)
+def test_a_wrong_command_is_one_line_and_starts_nothing(tmp_path, arguments, message):
+    for name, text in {"bad": "'configs/shapes.py', 'seed': 1", "lost": "'nowhere.py'"}.items():
+        (tmp_path / f"{name}.py").write_text(f"def get_sweep():\n    return {{'config': {text}}}\n")
+    places = {"w": tmp_path / "w", "bad": tmp_path / "bad.py", "lost": tmp_path / "lost.py"}
+    done = _run(*(argument.format(**places) for argument in arguments))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_workdir_that_cannot_be_used_is_one_line(tmp_path):
+    def refused(workdir):
+        done = _run(_sweep(tmp_path), f"--workdir={workdir}")
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done
+        return done.stderr
+
+    (tmp_path / "file").write_text("")
+    assert "not a folder" in refused(tmp_path / "file")
+    assert "Not a directory" in refused(tmp_path / "file" / "below")
+    (tmp_path / "single").mkdir()
+    (tmp_path / "single" / "run.json").write_text("{}")
+    assert "holds a single run" in refused(tmp_path / "single")
+    (tmp_path / "other" / "runs" / "baseline-0123456789").mkdir(parents=True)
+    (tmp_path / "other" / "plan.json").write_text(json.dumps({"schema": 1, "arms": []}))
+    assert "plan.json: damaged" in refused(tmp_path / "other")
+
+
+def test_missing_data_is_said_once_and_before_anything_starts(tmp_path):
+    sweep = ["--config=configs/cifar10.py", "--ablations=lrn", "--seeds=2",
+             f"--config.data.dir={tmp_path / 'none'}",
+             f"--config.data.store={tmp_path / 'store'}", "--config.data.train_split=nothing"]
+    done = _run(*sweep, f"--workdir={tmp_path / 'w'}", command=("-m", "experiments.run"))
+    assert done.returncode in (1, 2)
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert not (tmp_path / "w").exists()
+
+
+def test_the_catalogue_is_listed():
+    done = _run("--list")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[0] for line in done.stdout.splitlines()][:3] == ["lrn", "pooling", "activation"]
+
+
+def test_a_terminal_shows_a_table(tmp_path):
+    pty = pytest.importorskip("pty")
+    master, slave = pty.openpty()
+    env = {**os.environ, "COLUMNS": "120", "TERM": "xterm"}
+    with subprocess.Popen([sys.executable, FAKE, _sweep(tmp_path, step=0.4), f"--workdir={tmp_path / 'w'}"],
+                          cwd=ROOT, stdout=slave, stderr=subprocess.PIPE, env=env) as driver:
+        os.close(slave)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux says that the other side is closed
+            while chunk := os.read(master, 4096):
+                shown += chunk
+        assert driver.wait(20) == 0
+        assert driver.stderr.read() == b""
+    os.close(master)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert "evaluation error" in text
+    assert re.search(r"no_lrn seed 0 +training +[01]\.[0-9]/1 +50\.0%", text)
+    assert "0 of 2 done, 2 running; about 1 s left" in text
+    assert "2 of 2 runs finished" in text
+
+
+def test_time_left_and_results_in_words(tmp_path):
+    plan = plan_lib.build(config_lib.resolve(cli.load_config("configs/shapes.py")), "", "", [], (0, 1, 2))
+    shown = display.Display(plan, tmp_path, costs.Costs(plan, tmp_path), slots=1)
+    first, second, third = plan.order()
+    state = schedule.State(3, collections.deque([third]), running={first: 0.0, second: 0.0})
+    half = {"seconds_left": 60, "step": 50, "steps": 100}
+    assert shown._left(state, {first: half, second: half}) == 240.0  # the waiting one takes twice a half
+    assert shown._left(state, {first: half, second: {}}) is None  # nothing measured, nothing claimed
+    assert display.row("a", {}) == ("a", "starting", "", "", "", "", "")
+    assert display.describe_result({"status": "diverged", "message": "why"}) == "diverged: why"
+    finished = {"status": "finished", "eval": {"centre": {"top1_wrong": 9, "top5_wrong": 0, "total": 10}}}
+    assert display.describe_result({**finished, "message": ""}) == "finished: error 90.0%"
+    stuck = display.describe_result({**finished, "message": "never left chance: why; what helps"})
+    assert stuck == "finished: error 90.0%; never left chance: why"
+
+
+def test_a_report_that_fails_costs_no_run(tmp_path):
+    code = ("import sys\nsys.path.insert(0, 'tests')\nimport fake_run\nfrom experiments import run\n"
+            "def fail(workdir, plots):\n    raise OSError(28, 'No space left', 'report.md')\n"
+            "run.run(run.Command((sys.executable, 'tests/fake_worker.py'), fail, lambda data: None))")
+    done = _run(code, _sweep(tmp_path), f"--workdir={tmp_path / 'w'}", command=("-c",))
+    assert done.returncode == 1
+    assert done.stdout.count("no report for now: report.md: the disk is full") == 1
+    assert "the runs are there, the report is not: report.md: the disk is full" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert set(_states(tmp_path / "w").values()) == {"finished"}
+
+
+def test_cores_are_shared_evenly():
+    assert [local.share(range(5), slot, 2) for slot in (0, 1)] == [[0, 1], [2, 3]]
+    assert local.share([4, 7], 0, 1) == [4, 7]
+    assert [local.share([4, 7], slot, 3) for slot in (0, 1, 2)] == [[4], [7], [4]]
+
+
+def test_accelerators_are_named(monkeypatch):
+    assert local.accelerators({"CUDA_VISIBLE_DEVICES": "0,1"}) == [] or _has_cuda()
+    monkeypatch.setattr(local.importlib.util, "find_spec", lambda _: True)
+    assert local.accelerators({"CUDA_VISIBLE_DEVICES": "0,GPU-5a"}) == ["0", "GPU-5a"]
+    assert local.accelerators({"CUDA_VISIBLE_DEVICES": "-1"}) == []
+    assert local.accelerators({"CUDA_VISIBLE_DEVICES": "0,1", "JAX_PLATFORMS": "cpu"}) == []
+    executor = local.LocalExecutor(pathlib.Path(), 0, 10)
+    monkeypatch.setattr(executor, "accelerators", ["2", "5"])
+    monkeypatch.setattr(executor, "_slots", 2)
+    assert [executor._environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in (0, 1)] == ["2", "5"]
+
+
+def _has_cuda():
+    return any(local.importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
+
+
+def test_without_a_parent_a_worker_does_nothing(tmp_path):
+    done = _run(f"--workdir={tmp_path}", "--run=x", f"--parent={os.getpid() + 1}",
+                command=(str(HERE / "fake_worker.py"),))
+    assert done.returncode == 130

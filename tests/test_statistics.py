@@ -1,0 +1,179 @@
+"""Simulated data with known effects: coverage, power, the verdict rule; and the paper's numbers as data."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments import claims, statistics
+from experiments.statistics import Estimate, estimate, paired_difference, verdict
+
+
+def test_estimate_equals_a_hand_calculation():
+    e = estimate([1.0, 2.0, 3.0])
+    assert (e.n, e.mean, e.sd) == (3, 2.0, 1.0)
+    assert e.half == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)  # t(0.975, 2) = 4.302653
+    assert e.p_value == pytest.approx(stats.ttest_1samp([1.0, 2.0, 3.0], 0).pvalue)
+
+
+@pytest.mark.parametrize(("values", "expected"), [
+    ([], Estimate(0)),
+    ([1.4], Estimate(1, 1.4)),
+    ([0.3, 0.3], Estimate(2, 0.3, 0.0)),  # agreement to the last image is no certainty
+    ([0.1 + 0.2, 0.3], Estimate(2, pytest.approx(0.3), 0.0)),
+])
+def test_too_little_for_an_interval(values, expected):
+    assert estimate(values) == expected
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10])
+def test_intervals_cover_the_truth_95_percent_of_the_time(n):
+    """Seed effects that both arms share drop out of paired differences, which alone are tested here."""
+    rng, trials, truth = np.random.default_rng(n), 1000, 1.4
+    hits = 0
+    for _ in range(trials):
+        shared = rng.normal(20, 5, n)
+        baseline = dict(enumerate(shared + rng.normal(0, 0.3, n)))
+        arm = dict(enumerate(shared + truth + rng.normal(0, 0.3, n)))
+        e = paired_difference(arm, baseline)
+        hits += e.low <= truth <= e.high
+    assert hits / trials == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / trials))
+
+
+def test_pairs_are_the_seeds_that_both_have():
+    e = paired_difference({0: 10.0, 1: 12.0, 5: 99.0}, {1: 11.0, 0: 9.5, 7: 1.0})
+    assert (e.n, e.mean) == (2, 0.75)
+
+
+@pytest.mark.parametrize(("effect", "sd", "n"), [(1.4, 1.0, 5), (0.4, 0.3, 3), (0.0, 1.0, 4), (-2.0, 1.0, 2)])
+def test_power_agrees_with_simulation(effect, sd, n):
+    x = np.random.default_rng(7).normal(effect, sd, (20_000, n))
+    hits = (stats.ttest_1samp(x, 0, axis=1).pvalue < 0.05).mean()
+    assert statistics.power(effect, sd, n) == pytest.approx(hits, abs=0.015)
+
+
+def test_power_stays_a_probability_for_any_size():
+    for effect in (0.0, 1e-6, 0.3, 20.0, 28.0, 1e4, 1e9):  # scipy's noncentral t gives NaN for some of these
+        powers = [statistics.power(effect, 1.0, n) for n in (1, 2, 3, 10, 1000, 100_000)]
+        assert all(0 <= p <= 1 for p in powers)
+        assert all(p <= q + 1e-9 for p, q in itertools.pairwise(powers))
+
+
+@pytest.mark.parametrize(("effect", "sd"), [(0.4, 0.08), (0.4, 1.0), (1.4, 0.5), (0.1, 5.0), (30.0, 1.0)])
+def test_seeds_needed_is_the_smallest_number(effect, sd):
+    n = statistics.seeds_needed(effect, sd)
+    assert n == statistics.seeds_needed(-effect, sd)
+    assert statistics.power(effect, sd, n) >= 0.8 > statistics.power(effect, sd, n - 1)
+
+
+def test_seeds_needed_without_an_answer():
+    assert statistics.seeds_needed(0.0, 1.0) is None
+    assert statistics.seeds_needed(1e-4, 5.0) is None  # more than anyone will run
+
+
+def test_holm_equals_the_textbook():
+    assert statistics.holm([0.01, 0.04, None, 0.03]) == [pytest.approx(0.03), pytest.approx(0.06), None,
+                                                         pytest.approx(0.06)]
+    assert statistics.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert statistics.holm([]) == []
+
+
+def test_holm_keeps_the_error_rate_of_a_family():
+    """Four arms without any effect: at most 5% of tables may call one of them significant."""
+    p = np.random.default_rng(3).uniform(size=(4000, 4))
+    wrong = np.mean([min(q for q in statistics.holm(list(row)) if q is not None) < 0.05 for row in p])
+    assert wrong == pytest.approx(0.05, abs=0.014)
+
+
+def test_noise_of_counts_and_of_seeds():
+    assert statistics.binomial_standard_error(0.2, 10_000) == pytest.approx(0.004)
+    assert statistics.pooled_sd([[1.0, 3.0], [5.0, 5.0], [9.0]]) == pytest.approx(1.0)
+    assert statistics.pooled_sd([[1.0], []]) is None
+
+
+@pytest.mark.parametrize(("values", "paper", "word", "contains", "part"), [
+    ([1.3, 1.5, 1.4], 1.4, "reproduced", True, "contains the paper's size"),
+    ([-1.3, -1.5, -1.4], -1.4, "reproduced", True, "contains"),
+    ([5.0, 5.1, 5.2], 1.4, "reproduced", False, "differs from the paper's"),
+    ([-1.3, -1.5, -1.4], 1.4, "contradicted", False, "opposite sign"),
+    ([1.0, -1.0, 0.5], 0.4, "unresolved", True, "seeds would resolve the paper's effect"),
+    ([0.01, -0.02, 0.01], 1.4, "unresolved", False, "3 seeds would have shown an effect of the paper's size"),
+    ([1.4], 1.4, "unresolved", None, "one seed has no interval"),
+    ([], 1.4, "unresolved", None, "no pair of finished runs"),
+    ([0.3, 0.3], 0.4, "unresolved", None, "no measure of the noise"),
+    ([1e6, -1e6], 0.1, "unresolved", True, "more than 100,000 seeds"),
+])
+def test_verdict_rule(values, paper, word, contains, part):
+    v = verdict(estimate(values), paper)
+    assert (v.word, v.contains_paper) == (word, contains)
+    assert part in v.why
+
+
+def test_verdict_gives_the_seeds_that_the_measured_noise_asks_for():
+    difference = estimate([1.0, -1.0, 0.5, -0.2])
+    v = verdict(difference, 0.4)
+    assert v.seeds_needed == statistics.seeds_needed(0.4, difference.sd)
+    assert f"{v.seeds_needed} seeds" in v.why
+
+
+def test_a_verdict_needs_a_claim():
+    with pytest.raises(ValueError, match="other than zero"):
+        verdict(estimate([1.0, 2.0]), 0.0)
+
+
+def test_logged_differences_are_those_of_the_spec():
+    expected = {"148": (1.370, 1.152), "147": (0.394, 0.300), "145-half": (1.695, 1.230),
+                "145-2010 centre": (1.552, 1.296), "150": (1.164, 1.120)}
+    for run, (top1, top5) in expected.items():
+        value = claims.log_difference(run)
+        assert (value.top1, value.top5) == (pytest.approx(top1), pytest.approx(top5))
+        assert f"run {run} against" in value.where
+    with pytest.raises(KeyError):
+        claims.log_difference("133")
+
+
+def test_every_claim_has_its_source_and_protocol():
+    assert len(claims.CLAIMS) == 23
+    for claim in claims.CLAIMS.values():
+        assert claim.kind in ("difference", "level", "ratio", "count", "qualitative")
+        assert claim.where
+        assert claim.protocol
+        assert claim.paper.source == claims.PAPER
+        assert claim.log is None or "released source" in claim.log.source
+        if claim.kind == "difference" and claim.log is not None and claim.log.top1 is not None:
+            assert claim.log.top1 == pytest.approx(claim.paper.top1, abs=0.06)  # the paper rounds its logs
+
+
+@pytest.mark.parametrize(("ablation", "arm", "top1", "top5", "log1"), [
+    ("lrn", "no_lrn", 1.4, 1.2, 1.370),
+    ("lrn", "lrn-none", 1.4, 1.2, 1.370),
+    ("", "no_lrn", 1.4, 1.2, 1.370),
+    ("pooling", "nonoverlapping", 0.4, 0.3, 0.394),
+    ("pooling", "non-overlapping", 0.4, 0.3, 0.394),
+    ("columns", "half_width", 1.7, 1.2, 1.695),
+    ("pca", "no_pca", 1.0, None, None),
+    ("depth", "no_conv4", 2.0, None, None),
+])
+def test_effect_of_an_arm(ablation, arm, top1, top5, log1):
+    effect = claims.effect(ablation, arm)
+    assert effect.reference is effect.paper
+    assert (effect.paper.top1, effect.paper.top5) == (top1, top5)
+    assert (effect.log and effect.log.top1) == (None if log1 is None else pytest.approx(log1))
+
+
+def test_effects_without_a_number_or_below_the_logs_noise():
+    tanh = claims.effect("activation", "tanh")
+    assert tanh.reference is None
+    assert tanh.protocol.startswith("CIFAR-10")
+    second = claims.effect("lrn", "lrn_first")  # run 167: −0.0075 points, nothing
+    assert second.log is not None
+    assert second.reference is None
+    assert claims.effect("columns", "no_exchange").reference.top1 == pytest.approx(1.164)
+    assert claims.effect("lrn", "somewhere_else") is None
+    assert claims.effect("mine:width", "no_lrn") is None
+
+
+def test_signed():
+    assert [claims.signed(x, 2) for x in (1.4, -0.3, 0.001, -0.001)] == ["+1.40", "−0.30", "0.00", "0.00"]
