@@ -135,7 +135,7 @@ SCHEMA: dict[str, Any] = {
             "amount": Field(0.1, "standard deviation of α in Σ pᵢ αᵢ λᵢ; 0: no colour noise", low=0.0),
             "by": Field("eigenvalue", "λ: eigenvalue on [0, 1] pixels (paper) or standard deviation (released)",
                         choices=("eigenvalue", "deviation")),
-            "divide_by": Field(1.0, "the noisy image is divided by this", low=1e-6),
+            "divide_by": Field(1.0, "in training, while there is noise, the centred and noisy image is divided by this", low=1e-6),
             "off_at": Field(0.0, "when the noise ends, in `train.schedule_unit`; 0: never", low=0.0),
             "statistics": Field("train", "from the training images, or the author's for ILSVRC-2012",
                                 choices=("train", "ilsvrc2012")),

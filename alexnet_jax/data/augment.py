@@ -67,7 +67,7 @@ def training_views(images: jax.Array, key: jax.Array, rows: jax.Array, noise: ja
     """One random crop of each image, mirrored half of the time, centred, with colour noise.
 
     Paper, section 4.1; the released code shares crop and mirror among `augment.chunk` images in a row, subtracts
-    the centre crop of the mean image, and divides by 1.1.
+    the centre crop of the mean image, and divides the noisy image by 1.1.
 
     Args:
       images: uint8 [batch, size, size, 3].
@@ -97,7 +97,10 @@ def training_views(images: jax.Array, key: jax.Array, rows: jax.Array, noise: ja
             alpha = noise * jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, 1), row), (3,))
             # Written out: a matrix product may run in reduced precision on an accelerator.
             view = view + (consts.colour * alpha).sum(axis=1)
-        return view / augment.pca.divide_by if augment.pca.divide_by != 1.0 else view
+            # "So that the overall scale of the training data doesn't become too different from the test data"
+            # (convdata.py): only in training, and only while there is noise.
+            view = view / jnp.where(noise > 0, augment.pca.divide_by, 1.0)
+        return view
 
     return jax.vmap(one)(images, rows)
 
@@ -126,4 +129,4 @@ def test_view(images: jax.Array, view: jax.Array, consts: Constants, config: Con
     x = jnp.where(view[2] == 1, x[:, :, ::-1], x)
     if config.augment.mean == "centre":
         x = x - consts.mean
-    return x / config.augment.pca.divide_by if config.augment.pca.divide_by != 1.0 else x
+    return x

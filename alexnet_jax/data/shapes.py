@@ -3,12 +3,12 @@
 Image `index` of a split is a pure function of (GENERATOR, split, index) and the knobs below: a shape of a
 random place, scale, rotation, stretch, colour and texture, on a textured background with strokes and blobs
 behind it and strokes and blobs before it, then light and noise. The labels go round: `index % 10`.
-Lengths are in half image sides, colours on [0, 1]. A change of any knob gives another version of the data.
+Lengths are in half image sides, colours on [0, 1]. A changed knob gives another version of the data.
 
 With these knobs a three-layer CNN (24, 48, 64 maps, 24-pixel crops of 32, mirrored) had 23% error on `test`
 after 400 steps of batch 128 (SGD, rate 0.03 falling to 0; one seed); with two strokes and a blob before the
-shape, two strokes behind it and noise up to 0.08, 28%; with free rotation, radii of 0.38 to 0.62 and contrasts
-of 0.22 to 0.60 it stayed at chance. 14,000 images of 32 pixels take 4 to 8 s on one core.
+shape, two strokes behind it and noise up to 0.08, 28%. With any rotation, radii of 0.38 to 0.62, contrasts of
+0.22 to 0.60 and more clutter it stayed near chance. 14,000 images of 32 pixels take 4 to 8 s on one core.
 """
 
 from __future__ import annotations
