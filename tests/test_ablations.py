@@ -31,9 +31,10 @@ def test_without_lrn_no_norm_is_left():
     assert not any(layer.lrn or layer.same_map for layer in geometry.layers(config))
 
 
-def test_tanh_changes_the_activation_alone():
+def test_tanh_has_no_bias_to_feed_relus_and_changes_nothing_else():
     arm, _ = _one("activation", _config())
-    assert arm.overrides == {"model.activation": "tanh"}
+    ones = {f"model.{layer}.bias": 0.0 for layer in ("conv2", "conv4", "conv5", "fc6", "fc7")}
+    assert arm.overrides == {"model.activation": "tanh", **ones}
 
 
 @pytest.mark.parametrize(("network", "padding", "sizes"), [
