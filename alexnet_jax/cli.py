@@ -7,9 +7,9 @@ anything is computed.
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import pathlib
 import sys
+import traceback
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -59,9 +59,10 @@ def _in_file(path: str, field: str, error: Exception) -> ConfigError:
     if isinstance(error, SyntaxError):
         line = f" line {error.lineno}:"
     else:
-        frames = [f for f in inspect.getinnerframes(error.__traceback__) if f.filename.endswith(path.lstrip("./"))]
-        if frames:
-            line = f" line {frames[-1].lineno}:"
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [f.lineno for f in frames if f.filename.endswith(path.lstrip("./"))]
+        if own:
+            line = f" line {own[-1]}:"
     return ConfigError(f"{field}={path}:{line} {type(error).__name__}: {' '.join(str(error).split())}")
 
 

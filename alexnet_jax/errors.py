@@ -54,7 +54,7 @@ def describe_os_error(error: OSError) -> str:
     remedies = {
         errno.ENOSPC: "the disk is full; free some space and run the same command again",
         errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
-        errno.EACCES: "permission denied; choose a folder that you may write to",
+        errno.EACCES: "permission denied; choose a place that you may read and write",
         errno.EPERM: "not permitted; choose a folder that you may write to",
         errno.EROFS: "the file system is read-only; choose a folder that you may write to",
         errno.ENOENT: "no such file or folder",

@@ -108,8 +108,8 @@ def rates(config: ConfigDict, epochs_done: float, plateau: Plateau) -> Rates:
     if optim.schedule == "plateau":
         factor = plateau.factor(config)
     elif optim.schedule == "table":
-        factor = _table(optim.table, now)
-        factor = 1.0 if factor is None else factor
+        begun = _table(optim.table, now)
+        factor = 1.0 if begun is None else begun
     own = _table(optim.conv1, now)
     conv1 = factor if own is None else own
     bias = optim.bias_learning_rate or optim.learning_rate

@@ -115,12 +115,13 @@ class Program:
     def _train_step(self, state: State, sums: Sums, batch, consts: augment.Constants, seed, step, rates, noise
                     ) -> tuple[State, Sums]:
         """One update. batch: (images uint8 [batch, size, size, 3], labels, index), split over 'data'."""
-        total = batch[0].shape[0]
+        images, labels, index = batch
+        total = images.shape[0]
         key = jax.random.key(seed)
 
         def local(params, images, labels, index, consts, seed_key, step, noise):
-            aug_key, drop_key = (jax.random.fold_in(jax.random.fold_in(seed_key, p), step) for p in
-                                 (_AUGMENT, _DROPOUT))
+            aug_key, drop_key = (jax.random.fold_in(jax.random.fold_in(seed_key, purpose), step)
+                                 for purpose in (_AUGMENT, _DROPOUT))
             views = augment.training_views(images, aug_key, index, noise, consts, self.config)
             logits = self.model(params)(views, axis=self._column, dropout=Dropout(drop_key, index))
             losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)[:, 0]
@@ -132,8 +133,9 @@ class Program:
         def loss(params):
             out = jax.shard_map(
                 local, mesh=self.mesh,
-                in_specs=(self.param_specs, P(self._data), P(self._data), P(self._data), P(), P(), P(), P()), out_specs=P(),
-            )(params, *batch, consts, key, step, noise)
+                in_specs=(self.param_specs, P(self._data), P(self._data), P(self._data), P(), P(), P(), P()),
+                out_specs=P(),
+            )(params, images, labels, index, consts, key, step, noise)
             return out[0] / total, out
 
         grads, scalars = jax.grad(loss, has_aux=True)(state.params)

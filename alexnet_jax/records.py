@@ -95,7 +95,8 @@ class Rows:
 
     def _line(self, row: Mapping[str, Any]) -> str:
         # repr gives the shortest text that reads back as the same number: bit equality survives the file.
-        return ",".join("" if row.get(c) is None else repr(row[c]) for c in self.columns)
+        values = [row.get(c) for c in self.columns]
+        return ",".join("" if v is None else repr(v if isinstance(v, int) else float(v)) for v in values)
 
     def append(self, row: Mapping[str, Any]) -> None:
         self._file.write(self._line(row) + "\n")

@@ -12,7 +12,6 @@ import dataclasses
 import math
 import os
 import pathlib
-import signal
 import sys
 import time
 from typing import Any
@@ -21,10 +20,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax import checkpoint, data, evaluate, models, optim, records
+from alexnet_jax import checkpoint, data, evaluate, optim, records
 from alexnet_jax import config as config_lib
+from alexnet_jax import workdir as workdir_lib
 from alexnet_jax.data import augment, loader
-from alexnet_jax.errors import ConfigError, Interrupted, UserError, WorkdirError
+from alexnet_jax.errors import ConfigError, Interrupted
 from alexnet_jax.mesh import make_mesh, put_batch
 from alexnet_jax.models import geometry
 from alexnet_jax.program import Program, State, Sums
@@ -54,134 +54,24 @@ def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", override
     make_mesh(config)
     workdir = workdir.absolute()
     workdir.mkdir(parents=True, exist_ok=True)
-    with _lock(workdir):
-        _check_owner(config, workdir)
+    with workdir_lib.lock(workdir):
+        workdir_lib.check_owner(config, workdir)
         result = records.read_json(workdir / "result.json")
         if result and result.get("status") in ("finished", "diverged"):
             return result
-        with _Log(workdir / "log.txt", show) as log:
-            return _Run(config, workdir, name, overrides or {}, show, log).run()
-
-
-@contextlib.contextmanager
-def _lock(workdir: pathlib.Path):
-    """The run belongs to one process at a time; the system releases the lock when that process dies."""
-    try:
-        import filelock
-    except ImportError:  # a lean machine: nothing else will start the same run there by itself
-        yield
-        return
-    lock = filelock.FileLock(workdir / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise WorkdirInUse(f"{workdir}: in use by another process, which is training this run") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-class WorkdirInUse(WorkdirError):
-    """Another process trains in this workdir."""
-
-    exit_code = 75  # EX_TEMPFAIL: try again later
-
-
-def _check_owner(config: ConfigDict, workdir: pathlib.Path) -> None:
-    path = workdir / "run.json"
-    run = records.read_json(path)
-    if run is None:
-        others = [p.name for p in workdir.iterdir() if p.name not in (".lock", "log.txt", "run.json", "progress.json")]
-        if path.exists() and others:
-            raise WorkdirError(f"{path}: damaged; restore it or choose another --workdir")
-        if others and "checkpoints" not in others:
-            raise WorkdirError(f"{workdir}: holds other files ({', '.join(sorted(others)[:3])}); choose an empty or new "
-                               "--workdir")
-        return
-    if run.get("id") != config_lib.run_id(config):
-        mine = config_lib.flatten(config_lib.to_json(config))
-        theirs = config_lib.flatten(run["config"])
-        changed = [f"{k} = {theirs.get(k)!r} there, {v!r} here" for k, v in mine.items()
-                   if config_lib.FIELDS[k].identity and theirs.get(k, config_lib.FIELDS[k].default) != v]
-        raise WorkdirError(f"{workdir}: belongs to another config ({'; '.join(changed[:3])}); choose another --workdir")
-
-
-class _Log:
-    """log.txt, and the terminal where wanted."""
-
-    def __init__(self, path: pathlib.Path, echo: bool):
-        self._file, self._echo = path.open("a", encoding="utf-8"), echo
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._file.close()
-
-    def __call__(self, text: str) -> None:
-        self._file.write(f"{records.now()} {text}\n")
-        self._file.flush()
-        if self._echo:
-            print(text, flush=True)
-
-
-class _Signals:
-    """Turns SIGINT and SIGTERM into a flag that the loop looks at between steps."""
-
-    def __init__(self):
-        self.received: int | None = None
-        self._old: dict[int, Any] = {}
-
-    def __enter__(self):
-        with contextlib.suppress(ValueError):  # not the main thread: somebody else's business
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._old[number] = signal.signal(number, self._take)
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def _take(self, number, _frame) -> None:
-        if self.received is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt  # asked twice: at once, at the cost of the steps since the last checkpoint
-        self.received = number
-
-    def check(self) -> None:
-        if self.received is not None:
-            raise _Stop
-
-
-class _Stop(Exception):
-    """A signal came."""
-
-
-@dataclasses.dataclass
-class _Clock:
-    """Seconds by kind since the last row of timing.csv."""
-
-    train: float = 0.0
-    eval: float = 0.0
-    checkpoint: float = 0.0
-    compile: float = 0.0
-    images: int = 0
-
-    @contextlib.contextmanager
-    def measure(self, kind: str):
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            setattr(self, kind, getattr(self, kind) + time.perf_counter() - start)
-
-    def rate(self) -> float | None:
-        return self.images / self.train if self.train > 0 else None
+        with workdir_lib.Log(workdir / "log.txt", show) as log, workdir_lib.Signals() as signals:
+            try:
+                run = _Run(config, workdir, name, overrides or {}, show, log, signals)
+            except workdir_lib.Stop:
+                raise Interrupted("stopped before the first step; the same command goes on") from None
+            return run.run()
 
 
 class _Run:
-    def __init__(self, config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict, show: bool, log: _Log):
+    def __init__(self, config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict, show: bool,
+                 log: workdir_lib.Log, signals: workdir_lib.Signals):
         self.config, self.workdir, self.name, self.log, self.show = config, workdir, name, log, show
+        self.signals = signals
         d = config.data
         self.train_split = data.open_split(d, d.train_split, report=log)
         self.eval_split = data.open_split(d, d.eval_split, report=log)
@@ -190,13 +80,14 @@ class _Run:
         if config.model.classes and config.model.classes < classes:
             raise ConfigError(f"config.model.classes: {config.model.classes} outputs for the {classes} classes of "
                               f"{d.name}; 0 takes as many as there are")
+        signals.check()
         self.per_epoch = loader.steps_per_epoch(self.train_split, config.train.batch_size)
         self.steps = self.per_epoch * config.train.epochs
         self.mesh = make_mesh(config)
         self.program = Program(config, classes, self.mesh)
         self.consts = augment.constants(config, self.train_split.statistics())
         self.checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
-        self.clock, self.started = _Clock(), time.perf_counter()
+        self.clock, self.started = workdir_lib.Clock(), time.perf_counter()
         self.saved_at = time.monotonic()
         self.seed = np.uint32(config.seed)
         # The host's part of a checkpoint.
@@ -225,7 +116,9 @@ class _Run:
         arrays, host = found
         self.state, self.sums = State(**arrays["state"]), Sums(**arrays["sums"])
         self.step, self.evaluated, self.centre = host["step"], host["evaluated"], host["centre"]
-        self.plateau = optim.Plateau(**{k: float("inf") if v is None else v for k, v in host["plateau"].items()})
+        kept = host["plateau"]  # JSON has no infinity
+        best = math.inf if kept["best"] is None else kept["best"]
+        self.plateau = optim.Plateau(best, kept["waited"], kept["drops"])
         self.log(f"resuming at step {self.step} of {self.steps}")
 
     def _save(self) -> None:
@@ -260,13 +153,13 @@ class _Run:
         self.log(f"{config.data.name}: {len(self.train_split):,} training images ({config.data.train_split}), "
                  f"{len(self.eval_split):,} to report on ({config.data.eval_split}); {self.steps:,} steps in "
                  f"{config.train.epochs} epochs on {self.mesh.size} {jax.devices()[0].platform} device(s)")
-        with Progress(self.workdir, config.train.epochs, self.steps, self.show) as progress, _Signals() as signals:
+        with Progress(self.workdir, config.train.epochs, self.steps, self.show) as progress:
             try:
-                diverged = self._loop(progress, signals)
+                diverged = self._loop(progress)
                 if diverged is None:
-                    ten = self._evaluate(self.eval_split, "ten_view", progress, signals)
+                    ten = self._evaluate(self.eval_split, "ten_view", progress)
                 self.checkpoints.wait()
-            except _Stop:
+            except workdir_lib.Stop:
                 self.log("stopping: saving a checkpoint")
                 self._save()
                 self.checkpoints.wait()
@@ -284,7 +177,7 @@ class _Run:
         self.log(self._last_words(result))
         return result
 
-    def _loop(self, progress: Progress, signals: _Signals) -> str | None:
+    def _loop(self, progress: Progress) -> str | None:
         """Trains to the last step. Returns why the run had to be given up, or None."""
         config = self.config
         every = config.train.eval_every * self.per_epoch
@@ -298,13 +191,13 @@ class _Run:
             while True:
                 if self.step and (self.step % every == 0 or self.step == self.steps) and self.evaluated < self.step:
                     pending.clear()
-                    problem = self._milestone(progress, signals)
+                    problem = self._milestone(progress)
                     if problem:
                         return problem
                     seen = None
                 if self.step == self.steps:
                     return None
-                signals.check()
+                self.signals.check()
                 with self.clock.measure("train" if compiled else "compile"):
                     batch = next(batches)
                     self.state, self.sums = self._step(batch)
@@ -337,21 +230,21 @@ class _Run:
         return (f"the loss was not finite at step {step} of {self.steps}; try a smaller config.optim.learning_rate "
                 f"(it is {rate:g})")
 
-    def _evaluate(self, split, views: str, progress: Progress, signals: _Signals) -> dict:
+    def _evaluate(self, split, views: str, progress: Progress) -> dict:
         progress.update("evaluating", self.step, self.step / self.per_epoch)
         with self.clock.measure("eval"):
-            return evaluate.evaluate(self.program, self.state.params, self.consts, split, views, signals.check)
+            return evaluate.evaluate(self.program, self.state.params, self.consts, split, views, self.signals.check)
 
-    def _milestone(self, progress: Progress, signals: _Signals) -> str | None:
+    def _milestone(self, progress: Progress) -> str | None:
         """Evaluation, the rows, the plateau rule and a checkpoint. Returns why to give up, or None."""
         config = self.config
         loss, wrong, images = float(self.sums.loss), int(self.sums.wrong), int(self.sums.images)
         if not math.isfinite(loss):
             return self._not_finite(self.step)
         rate = optim.rates(config, (self.step - 1) / self.per_epoch, self.plateau)["weights"]
-        self.centre = self._evaluate(self.eval_split, "centre", progress, signals)
+        self.centre = self._evaluate(self.eval_split, "centre", progress)
         top1, top5 = records.error_rates(self.centre)
-        tune = self._evaluate(self.tune_split, "centre", progress, signals) if self.tune_split else None
+        tune = self._evaluate(self.tune_split, "centre", progress) if self.tune_split else None
         epoch = self.step // self.per_epoch
         row = {"epoch": epoch, "step": self.step, "learning_rate": rate, "train_loss": loss / images,
                "train_top1_error": wrong / images, "eval_loss": self.centre["loss"], "eval_top1_error": top1,
@@ -371,11 +264,11 @@ class _Run:
                  "elapsed_seconds": round(time.perf_counter() - self.started, 3)}
         self.timing.append(times)
         self.events.add(times)
-        self.clock = _Clock()
+        self.clock = workdir_lib.Clock()
         progress.evaluated(top1)
         self.log(f"epoch {epoch}/{config.train.epochs}: rate {rate:g} · training loss {row['train_loss']:.4f}, error "
-                 f"{percent(row['train_top1_error'])} · evaluation error {percent(top1)} top-1, {percent(top5)} top-5 · "
-                 f"{duration(times['train_seconds'] + times['eval_seconds'])}")
+                 f"{percent(row['train_top1_error'])} · evaluation error {percent(top1)} top-1, {percent(top5)} top-5 "
+                 f"· {duration(times['train_seconds'] + times['eval_seconds'])}")
         return None
 
     # The end.
@@ -423,6 +316,3 @@ class _Run:
 def _with_shardings(shapes, shardings):
     return jax.tree.map(lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes,
                         shardings)
-
-
-

@@ -1,6 +1,7 @@
 """Folders and archives of images."""
 
 import gzip
+import hashlib
 import tarfile
 
 import numpy as np
@@ -50,10 +51,24 @@ def test_a_folder(data, toy):
     write_tree(toy, files)
     train, val = open_quietly(data, "train"), open_quietly(data, "val[1:]")
     assert train.classes == val.classes == ("n01", "n02", "n03")
-    assert list(train.labels) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    assert list(val.labels) == [0, 0, 2, 2, 2]
-    for i, path in enumerate(sorted(p for p in files if p.startswith("train"))):
+    assert sorted(open_quietly(data, "val").labels) == [0, 0, 0, 2, 2, 2]
+    assert len(val) == 5
+    order = sorted((p for p in files if p.startswith("train")), key=mixed)
+    for i, path in enumerate(order):
         np.testing.assert_array_equal(train.images[i], decode.decode(files[path], 8))
+        assert train.classes[train.labels[i]] == path.split("/")[1]
+
+
+def mixed(path):
+    """The stored order: that of a hash of class and path."""
+    return hashlib.blake2b(path.partition("/")[2].encode(), digest_size=16).digest()
+
+
+def test_a_slice_holds_all_classes(data, toy):
+    write_tree(toy, {f"train/n{i % 4}/{i}.png": content for i, content in enumerate(tree("train").values())})
+    write_tree(toy, {f"train/n{c}/more{i}.png": content for c in range(4)
+                     for i, content in enumerate(tree("train").values())})
+    assert set(open_quietly(data, "train[:50%]").labels) == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize("archive", ["train.tar", "train.tar.gz", "train.tgz"])

@@ -43,11 +43,8 @@ def constants(config: ConfigDict, statistics) -> Constants:
     else:
         eigenvalues = np.maximum(np.asarray(statistics.eigenvalues), 0.0)
         vectors = np.asarray(statistics.eigenvectors)
-    if config.augment.pca.by == "eigenvalue":
-        # Eigenvalues of pixels on [0, 1] (eigenvalue / 255²), the noise then × 255.
-        scale = eigenvalues / 255.0
-    else:
-        scale = np.sqrt(eigenvalues)
+    # Eigenvalues of pixels on [0, 1] (eigenvalue / 255²), the noise then × 255; or deviations in grey levels.
+    scale = eigenvalues / 255.0 if config.augment.pca.by == "eigenvalue" else np.sqrt(eigenvalues)
     return Constants(mean, (vectors * scale).astype(np.float32))
 
 
@@ -119,7 +116,10 @@ def centre_view(config: ConfigDict) -> np.ndarray:
 
 
 def test_view(images: jax.Array, view: jax.Array, consts: Constants, config: ConfigDict) -> jax.Array:
-    """The view (y, x, mirrored) of every image, centred: uint8 [batch, size, size, 3] → float32 [batch, crop, crop, 3]."""
+    """The view (y, x, mirrored) of every image, centred.
+
+    uint8 [batch, size, size, 3] → float32 [batch, crop, crop, 3].
+    """
     crop = config.data.crop
     x = images.astype(jnp.float32)
     if config.augment.mean != "centre":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +42,7 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def training_batches(split: Split, batch_size: int, seed: int, first_step: int, last_step: int,
-                     rows: Any = None) -> Iterator[Batch]:
+                     rows: Any = None) -> Generator[Batch, None, None]:
     """The batches of the steps first_step … last_step − 1, read ahead by a thread.
 
     Step s belongs to epoch s // steps_per_epoch. What an epoch has beyond its whole batches is left out;
@@ -58,7 +58,7 @@ def training_batches(split: Split, batch_size: int, seed: int, first_step: int, 
     steps = steps_per_epoch(split, batch_size)
     index = np.arange(batch_size, dtype=np.int32)[slice(None) if rows is None else rows]
 
-    def produce() -> Iterator[Batch]:
+    def produce() -> Generator[Batch, None, None]:
         order, order_epoch = np.empty(0, np.int64), -1
         for step in range(first_step, last_step):
             epoch, place = divmod(step, steps)
@@ -106,7 +106,7 @@ class _Failure(NamedTuple):
 _END = object()
 
 
-def _read_ahead(produce: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+def _read_ahead(produce: Callable[[], Iterator[Any]]) -> Generator[Any, None, None]:
     """Runs `produce()` in a thread, a few items ahead; its exceptions come out here.
 
     Closing the iterator (or dropping it) ends the thread.

@@ -37,11 +37,11 @@ class AlexNet(nnx.Module):
         self.layers = tuple(geometry.layers(config, classes))
         model = config.model
         self.activation = model.activation
-        self.lrn = dict(k=model.lrn.k, n=model.lrn.n, alpha=model.lrn.alpha, beta=model.lrn.beta,
-                        alpha_over_n=model.lrn.alpha_over_n)
+        self.lrn = {"k": model.lrn.k, "n": model.lrn.n, "alpha": model.lrn.alpha, "beta": model.lrn.beta,
+                        "alpha_over_n": model.lrn.alpha_over_n}
         self.lrn_window = model.lrn.window
-        self.same_map = dict(size=model.same_map.size, alpha=model.same_map.alpha, beta=model.same_map.beta)
-        self.pooling = dict(window=model.pool.window, stride=model.pool.stride, kind=model.pool.kind)
+        self.same_map = {"size": model.same_map.size, "alpha": model.same_map.alpha, "beta": model.same_map.beta}
+        self.pooling = {"window": model.pool.window, "stride": model.pool.stride, "kind": model.pool.kind}
         self.dropout_rate, self.dropout_scale = model.dropout, model.dropout_scale
         wide = jnp.float64 if config.train.precision == "float64" else jnp.float32
         self.dtype = jnp.dtype(config.train.precision)

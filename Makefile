@@ -1,0 +1,38 @@
+# make ablations   the main job on the embedded dataset: the three ablations, table and curves
+# make test        the tests
+# make lint        ruff and mypy
+# Each sets up .venv first, if needed. WORKDIR=…, PYTHON=python3.12 and DATA=… can be given.
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKDIR ?= runs/three
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: ablations test lint clean
+.DELETE_ON_ERROR:
+
+# A stamp is written last, so an interrupted installation is taken up again.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; give another: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+ablations: $(VENV)/installed
+	$(BIN)/python -m experiments.run --sweep=configs/sweeps/three.py --workdir=$(WORKDIR)
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,135 @@
+"""A run's folder and process: who owns it, what it says, when it is asked to stop, where its time goes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import pathlib
+import signal
+import time
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from alexnet_jax import config as config_lib
+from alexnet_jax import records
+from alexnet_jax.errors import WorkdirError
+
+# What a run may have left before its run.json was whole.
+EARLY = ("log.txt", "run.json", "progress.json", "result.json", "checkpoints")
+
+
+@contextlib.contextmanager
+def lock(workdir: pathlib.Path):
+    """The run belongs to one process at a time; the system releases the lock when that process dies."""
+    try:
+        import filelock  # imported here: a lean machine may lack it
+    except ImportError:  # a lean machine: nothing else will start the same run there by itself
+        yield
+        return
+    held = filelock.FileLock(workdir / ".lock")
+    try:
+        held.acquire(timeout=0)
+    except filelock.Timeout:
+        raise WorkdirInUse(f"{workdir}: in use by another process, which is training this run") from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+class WorkdirInUse(WorkdirError):
+    """Another process trains in this workdir."""
+
+    exit_code = 75  # EX_TEMPFAIL: try again later
+
+
+def check_owner(config: ConfigDict, workdir: pathlib.Path) -> None:
+    path = workdir / "run.json"
+    run = records.read_json(path)
+    if run is None:
+        others = [p.name for p in workdir.iterdir() if not p.name.startswith(".") and p.name not in EARLY]
+        if path.exists() and others:
+            raise WorkdirError(f"{path}: damaged; restore it or choose another --workdir")
+        if others:
+            raise WorkdirError(f"{workdir}: holds other files ({', '.join(sorted(others)[:3])}); choose an empty "
+                               "or new --workdir")
+        return
+    if run.get("id") != config_lib.run_id(config):
+        mine = config_lib.flatten(config_lib.to_json(config))
+        theirs = config_lib.flatten(run["config"])
+        changed = [f"{k} = {theirs.get(k)!r} there, {v!r} here" for k, v in mine.items()
+                   if config_lib.FIELDS[k].identity and theirs.get(k, config_lib.FIELDS[k].default) != v]
+        raise WorkdirError(f"{workdir}: belongs to another config ({'; '.join(changed[:3])}); choose another --workdir")
+
+
+class Log:
+    """log.txt, and the terminal where wanted."""
+
+    def __init__(self, path: pathlib.Path, echo: bool):
+        self._file, self._echo = path.open("a", encoding="utf-8"), echo
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+    def __call__(self, text: str) -> None:
+        self._file.write(f"{records.now()} {text}\n")
+        self._file.flush()
+        if self._echo:
+            print(text, flush=True)
+
+
+class Signals:
+    """Turns SIGINT and SIGTERM into a flag that the loop looks at between steps."""
+
+    def __init__(self):
+        self.received: int | None = None
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self):
+        with contextlib.suppress(ValueError):  # not the main thread: somebody else's business
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _take(self, number, _frame) -> None:
+        if self.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt  # asked twice: at once, at the cost of the steps since the last checkpoint
+        self.received = number
+
+    def check(self) -> None:
+        if self.received is not None:
+            raise Stop
+
+
+class Stop(Exception):
+    """A signal came."""
+
+
+@dataclasses.dataclass
+class Clock:
+    """Seconds by kind since the last row of timing.csv."""
+
+    train: float = 0.0
+    eval: float = 0.0
+    checkpoint: float = 0.0
+    compile: float = 0.0
+    images: int = 0
+
+    @contextlib.contextmanager
+    def measure(self, kind: str):
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self, kind, getattr(self, kind) + time.perf_counter() - start)
+
+    def rate(self) -> float | None:
+        return self.images / self.train if self.train > 0 else None
