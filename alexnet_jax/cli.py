@@ -73,11 +73,15 @@ def load_config(value: str) -> ConfigDict:
     if not hasattr(module, "get_config"):
         raise ConfigError(f"--config={path}: the file defines no get_config()")
     try:
-        return module.get_config(recipe) if recipe else module.get_config()
+        config = module.get_config(recipe) if recipe else module.get_config()
     except ConfigError as error:
         raise ConfigError(f"--config={value}: {error}") from error
     except Exception as error:
         raise _in_file(path, "--config", error) from error
+    if not isinstance(config, ConfigDict):
+        raise ConfigError(f"--config={path}: get_config() returns {type(config).__name__}; it should return a config "
+                          "made from alexnet_jax.config.default()")
+    return config
 
 
 def _check_arguments(argv: Sequence[str]) -> None:

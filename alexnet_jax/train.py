@@ -180,7 +180,6 @@ class _Run:
     def _loop(self, progress: Progress) -> str | None:
         """Trains to the last step. Returns why the run had to be given up, or None."""
         config = self.config
-        every = config.train.eval_every * self.per_epoch
         pending: collections.deque = collections.deque()
         seen: tuple[float, int, int] | None = None
         if self.step < self.steps:
@@ -189,7 +188,7 @@ class _Run:
         with contextlib.closing(loader.training_batches(
                 self.train_split, config.train.batch_size, config.seed, self.step, self.steps)) as batches:
             while True:
-                if self.step and (self.step % every == 0 or self.step == self.steps) and self.evaluated < self.step:
+                if self.step and self._due(self.step) and self.evaluated < self.step:
                     pending.clear()
                     problem = self._milestone(progress)
                     if problem:
@@ -215,8 +214,12 @@ class _Run:
                     rate = self.clock.rate()
                     left = rate and (self.steps - self.step) * config.train.batch_size / rate
                     progress.update("training", self.step, self.step / self.per_epoch, rate, seen[1] / seen[2], left)
-                if time.monotonic() - self.saved_at > config.checkpoint.every_seconds:
+                if time.monotonic() - self.saved_at > config.checkpoint.every_seconds and not self._due(self.step):
                     self._save()
+
+    def _due(self, step: int) -> bool:
+        """Is there an evaluation after `step` steps, and a checkpoint with it?"""
+        return step % (self.config.train.eval_every * self.per_epoch) == 0 or step == self.steps
 
     def _step(self, batch) -> tuple[State, Sums]:
         epochs = self.step / self.per_epoch
@@ -243,6 +246,8 @@ class _Run:
             return self._not_finite(self.step)
         rate = optim.rates(config, (self.step - 1) / self.per_epoch, self.plateau)["weights"]
         self.centre = self._evaluate(self.eval_split, "centre", progress)
+        if not math.isfinite(self.centre["loss"]):  # the last update was one too many
+            return self._not_finite(self.step)
         top1, top5 = records.error_rates(self.centre)
         tune = self._evaluate(self.tune_split, "centre", progress) if self.tune_split else None
         epoch = self.step // self.per_epoch

@@ -47,7 +47,7 @@ class WorkdirInUse(WorkdirError):
 def check_owner(config: ConfigDict, workdir: pathlib.Path) -> None:
     path = workdir / "run.json"
     run = records.read_json(path)
-    if run is None:
+    if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
         others = [p.name for p in workdir.iterdir() if not p.name.startswith(".") and p.name not in EARLY]
         if path.exists() and others:
             raise WorkdirError(f"{path}: damaged; restore it or choose another --workdir")

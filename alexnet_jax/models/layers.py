@@ -35,7 +35,7 @@ def local_response_norm(x: jax.Array, k: float, n: int, alpha: float, beta: floa
     scale = alpha / n if alpha_over_n else alpha
     # A banded matrix product is several times faster than n shifted slices on a CPU, forward and backward.
     offset = np.arange(channels)[:, None] - np.arange(channels)[None, :]  # source − target
-    band = ((offset >= -(n // 2)) & (offset <= (n - 1) // 2)).astype(np.float32) * scale
+    band = ((offset >= -(n // 2)) & (offset <= (n - 1) // 2)).astype(np.float64) * scale
     denominator = k + jnp.matmul(jnp.square(wide), jnp.asarray(band, wide.dtype), precision=lax.Precision.HIGHEST)
     return (wide * _inverse_power(denominator, beta)).astype(x.dtype)
 

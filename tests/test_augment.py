@@ -1,0 +1,203 @@
+"""Crops, mirrors, colour noise and the ten views against plain NumPy."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alexnet_jax import config as config_lib
+from alexnet_jax.data import augment
+from configs import recipes
+
+SIZE, CROP, BATCH = 9, 5, 64
+
+
+def _config(recipe="paper", **overrides):
+    c = config_lib.default()
+    c.data.size, c.data.crop, c.train.batch_size = SIZE, CROP, BATCH
+    recipes.apply(c, recipe)
+    c.data.tune_split = "train[:100]"
+    return config_lib.resolve(config_lib.override(c, {k.replace("__", "."): v for k, v in overrides.items()}))
+
+
+def _images():
+    """uint8 [BATCH, SIZE, SIZE, 3] in which a pixel tells where it stands (channel 0) and whose it is (channel 2)."""
+    images = np.zeros((BATCH, SIZE, SIZE, 3), np.uint8)
+    images[..., 0] = np.arange(SIZE * SIZE).reshape(SIZE, SIZE)
+    images[..., 1] = np.random.default_rng(0).integers(0, 256, images.shape[:3])
+    images[..., 2] = np.arange(BATCH)[:, None, None]
+    return images
+
+
+def _constants(config, mean=None, colour=None):
+    side = {"pixel": SIZE, "centre": CROP, "channel": 1}[config.augment.mean]
+    mean = np.zeros((side, side, 3), np.float32) if mean is None else np.asarray(mean, np.float32)
+    return augment.Constants(mean, np.zeros((3, 3), np.float32) if colour is None else np.asarray(colour, np.float32))
+
+
+def _views(config, images, consts, noise=0.0, rows=None, seed=0):
+    rows = np.arange(len(images)) if rows is None else np.asarray(rows)
+    call = jax.jit(lambda *a: augment.training_views(*a, config))
+    return np.asarray(call(images, jax.random.key(seed), rows.astype(np.int32), np.float32(noise), consts))
+
+
+def _where(view):
+    """(y, x, mirrored) of a view of `_images()` without mean and noise."""
+    mirrored = view[0, 1, 0] < view[0, 0, 0]
+    y, x = divmod(int(view[0, -1 if mirrored else 0, 0]), SIZE)
+    return y, x, int(mirrored)
+
+
+def _cut(image, y, x, mirrored):
+    view = image[y:y + CROP, x:x + CROP]
+    return view[:, ::-1] if mirrored else view
+
+
+def test_centre_crop_without_mirror_is_exact():
+    images = _images()
+    c = _config(augment__crop_offsets=1, augment__mirror=False)
+    np.testing.assert_array_equal(_views(c, images, _constants(c)), images[:, 2:7, 2:7].astype(np.float32))
+
+
+@pytest.mark.parametrize(("recipe", "count", "chunk"), [("paper", 4, 1), ("released", 5, 32)])
+def test_each_view_is_a_crop_and_the_recipes_offsets_all_occur(recipe, count, chunk):
+    images, c = _images(), _config(recipe)
+    assert augment.offsets(c) == (0, count)
+    consts, seen = _constants(c), set()
+    for seed in range(16 if recipe == "released" else 3):
+        views = _views(c, images, consts, seed=seed)
+        places = [_where(view) for view in views]
+        for view, image, place in zip(views, images, places, strict=True):
+            np.testing.assert_array_equal(view, _cut(image, *place).astype(np.float32))
+        for first in range(0, BATCH, chunk):
+            assert len(set(places[first:first + chunk])) == 1
+        seen.update(places)
+    for axis in (0, 1):
+        assert {place[axis] for place in seen} == set(range(count))
+    assert {place[2] for place in seen} == {0, 1}
+    if chunk == 1:
+        # 192 images: offsets along both sides and the mirror are drawn apart, so most of the 32 places occur.
+        assert len(seen) > 25
+        assert 0.3 < np.mean([place[2] for place in places]) < 0.7
+
+
+def test_a_256_pixel_image_has_32_offsets_in_the_paper_and_33_in_the_released_code():
+    for recipe, count in (("paper", 32), ("released", 33)):
+        c = config_lib.default()
+        recipes.apply(c, recipe)
+        assert augment.offsets(c) == (0, count)
+    c.augment.crop_offsets = 1
+    assert augment.offsets(c) == (16, 1)
+
+
+@pytest.mark.parametrize("mean", ["pixel", "centre", "channel"])
+def test_the_mean_is_subtracted_where_the_recipe_says(mean):
+    images = _images()
+    c = _config("paper", augment__mean=mean)
+    places = [_where(view) for view in _views(c, images, _constants(c))]
+    statistics = types.SimpleNamespace(mean=np.random.default_rng(1).uniform(0, 255, (SIZE, SIZE, 3)),
+                                       eigenvalues=np.ones(3), eigenvectors=np.eye(3))
+    consts = augment.constants(c, statistics)
+    whole = statistics.mean.astype(np.float32)
+    views = _views(c, images, consts)
+    for view, image, place in zip(views, images.astype(np.float32), places, strict=True):
+        if mean == "pixel":  # cropped and mirrored with the image
+            expected = _cut(image - whole, *place)
+        elif mean == "centre":  # the same for every crop, mirrored or not
+            expected = _cut(image, *place) - whole[2:7, 2:7]
+        else:
+            expected = _cut(image, *place) - whole.mean(axis=(0, 1))
+        np.testing.assert_allclose(view, expected, atol=1e-4)
+
+
+def test_ilsvrcs_components_in_grey_levels():
+    statistics = types.SimpleNamespace(mean=np.zeros((SIZE, SIZE, 3)), eigenvalues=None, eigenvectors=None)
+    for by, first in (("eigenvalue", 5.8), ("deviation", 12.2)):
+        c = _config(augment__pca__by=by, augment__pca__statistics="ilsvrc2012")
+        colour = augment.constants(c, statistics).colour
+        lengths = 0.1 * np.linalg.norm(colour, axis=0)
+        assert lengths.max() == pytest.approx(first, abs=0.05)
+        first_component = colour[:, np.argmax(lengths)] / np.linalg.norm(colour[:, np.argmax(lengths)])
+        np.testing.assert_allclose(first_component, [-.56351, -.57618, -.59200], atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(colour, axis=0), [19.72, 37.09, 121.78], rtol=1e-4)
+
+
+def test_measured_components_are_scaled_like_the_authors():
+    vectors = np.linalg.qr(np.random.default_rng(2).standard_normal((3, 3)))[0]
+    statistics = types.SimpleNamespace(mean=np.zeros((SIZE, SIZE, 3)), eigenvalues=np.asarray([-1e-9, 400.0, 8100.0]),
+                                       eigenvectors=vectors)
+    colour = {by: augment.constants(_config(augment__pca__by=by), statistics).colour
+              for by in ("eigenvalue", "deviation")}
+    np.testing.assert_allclose(colour["eigenvalue"], vectors * [0, 400 / 255, 8100 / 255], atol=1e-5)
+    np.testing.assert_allclose(colour["deviation"], vectors * [0, 20, 90], atol=1e-5)
+
+
+def test_colour_noise_is_one_shift_an_image_along_the_components():
+    images = _images()
+    c = _config(augment__crop_offsets=1, augment__mirror=False)
+    colour = np.asarray(augment.ILSVRC2012_VECTORS) * np.square(augment.ILSVRC2012_DEVIATIONS) / 255
+    consts = _constants(c, colour=colour)
+    shifts = []
+    for seed in range(16):
+        shift = _views(c, images, consts, noise=0.1, seed=seed) - images[:, 2:7, 2:7]
+        np.testing.assert_allclose(shift, np.broadcast_to(shift[:, :1, :1], shift.shape), atol=1e-3)
+        shifts.append(shift[:, 0, 0])
+    alpha = np.concatenate(shifts) @ np.linalg.inv(colour).T  # 1,024 draws of three numbers
+    assert np.abs(alpha.mean(axis=0)).max() < 5 * 0.1 / 32
+    np.testing.assert_allclose(alpha.std(axis=0), 0.1, rtol=0.12)  # five standard errors
+    assert np.abs(np.corrcoef(alpha.T) - np.eye(3)).max() < 0.16
+    along_first = np.concatenate(shifts) @ np.asarray(augment.ILSVRC2012_VECTORS)[:, 2]
+    assert along_first.std() == pytest.approx(5.8, rel=0.12)
+    assert not np.allclose(shifts[0], shifts[1])
+    assert len(np.unique(shifts[0], axis=0)) == BATCH
+
+
+def test_the_division_is_for_training_while_there_is_noise():
+    images = _images()
+    c = _config(augment__crop_offsets=1, augment__mirror=False, augment__pca__divide_by=1.1)
+    consts = _constants(c)  # no components: the division is all that noise does
+    centre = images[:, 2:7, 2:7].astype(np.float32)
+    np.testing.assert_allclose(_views(c, images, consts, noise=0.1), centre / 1.1, rtol=1e-6)
+    np.testing.assert_array_equal(_views(c, images, consts, noise=0.0), centre)
+    np.testing.assert_array_equal(augment.test_view(images, augment.centre_view(c)[0], consts, c), centre)
+    none = _config(augment__crop_offsets=1, augment__mirror=False, augment__pca__divide_by=1.1,
+                   augment__pca__amount=0.0)
+    np.testing.assert_array_equal(_views(none, images, consts, noise=0.0), centre)
+
+
+@pytest.mark.parametrize("recipe", ["paper", "released"])
+def test_an_image_depends_on_its_row_alone(recipe):
+    images, c = _images(), _config(recipe)
+    consts = _constants(c, colour=np.eye(3) * 100)
+    whole = _views(c, images, consts, noise=0.1)
+    half = np.arange(32, 64)
+    np.testing.assert_array_equal(_views(c, images[half], consts, noise=0.1, rows=half), whole[half])
+    some = np.asarray([40, 3, 63])
+    np.testing.assert_array_equal(_views(c, images[some], consts, noise=0.1, rows=some), whole[some])
+
+
+@pytest.mark.parametrize("mean", ["pixel", "centre", "channel"])
+def test_ten_views_in_the_released_order(mean):
+    images = _images()
+    c = _config("released", augment__mean=mean)
+    d = SIZE - CROP
+    views = augment.ten_views(c)
+    np.testing.assert_array_equal(views[:, :2], [(0, 0), (0, d), (d // 2, d // 2), (d, 0), (d, d)] * 2)
+    np.testing.assert_array_equal(views[:, 2], [0] * 5 + [1] * 5)
+    np.testing.assert_array_equal(augment.centre_view(c), [[2, 2, 0]])
+    full = np.random.default_rng(3).uniform(0, 255, (SIZE, SIZE, 3)).astype(np.float32)
+    stored = {"pixel": full, "centre": full[2:7, 2:7], "channel": full[:1, :1]}[mean]
+    call = jax.jit(lambda view: augment.test_view(jnp.asarray(images), view, _constants(c, stored), c))
+    for view in views:
+        if mean == "pixel":
+            expected = np.stack([_cut(image - full, *view) for image in images.astype(np.float32)])
+        else:
+            expected = np.stack([_cut(image, *view) - stored for image in images.astype(np.float32)])
+        np.testing.assert_allclose(call(view), expected, atol=1e-4)
+
+
+def test_imagenets_ten_views():
+    np.testing.assert_array_equal(
+        augment.ten_views(config_lib.default())[:5], [(0, 0, 0), (0, 32, 0), (16, 16, 0), (32, 0, 0), (32, 32, 0)])

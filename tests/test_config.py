@@ -1,0 +1,163 @@
+"""The config: what a field may be, what fields may not say together, and by what a run is named."""
+
+import json
+import pathlib
+
+import pytest
+
+from alexnet_jax import cli
+from alexnet_jax import config as config_lib
+from alexnet_jax.errors import ConfigError
+from alexnet_jax.models import geometry
+from configs.sweeps import cifar10_three
+from experiments import ablations
+
+CONFIGS = sorted(p.name for p in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py")
+                 if p.name not in ("__init__.py", "networks.py", "recipes.py"))
+
+
+def _config(**overrides):
+    return config_lib.resolve(config_lib.override(config_lib.default(), {"optim.schedule": "constant"} | overrides))
+
+
+def _with(dotted):
+    return config_lib.resolve(config_lib.override(_config(), dotted))
+
+
+@pytest.mark.parametrize("name", config_lib.FIELDS)
+def test_every_default_passes_its_own_check(name):
+    field = config_lib.FIELDS[name]
+    value = config_lib.override(config_lib.default(), {name: field.default})
+    for key in name.split("."):
+        value = value[key]
+    assert (value, type(value)) == (field.default, type(field.default))
+    assert field.doc
+    assert not isinstance(field.default, tuple) or field.item is not None
+
+
+def test_the_defaults_alone_lack_only_the_plateau_rule_s_images():
+    with pytest.raises(ConfigError, match=r"^config\.data\.tune_split: the plateau rule needs"):
+        config_lib.resolve(config_lib.default())
+
+
+# Recorded results lie under these names: a test that fails here says that they would be lost.
+@pytest.mark.parametrize(("arm", "expected"), [
+    ("baseline", "eb49329850"), ("no_lrn", "5e4e58c28f"), ("nonoverlapping", "188834dc61"), ("tanh", "e9e752e772")])
+def test_ids_of_recorded_runs_never_change(arm, expected):
+    sweep = cifar10_three.get_sweep()
+    base = config_lib.resolve(config_lib.override(cli.load_config(sweep["config"]), sweep["overrides"]))
+    overrides = {a.name: a.overrides for a in ablations.arms_of(sweep["ablations"], base)} | {"baseline": {}}
+    assert config_lib.run_id(config_lib.resolve(config_lib.override(base, overrides[arm]))) == expected
+
+
+def test_the_id_is_of_what_differs_from_the_declared_defaults():
+    assert config_lib.identity(_config()) == {"optim.schedule": "constant"}
+    assert config_lib.run_id(_config()) == "ef871cbb46"
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("mesh.data", 4), ("mesh.column", "2"), ("data.dir", "elsewhere"), ("data.store", "elsewhere"),
+    ("checkpoint.every_seconds", 1.0), ("checkpoint.keep", 7)])
+def test_ids_are_the_same_on_every_machine(name, value):
+    assert config_lib.run_id(_with({name: value})) == config_lib.run_id(_config())
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("seed", 1), ("train.epochs", 1), ("train.batch_size", 64), ("optim.learning_rate", 0.02), ("data.size", 300),
+    ("model.lrn.layers", ()), ("model.activation", "tanh"), ("train.precision", "bfloat16"),
+    ("data.on_corrupt", "refuse"), ("data.eval_split", "train")])
+def test_ids_differ_with_what_can_change_the_result(name, value):
+    assert config_lib.run_id(_with({name: value})) != config_lib.run_id(_config())
+
+
+def test_equal_values_of_another_type_have_one_id():
+    one, other = _with({"optim.learning_rate": 1, "model.lrn.layers": [1]}), _with(
+        {"optim.learning_rate": 1.0, "model.lrn.layers": (1,), "train.epochs": 90.0})
+    assert config_lib.run_id(one) == config_lib.run_id(other)
+    assert (type(other.train.epochs), type(one.optim.learning_rate)) == (int, float)
+
+
+@pytest.mark.parametrize("file", CONFIGS)
+@pytest.mark.parametrize("recipe", ["", ":paper", ":released"])
+def test_every_config_file_resolves_and_has_possible_shapes(file, recipe):
+    config = config_lib.resolve(cli.load_config(f"configs/{file}{recipe}"))
+    assert [layer.name for layer in geometry.layers(config)] == [*geometry.CONVS, *geometry.DENSE, geometry.OUTPUT]
+
+
+@pytest.mark.parametrize("file", CONFIGS)
+def test_a_config_survives_run_json(file):
+    config = config_lib.resolve(cli.load_config(f"configs/{file}"))
+    back = config_lib.from_json(json.loads(json.dumps(config_lib.to_json(config))))
+    assert config_lib.flatten(back) == config_lib.flatten(config)
+    assert config_lib.run_id(back) == config_lib.run_id(config)
+
+
+def test_what_an_older_run_json_lacks_has_its_default_and_what_is_unknown_is_refused():
+    tree = config_lib.to_json(_with({"train.epochs": 3}))
+    del tree["model"]["same_map"], tree["seed"]
+    assert config_lib.flatten(config_lib.from_json(tree)) == config_lib.flatten(_with({"train.epochs": 3}))
+    with pytest.raises(ConfigError, match=r"config\.model\.depth: no such field"):
+        config_lib.from_json(tree | {"model": tree["model"] | {"depth": 8}})
+
+
+@pytest.mark.parametrize(("name", "value", "message"), [
+    ("train.epoch", 3, r"config\.train\.epoch: no such field; did you mean config\.train\.epochs"),
+    ("lrn.alpha", 3, r"did you mean .*config\.model\.lrn\.alpha"),
+    ("alpha", 3, r"did you mean .*config\.model\.lrn\.alpha"),
+    ("xyzzy", 3, r"config\.xyzzy: no such field$"),
+    ("model.lrn", 3, r"config\.model\.lrn is a group of fields"),
+    ("train.epochs", "3", r"config\.train\.epochs: '3' is not a whole number"),
+    ("train.epochs", 2.5, r"is not a whole number"),
+    ("train.epochs", True, r"is not a whole number"),
+    ("train.epochs", 0, r"config\.train\.epochs: 0 is below 1"),
+    ("optim.learning_rate", float("nan"), r"is not a number"),
+    ("optim.momentum", 1.0, r"config\.optim\.momentum: 1\.0 is above 0\.9999"),
+    ("augment.mirror", 1, r"config\.augment\.mirror: 1 is not True or False"),
+    ("data.name", None, r"is not a text"),
+    ("model.activation", "rellu", r"'rellu' is not one of relu, tanh \(did you mean 'relu'\?\)"),
+    ("model.lrn.layers", 1, r"config\.model\.lrn\.layers: 1 is not a tuple; write it as in \(1, 2\)"),
+    ("model.lrn.layers", (1, 6), r"config\.model\.lrn\.layers: 6 is above 5"),
+    ("model.lrn.layers", ("1",), r"is not a whole number"),
+    ("model.exchange", ("conv1",), r"config\.model\.exchange: 'conv1' is not one of"),
+    ("mesh.data", 0, r"config\.mesh\.data: 0 is neither 'auto' nor a number"),
+    ("mesh.column", "two", r"config\.mesh\.column: 'two' is neither 'auto' nor a number"),
+])
+def test_one_field_is_refused(name, value, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        config_lib.override(_config(), {name: value})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("overrides", "field"), [
+    ({"data.size": 100}, "data.crop"),
+    ({"augment.crop_offsets": 34}, "augment.crop_offsets"),
+    ({"augment.chunk": 3}, "augment.chunk"),
+    ({"optim.table.at": (1.0,)}, "optim.table"),
+    ({"optim.table.at": (2.0, 1.0), "optim.table.factors": (0.1, 0.01)}, "optim.table.at"),
+    ({"optim.conv1.factors": (0.1,)}, "optim.conv1"),
+    ({"optim.table.at": (2.0,), "optim.table.factors": (0.1,), "train.schedule_unit": "run"}, "train.schedule_unit"),
+    ({"augment.pca.off_at": 67.0, "train.schedule_unit": "run"}, "train.schedule_unit"),
+    ({"model.lrn.order": ("relu-lrn-pool",)}, "model.lrn.order"),
+    ({"optim.schedule": "plateau"}, "data.tune_split"),
+])
+def test_fields_that_contradict_each_other_are_refused(overrides, field):
+    with pytest.raises(ConfigError) as error:
+        _with(overrides)
+    assert str(error.value).startswith(f"config.{field}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_config_that_did_not_start_from_the_defaults():
+    config = _config().copy_and_resolve_references()
+    with config.unlocked():
+        del config.optim.momentum
+    with pytest.raises(ConfigError, match=r"^config\.optim\.momentum: missing; config files start from"):
+        config_lib.resolve(config)
+
+
+def test_overrides_leave_the_original_alone():
+    config = _config()
+    new = config_lib.override(config, {"model.lrn.k": 1.0, "seed": 5})
+    assert (config.model.lrn.k, config.seed, new.model.lrn.k, new.seed) == (2.0, 0, 1.0, 5)
+    with pytest.raises(AttributeError):
+        new.sede = 3
