@@ -91,4 +91,8 @@ class Checkpoints:
         return None
 
     def close(self) -> None:
-        self._manager.close()
+        """Ends the writing. Raises CheckpointError for what could not be written."""
+        try:
+            self._manager.close()
+        except Exception as error:
+            raise self._failed(error) from error

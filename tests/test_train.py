@@ -1,5 +1,6 @@
 """Whole runs of a tiny network on tiny data: records, interruptions, resuming, checkpoints, bad ends."""
 
+import errno
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import textwrap
 import filelock
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from alexnet_jax import checkpoint, config, data, evaluate, program, records
@@ -259,7 +261,6 @@ def test_a_signal_during_an_evaluation(tiny, tmp_path, finished, monkeypatch):
 
 def test_a_signal_before_the_first_step(tiny, tmp_path, finished, monkeypatch):
     with monkeypatch.context() as patch:
-        at(patch, None, lambda: None)
         real = data.open_split
 
         def interrupted(*arguments, **options):
@@ -363,6 +364,45 @@ def test_no_checkpoint_can_be_read(tiny, unfinished, finished):
     with pytest.raises(CheckpointError, match="none of its checkpoints can be read; run the same command") as error:
         go(tiny(), unfinished)
     assert "\n" not in str(error.value)
+    go(tiny(), unfinished, name="baseline")
+    assert_same_run(tiny(), unfinished, finished)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("two\nlines")])
+def test_a_checkpoint_that_cannot_be_written(tiny, tmp_path, finished, monkeypatch, error):
+    real = ocp.CheckpointManager.save
+
+    def save(self, step, *arguments, **options):
+        if step == 8:
+            raise error
+        return real(self, step, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CheckpointManager, "save", save)
+        with pytest.raises(CheckpointError) as raised:
+            go(tiny(), tmp_path, name="baseline")
+    full = "the disk is full; the last complete checkpoint is kept: free some space and run the same command again"
+    assert str(raised.value).endswith(full if isinstance(error, OSError) else "could not be written: two lines")
+    assert steps_of(tmp_path) == [4]
+    go(tiny(), tmp_path, name="baseline")
+    assert_same_run(tiny(), tmp_path, finished)
+
+
+def test_nothing_is_saved_twice(tiny, unfinished, finished, monkeypatch):
+    # With one checkpoint kept, writing it once more would leave none for a moment.
+    real, saves = train_lib._Run._evaluate, []
+
+    def interrupted(self, split, views, progress):
+        if views == "ten_view":
+            monkeypatch.setattr(self.checkpoints, "save", lambda *_: saves.append(1))
+            interrupt()
+        return real(self, split, views, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_lib._Run, "_evaluate", interrupted)
+        with pytest.raises(Interrupted):
+            go(tiny(checkpoint__keep=1), unfinished)
+    assert not saves
     go(tiny(), unfinished, name="baseline")
     assert_same_run(tiny(), unfinished, finished)
 

@@ -38,8 +38,8 @@ BLOB_RADIUS = (0.08, 0.20)
 LIGHT = 0.15  # amplitude of a linear change of brightness across the image
 NOISE = (0.02, 0.06)  # standard deviation of the pixel noise
 
-_KNOBS = ("GENERATOR", "COUNTS", "RADIUS", "ROTATION", "POSITION", "STRETCH", "CONTRAST", "TYPICAL", "JITTER", "TEXTURE",
-          "FREQUENCY", "STROKES_BEHIND", "BLOBS_BEHIND", "STROKES_BEFORE", "BLOBS_BEFORE", "STROKE_WIDTH",
+_KNOBS = ("GENERATOR", "COUNTS", "RADIUS", "ROTATION", "POSITION", "STRETCH", "CONTRAST", "TYPICAL", "JITTER",
+          "TEXTURE", "FREQUENCY", "STROKES_BEHIND", "BLOBS_BEHIND", "STROKES_BEFORE", "BLOBS_BEFORE", "STROKE_WIDTH",
           "BLOB_RADIUS", "LIGHT", "NOISE")
 _GRID = 6  # side of the coarse grid of noise textures
 _PIXELS = 1 << 19  # drawn at a time
