@@ -186,10 +186,10 @@ def test_outputs_and_all_gradients_against_torch(x64, recipe, overrides, sees_al
 
     logits = np.asarray(logits)
     assert logits.dtype == np.float64
-    assert logits.std(axis=0).max() > 0.05 * np.abs(logits).max(), "logits that don't tell images apart prove little"
+    assert logits.std(axis=0).max() > 0.03 * np.abs(logits).max(), "logits that don't tell images apart prove little"
     expected = their_logits.detach().numpy()
     assert np.abs(logits - expected).max() <= 1e-10 * np.abs(expected).max()
-    assert float(value) == pytest.approx(float(their_loss), rel=1e-12)
+    assert float(value) == pytest.approx(float(their_loss.detach()), rel=1e-12)
     for name, leaves in gradients.items():
         oracle = _torch_gradient(name, theirs[name], params[name])
         for leaf, gradient in leaves.items():

@@ -79,9 +79,11 @@ def training_views(images: jax.Array, key: jax.Array, rows: jax.Array, noise: ja
     first, count = offsets(config)
 
     def one(image, row):
-        place_key = jax.random.fold_in(jax.random.fold_in(key, 0), row // augment.chunk)
-        where = jax.random.randint(place_key, (2,), first, first + count)
-        flip = jax.random.bits(jax.random.fold_in(place_key, 1), (), jnp.uint32) & 1
+        group = row // augment.chunk
+        where = jax.random.randint(jax.random.fold_in(jax.random.fold_in(key, 0), group), (2,), first, first + count)
+        # A key of its own, not one folded from the crop's: `randint` derives its bits from the same children, and
+        # with 2^n offsets the mirror would follow the parity of the crop.
+        flip = jax.random.bits(jax.random.fold_in(jax.random.fold_in(key, 2), group), (), jnp.uint32) & 1
         image = image.astype(jnp.float32)
         if augment.mean != "centre":
             image = image - consts.mean
