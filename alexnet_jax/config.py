@@ -176,7 +176,7 @@ SCHEMA: dict[str, Any] = {
     "checkpoint": {
         "every_seconds": Field(60.0, "time between checkpoints within an epoch; one is written after each epoch",
                                low=0.0, identity=False),
-        "keep": Field(2, "checkpoints kept", low=1, identity=False),
+        "keep": Field(2, "checkpoints kept; two at least, as one may be under way", low=2, identity=False),
     },
     "seed": Field(0, "of initialisation, data order, augmentation and dropout", low=0, high=2**31 - 1),
 }

@@ -61,19 +61,35 @@ def write_json(path: pathlib.Path, tree: Mapping[str, Any]) -> None:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any] | None:
-    """The file's content; None if it is absent or not JSON (a reader decides what that means)."""
+    """The file's content; None if it is absent or no JSON object (a reader decides what that means)."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        return tree if isinstance(tree, dict) else None
     except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
         return None
 
 
-def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
-    """A metrics.csv or timing.csv as a list of dicts of numbers, None for an empty cell; [] if absent."""
+def read_rows(path: pathlib.Path, lenient: bool = False) -> list[dict[str, Any]]:
+    """A metrics.csv or timing.csv as a list of dicts of numbers, None for an empty cell; [] if absent.
+
+    An incomplete row is passed over: a kill may leave one at the end.
+
+    Args:
+      lenient: pass over garbled rows too, rather than raise ValueError.
+    """
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file) if None not in row.values()]
+    rows = []
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        for row in csv.DictReader(line for line in file if "\0" not in line):
+            if None in row or None in row.values():
+                continue
+            try:
+                rows.append({k: _number(v) for k, v in row.items()})
+            except ValueError:
+                if not lenient:
+                    raise
+    return rows
 
 
 def _number(text: str) -> float | int | None:
@@ -87,7 +103,8 @@ class Rows:
 
     def __init__(self, path: pathlib.Path, columns: Sequence[str], last_step: int):
         self.columns = tuple(columns)
-        kept = [row for row in read_rows(path) if row.get("step") is not None and row["step"] <= last_step]
+        found = read_rows(path, lenient=True)
+        kept = [row for row in found if row.get("step") is not None and row["step"] <= last_step]
         lines = [",".join(self.columns), *(self._line(row) for row in kept)]
         write_text(path, "\n".join(lines) + "\n")
         self.rows = kept

@@ -389,7 +389,7 @@ def test_a_checkpoint_that_cannot_be_written(tiny, tmp_path, finished, monkeypat
 
 
 def test_nothing_is_saved_twice(tiny, unfinished, finished, monkeypatch):
-    # With one checkpoint kept, writing it once more would leave none for a moment.
+    # Writing a checkpoint once more would leave one fewer for a moment.
     real, saves = train_lib._Run._evaluate, []
 
     def interrupted(self, split, views, progress):
@@ -401,7 +401,7 @@ def test_nothing_is_saved_twice(tiny, unfinished, finished, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(train_lib._Run, "_evaluate", interrupted)
         with pytest.raises(Interrupted):
-            go(tiny(checkpoint__keep=1), unfinished)
+            go(tiny(checkpoint__keep=2), unfinished)
     assert not saves
     go(tiny(), unfinished, name="baseline")
     assert_same_run(tiny(), unfinished, finished)
@@ -414,7 +414,7 @@ def test_a_workdir_of_another_config(tiny, finished):
         go(tiny(optim__learning_rate=0.02), finished)
     assert (finished / "run.json").read_bytes() == before
     # What cannot change the result makes no other run of it.
-    assert go(tiny(checkpoint__keep=1, mesh__data="auto"), finished)["status"] == "finished"
+    assert go(tiny(checkpoint__keep=2, mesh__data="auto"), finished)["status"] == "finished"
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"id": "0123456789"}', "[]", "null"])
