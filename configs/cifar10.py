@@ -2,8 +2,7 @@
 
     python -m alexnet_jax.main --config=configs/cifar10.py --workdir=runs/one
 
-About 20 minutes on two cores. `:paper` chooses the paper's recipe, which doesn't leave chance at this size (see
-README). configs/cifar10_test.py has the standard split, for those who have the test file.
+`:paper` chooses the paper's recipe, whose initial weights of N(0, 0.01) start slowly or not at all. configs/cifar10_test.py has the standard split, for those who have the test file.
 """
 
 from alexnet_jax import config

@@ -69,7 +69,7 @@ def pooling(config: ConfigDict) -> Iterator[Arm]:
 def activation(config: ConfigDict) -> Iterator[Arm]:
     """Tanh in place of ReLU with biases of 0, at the same learning rate."""
     # Biases of 1 are there "to provide the ReLUs with positive inputs" (paper, section 5); they push tanh units
-    # towards saturation, and at small scale such a network stays at chance.
+    # towards saturation.
     biased = [layer for layer in (*geometry.CONVS, *geometry.DENSE) if config.model[layer].bias]
     yield Arm("tanh", {"model.activation": "tanh", **{f"model.{layer}.bias": 0.0 for layer in biased}})
 
