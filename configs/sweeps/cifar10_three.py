@@ -2,7 +2,8 @@
 
     python -m experiments.run --sweep=configs/sweeps/cifar10_three.py --workdir=runs/cifar10_three
 
-Twelve runs of five epochs; the recorded sweep took 1.6 core-hours (experiments/results/cifar10_three/report.md).
+Twelve runs of five epochs; the recorded sweep took 1.6 core-hours
+(experiments/results/cifar10_three/report.md).
 """
 
 
