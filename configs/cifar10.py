@@ -2,7 +2,8 @@
 
     python -m alexnet_jax.main --config=configs/cifar10.py --workdir=runs/one
 
-`:paper` chooses the paper's recipe, whose initial weights of N(0, 0.01) start slowly or not at all. configs/cifar10_test.py has the standard split, for those who have the test file.
+`:paper` chooses the paper's recipe, whose initial weights of N(0, 0.01) start slowly or not at all.
+configs/cifar10_test.py has the standard split, for those who have the test file.
 """
 
 from alexnet_jax import config
