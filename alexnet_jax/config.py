@@ -1,4 +1,4 @@
-"""Every field of a config: its declared default, its meaning and its range.
+"""Configs: what `schema.py` declares, checked, overridden and named.
 
 A config file (`configs/*.py`) starts from `default()` and sets what it needs. `resolve` checks the whole
 config before anything is compiled and brings each value to its field's type. `run_id` names a run by what
@@ -6,13 +6,11 @@ it computes: the fields that can change its result and are not at their declared
 default is part of the recorded results' names and must never change; a new field's default has to mean
 "as before".
 
-The declared defaults of the network and of its training are the paper's (NIPS 2012), those of the
-data `shapes`, which needs no files. The two recipes are written out side by side in `configs/recipes.py`.
+The recipes, among them the paper's and the released code's, are written out side by side in `configs/recipes.py`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import hashlib
 import json
@@ -22,164 +20,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax.errors import ConfigError
-
-ORDERS = ("relu-lrn-pool", "relu-pool-lrn", "lrn-relu-pool", "lrn-pool-relu", "pool-relu-lrn", "pool-lrn-relu")
-
-
-@dataclasses.dataclass(frozen=True)
-class Field:
-    """One field: `default` fixes its type, `low`/`high`/`choices` its range (of each item, for a tuple)."""
-
-    default: Any
-    doc: str
-    choices: tuple = ()
-    low: float | None = None
-    high: float | None = None
-    item: type | None = None  # the type of a tuple's items
-    identity: bool = True  # can it change the result of a run?
-
-
-def _conv(features: int, kernel: int, stride: int, padding: int, bias: float) -> dict[str, Field]:
-    return {
-        "features": Field(features, "kernels over all columns; 0 leaves the layer out", low=0),
-        "kernel": Field(kernel, "side of the square filter, pixels", low=1),
-        "stride": Field(stride, "pixels", low=1),
-        "padding": Field(padding, "zeros on each side; the ceil rule may add more on the far side", low=0),
-        "init_std": Field(0.01, "standard deviation of the initial weights", low=0.0),
-        "bias": Field(bias, "initial bias"),
-    }
-
-
-def _dense(features: int | None, bias: float) -> dict[str, Field]:
-    fields = {
-        "init_std": Field(0.01, "standard deviation of the initial weights", low=0.0),
-        "bias": Field(bias, "initial bias"),
-    }
-    if features is not None:
-        fields["features"] = Field(features, "units over all columns; 0 leaves the layer out", low=0)
-    return fields
-
-
-def _table(what: str) -> dict[str, Field]:
-    return {
-        "at": Field((), f"when the rate of {what} changes, in `train.schedule_unit`", item=float, low=0.0),
-        "factors": Field((), "from then on the rate is the initial rate times this", item=float, low=0.0),
-    }
-
-
-SCHEMA: dict[str, Any] = {
-    "model": {
-        "name": Field("alexnet", "which network", choices=("alexnet",)),
-        "classes": Field(0, "output units; 0: as many as the training data has classes", low=0),
-        "columns": Field(2, "groups of kernels that see each other only at `exchange`", low=1, high=64),
-        "exchange": Field(("conv3", "fc6", "fc7"), "layers that see all columns", item=str,
-                          choices=("conv2", "conv3", "conv4", "conv5", "fc6", "fc7")),
-        "activation": Field("relu", "after every layer but the last", choices=("relu", "tanh")),
-        "init_scaling": Field("none", "full_fan_in: times √(fan-in of the full network's layer / fan-in here)",
-                              choices=("none", "full_fan_in")),
-        # Paper, section 3.5 and figure 2; biases and deviations: section 5.
-        "conv1": _conv(96, 11, 4, 0, 0.0),
-        "conv2": _conv(256, 5, 1, 2, 1.0),
-        "conv3": _conv(384, 3, 1, 1, 0.0),
-        "conv4": _conv(384, 3, 1, 1, 1.0),
-        "conv5": _conv(256, 3, 1, 1, 1.0),
-        "fc6": _dense(4096, 1.0),
-        "fc7": _dense(4096, 1.0),
-        "fc8": _dense(None, 0.0),
-        "lrn": {  # paper, section 3.3
-            "layers": Field((1, 2), "convolutional layers with response normalisation", item=int, low=1, high=5),
-            "k": Field(2.0, "b = a / (k + α Σ a²)^β", low=0.0),
-            "n": Field(5, "adjacent channels in the sum", low=1),
-            "alpha": Field(1e-4, "α", low=0.0),
-            "alpha_over_n": Field(False, "α/n in place of α, as the released code, Caffe and PyTorch do"),
-            "beta": Field(0.75, "β", low=0.0),
-            "order": Field(("relu-lrn-pool", "relu-lrn-pool"), "steps after conv1 and after conv2", item=str,
-                           choices=ORDERS),
-            "window": Field("column", "where the n channels end: at the column's edge or the layer's",
-                            choices=("column", "layer")),
-        },
-        "same_map": {  # released layers/layers-*.cfg: absent from the paper
-            "layers": Field((), "LRN layers followed by a norm over a window of the same map", item=int, low=1, high=5),
-            "size": Field(5, "side of the window, pixels", low=1),
-            "alpha": Field(0.001, "b = a / (1 + α/size² Σ a²)^β", low=0.0),
-            "beta": Field(0.75, "β", low=0.0),
-        },
-        "pool": {  # paper, section 3.4
-            "layers": Field((1, 2, 5), "convolutional layers followed by pooling", item=int, low=1, high=5),
-            "kind": Field("max", "what is taken of a window", choices=("max", "avg")),
-            "window": Field(3, "side of the window z, pixels", low=1),
-            "stride": Field(2, "step s, pixels", low=1),
-        },
-        "dropout": Field(0.5, "probability of zeroing a unit of fc6 and fc7", low=0.0, high=0.99),
-        "dropout_scale": Field("test", "where outputs are scaled: at test (both recipes), or by 1/(1-p) in training",
-                               choices=("test", "train")),
-    },
-    "data": {
-        "name": Field("shapes", "shapes, cifar10, image_folder:<folder> or tfds:<name>"),
-        "dir": Field("", "folder that holds the datasets' own folders (else $ALEXNET_DATA_DIR)", identity=False),
-        "store": Field("", "folder of the packed images (else the user's cache folder)", identity=False),
-        "train_split": Field("train", "images to learn from, e.g. train[:40000]"),
-        "eval_split": Field("test", "images to report on"),
-        "tune_split": Field("", "training images kept back for what is tuned; needed by the plateau rule"),
-        "size": Field(256, "side of the stored images, pixels", low=1),
-        "crop": Field(224, "side of the network's input, pixels", low=1),
-        "on_corrupt": Field("skip", "an image that cannot be read", choices=("skip", "refuse")),
-    },
-    "augment": {
-        "crop_offsets": Field(0, "offsets of the training crop along each side; 0: all, 1: the centre only", low=0),
-        "mirror": Field(True, "half of the training images are mirrored"),
-        "chunk": Field(1, "images in a row that share one crop and one mirror", low=1),
-        "mean": Field("pixel", "what is subtracted: the training mean of each pixel, the centre crop of that mean "
-                      "image for every crop, or the mean of each channel", choices=("pixel", "centre", "channel")),
-        "pca": {  # paper, section 4.1
-            "amount": Field(0.1, "standard deviation of α in Σ pᵢ αᵢ λᵢ; 0: no colour noise", low=0.0),
-            "by": Field("eigenvalue", "λ: eigenvalue on [0, 1] pixels (paper) or standard deviation (released)",
-                        choices=("eigenvalue", "deviation")),
-            "divide_by": Field(1.0, "in training, while there is noise, the noisy centred image is divided by this",
-                               low=1e-6),
-            "off_at": Field(0.0, "when the noise ends, in `train.schedule_unit`; 0: never", low=0.0),
-            "statistics": Field("train", "from the training images, or the author's for ILSVRC-2012",
-                                choices=("train", "ilsvrc2012")),
-        },
-    },
-    "optim": {  # paper, section 5
-        "learning_rate": Field(0.01, "initial ε of the weights", low=0.0),
-        "bias_learning_rate": Field(0.0, "initial ε of the biases; 0: the weights' own", low=0.0),
-        "bias_schedule": Field("same", "do the biases follow the weights' schedule?", choices=("same", "constant")),
-        "momentum": Field(0.9, "of the velocity", low=0.0, high=0.9999),
-        "weight_decay": Field(0.0005, "v ← 0.9 v − decay ε w − ε g", low=0.0),
-        "decay_biases": Field(True, "does decay pull on the biases too?"),
-        "schedule": Field("plateau", "plateau: ÷10 when the tuning error stops improving; table: at given times",
-                          choices=("plateau", "table", "constant")),
-        "plateau": {
-            "patience": Field(5, "evaluations without improvement before the rate falls", low=1),
-            "min_delta": Field(0.001, "smallest improvement of the error that counts, as a fraction", low=0.0),
-            "factor": Field(0.1, "the rate is multiplied by this", low=0.0, high=1.0),
-            "times": Field(3, "how often at most", low=0),
-        },
-        "table": _table("the weights"),
-        "conv1": _table("conv1, where it differs (0 freezes it)"),
-    },
-    "train": {
-        "batch_size": Field(128, "images a step, over all devices", low=1),
-        "epochs": Field(90, "passes over the training images", low=1),
-        "eval_every": Field(1, "epochs between evaluations", low=1),
-        "schedule_unit": Field("epoch", "unit of optim.*.at and augment.pca.off_at: epochs or parts of the run",
-                               choices=("epoch", "run")),
-        "precision": Field("float32", "of activations and products; parameters stay float32",
-                           choices=("float32", "bfloat16", "float64")),
-    },
-    "mesh": {
-        "data": Field("auto", "devices that share a batch", identity=False),
-        "column": Field("auto", "devices that share the columns", identity=False),
-    },
-    "checkpoint": {
-        "every_seconds": Field(60.0, "time between checkpoints within an epoch; one is written after each epoch",
-                               low=0.0, identity=False),
-        "keep": Field(2, "checkpoints kept; two at least, as one may be under way", low=2, identity=False),
-    },
-    "seed": Field(0, "of initialisation, data order, augmentation and dropout", low=0, high=2**31 - 1),
-}
+from alexnet_jax.schema import SCHEMA, Field
 
 
 def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
@@ -309,14 +150,42 @@ def _check_together(c: ConfigDict) -> None:
         if list(group.at) != sorted(group.at):
             raise ConfigError(f"config.optim.{name}.at: {group.at} is not in ascending order")
     if c.train.schedule_unit == "run":
-        late = [t for t in (*c.optim.table.at, *c.optim.conv1.at, c.augment.pca.off_at) if t > 1]
+        late = [t for t in (*c.optim.table.at, *c.optim.conv1.at, c.augment.pca.off_at, c.data.fold_at) if t > 1]
         if late:
             raise ConfigError(f"config.train.schedule_unit is 'run', so times lie between 0 and 1, not {late[0]}")
+    _check_folding(c)
+    kinds, pooled = c.model.pool.kinds, c.model.pool.layers
+    if kinds and len(kinds) != len(pooled):
+        raise ConfigError(f"config.model.pool.kinds: {len(kinds)} kinds for the {len(pooled)} layers of "
+                          "config.model.pool.layers; they go in pairs")
+    if len(c.augment.divide) not in (0, 1, 3):
+        raise ConfigError(f"config.augment.divide: {c.augment.divide}; give one number or one for each of three channels")
+    if c.augment.grey and len(c.augment.divide) == 3:
+        raise ConfigError("config.augment.divide: grey images have one channel; give one number")
+    if c.augment.grey and c.augment.pca.amount:
+        raise ConfigError("config.augment.pca.amount: colour noise has no meaning on grey images; set it to 0")
     if len(c.model.lrn.order) != 2:
         raise ConfigError("config.model.lrn.order: two orders are needed, for conv1 and for conv2")
     if c.optim.schedule == "plateau" and not c.data.tune_split:
         raise ConfigError("config.data.tune_split: the plateau rule needs training images of its own, cut from the "
                           "training split (e.g. train[36000:40000]), or choose config.optim.schedule=table")
+
+
+def fold_epoch(config: ConfigDict) -> int:
+    """The first epoch (from 0) that reads `data.fold_split`; `train.epochs` where nothing is folded in."""
+    data, train = config.data, config.train
+    if not data.fold_split:
+        return train.epochs
+    return round(data.fold_at * (train.epochs if train.schedule_unit == "run" else 1))
+
+
+def _check_folding(c: ConfigDict) -> None:
+    if bool(c.data.fold_split) != bool(c.data.fold_at):
+        raise ConfigError("config.data.fold_split: the images and their time, config.data.fold_at, go together")
+    first = fold_epoch(c)
+    if c.data.fold_split and not 0 < first < c.train.epochs:
+        raise ConfigError(f"config.data.fold_at: {c.data.fold_at:g} is epoch {first} of config.train.epochs = "
+                          f"{c.train.epochs}; at least one epoch has to come before and one after")
 
 
 def resolve(config: ConfigDict) -> ConfigDict:

@@ -6,6 +6,7 @@ Parameters fall into four groups that may have rates of their own: weights and b
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -28,15 +29,19 @@ class VelocityState(NamedTuple):
     velocity: Any  # like the parameters
 
 
-def paper_sgd(momentum: float, weight_decay: float, decay_biases: bool) -> optax.GradientTransformationExtraArgs:
+def paper_sgd(momentum: float, weight_decay: float, decay_biases: bool,
+              layer_decay: Mapping[str, float] | None = None) -> optax.GradientTransformationExtraArgs:
     """v ← momentum · v − decay · ε · w − ε · g;  w ← w + v   (paper, section 5).
 
     Not `optax.sgd`: there the rate multiplies the velocity when it is applied, here when the gradient
     enters it, so that a change of rate acts gradually. A rate of exactly 0 skips a parameter's whole
     update, decay and velocity included (released code, `weights.cuh`).
 
+    `layer_decay` gives layers a decay of their own, {name: decay}; a negative one stands for `weight_decay`.
     `update` takes `rates`, {group: ε} for `GROUPS`, so a schedule never recompiles the step.
     """
+
+    own_decay = {name: decay for name, decay in (layer_decay or {}).items() if decay >= 0}
 
     def init(params):
         return VelocityState(jax.tree.map(jnp.zeros_like, params))
@@ -45,7 +50,9 @@ def paper_sgd(momentum: float, weight_decay: float, decay_biases: bool) -> optax
         def velocity(path, v, g, w):
             group = group_of(path)
             rate = jnp.asarray(rates[group], w.dtype)
-            decay = weight_decay if decay_biases or group.endswith("weights") else 0.0
+            decay = own_decay.get(str(getattr(path[0], "key", path[0])), weight_decay)
+            if group.endswith("biases") and not decay_biases:
+                decay = 0.0
             return jnp.where(rate == 0, v, momentum * v - decay * rate * w - rate * g)
 
         def step(path, v):

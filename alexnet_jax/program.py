@@ -88,7 +88,8 @@ class Program:
         self._column = COLUMN if mesh.shape[COLUMN] > 1 else None
         self._data = DATA if mesh.shape[DATA] > 1 else None
         self.param_specs = specs if self._column else jax.tree.map(lambda _: P(), specs, is_leaf=_is_spec)
-        self.tx = optim.paper_sgd(config.optim.momentum, config.optim.weight_decay, config.optim.decay_biases)
+        rule = config.optim
+        self.tx = optim.paper_sgd(rule.momentum, rule.weight_decay, rule.decay_biases, dict(rule.layer_decay))
         self._replicated = NamedSharding(mesh, P())
         self.state_shardings = State(*[shardings(mesh, self.param_specs)] * 2)
         self.init = jax.jit(self._init, out_shardings=self.state_shardings)

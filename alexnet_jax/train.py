@@ -76,13 +76,16 @@ class _Run:
         self.train_split = data.open_split(d, d.train_split, report=log)
         self.eval_split = data.open_split(d, d.eval_split, report=log)
         self.tune_split = data.open_split(d, d.tune_split, report=log) if d.tune_split else None
+        self.fold_split = data.open_split(d, d.fold_split, report=log) if d.fold_split else None
+        self._check_splits()
         classes = len(self.train_split.classes)
         if config.model.classes and config.model.classes < classes:
             raise ConfigError(f"config.model.classes: {config.model.classes} outputs for the {classes} classes of "
                               f"{d.name}; 0 takes as many as there are")
         signals.check()
-        self.per_epoch = loader.steps_per_epoch(self.train_split, config.train.batch_size)
-        self.steps = self.per_epoch * config.train.epochs
+        self.course = loader.Course(self.train_split, config.train.batch_size, config.train.epochs, self.fold_split,
+                                    config_lib.fold_epoch(config))
+        self.steps = self.course.steps
         self.mesh = make_mesh(config)
         self.program = Program(config, classes, self.mesh)
         self.consts = augment.constants(config, self.train_split.statistics())
@@ -100,6 +103,19 @@ class _Run:
         self.metrics = records.Rows(workdir / "metrics.csv", records.METRICS, self.step)
         self.timing = records.Rows(workdir / "timing.csv", records.TIMING, self.step)
         self.events = records.Events(workdir, self.step)
+
+    def _check_splits(self) -> None:
+        """What is tuned must look neither at what is learnt nor at what is reported."""
+        tune, reported = self.tune_split, self.eval_split
+        if tune is not None:
+            for other, field in ((self.train_split, "train_split"), (reported, "eval_split")):
+                if tune.overlap(other):
+                    raise ConfigError(f"config.data.tune_split: {tune.overlap(other):,} images of '{tune.split}' are in "
+                                      f"config.data.{field} = '{other.split}' too; cut them apart")
+        for other in (self.train_split, self.fold_split):
+            if other is not None and other.overlap(reported):
+                self.log(f"note: {other.overlap(reported):,} of the {len(reported):,} images that errors are reported "
+                         f"on are learnt from ('{other.split}')")
 
     # The state of the run, to and from a checkpoint.
 
@@ -166,7 +182,7 @@ class _Run:
                 if self.saved != (self.step, self.evaluated):
                     self._save()
                 self.checkpoints.wait()
-                progress.update("stopped", self.step, self.step / self.per_epoch)
+                progress.update("stopped", self.step, self.course.epochs_done(self.step))
                 raise Interrupted(f"stopped at step {self.step} of {self.steps}; the same command goes on from "
                                   "there") from None
             finally:
@@ -176,7 +192,7 @@ class _Run:
                 self.checkpoints.close()
             result = self._result("diverged", diverged, None) if diverged else self._result("finished", "", ten)
             records.write_json(self.workdir / "result.json", result)
-            progress.update(result["status"], self.step, self.step / self.per_epoch)
+            progress.update(result["status"], self.step, self.course.epochs_done(self.step))
         self.log(self._last_words(result))
         return result
 
@@ -186,10 +202,10 @@ class _Run:
         pending: collections.deque = collections.deque()
         seen: tuple[float, int, int] | None = None
         if self.step < self.steps:
-            progress.update("compiling", self.step, self.step / self.per_epoch)
+            progress.update("compiling", self.step, self.course.epochs_done(self.step))
         compiled = False
         with contextlib.closing(loader.training_batches(
-                self.train_split, config.train.batch_size, config.seed, self.step, self.steps)) as batches:
+                self.course, config.seed, self.step, self.steps)) as batches:
             while True:
                 if self.step and self._due(self.step) and self.evaluated < self.step:
                     pending.clear()
@@ -216,16 +232,17 @@ class _Run:
                 if seen is not None:
                     rate = self.clock.rate()
                     left = rate and (self.steps - self.step) * config.train.batch_size / rate
-                    progress.update("training", self.step, self.step / self.per_epoch, rate, seen[1] / seen[2], left)
+                    progress.update("training", self.step, self.course.epochs_done(self.step), rate, seen[1] / seen[2], left)
                 if time.monotonic() - self.saved_at > config.checkpoint.every_seconds and not self._due(self.step):
                     self._save()
 
     def _due(self, step: int) -> bool:
         """Is there an evaluation after `step` steps, and a checkpoint with it?"""
-        return step % (self.config.train.eval_every * self.per_epoch) == 0 or step == self.steps
+        epoch, place = self.course.place(step)
+        return (place == 0 and epoch % self.config.train.eval_every == 0) or step == self.steps
 
     def _step(self, batch) -> tuple[State, Sums]:
-        epochs = self.step / self.per_epoch
+        epochs = self.course.epochs_done(self.step)
         rates = {k: np.float32(v) for k, v in optim.rates(self.config, epochs, self.plateau).items()}
         arrays = put_batch(self.mesh, (batch.images, batch.labels, batch.index))
         return self.program.train_step(self.state, self.sums, arrays, self.consts, self.seed, np.int32(self.step),
@@ -237,7 +254,7 @@ class _Run:
                 f"(it is {rate:g})")
 
     def _evaluate(self, split, views: str, progress: Progress) -> dict:
-        progress.update("evaluating", self.step, self.step / self.per_epoch)
+        progress.update("evaluating", self.step, self.course.epochs_done(self.step))
         with self.clock.measure("eval"):
             return evaluate.evaluate(self.program, self.state.params, self.consts, split, views, self.signals.check)
 
@@ -247,13 +264,15 @@ class _Run:
         loss, wrong, images = float(self.sums.loss), int(self.sums.wrong), int(self.sums.images)
         if not math.isfinite(loss):
             return self._not_finite(self.step)
-        rate = optim.rates(config, (self.step - 1) / self.per_epoch, self.plateau)["weights"]
+        rate = optim.rates(config, self.course.epochs_done(self.step - 1), self.plateau)["weights"]
         self.centre = self._evaluate(self.eval_split, "centre", progress)
         if not math.isfinite(self.centre["loss"]):  # the last update was one too many
             return self._not_finite(self.step)
         top1, top5 = records.error_rates(self.centre)
-        tune = self._evaluate(self.tune_split, "centre", progress) if self.tune_split else None
-        epoch = self.step // self.per_epoch
+        # Once the tuning images may be among those that are learnt from, their error tells nothing.
+        folded = self.fold_split is not None and self.course.split(self.step - 1) is self.fold_split
+        tune = self._evaluate(self.tune_split, "centre", progress) if self.tune_split and not folded else None
+        epoch = self.course.place(self.step)[0]
         row = {"epoch": epoch, "step": self.step, "learning_rate": rate, "train_loss": loss / images,
                "train_top1_error": wrong / images, "eval_loss": self.centre["loss"], "eval_top1_error": top1,
                "eval_top5_error": top5, "tune_loss": tune and tune["loss"],

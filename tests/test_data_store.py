@@ -99,12 +99,12 @@ def test_an_existing_store_is_opened_without_tfds_pillow_or_filelock(data):
     script = f"""
 import sys, types
 from alexnet_jax.data import open_split, shapes
-from alexnet_jax.data.loader import training_batches
+from alexnet_jax.data.loader import Course, training_batches
 shapes.COUNTS.update(train=200, test=60)
 data = types.SimpleNamespace(name="shapes", dir="", store={str(folder.parent)!r}, size=8, on_corrupt="skip")
 split = open_split(data, "test")
 split.statistics()
-assert len(next(training_batches(split, 4, 0, 0, 1)).images) == 4
+assert len(next(training_batches(Course(split, 4, 1), 0, 0, 1)).images) == 4
 heavy = ("tensorflow_datasets", "tensorflow", "PIL", "filelock", "jax", "array_record", "rich")
 print([name for name in heavy if name in sys.modules])
 """

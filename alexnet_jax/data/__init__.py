@@ -28,6 +28,7 @@ class Split:
       labels: int32 [n], read-only.
       classes: the classes' names for display, in the order of the labels.
       name: config.data.name. version: of the dataset's content. split: the split string. size: in pixels.
+      start, stop: its bounds within the whole split, of which `source` is the name.
       corrupt: images of the whole split's source that could not be read and were left out.
     """
 
@@ -38,6 +39,7 @@ class Split:
         self.name: str = store.meta["name"]
         self.version: str = store.meta["version"]
         self.split: str = text
+        self.source, self.start, self.stop = store.meta["split"], start, stop
         self.size: int = store.meta["size"]
         self.corrupt: int = store.corrupt
         self.store = store
@@ -46,6 +48,12 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def overlap(self, other: Split) -> int:
+        """How many images the two have in common."""
+        if self.source != other.source:
+            return 0
+        return max(0, min(self.stop, other.stop) - max(self.start, other.start))
 
     def statistics(self) -> Statistics:
         """Mean image and RGB components of exactly these images; computed once and kept in the store."""

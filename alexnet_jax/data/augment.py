@@ -16,10 +16,12 @@ from ml_collections import ConfigDict
 # The author's principal components of ILSVRC-2012 pixels (cuda-convnet2's meta data), 0–255 scale.
 ILSVRC2012_DEVIATIONS = (19.72, 37.09, 121.78)
 ILSVRC2012_VECTORS = ((0.41796, -0.71258, -0.56351), (-0.81698, -0.02354, -0.57618), (0.39731, 0.70120, -0.59200))
+# What a grey image is of a coloured one (ITU-R BT.601).
+LUMA = (0.299, 0.587, 0.114)
 
 
 class Constants(NamedTuple):
-    """What is measured on the training images: `mean` [size or crop or 1, same, 3], `colour` [3, 3] = p·λ.
+    """What is measured on the training images: `mean` [size or crop or 1, same, channels], `colour` [3, 3] = p·λ.
 
     Column i of `colour` is principal component i times the λ of the recipe, in grey levels.
     """
@@ -32,6 +34,8 @@ def constants(config: ConfigDict, statistics) -> Constants:
     """`Constants` from `data.Statistics` of the training split, in float32 on the host."""
     size, crop = config.data.size, config.data.crop
     mean = np.asarray(statistics.mean, np.float32)
+    if config.augment.grey:
+        mean = (mean * np.float32(LUMA)).sum(axis=-1, keepdims=True)
     if config.augment.mean == "centre":
         first = (size - crop) // 2
         mean = mean[first:first + crop, first:first + crop]
@@ -59,6 +63,19 @@ def _crop(image: jax.Array, y: jax.Array, x: jax.Array, crop: int) -> jax.Array:
     return lax.dynamic_slice(image, (y, x, jnp.zeros_like(y)), (crop, crop, image.shape[-1]))
 
 
+def _pixels(images: jax.Array, config: ConfigDict) -> jax.Array:
+    """uint8 [..., 3] → float32 [..., 3], or [..., 1] where the config wants them grey."""
+    x = images.astype(jnp.float32)
+    # Written out: a matrix product may run in reduced precision on an accelerator.
+    return (x * jnp.asarray(LUMA, x.dtype)).sum(axis=-1, keepdims=True) if config.augment.grey else x
+
+
+def _scaled(x: jax.Array, config: ConfigDict) -> jax.Array:
+    """Centred pixels divided by `augment.divide`, as codes do that feed a network values of about 1."""
+    divide = config.augment.divide
+    return x / jnp.asarray(divide, x.dtype) if divide else x
+
+
 def training_views(images: jax.Array, key: jax.Array, rows: jax.Array, noise: jax.Array, consts: Constants,
                    config: ConfigDict) -> jax.Array:
     """One random crop of each image, mirrored half of the time, centred, with colour noise.
@@ -73,7 +90,7 @@ def training_views(images: jax.Array, key: jax.Array, rows: jax.Array, noise: ja
       noise: scalar, the standard deviation of α (0: none).
 
     Returns:
-      float32 [batch, crop, crop, 3] on the 0–255 scale less the mean.
+      float32 [batch, crop, crop, channels] on the 0–255 scale less the mean, over `augment.divide`.
     """
     crop, augment = config.data.crop, config.augment
     first, count = offsets(config)
@@ -84,7 +101,7 @@ def training_views(images: jax.Array, key: jax.Array, rows: jax.Array, noise: ja
         # A key of its own, not one folded from the crop's: `randint` derives its bits from the same children, and
         # with 2^n offsets the mirror would follow the parity of the crop.
         flip = jax.random.bits(jax.random.fold_in(jax.random.fold_in(key, 2), group), (), jnp.uint32) & 1
-        image = image.astype(jnp.float32)
+        image = _pixels(image, config)
         if augment.mean != "centre":
             image = image - consts.mean
         view = _crop(image, where[0], where[1], crop)
@@ -99,7 +116,7 @@ def training_views(images: jax.Array, key: jax.Array, rows: jax.Array, noise: ja
             # "So that the overall scale of the training data doesn't become too different from the test data"
             # (convdata.py): only in training, and only while there is noise.
             view = view / jnp.where(noise > 0, augment.pca.divide_by, 1.0)
-        return view
+        return _scaled(view, config)
 
     return jax.vmap(one)(images, rows)
 
@@ -120,15 +137,15 @@ def centre_view(config: ConfigDict) -> np.ndarray:
 def test_view(images: jax.Array, view: jax.Array, consts: Constants, config: ConfigDict) -> jax.Array:
     """The view (y, x, mirrored) of every image, centred.
 
-    uint8 [batch, size, size, 3] → float32 [batch, crop, crop, 3].
+    uint8 [batch, size, size, 3] → float32 [batch, crop, crop, channels].
     """
     crop = config.data.crop
-    x = images.astype(jnp.float32)
+    x = _pixels(images, config)
     if config.augment.mean != "centre":
         x = x - consts.mean
     zero = jnp.zeros_like(view[0])
-    x = lax.dynamic_slice(x, (zero, view[0], view[1], zero), (x.shape[0], crop, crop, 3))
+    x = lax.dynamic_slice(x, (zero, view[0], view[1], zero), (x.shape[0], crop, crop, x.shape[-1]))
     x = jnp.where(view[2] == 1, x[:, :, ::-1], x)
     if config.augment.mean == "centre":
         x = x - consts.mean
-    return x
+    return _scaled(x, config)

@@ -41,30 +41,71 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(count)
 
 
-def training_batches(split: Split, batch_size: int, seed: int, first_step: int, last_step: int,
+class Course:
+    """Which images a run learns from, epoch by epoch, and the steps that these epochs take.
+
+    All epochs read the first split, or those from `fold_at` on read the second: cuda-convnet's CIFAR-10 networks
+    end with the validation images folded into the training set.
+
+    Args:
+      epochs: of the whole run. fold_at: the first epoch, from 0, that reads `folded`.
+
+    Attributes:
+      steps: of the whole run.
+
+    Raises:
+      ConfigError: a split is smaller than a batch.
+    """
+
+    def __init__(self, split: Split, batch_size: int, epochs: int, folded: Split | None = None, fold_at: int = 0):
+        self.batch_size, self.epochs = batch_size, epochs
+        self._splits = (split, folded if folded is not None else split)
+        self._fold_at = fold_at if folded is not None else epochs
+        self._per_epoch = tuple(steps_per_epoch(s, batch_size) for s in self._splits)
+        self._fold_step = self._fold_at * self._per_epoch[0]
+        self.steps = self._fold_step + (epochs - self._fold_at) * self._per_epoch[1]
+
+    def _part(self, step: int) -> int:
+        return int(step >= self._fold_step)
+
+    def split(self, step: int) -> Split:
+        """What step `step` (from 0) reads."""
+        return self._splits[self._part(step)]
+
+    def place(self, step: int) -> tuple[int, int]:
+        """(epoch, steps done in it) after `step` steps."""
+        if not self._part(step):
+            return divmod(step, self._per_epoch[0])
+        epoch, place = divmod(step - self._fold_step, self._per_epoch[1])
+        return self._fold_at + epoch, place
+
+    def epochs_done(self, step: int) -> float:
+        """Passes over the training images after `step` steps, with the fraction."""
+        if not self._part(step):
+            return step / self._per_epoch[0]
+        return self._fold_at + (step - self._fold_step) / self._per_epoch[1]
+
+
+def training_batches(course: Course, seed: int, first_step: int, last_step: int,
                      rows: Any = None) -> Generator[Batch, None, None]:
     """The batches of the steps first_step … last_step − 1, read ahead by a thread.
 
-    Step s belongs to epoch s // steps_per_epoch. What an epoch has beyond its whole batches is left out;
-    the order being another one, these are other images each time.
+    What an epoch has beyond its whole batches is left out; the order being another one, these are other images
+    each time.
 
     Args:
       rows: the positions of the global batch that this process needs, a slice or an integer array; all
         by default.
-
-    Raises:
-      ConfigError: the split is smaller than a batch.
     """
-    steps = steps_per_epoch(split, batch_size)
-    index = np.arange(batch_size, dtype=np.int32)[slice(None) if rows is None else rows]
+    index = np.arange(course.batch_size, dtype=np.int32)[slice(None) if rows is None else rows]
 
     def produce() -> Generator[Batch, None, None]:
         order, order_epoch = np.empty(0, np.int64), -1
         for step in range(first_step, last_step):
-            epoch, place = divmod(step, steps)
+            split, (epoch, place) = course.split(step), course.place(step)
             if epoch != order_epoch:
                 order, order_epoch = epoch_order(len(split), seed, epoch), epoch
-            chosen = order[place * batch_size + index]
+            chosen = order[place * course.batch_size + index]
             yield Batch(_gather(split.images, chosen), split.labels[chosen], index)
 
     return _read_ahead(produce)

@@ -1,8 +1,13 @@
-"""The two-column AlexNet (paper, section 3.5 and figure 2), any sizes, any number of columns."""
+"""The two-column AlexNet (paper, section 3.5 and figure 2), any sizes, any number of columns.
+
+The CIFAR-10 networks of cuda-convnet and LeNet-5 are this module with layers left out (`configs/networks.py`).
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -41,27 +46,33 @@ class AlexNet(nnx.Module):
                         "alpha_over_n": model.lrn.alpha_over_n}
         self.lrn_window = model.lrn.window
         self.same_map = {"size": model.same_map.size, "alpha": model.same_map.alpha, "beta": model.same_map.beta}
-        self.pooling = {"window": model.pool.window, "stride": model.pool.stride, "kind": model.pool.kind}
+        self.pooling = {"window": model.pool.window, "stride": model.pool.stride, "rounding": model.pool.rounding}
         self.dropout_rate, self.dropout_scale = model.dropout, model.dropout_scale
         wide = jnp.float64 if config.train.precision == "float64" else jnp.float32
         self.dtype = jnp.dtype(config.train.precision)
         for number, layer in enumerate(self.layers):
-            kind = columns.ColumnConv if layer.is_conv else (
-                columns.ColumnSum if layer.is_output else columns.ColumnDense)
+            kind: type[nnx.Module] = columns.ColumnSum if layer.is_output else columns.ColumnDense
+            if layer.is_conv:
+                kind = columns.ColumnLocal if layer.unshared else columns.ColumnConv
             setattr(self, layer.name, kind(layer, jax.random.fold_in(key, number), wide))
 
-    def __call__(self, images: jax.Array, *, axis: str | None = None, dropout: Dropout | None = None) -> jax.Array:
-        """Logits [batch, classes] (float32 or wider) of `images` [batch, crop, crop, 3], already centred.
+    def __call__(self, images: jax.Array, *, axis: str | None = None, dropout: Dropout | None = None,
+                 observe: Callable[[str, jax.Array], None] | None = None) -> jax.Array:
+        """Logits [batch, classes] (float32 or wider) of `images` [batch, crop, crop, channels], already centred.
 
         Args:
           axis: name of the mesh axis that splits the columns, inside `shard_map`; None where all are local.
           dropout: present in training; None at test.
+          observe: is shown what each layer hands on, (name, [column, batch, ...]), and the logits [batch, classes].
         """
+        seen = observe or (lambda name, x: None)
         x = images.astype(self.dtype)
         for number, layer in enumerate(self.layers):
             module = getattr(self, layer.name)
             if layer.is_output:
-                return module(_flat(x), axis)
+                logits = module(_flat(x), axis)
+                seen(layer.name, logits)
+                return logits
             if layer.is_conv:
                 if layer.sees == "all columns":
                     x = columns.exchange(x, axis)
@@ -73,7 +84,9 @@ class AlexNet(nnx.Module):
                     x = columns.exchange(x, axis) if layer.sees == "all columns" else x
                     x = x.reshape(x.shape[0], -1)
                 x = layers.activate(module(x), self.activation)
+            if layer.dropout:
                 x = self._dropout(x, number, axis, dropout)
+            seen(layer.name, x)
         raise AssertionError("geometry.layers ends with the output layer")
 
     def _after_conv(self, layer: geometry.Layer, x: jax.Array, axis: str | None) -> jax.Array:
@@ -86,7 +99,7 @@ class AlexNet(nnx.Module):
                 if layer.same_map:
                     x = layers.same_map_norm(x, **self.same_map)
             elif step == "pool" and layer.pool:
-                x = layers.pool(x, **self.pooling)
+                x = layers.pool(x, kind=layer.pool, **self.pooling)
         return x
 
     def _normalise(self, x: jax.Array, axis: str | None) -> jax.Array:
@@ -101,14 +114,12 @@ class AlexNet(nnx.Module):
     def _dropout(self, x: jax.Array, number: int, axis: str | None, dropout: Dropout | None) -> jax.Array:
         """0/1 mask in training and × (1 − p) at test (paper, section 4.2), or inverted, by the config."""
         keep = 1.0 - self.dropout_rate
-        if keep == 1.0:
-            return x
         if dropout is None:
             return x * jnp.asarray(keep, x.dtype) if self.dropout_scale == "test" else x
-        local, features = x.shape[0], x.shape[-1]
+        local, features = x.shape[0], math.prod(x.shape[2:])
         first = 0 if axis is None else lax.axis_index(axis) * local
         mask = layers.dropout_mask(jax.random.fold_in(dropout.key, number), first + jnp.arange(local), dropout.rows,
-                                   features, self.dropout_rate)
+                                   features, self.dropout_rate).reshape(x.shape)
         x = jnp.where(mask, x, jnp.zeros((), x.dtype))
         return x if self.dropout_scale == "test" else x / jnp.asarray(keep, x.dtype)
 

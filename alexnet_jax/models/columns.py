@@ -8,6 +8,8 @@ columns only and runs an ordinary dense convolution for each: that is what makes
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -41,10 +43,16 @@ def _columnar(value: jax.Array) -> nnx.Param:
     return nnx.Param(value, out_sharding=("column",), eager_sharding=False)
 
 
-def _normal(key: jax.Array, columns: int, shape: tuple[int, ...], std: float, dtype) -> jax.Array:
-    """[columns, *shape] of N(0, std), each column from a key of its own: the same on every mesh."""
-    keys = jax.vmap(lambda column: jax.random.fold_in(key, column))(jnp.arange(columns))
-    return std * jax.vmap(lambda k: jax.random.normal(k, shape, dtype))(keys)
+def _weights(key: jax.Array, layer: Layer, shape: tuple[int, ...], dtype) -> jax.Array:
+    """[columns, *shape] of N(0, init_std), or uniform of that deviation; each column from a key of its own."""
+    def draw(column):
+        own = jax.random.fold_in(key, column)
+        if layer.uniform:
+            edge = math.sqrt(3.0)
+            return jax.random.uniform(own, shape, dtype, -edge, edge)
+        return jax.random.normal(own, shape, dtype)
+
+    return layer.init_std * jax.vmap(draw)(jnp.arange(layer.columns))
 
 
 class ColumnConv(nnx.Module):
@@ -53,7 +61,7 @@ class ColumnConv(nnx.Module):
     def __init__(self, layer: Layer, key: jax.Array, dtype):
         self.stride, self.padding = layer.stride, layer.padding
         shape = (layer.kernel, layer.kernel, layer.in_features, layer.features)
-        self.kernel = _columnar(_normal(key, layer.columns, shape, layer.init_std, dtype))
+        self.kernel = _columnar(_weights(key, layer, shape, dtype))
         self.bias = _columnar(jnp.full((layer.columns, layer.features), layer.bias, dtype))
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -70,12 +78,32 @@ class ColumnConv(nnx.Module):
         return y + self.bias[...].astype(x.dtype)[:, None, None, None, :]
 
 
+class ColumnLocal(nnx.Module):
+    """A locally connected layer of each column: a convolution whose every position has weights of its own.
+
+    `LocalUnsharedLayer` of cuda-convnet. Parameters [column, h', w', kh·kw·in, out], [column, h', w', out].
+    """
+
+    def __init__(self, layer: Layer, key: jax.Array, dtype):
+        self.window, self.stride, self.padding = layer.kernel, layer.stride, layer.padding
+        place = (layer.size, layer.size)
+        self.kernel = _columnar(_weights(key, layer, (*place, layer.fan_in, layer.features), dtype))
+        self.bias = _columnar(jnp.full((layer.columns, *place, layer.features), layer.bias, dtype))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, h, w, in] that all columns see, or [column, batch, h, w, in] → [column, batch, h', w', out]."""
+        kernel = self.kernel[...].astype(x.dtype)
+        y = jnp.stack([layers.convolve_unshared(x if x.ndim == 4 else x[i], kernel[i], self.window, self.stride,
+                                                self.padding) for i in range(kernel.shape[0])])
+        return y + self.bias[...].astype(x.dtype)[:, None]
+
+
 class ColumnDense(nnx.Module):
     """A dense layer of each column; parameters [column, in, out], [column, out]."""
 
     def __init__(self, layer: Layer, key: jax.Array, dtype):
         shape = (layer.in_features, layer.features)
-        self.kernel = _columnar(_normal(key, layer.columns, shape, layer.init_std, dtype))
+        self.kernel = _columnar(_weights(key, layer, shape, dtype))
         self.bias = _columnar(jnp.full((layer.columns, layer.features), layer.bias, dtype))
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -93,7 +121,7 @@ class ColumnSum(nnx.Module):
 
     def __init__(self, layer: Layer, key: jax.Array, dtype):
         shape = (layer.in_features, layer.features)
-        self.kernel = _columnar(_normal(key, layer.columns, shape, layer.init_std, dtype))
+        self.kernel = _columnar(_weights(key, layer, shape, dtype))
         self.bias = nnx.Param(jnp.full((layer.features,), layer.bias, dtype))
 
     def __call__(self, x: jax.Array, axis: str | None) -> jax.Array:

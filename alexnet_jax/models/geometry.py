@@ -3,6 +3,10 @@
 The released code's rule for sizes (`layer.py` of the 2012 source) is used everywhere: a convolution gives
 1 + ⌈(2·pad + N − k) / stride⌉ positions and reads zeros where the last filter hangs over the edge; pooling
 gives 1 + ⌈(N − k) / stride⌉ and clips its last window. So 224 → 55 with an 11-pixel filter and no padding.
+`model.rounding` and `model.pool.rounding` choose ⌊ ⌋, which other codes use.
+
+One table of layers serves every network of the project: a network is this one with some of its layers left out.
+The CIFAR-10 networks of cuda-convnet and LeNet-5 are such configs (`configs/networks.py`).
 """
 
 from __future__ import annotations
@@ -44,7 +48,10 @@ class Layer:
     padding: tuple[int, int] = (0, 0)
     lrn: bool = False
     same_map: bool = False
-    pool: bool = False
+    unshared: bool = False  # weights and biases of its own for each position
+    pool: str = ""  # 'max', 'avg' or ''
+    dropout: bool = False
+    uniform: bool = False  # initial weights: uniform in ±√3·init_std, or normal
     order: tuple[str, ...] = ("relu",)  # the steps after the convolution; 'relu' stands for the activation
     init_std: float = 0.01
     bias: float = 0.0
@@ -63,21 +70,35 @@ class Layer:
         return self.kernel**2 * self.in_features * (self.columns if self.is_output else 1)
 
     @property
+    def units(self) -> int:
+        """Outputs of the weights over all columns, before pooling: what the paper counts as neurons."""
+        return self.features * self.size**2 * (1 if self.is_output else self.columns)
+
+    @property
     def parameters(self) -> int:
         """Weights and biases over all columns."""
-        if self.is_output:
-            return self.fan_in * self.features + self.features
+        if self.is_output or self.unshared:
+            return (self.fan_in + 1) * self.units
         return self.columns * (self.fan_in + 1) * self.features
 
+    @property
+    def multiply_adds(self) -> int:
+        """Of one image, over all columns; products with the padding's zeros are counted."""
+        return self.fan_in * self.units
 
-def conv_size(size: int, kernel: int, stride: int, padding: int) -> int:
-    """Positions of a filter along a side of `size` pixels, by the ceil rule; below 1 if it doesn't fit."""
-    return 1 + math.ceil((2 * padding + size - kernel) / stride)
+
+def _round(value: float, rounding: str) -> int:
+    return math.ceil(value) if rounding == "ceil" else math.floor(value)
 
 
-def pool_size(size: int, window: int, stride: int) -> int:
-    """Positions of a pooling window along a side, by the ceil rule; below 1 if nothing is left."""
-    return 1 + math.ceil((size - window) / stride)
+def conv_size(size: int, kernel: int, stride: int, padding: int, rounding: str = "ceil") -> int:
+    """Positions of a filter along a side of `size` pixels; below 1 if it doesn't fit."""
+    return 1 + _round((2 * padding + size - kernel) / stride, rounding)
+
+
+def pool_size(size: int, window: int, stride: int, rounding: str = "ceil") -> int:
+    """Positions of a pooling window along a side; below 1 if nothing is left."""
+    return 1 + _round((size - window) / stride, rounding)
 
 
 def layers(config: ConfigDict, classes: int = 0) -> list[Layer]:
@@ -94,7 +115,7 @@ def layers(config: ConfigDict, classes: int = 0) -> list[Layer]:
     model = config.model
     columns = model.columns
     out: list[Layer] = []
-    size, channels = config.data.crop, 3  # channels over all columns
+    size, channels = config.data.crop, 1 if config.augment.grey else 3  # channels over all columns
     seen_first = False
     pending = False  # the exchange of a layer that was left out moves to the next one
 
@@ -116,14 +137,15 @@ def layers(config: ConfigDict, classes: int = 0) -> list[Layer]:
             continue
         _divides(name, layer.features, columns)
         what, in_features = sees(name, channels)
-        after = conv_size(size, layer.kernel, layer.stride, layer.padding)
+        after = conv_size(size, layer.kernel, layer.stride, layer.padding, model.rounding)
         if after < 1:
             raise ConfigError(f"config.model.{name}.kernel: a {layer.kernel}-pixel filter does not fit a {size}-pixel "
                               f"map with padding {layer.padding}; choose a smaller filter or a larger config.data.crop")
         far = (after - 1) * layer.stride + layer.kernel - size - layer.padding
-        pooled = after
+        pooled, pool = after, ""
         if number in model.pool.layers:
-            pooled = pool_size(after, model.pool.window, model.pool.stride)
+            pool = model.pool.kinds[model.pool.layers.index(number)] if model.pool.kinds else model.pool.kind
+            pooled = pool_size(after, model.pool.window, model.pool.stride, model.pool.rounding)
             if pooled < 1 or (pooled - 1) * model.pool.stride >= after:
                 raise ConfigError(f"config.model.pool: a window of {model.pool.window} with step {model.pool.stride} "
                                   f"leaves nothing of the {after}-pixel map of {name}; choose a smaller window, fewer "
@@ -135,7 +157,7 @@ def layers(config: ConfigDict, classes: int = 0) -> list[Layer]:
             name=name, columns=columns, features=layer.features // columns, in_features=in_features, sees=what,
             in_size=size, size=after, out_size=pooled, kernel=layer.kernel, stride=layer.stride,
             padding=(layer.padding, max(far, 0)), lrn=has_lrn, same_map=has_lrn and number in model.same_map.layers,
-            pool=number in model.pool.layers, order=order, init_std=layer.init_std, bias=layer.bias))
+            unshared=layer.unshared, pool=pool, order=order, init_std=layer.init_std, bias=layer.bias))
         size, channels = pooled, layer.features
     for name in DENSE:
         layer = model[name]
@@ -152,9 +174,15 @@ def layers(config: ConfigDict, classes: int = 0) -> list[Layer]:
     out.append(Layer(name=OUTPUT, columns=columns, features=model.classes or classes or 10,
                      in_features=size * size * channels // columns, sees="all columns",
                      init_std=model.fc8.init_std, bias=model.fc8.bias, order=()))
-    if model.init_scaling == "full_fan_in":
-        out = [dataclasses.replace(x, init_std=x.init_std * math.sqrt(FULL_FAN_IN[x.name] / x.fan_in)) for x in out]
-    return out
+    return [dataclasses.replace(x, dropout=x.name in model.dropout_layers and model.dropout > 0,
+                                uniform=model.init_distribution == "uniform",
+                                init_std=x.init_std * _init_scale(model.init_scaling, x)) for x in out]
+
+
+def _init_scale(scaling: str, layer: Layer) -> float:
+    if scaling == "none":
+        return 1.0
+    return math.sqrt((FULL_FAN_IN[layer.name] if scaling == "full_fan_in" else 1) / layer.fan_in)
 
 
 def _divides(name: str, features: int, columns: int) -> None:

@@ -78,11 +78,11 @@ def _window(x, axis, window, stride, padding, fill, combine):
     return out
 
 
-def pool(x: jax.Array, window: int, stride: int, kind: str = "max") -> jax.Array:
+def pool(x: jax.Array, window: int, stride: int, kind: str = "max", rounding: str = "ceil") -> jax.Array:
     """Max or average pooling with the ceil rule: 1 + ⌈(N − z)/s⌉ positions, the last window clipped.
 
-    Paper, section 3.4 (z = 3, s = 2 overlaps); the rule is the released code's. An average is over the pixels
-    that the clipped window holds.
+    Paper, section 3.4 (z = 3, s = 2 overlaps); the rule is the released code's (`layer.py`). An average is over the
+    pixels that the clipped window holds. With `rounding='floor'` a window that would be clipped is left out.
 
     Slices and elementwise maxima, rows first, then columns: XLA's gradient of a windowed reduction is many
     times slower on a CPU. The gradient of tied maxima is shared among them and sums to one; the released code
@@ -97,7 +97,7 @@ def pool(x: jax.Array, window: int, stride: int, kind: str = "max") -> jax.Array
     counts = None
     for axis in (x.ndim - 3, x.ndim - 2):
         size = x.shape[axis]
-        positions = 1 - (-(size - window) // stride)
+        positions = 1 + ((size - window) // stride if rounding == "floor" else -(-(size - window) // stride))
         needed = (positions - 1) * stride + window
         overhang = max(needed - size, 0)
         if size > needed:
@@ -121,9 +121,30 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, i
       kernel: [kh, kw, in, out].
       padding: zeros before and after, the same along both sides; unequal where the last filter hangs over
         the edge (ceil rule, `geometry.layers`).
+
+    Returns:
+      [batch, height', width', out].
     """
     return lax.conv_general_dilated(x, kernel, (stride, stride), (padding, padding),
                                     dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def convolve_unshared(x: jax.Array, kernel: jax.Array, window: int, stride: int, padding: tuple[int, int]) -> jax.Array:
+    """A convolution with weights of its own at each position (cuda-convnet's `local` layers).
+
+    Args:
+      x: [batch, height, width, in].
+      kernel: [height', width', window · window · in, out], the window's rows first, channels last.
+      padding: as in `convolve`.
+
+    Returns:
+      [batch, height', width', out].
+    """
+    rows, cols = kernel.shape[:2]
+    x = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
+    parts = [x[:, i:i + (rows - 1) * stride + 1:stride, j:j + (cols - 1) * stride + 1:stride]
+             for i in range(window) for j in range(window)]
+    return jnp.einsum("bhwk,hwko->bhwo", jnp.concatenate(parts, axis=-1), kernel)
 
 
 def dropout_mask(key: jax.Array, columns: jax.Array, rows: jax.Array, features: int, rate: float) -> jax.Array:
@@ -152,5 +173,7 @@ def dropout_mask(key: jax.Array, columns: jax.Array, rows: jax.Array, features: 
 
 
 def activate(x: jax.Array, name: str) -> jax.Array:
-    """max(0, x) or tanh(x) (paper, section 3.1)."""
-    return jax.nn.relu(x) if name == "relu" else jnp.tanh(x)
+    """relu: max(0, x); tanh (paper, section 3.1); scaled_tanh: 1.7159 tanh(2x/3) (LeCun et al. 1998, appendix A)."""
+    if name == "relu":
+        return jax.nn.relu(x)
+    return jnp.tanh(x) if name == "tanh" else 1.7159 * jnp.tanh(x * (2 / 3))
