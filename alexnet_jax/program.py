@@ -82,6 +82,7 @@ class Program:
     def __init__(self, config: ConfigDict, classes: int, mesh: Mesh):
         self.config, self.classes, self.mesh = config, classes, mesh
         abstract = nnx.eval_shape(lambda: models.build(config, jax.random.key(0), classes))
+        self.layers = abstract.layers
         self._graph, self._abstract = nnx.split(abstract)
         specs = nnx.to_pure_dict(nnx.get_partition_spec(self._abstract))
         # An axis of one device is left out altogether: XLA for CPUs keeps collectives of a single participant.

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax import checkpoint, data, evaluate, optim, records
+from alexnet_jax import checkpoint, data, evaluate, health, optim, records
 from alexnet_jax import config as config_lib
 from alexnet_jax import workdir as workdir_lib
 from alexnet_jax.data import augment, loader
@@ -128,6 +128,10 @@ class _Run:
         if found is None:
             with self.clock.measure("compile"):
                 self.state = self.program.init(self.seed)
+                found = health.signals(self.program, self.state.params, self.consts, self.train_split.images)
+            self.log(health.line(found))
+            if health.warning(found):
+                self.log(health.warning(found))
             self.sums = self.program.zero_sums()
             return
         arrays, host = found

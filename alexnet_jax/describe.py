@@ -1,0 +1,146 @@
+"""What a config's network is, without compiling it: `python -m alexnet_jax.describe --config=configs/cifar10.py`.
+
+A table of layers (shapes, parameters, multiply-adds, activations, what each sees), the totals beside the paper's, and
+every field in which the config departs from the recipes `paper` and `released`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from absl import app
+from ml_collections import ConfigDict
+
+from alexnet_jax import cli, errors
+from alexnet_jax import config as config_lib
+from alexnet_jax.errors import ConfigError
+from alexnet_jax.models import geometry
+
+# Classes of the datasets whose files need not be opened to know them.
+_CLASSES = {"shapes": 10, "cifar10": 10, "imagenet": 1000}
+_BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
+# What says where images come from and how they are kept, not what the network and its training are.
+_NOT_THE_RECIPES = ("data.", "seed", "mesh.", "checkpoint.")
+
+
+def classes_of(config: ConfigDict) -> int:
+    """Output units: `model.classes`, or as many as the dataset is known to have; 0 where it has to be opened."""
+    return config.model.classes or _CLASSES.get(config.data.name.partition(":")[0], 0)
+
+
+def table(config: ConfigDict, classes: int = 0) -> list[dict[str, Any]]:
+    """A dict for each layer: name, sees, filter, per column (shapes), parameters, multiply_adds, units, bytes, then.
+
+    `multiply_adds`, `units` and `bytes` are of one image over all columns; `bytes` of what the backward pass needs
+    again: the layer's outputs before and after its pooling, at the config's precision. `per column` gives
+    height × width × channels after the convolution → after the pooling.
+
+    Raises:
+      ConfigError: impossible shapes.
+    """
+    rows = []
+    for layer in geometry.layers(config, classes):
+        shape = f"{layer.features}"
+        if layer.is_conv:
+            shape = f"{layer.size}×{layer.size}×{layer.features}"
+            if layer.pool:
+                shape += f" → {layer.out_size}×{layer.out_size}×{layer.features}"
+        pooled = layer.columns * layer.features * layer.out_size**2 if layer.pool else 0
+        rows.append({
+            "name": layer.name, "filter": _filter(layer),
+            "sees": "layer below" if layer.columns == 1 and layer.sees != "image" else layer.sees,
+            "in": f"{layer.in_features:,}",
+            "per column": shape if not layer.is_output else f"{layer.features} in all",
+            "parameters": layer.parameters, "multiply_adds": layer.multiply_adds, "units": layer.units,
+            "bytes": (layer.units + pooled) * _BYTES[config.train.precision], "then": _then(config, layer)})
+    return rows
+
+
+def _filter(layer: geometry.Layer) -> str:
+    if not layer.is_conv:
+        return "dense"
+    near, far = layer.padding
+    padding = f" pad {near}" if near == far else f" pad {near},{far}"
+    return (f"{layer.kernel}×{layer.kernel}" + (f" stride {layer.stride}" if layer.stride > 1 else "")
+            + (padding if near or far else "") + (" unshared" if layer.unshared else ""))
+
+
+def _then(config: ConfigDict, layer: geometry.Layer) -> str:
+    model = config.model
+    words = {"relu": {"relu": "ReLU"}.get(model.activation, model.activation)}
+    if layer.lrn:
+        words["lrn"] = "LRN, same-map norm" if layer.same_map else "LRN"
+    if layer.pool:
+        words["pool"] = f"{layer.pool} pool {model.pool.window}/{model.pool.stride}"
+    steps = [words[step] for step in layer.order if step in words]
+    return ", ".join([*steps, f"dropout {model.dropout:g}"] if layer.dropout else steps)
+
+
+def departures(config: ConfigDict, recipe: str) -> list[tuple[str, Any, Any]]:
+    """(field, value here, value of the recipe's full network) wherever the two differ, in the schema's order."""
+    from configs import recipes
+
+    reference = config_lib.default()
+    recipes.apply(reference, recipe)
+    own, theirs = config_lib.flatten(config), config_lib.flatten(reference)
+    # Of a layer that is left out only that is worth a line.
+    absent = tuple(f"model.{name}." for name in (*geometry.CONVS, *geometry.DENSE) if not own[f"model.{name}.features"])
+    return [(name, own[name], theirs[name]) for name, field in config_lib.FIELDS.items()
+            if field.identity and own[name] != theirs[name] and not name.startswith(_NOT_THE_RECIPES)
+            and (name.endswith(".features") or not name.startswith(absent))]
+
+
+def _aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True))
+            .rstrip() for row in rows]
+
+
+def describe(config: ConfigDict) -> str:
+    """The whole text. Raises ConfigError for impossible shapes."""
+    classes = classes_of(config)
+    rows = table(config, classes)
+    head = ("layer", "sees", "filter", "in", "per column", "parameters", "multiply-adds", "units", "bytes", "then")
+    cells = [head] + [(r["name"], r["sees"], r["filter"], r["in"], r["per column"], f"{r['parameters']:,}",
+                       f"{r['multiply_adds']:,}", f"{r['units']:,}", f"{r['bytes']:,}", r["then"]) for r in rows]
+    totals = {key: sum(r[key] for r in rows) for key in ("parameters", "multiply_adds", "units", "bytes")}
+    cells.append(("total", "", "", "", "", *(f"{totals[key]:,}" for key in totals), ""))
+    channels = 1 if config.augment.grey else 3
+    side = config.data.crop
+    columns = config.model.columns
+    lines = [f"{columns} column{'s' if columns > 1 else ''} on {side}×{side}×{channels} images; multiply-adds, units "
+             f"and bytes ({config.train.precision}) are of one image, all columns", "",
+             *_aligned(cells, [False] * 3 + [True, False] + [True] * 4 + [False]), ""]
+    lines += [f"{totals['parameters']:,} parameters (the paper's network: 60 million, to the digit 60,965,224)",
+              f"{totals['units']:,} neurons (the paper's: 650,000; 659,272 with 55·55·96 in conv1)"]
+    if not classes:
+        lines.append(f"the classes of {config.data.name} are known once its images are read; 10 are assumed here "
+                     "(config.model.classes)")
+    for recipe in ("paper", "released"):
+        changed = departures(config, recipe)
+        if not changed:
+            lines += ["", f"no departure from the recipe {recipe}"]
+            continue
+        lines += ["", f"departures from the recipe {recipe}, full network ({len(changed)} fields):",
+                  *("  " + line for line in _aligned(
+                      [(f"config.{name}", _show(own), f"({recipe}: {_show(theirs)})") for name, own, theirs in changed],
+                      [False] * 3))]
+    return "\n".join(lines)
+
+
+def _show(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else repr(value)
+
+
+def main(_argv: Sequence[str]) -> None:
+    config, _ = cli.parsed_config()
+    try:
+        print(describe(config))
+    except ImportError as error:
+        raise ConfigError(f"configs/recipes.py cannot be read: {error}") from error
+
+
+if __name__ == "__main__":
+    cli.define_config_flag()
+    errors.run_main(lambda: app.run(main, flags_parser=cli.parse_flags))
