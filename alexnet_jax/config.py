@@ -159,7 +159,7 @@ def _check_together(c: ConfigDict) -> None:
         raise ConfigError(f"config.model.pool.kinds: {len(kinds)} kinds for the {len(pooled)} layers of "
                           "config.model.pool.layers; they go in pairs")
     if len(c.augment.divide) not in (0, 1, 3):
-        raise ConfigError(f"config.augment.divide: {c.augment.divide}; give one number or one for each of three channels")
+        raise ConfigError(f"config.augment.divide: {c.augment.divide}; give one number, or one for each channel")
     if c.augment.grey and len(c.augment.divide) == 3:
         raise ConfigError("config.augment.divide: grey images have one channel; give one number")
     if c.augment.grey and c.augment.pca.amount:

@@ -117,8 +117,8 @@ def main(_argv) -> None:
     with config.unlocked():
         config.mesh.data = config.mesh.column = "auto"
     found = check(config)
-    print(f"{config.data.name}, {IMAGES} images of {config.data.train_split}, seed {config.seed}; size: root mean square "
-          "of the values, spread: of their deviation from the mean over images\n")
+    print(f"{config.data.name}, {IMAGES} images of {config.data.train_split}, seed {config.seed}; size: root mean "
+          "square of the values, spread: of their deviation from the mean over images\n")
     print(table(found))
     said = warning(found)
     print(f"\n{said or 'the logits tell images apart'}")

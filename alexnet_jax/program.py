@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import models, optim
 from alexnet_jax.data import augment
 from alexnet_jax.mesh import COLUMN, DATA, shardings
+from alexnet_jax.models import geometry
 from alexnet_jax.models.alexnet import Dropout
 
 # Purposes of randomness, folded into the seed's key.
@@ -82,7 +83,7 @@ class Program:
     def __init__(self, config: ConfigDict, classes: int, mesh: Mesh):
         self.config, self.classes, self.mesh = config, classes, mesh
         abstract = nnx.eval_shape(lambda: models.build(config, jax.random.key(0), classes))
-        self.layers = abstract.layers
+        self.layers = geometry.layers(config, classes)
         self._graph, self._abstract = nnx.split(abstract)
         specs = nnx.to_pure_dict(nnx.get_partition_spec(self._abstract))
         # An axis of one device is left out altogether: XLA for CPUs keeps collectives of a single participant.

@@ -110,12 +110,12 @@ class _Run:
         if tune is not None:
             for other, field in ((self.train_split, "train_split"), (reported, "eval_split")):
                 if tune.overlap(other):
-                    raise ConfigError(f"config.data.tune_split: {tune.overlap(other):,} images of '{tune.split}' are in "
-                                      f"config.data.{field} = '{other.split}' too; cut them apart")
-        for other in (self.train_split, self.fold_split):
-            if other is not None and other.overlap(reported):
-                self.log(f"note: {other.overlap(reported):,} of the {len(reported):,} images that errors are reported "
-                         f"on are learnt from ('{other.split}')")
+                    raise ConfigError(f"config.data.tune_split: {tune.overlap(other):,} images of '{tune.split}' are "
+                                      f"in config.data.{field} = '{other.split}' too; cut them apart")
+        for learnt in filter(None, (self.train_split, self.fold_split)):
+            if learnt.overlap(reported):
+                self.log(f"note: {learnt.overlap(reported):,} of the {len(reported):,} images that errors are reported "
+                         f"on are learnt from ('{learnt.split}')")
 
     # The state of the run, to and from a checkpoint.
 
@@ -124,17 +124,14 @@ class _Run:
         like = {"state": _with_shardings(shapes, self.program.state_shardings),
                 "sums": jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
                                      self.program.zero_sums())}
-        found = self.checkpoints.restore({"state": like["state"]._asdict(), "sums": like["sums"]._asdict()}, self.log)
-        if found is None:
+        restored = self.checkpoints.restore({"state": like["state"]._asdict(), "sums": like["sums"]._asdict()},
+                                            self.log)
+        if restored is None:
             with self.clock.measure("compile"):
                 self.state = self.program.init(self.seed)
-                found = health.signals(self.program, self.state.params, self.consts, self.train_split.images)
-            self.log(health.line(found))
-            if health.warning(found):
-                self.log(health.warning(found))
             self.sums = self.program.zero_sums()
             return
-        arrays, host = found
+        arrays, host = restored
         self.state, self.sums = State(**arrays["state"]), Sums(**arrays["sums"])
         self.step, self.evaluated, self.centre = host["step"], host["evaluated"], host["centre"]
         self.saved = self.step, self.evaluated
@@ -175,6 +172,11 @@ class _Run:
         self.log(f"{config.data.name}: {len(self.train_split):,} training images ({config.data.train_split}), "
                  f"{len(self.eval_split):,} to report on ({config.data.eval_split}); {self.steps:,} steps in "
                  f"{config.train.epochs} epochs on {self.mesh.size} {jax.devices()[0].platform} device(s)")
+        if self.saved is None:
+            with self.clock.measure("compile"):
+                signals = health.signals(self.program, self.state.params, self.consts, self.train_split.images)
+            for line in filter(None, (health.line(signals), health.warning(signals))):
+                self.log(line)
         with Progress(self.workdir, config.train.epochs, self.steps, self.show) as progress:
             try:
                 diverged = self._loop(progress)
@@ -236,7 +238,8 @@ class _Run:
                 if seen is not None:
                     rate = self.clock.rate()
                     left = rate and (self.steps - self.step) * config.train.batch_size / rate
-                    progress.update("training", self.step, self.course.epochs_done(self.step), rate, seen[1] / seen[2], left)
+                    progress.update("training", self.step, self.course.epochs_done(self.step), rate,
+                                    seen[1] / seen[2], left)
                 if time.monotonic() - self.saved_at > config.checkpoint.every_seconds and not self._due(self.step):
                     self._save()
 

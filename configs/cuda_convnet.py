@@ -1,4 +1,4 @@
-"""What the CIFAR-10 networks of cuda-convnet have in common: their training (layer-params-*.cfg). Imported by others."""
+"""What the CIFAR-10 networks of cuda-convnet have in common: their training (layer-params-*.cfg)."""
 
 from ml_collections import ConfigDict
 

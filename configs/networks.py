@@ -1,8 +1,8 @@
 """Networks: the paper's is the declared default; smaller ones for machines without accelerators; ancestors.
 
-`alexnet32` and `alexnet64` keep the eight layers, two columns, three overlapping pools, norms in 1 and 2, dropout in fc6 and fc7 and the
-ceil rule. Features are totals over the columns. Initial deviations are the recipe's times √(fan-in of the full
-network's layer / fan-in here), so that the signal is the full network's.
+`alexnet32` and `alexnet64` keep the eight layers, two columns, three overlapping pools, norms in 1 and 2, dropout in
+fc6 and fc7 and the ceil rule. Features are totals over the columns. Initial deviations are the recipe's times √(fan-in
+of the full network's layer / fan-in here), so that the signal is the full network's.
 """
 
 from ml_collections import ConfigDict

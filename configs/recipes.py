@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.errors import ConfigError
 
-
 CONVS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 BIASED = ("conv2", "conv4", "conv5", "fc6", "fc7")  # section 5: 1 here and 0 elsewhere, in paper and released code
 

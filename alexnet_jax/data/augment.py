@@ -35,7 +35,7 @@ def constants(config: ConfigDict, statistics) -> Constants:
     size, crop = config.data.size, config.data.crop
     mean = np.asarray(statistics.mean, np.float32)
     if config.augment.grey:
-        mean = (mean * np.float32(LUMA)).sum(axis=-1, keepdims=True)
+        mean = (mean * np.asarray(LUMA, np.float32)).sum(axis=-1, keepdims=True)
     if config.augment.mean == "centre":
         first = (size - crop) // 2
         mean = mean[first:first + crop, first:first + crop]

@@ -51,9 +51,11 @@ class AlexNet(nnx.Module):
         wide = jnp.float64 if config.train.precision == "float64" else jnp.float32
         self.dtype = jnp.dtype(config.train.precision)
         for number, layer in enumerate(self.layers):
-            kind: type[nnx.Module] = columns.ColumnSum if layer.is_output else columns.ColumnDense
+            kind: Callable[..., nnx.Module]
             if layer.is_conv:
                 kind = columns.ColumnLocal if layer.unshared else columns.ColumnConv
+            else:
+                kind = columns.ColumnSum if layer.is_output else columns.ColumnDense
             setattr(self, layer.name, kind(layer, jax.random.fold_in(key, number), wide))
 
     def __call__(self, images: jax.Array, *, axis: str | None = None, dropout: Dropout | None = None,
