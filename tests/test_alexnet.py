@@ -1,4 +1,4 @@
-"""The two-column network: counts, shapes, what meets what, and the whole of it against PyTorch with groups=2."""
+"""The two-column network: counts, shapes, what meets what. Against PyTorch: test_parity.py."""
 
 import math
 
@@ -7,20 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from oracle import network, params_of, random_images
 
 from alexnet_jax import config as config_lib
 from alexnet_jax import models
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
 from configs import networks, recipes
-
-try:
-    import torch
-    import torch.nn.functional as F
-except ImportError:
-    torch = None
-
-needs_torch = pytest.mark.skipif(torch is None, reason="the oracle is PyTorch, which is not installed (extra: parity)")
 
 
 @pytest.fixture
@@ -40,163 +33,6 @@ def _config(recipe="released", size=networks.alexnet32, overrides=()):
 
 TINY = {f"model.conv{i}.features": 8 for i in range(1, 6)} | {
     "model.fc6.features": 16, "model.fc7.features": 16, "train.precision": "float64"}
-
-
-def _params(config, classes, seed=0):
-    """Weights that keep the signal alive, biases other than 0: {layer: {kernel, bias}} in float64."""
-    rng = np.random.default_rng(seed)
-    params = {}
-    for x in geometry.layers(config, classes):
-        if x.is_conv:
-            kernel = (x.columns, x.kernel, x.kernel, x.in_features, x.features)
-        else:
-            kernel = (x.columns, x.in_features, x.features)
-        params[x.name] = {"kernel": rng.standard_normal(kernel) * math.sqrt(2 / x.fan_in),
-                          "bias": 0.3 * rng.standard_normal(kernel[-1:] if x.is_output else (x.columns, x.features))}
-    return params
-
-
-def _network(config, classes):
-    """(params, images) → logits, at test, with no mesh."""
-    graph, abstract = nnx.split(nnx.eval_shape(lambda: models.build(config, jax.random.key(0), classes)))
-
-    def apply(params, images):
-        state = jax.tree.map(lambda leaf: leaf, abstract)
-        nnx.replace_by_pure_dict(state, params)
-        return nnx.merge(graph, state)(images)
-
-    return apply
-
-
-def _images(config, batch, seed=1):
-    """Centred images on the 0–255 scale: smooth patches and noise, each of a contrast of its own."""
-    rng = np.random.default_rng(seed)
-    crop = config.data.crop
-    coarse = rng.standard_normal((batch, 4, 4, 3)).repeat(-(-crop // 4), 1).repeat(-(-crop // 4), 2)[:, :crop, :crop]
-    return (coarse + 0.5 * rng.standard_normal(coarse.shape)) * np.linspace(20, 80, batch)[:, None, None, None]
-
-
-# The whole network in PyTorch. Written from network.md, in PyTorch's own layout: columns are groups of channels.
-
-
-def _torch_params(params):
-    out = {}
-    for name, p in params.items():
-        k = p["kernel"]
-        if name.startswith("conv"):  # [column, h, w, in, out] → [column · out, in, h, w]
-            w = k.transpose(0, 4, 3, 1, 2).reshape(-1, k.shape[3], *k.shape[1:3])
-        elif name == "fc8":  # [column, in, classes] → [classes, column · in]
-            w = k.reshape(-1, k.shape[2]).T
-        else:  # [column, in, out] → [column · out, in]
-            w = k.transpose(0, 2, 1).reshape(-1, k.shape[1])
-        out[name] = [torch.tensor(np.ascontiguousarray(a), requires_grad=True) for a in (w, p["bias"].reshape(-1))]
-    return out
-
-
-def _torch_gradient(name, tensors, like):
-    w, k = tensors[0].grad.numpy(), like["kernel"]
-    if name.startswith("conv"):
-        columns, h, kw, i, o = k.shape
-        kernel = w.reshape(columns, o, i, h, kw).transpose(0, 3, 4, 2, 1)
-    elif name == "fc8":
-        kernel = w.T.reshape(k.shape)
-    else:
-        kernel = w.reshape(k.shape[0], k.shape[2], k.shape[1]).transpose(0, 2, 1)
-    return {"kernel": kernel, "bias": tensors[1].grad.numpy().reshape(like["bias"].shape)}
-
-
-def _torch_lrn(m, x):
-    shape = x.shape
-    if m.lrn.window == "column":  # the window doesn't know the other column
-        x = x.reshape(shape[0] * m.columns, -1, *shape[2:])
-    alpha = m.lrn.alpha if m.lrn.alpha_over_n else m.lrn.alpha * m.lrn.n  # PyTorch divides α by n
-    return F.local_response_norm(x, m.lrn.n, alpha, m.lrn.beta, m.lrn.k).reshape(shape)
-
-
-def _torch_same_map(m, x):
-    size = m.same_map.size
-    total = size**2 * F.avg_pool2d(x**2, size, 1, padding=size // 2)  # counts the padding: the sum / size²
-    return x / (1 + m.same_map.alpha / size**2 * total) ** m.same_map.beta
-
-
-def _torch_logits(config, params, images, sees_all):
-    m = config.model
-    activate = F.relu if m.activation == "relu" else torch.tanh
-    x = torch.tensor(np.moveaxis(images, -1, 1))
-    dense = False
-    for name, (w, b) in params.items():
-        if name.startswith("conv"):
-            conv = m[name]
-            positions = 1 + math.ceil((2 * conv.padding + x.shape[-1] - conv.kernel) / conv.stride)
-            far = conv.padding + conv.stride
-            x = F.conv2d(F.pad(x, (conv.padding, far, conv.padding, far)), w, b, stride=conv.stride,
-                         groups=1 if name in sees_all else m.columns)[..., :positions, :positions]
-            number = int(name[-1])
-            order = m.lrn.order[number - 1].split("-") if number < 3 else ["relu", "pool"]
-            for what in order:
-                if what == "relu":
-                    x = activate(x)
-                elif what == "lrn" and number in m.lrn.layers:
-                    x = _torch_lrn(m, x)
-                    x = _torch_same_map(m, x) if number in m.same_map.layers else x
-                elif what == "pool" and number in m.pool.layers:
-                    pool = F.max_pool2d if m.pool.kind == "max" else F.avg_pool2d
-                    more = {} if m.pool.kind == "max" else {"count_include_pad": False}
-                    x = pool(x, m.pool.window, m.pool.stride, ceil_mode=True, **more)
-            continue
-        if not dense:  # [batch, height, width, channel], the order of the values
-            x, dense = x.permute(0, 2, 3, 1).flatten(1), True
-        if name == "fc8":
-            return F.linear(x, w, b)
-        x = activate(F.linear(x, w, b)) * (1 - m.dropout if m.dropout_scale == "test" else 1)
-    raise AssertionError
-
-
-@needs_torch
-@pytest.mark.parametrize(("recipe", "overrides", "sees_all"), [
-    ("paper", {}, ("conv1", "conv3", "fc6", "fc7")),
-    ("released", {}, ("conv1", "conv3", "fc6", "fc7")),
-    # All else: four columns, no conv3, overhang in conv1, the norm's window over the layer, averages, tanh.
-    ("released", {"model.columns": 4, "model.conv3.features": 0, "model.conv1.stride": 2, "model.conv1.padding": 0,
-                  "model.lrn.window": "layer", "model.pool.kind": "avg", "model.activation": "tanh",
-                  "model.lrn.alpha": 0.5, "model.lrn.order": ("relu-lrn-pool", "pool-relu-lrn"),
-                  "model.dropout_scale": "train"}, ("conv1", "conv4", "fc6", "fc7")),
-])
-def test_outputs_and_all_gradients_against_torch(x64, recipe, overrides, sees_all):
-    c = _config(recipe, overrides={"train.precision": "float64", "model.fc6.features": 64, "model.fc7.features": 48,
-                                   **overrides})
-    classes, batch = 10, 3
-    params, images = _params(c, classes), _images(c, batch)
-    labels = np.arange(batch) * 3
-    apply = _network(c, classes)
-
-    @jax.jit
-    def ours(params, images):
-        def loss(params):
-            logits = apply(params, images)
-            return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1).mean(), logits
-
-        return jax.value_and_grad(loss, has_aux=True)(params)
-
-    (value, logits), gradients = ours(params, images)
-    theirs = _torch_params(params)
-    their_logits = _torch_logits(c, theirs, images, sees_all)
-    their_loss = F.cross_entropy(their_logits, torch.tensor(labels))
-    their_loss.backward()
-
-    logits = np.asarray(logits)
-    assert logits.dtype == np.float64
-    assert logits.std(axis=0).max() > 0.03 * np.abs(logits).max(), "logits that don't tell images apart prove little"
-    expected = their_logits.detach().numpy()
-    assert np.abs(logits - expected).max() <= 1e-10 * np.abs(expected).max()
-    assert float(value) == pytest.approx(float(their_loss.detach()), rel=1e-12)
-    for name, leaves in gradients.items():
-        oracle = _torch_gradient(name, theirs[name], params[name])
-        for leaf, gradient in leaves.items():
-            largest = np.abs(oracle[leaf]).max()
-            assert largest > 1e-12, f"{name}.{leaf}: no gradient arrives"
-            error = np.abs(np.asarray(gradient) - oracle[leaf]).max()
-            assert error <= 1e-10 * largest, f"{name}.{leaf}: {error / largest}"
 
 
 PARAMETERS = {"conv1": 34_944, "conv2": 307_456, "conv3": 885_120, "conv4": 663_936, "conv5": 442_624,
@@ -272,7 +108,7 @@ def test_initial_weights_are_the_configs_and_the_model_works_without_a_mesh():
         assert (np.asarray(module.bias[...]) == x.bias).all()
         assert kernel.shape[0] == 2
         assert not np.allclose(kernel[0], kernel[1]), "columns start alike"
-    images = _images(c, 2).astype(np.float32)
+    images = random_images(c, 2).astype(np.float32)
     logits = jax.jit(lambda images: model(images))(images)
     assert logits.shape == (2, 7)
     assert logits.dtype == jnp.float32
@@ -287,7 +123,7 @@ def test_initial_weights_are_the_configs_and_the_model_works_without_a_mesh():
 def test_columns_meet_only_where_both_are_seen(x64, cut, apart, beyond):
     """Where a layer is made blind to column 1, nothing of column 1 since the exchange before reaches the logits."""
     c = _config(overrides=TINY)
-    params, images = _params(c, 10), _images(c, 2)
+    params, images = params_of(c, 10), random_images(c, 2)
     kernel = params[cut]["kernel"]
     if cut == "conv3":
         kernel[:, :, :, kernel.shape[3] // 2:] = 0
@@ -296,7 +132,7 @@ def test_columns_meet_only_where_both_are_seen(x64, cut, apart, beyond):
     else:
         kernel[:, kernel.shape[1] // 2:] = 0
     weight = np.random.default_rng(5).standard_normal((2, 10))
-    apply = _network(c, 10)
+    apply = network(c, 10)
     gradients = jax.jit(jax.grad(lambda params: (weight * apply(params, images)).sum()))(params)
     for name in apart:
         g = np.asarray(gradients[name]["kernel"])

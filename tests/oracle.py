@@ -1,0 +1,264 @@
+"""The whole network in PyTorch, written from the specification in PyTorch's own layout: columns are groups of channels.
+
+What the parity tests compare with, and the weights and images that they use.
+"""
+
+import math
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from alexnet_jax import config as config_lib
+from alexnet_jax import models
+from alexnet_jax.models import geometry
+
+try:
+    import torch
+    import torch.nn.functional as F
+except ImportError:
+    torch = None
+
+needs_torch = pytest.mark.skipif(torch is None, reason="the oracle is PyTorch, which is not installed (extra: parity)")
+_CIFAR = pathlib.Path(os.environ.get("ALEXNET_DATA_DIR", "/nowhere")) / "cifar-10-batches-bin" / "data_batch_1.bin"
+needs_cifar10 = pytest.mark.skipif(
+    not _CIFAR.is_file(), reason="needs cifar-10-batches-bin in the folder that ALEXNET_DATA_DIR names")
+
+
+def params_of(config, classes, seed=0):
+    """Weights that keep the signal alive, biases other than 0: {layer: {kernel, bias}} in float64."""
+    rng = np.random.default_rng(seed)
+    params = {}
+    for x in geometry.layers(config, classes):
+        bias = (x.columns, x.features)
+        if x.unshared:
+            kernel = (x.columns, x.size, x.size, x.fan_in, x.features)
+            bias = (x.columns, x.size, x.size, x.features)
+        elif x.is_conv:
+            kernel = (x.columns, x.kernel, x.kernel, x.in_features, x.features)
+        else:
+            kernel = (x.columns, x.in_features, x.features)
+        params[x.name] = {"kernel": rng.standard_normal(kernel) * math.sqrt(2 / x.fan_in),
+                          "bias": 0.3 * rng.standard_normal(bias[-1:] if x.is_output else bias)}
+    return params
+
+
+def network(config, classes):
+    """(params, images) → logits, at test, with no mesh."""
+    graph, abstract = nnx.split(nnx.eval_shape(lambda: models.build(config, jax.random.key(0), classes)))
+
+    def apply(params, images):
+        state = jax.tree.map(lambda leaf: leaf, abstract)
+        nnx.replace_by_pure_dict(state, params)
+        return nnx.merge(graph, state)(images)
+
+    return apply
+
+
+def random_images(config, batch, seed=1):
+    """Centred images on the 0–255 scale: smooth patches and noise, each of a contrast of its own."""
+    rng = np.random.default_rng(seed)
+    crop, channels = config.data.crop, 1 if config.augment.grey else 3
+    side = -(-crop // 4)
+    coarse = rng.standard_normal((batch, 4, 4, channels)).repeat(side, 1).repeat(side, 2)[:, :crop, :crop]
+    return (coarse + 0.5 * rng.standard_normal(coarse.shape)) * np.linspace(20, 80, batch)[:, None, None, None]
+
+
+def real_images(config, batch, first=0):
+    """Photographs of CIFAR-10, enlarged to the network's input, less their mean."""
+    records = np.fromfile(_CIFAR, np.uint8, 3073 * batch, offset=3073 * first).reshape(batch, 3073)
+    images = np.moveaxis(records[:, 1:].reshape(batch, 3, 32, 32), 1, -1).astype(np.float64)
+    crop = config.data.crop
+    times = -(-crop // 32)
+    images = images.repeat(times, 1).repeat(times, 2)[:, :crop, :crop]
+    if config.augment.grey:
+        images = images.mean(axis=-1, keepdims=True)
+    return images - images.mean(axis=0)
+
+
+def _torch_params(params):
+    out = {}
+    for name, p in params.items():
+        k, b = p["kernel"], p["bias"].reshape(-1)
+        if k.ndim == 5 and p["bias"].ndim == 4:  # unshared: one column, as it is
+            w, b = k[0], p["bias"][0]
+        elif name.startswith("conv"):  # [column, h, w, in, out] → [column · out, in, h, w]
+            w = k.transpose(0, 4, 3, 1, 2).reshape(-1, k.shape[3], *k.shape[1:3])
+        elif name == "fc8":  # [column, in, classes] → [classes, column · in]
+            w = k.reshape(-1, k.shape[2]).T
+        else:  # [column, in, out] → [column · out, in]
+            w = k.transpose(0, 2, 1).reshape(-1, k.shape[1])
+        out[name] = [torch.tensor(np.ascontiguousarray(a), requires_grad=True) for a in (w, b)]
+    return out
+
+
+def _torch_gradient(name, tensors, like):
+    w, k, bias = tensors[0].grad.numpy(), like["kernel"], tensors[1].grad.numpy()
+    if k.ndim == 5 and like["bias"].ndim == 4:
+        kernel = w[None]
+    elif name.startswith("conv"):
+        columns, h, kw, i, o = k.shape
+        kernel = w.reshape(columns, o, i, h, kw).transpose(0, 3, 4, 2, 1)
+    elif name == "fc8":
+        kernel = w.T.reshape(k.shape)
+    else:
+        kernel = w.reshape(k.shape[0], k.shape[2], k.shape[1]).transpose(0, 2, 1)
+    return {"kernel": kernel, "bias": bias.reshape(like["bias"].shape)}
+
+
+def _lrn(m, x):
+    shape = x.shape
+    if m.lrn.window == "column":  # the window doesn't know the other column
+        x = x.reshape(shape[0] * m.columns, -1, *shape[2:])
+    alpha = m.lrn.alpha if m.lrn.alpha_over_n else m.lrn.alpha * m.lrn.n  # PyTorch divides α by n
+    return F.local_response_norm(x, m.lrn.n, alpha, m.lrn.beta, m.lrn.k).reshape(shape)
+
+
+def _same_map(m, x):
+    size = m.same_map.size
+    total = size**2 * F.avg_pool2d(x**2, size, 1, padding=size // 2)  # counts the padding: the sum / size²
+    return x / (1 + m.same_map.alpha / size**2 * total) ** m.same_map.beta
+
+
+MARGINS: list[float] = []  # how near a network came to a kink: see `clear_of_kinks`
+
+
+def _activate(m, x):
+    if m.activation == "relu":
+        MARGINS.append(float(x.detach().abs().min() / x.detach().std()))
+        return F.relu(x)
+    return torch.tanh(x) if m.activation == "tanh" else 1.7159 * torch.tanh(x * 2 / 3)
+
+
+def _pool(m, number, x):
+    kind = m.pool.kinds[m.pool.layers.index(number)] if m.pool.kinds else m.pool.kind
+    ceil = m.pool.rounding == "ceil"
+    if kind == "max":
+        windows = x.detach().unfold(2, m.pool.window, m.pool.stride).unfold(3, m.pool.window, m.pool.stride)
+        first, second = windows.flatten(4).topk(2).values.unbind(-1)
+        gaps = (first - second)[first > 0]  # below, ReLU stops the gradient whichever is the maximum
+        MARGINS.append(float(gaps.min() / x.detach().std()))
+        return F.max_pool2d(x, m.pool.window, m.pool.stride, ceil_mode=ceil)
+    return F.avg_pool2d(x, m.pool.window, m.pool.stride, ceil_mode=ceil, count_include_pad=False)
+
+
+def _conv(m, conv, x, w, b, groups):
+    if m.rounding == "floor":
+        return F.conv2d(x, w, b, conv.stride, conv.padding, groups=groups)
+    # Far more zeros than are needed; then the positions that the ceil rule counts.
+    positions = 1 + math.ceil((2 * conv.padding + x.shape[-1] - conv.kernel) / conv.stride)
+    far = conv.padding + conv.stride
+    x = F.pad(x, (conv.padding, far, conv.padding, far))
+    return F.conv2d(x, w, b, stride=conv.stride, groups=groups)[..., :positions, :positions]
+
+
+def _local(conv, x, w, b):
+    """w [h', w', kh · kw · in, out], b [h', w', out]: each position its own product."""
+    rows, cols, _, out = w.shape
+    patches = F.unfold(x, conv.kernel, padding=conv.padding, stride=conv.stride)  # [batch, in · kh · kw, positions]
+    patches = patches.reshape(x.shape[0], x.shape[1], conv.kernel**2, rows * cols).permute(3, 0, 2, 1).flatten(2)
+    y = torch.bmm(patches, w.reshape(rows * cols, -1, out)) + b.reshape(rows * cols, 1, out)
+    return y.permute(1, 2, 0).reshape(x.shape[0], out, rows, cols)
+
+
+def torch_logits(config, params, x, sees_all):
+    m = config.model
+    keep = 1 - m.dropout if m.dropout_scale == "test" else 1
+    dense = False
+    for name, (w, b) in params.items():
+        if name.startswith("conv"):
+            if m[name].unshared:
+                x = _local(m[name], x, w, b)
+            else:
+                x = _conv(m, m[name], x, w, b, 1 if name in sees_all else m.columns)
+            number = int(name[-1])
+            order = m.lrn.order[number - 1].split("-") if number < 3 else ["relu", "pool"]
+            for what in order:
+                if what == "relu":
+                    x = _activate(m, x)
+                elif what == "lrn" and number in m.lrn.layers:
+                    x = _lrn(m, x)
+                    x = _same_map(m, x) if number in m.same_map.layers else x
+                elif what == "pool" and number in m.pool.layers:
+                    x = _pool(m, number, x)
+            x = x * keep if name in m.dropout_layers else x
+            continue
+        if not dense:  # [batch, height, width, channel], the order of the values
+            x, dense = x.permute(0, 2, 3, 1).flatten(1), True
+        if name == "fc8":
+            return F.linear(x, w, b)
+        x = _activate(m, F.linear(x, w, b)) * (keep if name in m.dropout_layers else 1)
+    raise AssertionError
+
+
+def clear_of_kinks(config, classes, sees_all, candidates, margin):
+    """The first of the batches `candidates` with which no value of the network is within `margin` (in standard
+    deviations of its layer) of where its gradient jumps: a ReLU at 0, a pooling window with two equal maxima.
+
+    Nearer than float32 can resolve, either side is right: one of some 10^5 windows then credits another pixel,
+    which shows as an error of about 2e-4 of conv1's largest gradient, in this project or in PyTorch.
+    """
+    params = jax.tree.map(lambda a: a.astype(np.float32).astype(np.float64), params_of(config, classes))
+    for images in candidates:
+        MARGINS.clear()
+        x = torch.tensor(np.moveaxis(images.astype(np.float32).astype(np.float64), -1, 1))
+        with torch.no_grad():
+            torch_logits(config, _torch_params(params), x, sees_all)
+        if min(MARGINS) > margin:
+            return images
+    raise AssertionError(f"no candidate is clear of kinks by {margin}")
+
+
+DOUBLE = {"float64": 1e-10}
+
+
+def assert_parity(config, batches, sees_all, classes=10, tolerances=None):
+    """Logits, loss and every parameter's gradient on each of `batches` of centred images, from the same weights.
+
+    The largest error is at most `tolerances[precision]` × the oracle's largest value, for each precision given.
+    The oracle always computes in float64, from weights and images that float32 holds exactly.
+    """
+    params = jax.tree.map(lambda a: a.astype(np.float32).astype(np.float64), params_of(config, classes))
+    batches = [images.astype(np.float32).astype(np.float64) for images in batches]
+    labels = [np.arange(len(images)) * 3 % classes for images in batches]
+    theirs = [_torch_results(config, params, *batch, sees_all) for batch in zip(batches, labels, strict=True)]
+    for precision, tolerance in (tolerances or DOUBLE).items():
+        ours = _our_results(config_lib.override(config, {"train.precision": precision}), classes)
+        for images, own_labels, (expected, value, oracle) in zip(batches, labels, theirs, strict=True):
+            (own_value, logits), gradients = ours(
+                jax.tree.map(lambda a: a.astype(precision), params), images.astype(precision), own_labels)  # noqa: B023
+            assert logits.dtype == np.dtype(precision)
+            spread = expected.std(axis=0).max() / np.abs(expected).max()
+            assert spread > 0.03, f"logits that don't tell images apart prove little: {spread}"
+            assert np.abs(np.asarray(logits) - expected).max() <= tolerance * np.abs(expected).max()
+            assert float(own_value) == pytest.approx(value, rel=tolerance)
+            for name, leaves in gradients.items():
+                for leaf, gradient in leaves.items():
+                    largest = np.abs(oracle[name][leaf]).max()
+                    assert largest > 1e-12, f"{name}.{leaf}: no gradient arrives"
+                    error = np.abs(np.asarray(gradient) - oracle[name][leaf]).max()
+                    assert error <= tolerance * largest, f"{precision}: {name}.{leaf}: {error / largest}"
+
+
+def _our_results(config, classes):
+    apply = network(config, classes)
+
+    def loss(params, images, labels):
+        logits = apply(params, images)
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1).mean(), logits
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+def _torch_results(config, params, images, labels, sees_all):
+    """(logits, loss, gradients like `params`)."""
+    theirs = _torch_params(params)
+    logits = torch_logits(config, theirs, torch.tensor(np.moveaxis(images, -1, 1)), sees_all)
+    loss = F.cross_entropy(logits, torch.tensor(labels))
+    loss.backward()
+    gradients = {name: _torch_gradient(name, theirs[name], params[name]) for name in params}
+    return logits.detach().numpy(), float(loss.detach()), gradients
