@@ -167,8 +167,8 @@ def _read(partial: Partial, reading: Reading, on_corrupt: str, report: Report, l
     done.flags.writeable = False
     named = len(partial.corrupt)
     with (
-        contextlib.closing(reading.examples(done)) as examples,
         warnings.catch_warnings(),
+        contextlib.closing(reading.examples(done)) as examples,
         _Shown(label, int(done.sum()), reading.count, report) as shown,
         signals.gently(),
     ):
