@@ -3,8 +3,9 @@
 The paper's rule (section 2): the shorter side is rescaled to `size`, then the central `size` × `size` square
 is cut out. Rescaling is bilinear, antialiased when it shrinks (the triangle filter widened by the factor, as
 Pillow does), and plain bilinear when it enlarges. Every image becomes RGB: greyscale is repeated, palettes
-are looked up, transparency is dropped (what lies beneath shows), CMYK is converted, 16-bit greyscale keeps
-its eight high bits. The EXIF orientation is ignored: pixels are taken as they are stored.
+are looked up, transparency is dropped (what lies beneath shows), CMYK is converted (JPEGs are taken to hold it
+inverted, as Adobe's do, plain or as YCCK), 16-bit greyscale keeps its eight high bits. The EXIF orientation is
+ignored: pixels are taken as they are stored.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ import numpy as np
 from alexnet_jax.errors import ConfigError
 
 Report = Callable[[str], Any]
-NAMES = ("shapes", "cifar10", "image_folder", "tfds")
+NAMES = ("shapes", "cifar10", "imagenet", "image_folder", "tfds")
 _ENDS = 1 << 16  # bytes of an archive's beginning and end that go into its fingerprint
 
 
@@ -129,6 +129,10 @@ def find(data: Any, store: pathlib.Path) -> Source:
         from alexnet_jax.data.cifar10 import Cifar10
 
         return Cifar10(folder, store)
+    if kind == "imagenet" and not colon:
+        from alexnet_jax.data.imagenet import ImageNet
+
+        return ImageNet(folder)
     if kind == "image_folder" and (rest or not colon):
         from alexnet_jax.data.image_folder import ImageFolder
 
@@ -140,5 +144,5 @@ def find(data: Any, store: pathlib.Path) -> Source:
     near = difflib.get_close_matches(kind.lower(), NAMES, n=1, cutoff=0.5)
     forms = {"image_folder": "image_folder:<folder>", "tfds": "tfds:<name>"}
     hint = f"; did you mean {forms.get(near[0], near[0])}?" if near else ""
-    raise ConfigError(f"config.data.name: {data.name!r} is none of shapes, cifar10, "
+    raise ConfigError(f"config.data.name: {data.name!r} is none of shapes, cifar10, imagenet, "
                       f"image_folder:<folder>, tfds:<name>{hint}")
