@@ -132,6 +132,19 @@ def test_the_stores_stand_in_for_absent_archives(archives, tmp_path):
     assert len(open_quietly("", tmp_path / "store", "val[2:]")) == 8
 
 
+def test_an_existing_store_is_opened_without_scipy_or_pillow(official, tmp_path):
+    open_quietly(official, tmp_path, "val")
+    script = f"""
+import sys, types
+from alexnet_jax.data import open_split
+places = dict(dir={str(official)!r}, store={str(tmp_path)!r})
+data = types.SimpleNamespace(name="imagenet", size=16, on_corrupt="skip", **places)
+print(len(open_split(data, "val")), [name for name in ("scipy", "PIL", "filelock", "jax") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("10 []\n", "")
+
+
 def test_changed_archives_have_another_version(archives, tmp_path):
     store_dir = tmp_path / "store"
     train, val = (open_quietly(archives.parent, store_dir, split) for split in ("train", "val"))

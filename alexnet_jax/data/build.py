@@ -102,7 +102,7 @@ class _Signals:
     def __enter__(self) -> _Signals:
         with contextlib.suppress(ValueError):  # not the main thread: somebody else's business
             for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) != signal.SIG_IGN:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # nohup's, or not Python's
                     self._old[number] = signal.signal(number, self._take)
         return self
 
