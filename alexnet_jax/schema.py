@@ -113,7 +113,7 @@ SCHEMA: dict[str, Any] = {
                                choices=("test", "train")),
     },
     "data": {
-        "name": Field("shapes", "shapes, cifar10, image_folder:<folder> or tfds:<name>"),
+        "name": Field("shapes", "shapes, cifar10, imagenet, image_folder:<folder> or tfds:<name>"),
         "dir": Field("", "folder that holds the datasets' own folders (else $ALEXNET_DATA_DIR)", identity=False),
         "store": Field("", "folder of the packed images (else the user's cache folder)", identity=False),
         "train_split": Field("train", "images to learn from, e.g. train[:40000]"),

@@ -1,10 +1,7 @@
-"""ILSVRC-2012, the full network: 256-pixel images, 224-pixel crops, 60,965,224 parameters.
+"""ILSVRC-2012: the full network, 60,965,224 parameters, 256-pixel images and 224-pixel crops.
 
-    python -m alexnet_jax.main --config=configs/imagenet.py --workdir=runs/imagenet
-    python -m alexnet_jax.main --config=configs/imagenet.py:paper --workdir=runs/imagenet-paper
-
-Reads <data dir>/imagenet/{train,val}/<class>/*, as folders or as tar archives of such folders. The last 50,000 training
-images are kept back for the plateau rule of `:paper`, which must not look at the images that are reported.
+configs/imagenet_paper.py and configs/imagenet_released.py are this with their recipe, and say how to run it and what it
+costs.
 """
 
 from alexnet_jax import config
@@ -16,10 +13,11 @@ def get_config(recipe: str = "released"):
     c.data.size, c.data.crop = 256, 224
     recipes.apply(c, recipe)
     c.model.classes = 1000
-    c.data.name = "image_folder:imagenet"
+    c.data.name = "imagenet"
     c.data.train_split = "train"
     c.data.eval_split = "val"
-    if recipe == "paper":
+    if c.optim.schedule == "plateau":
+        # The plateau rule must not look at the images that are reported.
         c.data.train_split, c.data.tune_split = "train[:-50000]", "train[-50000:]"
     # The author's own principal components, measured on all of ILSVRC-2012.
     c.augment.pca.statistics = "ilsvrc2012"

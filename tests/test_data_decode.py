@@ -50,6 +50,36 @@ def test_every_mode_becomes_rgb(mode):
     assert np.abs(found.astype(int) - expected[1:11].astype(int)).max() <= tolerance
 
 
+COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (200, 120, 40)]
+
+
+def cmyk(colour):
+    """(c, m, y, k) in bytes, with some black taken out: colour = (1 - c)(1 - k)."""
+    black = 255 - max(colour)
+    return (*(round(255 - 255 * value / (255 - black)) if black < 255 else 0 for value in colour), black)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_cmyk_jpegs_are_stored_inverted(colour):
+    # As Adobe does, and as all do since; Pillow writes and reads them so.
+    content = encoded(Image.new("CMYK", (16, 16), cmyk(colour)), "JPEG", quality=100)
+    assert content[content.index(b"Adobe") + 11] == 0
+    assert np.abs(decode.decode(content, 16).astype(int) - colour).max() <= 3
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_ycck_jpegs(colour):
+    # The same with c, m, y turned into YCbCr, which the last byte of Adobe's marker says. Pillow doesn't write
+    # it: the four channels are put together here and the byte is set.
+    *cmy, k = cmyk(colour)
+    # Stored inverted, c is 255 - c; YCCK keeps 255 minus that, as if it were red.
+    y, cb, cr = Image.new("RGB", (1, 1), tuple(cmy)).convert("YCbCr").getpixel((0, 0))
+    given = Image.new("CMYK", (16, 16), (255 - y, 255 - cb, 255 - cr, k))  # which Pillow inverts
+    content = bytearray(encoded(given, "JPEG", quality=100))
+    content[content.index(b"Adobe") + 11] = 2
+    assert np.abs(decode.decode(bytes(content), 16).astype(int) - colour).max() <= 4
+
+
 def test_the_shorter_side_is_rescaled_and_the_centre_cut_out():
     ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, :, None] * 4, (16, 64, 3))
     found = decode.decode(encoded(ramp), 8)  # 64×16 → 32×8 → its columns 12 … 19

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from data_files import data_config
 
-from alexnet_jax.data import build, open_split, shapes, statistics
+from alexnet_jax.data import open_split, partial, shapes, statistics
 from alexnet_jax.data import store as store_lib
-from alexnet_jax.errors import ConfigError, DataError
+from alexnet_jax.errors import ConfigError, DataError, Interrupted
 
 COUNTS = {"train": 200, "test": 60}
 # A process that draws 200 images in 20 blocks, taking its time.
@@ -237,7 +237,7 @@ def test_an_interrupted_builder_leaves_nothing(data, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(shapes, "draw", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match=r"^packing shapes train at 8×8: stopped; the same command goes on$"):
         open_quietly(data, "train")
     assert left_in(tmp_path / "store") == []
 
@@ -356,7 +356,7 @@ def test_statistics_without_a_place_to_keep_them(data, monkeypatch):
 
 
 def test_gaps_are_closed():
-    assert list(build._runs([], 10)) == []
-    assert list(build._runs([0], 3)) == [(0, (1, 3))]
-    assert list(build._runs([2, 3, 7], 10)) == [(2, (4, 7)), (5, (8, 10))]
-    assert list(build._runs([9], 10)) == []
+    assert list(partial.runs([], 10)) == []
+    assert list(partial.runs([0], 3)) == [(0, (1, 3))]
+    assert list(partial.runs([2, 3, 7], 10)) == [(2, (4, 7)), (5, (8, 10))]
+    assert list(partial.runs([9], 10)) == []

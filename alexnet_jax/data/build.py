@@ -1,36 +1,39 @@
 """Builds a packed store: under a lock, in a folder next to its place, moved there in one rename.
 
 The lock (`.<folder>.lock`) is the operating system's: it ends with its process, however that dies. Only the
-holder writes `.<folder>.building-*`, so any such folder that it finds is a dead builder's and is removed.
+holder writes `.<folder>.building`; what it finds there is a dead builder's, and it goes on with it
+(alexnet_jax.data.partial), so that building may be stopped or killed at any moment.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-
-import numpy as np
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from alexnet_jax.data import store as store_lib
-from alexnet_jax.data.sources import Block, Corrupt, Reading, Report, Source
-from alexnet_jax.errors import DataError, describe_os_error
+from alexnet_jax.data.partial import Partial, finished, storing, sync_folder, under_construction, whose
+from alexnet_jax.data.sources import Corrupt, Reading, Report, Source
+from alexnet_jax.errors import DataError, Interrupted
+from alexnet_jax.progress import duration
 
 _NAMED = 10  # corrupt images that are reported one by one; meta.json lists all
-_PIECE = 8 << 20  # bytes moved at a time
 
 
 def build(source: Source, split: str, version: str, size: int, folder: pathlib.Path, *, on_corrupt: str,
           report: Report, check: Callable[[int], object] = lambda count: None) -> None:
     """Makes `folder` the store of the whole `split` of `source`, unless another process did so meanwhile.
+
+    What an earlier builder has safely written of the same is not read again. What this one has written is kept
+    for the next, hidden beside the store's place, if it ends before its time; a build of seconds leaves nothing.
 
     Args:
       version: of the split's content, as the source names it.
@@ -38,31 +41,36 @@ def build(source: Source, split: str, version: str, size: int, folder: pathlib.P
       check: called with the number of images before any is read; what it raises ends the building.
 
     Raises:
-      DataError: the source is damaged or absent, an image is refused, or the store cannot be written. No
-        part of a store is left behind.
+      DataError: the source is damaged or absent, an image is refused, or the store cannot be written.
+      Interrupted: by SIGINT or SIGTERM.
     """
-    with _storing(folder):
+    label = f"packing {source.name} {split} at {size}×{size}"
+    with storing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-    with lock(folder, report):
-        if folder.exists():
-            return
-        for leftover in folder.parent.glob(f".{folder.name}.building-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        reading = source.read(split, size, report)
-        check(reading.count)
-        if reading.count == 0:
-            raise DataError(f"{reading.origin}: no images in it")
-        with _storing(folder):
-            temporary = folder.with_name(f".{folder.name}.building-{os.getpid()}")
-            temporary.mkdir()
+    temporary = folder.with_name(f".{folder.name}.building")
+    with _Signals() as signals:
         try:
-            _fill(temporary, reading, size, on_corrupt, report,
-                  {"schema": store_lib.SCHEMA, "name": source.name, "version": version, "split": split})
-            with _storing(folder):
-                os.rename(temporary, folder)
-            _sync_folder(folder.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            with lock(folder, report):
+                if folder.exists():
+                    return
+                for leftover in folder.parent.glob(f".{folder.name}.building-*"):
+                    shutil.rmtree(leftover, ignore_errors=True)  # of versions that could not go on
+                for other in folder.parent.glob(".*.building"):
+                    if other != temporary and (source.name, split, size) == whose(other):
+                        # Another process may be at it, so it isn't ours to remove.
+                        report(f"{other}: an unfinished store of another version; delete it if nobody is building it")
+                if not finished(temporary):
+                    reading = source.read(split, size, report)
+                    check(reading.count)
+                    if reading.count == 0:
+                        raise DataError(f"{reading.origin}: no images in it")
+                    meta = {"schema": store_lib.SCHEMA, "name": source.name, "version": version, "split": split}
+                    _fill(temporary, reading, size, on_corrupt, report, label, meta, signals)
+                with storing(folder):
+                    os.rename(temporary, folder)
+                sync_folder(folder.parent)
+        except KeyboardInterrupt:
+            raise Interrupted(f"{label}: stopped; the same command goes on") from None
 
 
 @contextlib.contextmanager
@@ -70,7 +78,7 @@ def lock(place: pathlib.Path, report: Report) -> Iterator[None]:
     """Holds `.<place>.lock` beside `place`, waiting for another process that does, and saying so."""
     import filelock
 
-    with _storing(place):
+    with storing(place):
         held = filelock.FileLock(place.with_name(f".{place.name}.lock"))
         try:
             held.acquire(timeout=0)
@@ -83,51 +91,111 @@ def lock(place: pathlib.Path, report: Report) -> Iterator[None]:
         held.release()
 
 
-@contextlib.contextmanager
-def _storing(folder: pathlib.Path) -> Iterator[None]:
-    """What the operating system refuses in here is about the store: say which setting chooses its place."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or str(folder)
-        raise DataError(f"{describe_os_error(error)} (config.data.store or $ALEXNET_STORE_DIR is where the "
-                        "packed images go)") from error
+class _Signals:
+    """SIGINT and SIGTERM during a build: KeyboardInterrupt, or a flag where the caller asks for it."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self._gentle = False
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        with contextlib.suppress(ValueError):  # not the main thread: somebody else's business
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # nohup's, or not Python's
+                    self._old[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def gently(self) -> Iterator[None]:
+        """In here the first signal only sets `received`."""
+        self._gentle = True
+        try:
+            yield
+        finally:
+            self._gentle = False
+
+    def _take(self, number: int, _frame: object) -> None:
+        if not self._gentle or (self.received and number == signal.SIGINT):
+            raise KeyboardInterrupt
+        self.received = True
 
 
-def _fill(folder: pathlib.Path, reading: Reading, size: int, on_corrupt: str, report: Report,
-          meta: dict) -> None:
-    """Writes the four files of a store into `folder`."""
-    start = time.monotonic()
-    label = f"packing {meta['name']} {meta['split']} at {size}×{size}"
-    corrupt: dict[int, Corrupt] = {}
-    writer = _Writer(folder, reading.count, size)
-    with contextlib.closing(writer), contextlib.closing(reading.examples), warnings.catch_warnings():
+def _fill(folder: pathlib.Path, reading: Reading, size: int, on_corrupt: str, report: Report, label: str,
+          meta: dict[str, Any], signals: _Signals) -> None:
+    """Makes `folder` a whole store, going on with what is in it."""
+    start, count = time.monotonic(), reading.count
+    meta = meta | {"classes": list(reading.classes), "class_keys": list(reading.class_keys)}
+    keys = zlib.crc32("\n".join(reading.class_keys).encode("utf-8", "surrogateescape"))
+    identity = {key: meta[key] for key in ("schema", "name", "version", "split")} | {
+        "size": size, "count": count, "class_keys": keys, "made_by": reading.made_by}
+    with under_construction(folder, identity, count, size, report) as partial:
+        before = int(partial.done.sum())
+        if before:
+            report(f"{label}: going on after {before} of {count} images")
+        try:
+            _read(partial, reading, on_corrupt, report, label, signals)
+            if len(partial.corrupt) == count:
+                partial.discard()
+                raise DataError(f"{reading.origin}: none of its {count} images can be read")
+            if not partial.done.all():
+                partial.discard()
+                raise DataError(f"{reading.origin}: changed while it was read; try again")
+            with storing(folder):
+                images = partial.finish(meta)
+        except DataError:
+            if partial.kept:
+                report(f"{label}: {partial.kept} of {count} images are kept in {folder}; the same command goes on")
+            raise
+    earlier = f", {before} of them earlier" if before else ""
+    report(f"{label}: {images} images{earlier} in {duration(time.monotonic() - start)}")
+
+
+def _read(partial: Partial, reading: Reading, on_corrupt: str, report: Report, label: str,
+          signals: _Signals) -> None:
+    """Reads what `partial` lacks into it."""
+    if on_corrupt == "refuse" and partial.corrupt:
+        first = partial.corrupt[min(partial.corrupt)]
+        raise refusal(first.name, first.reason)
+    if partial.done.all():
+        return
+    done = partial.done.copy()
+    done.flags.writeable = False
+    named = len(partial.corrupt)
+    with (
+        warnings.catch_warnings(),
+        contextlib.closing(reading.examples(done)) as examples,
+        _Shown(label, int(done.sum()), reading.count, report) as shown,
+        signals.gently(),
+    ):
         # What Pillow warns of (odd metadata, large images) changes nothing here.
         warnings.simplefilter("ignore")
-        for example in _with_progress(reading.examples, reading.count, label, report):
+        for example in examples:
             if isinstance(example, Corrupt):
                 # A file's name may be no text at all.
                 name = example.name.encode("utf-8", "backslashreplace").decode()
                 if on_corrupt == "refuse":
                     raise refusal(name, example.reason)
-                corrupt[example.rank] = example._replace(name=name)
-                if len(corrupt) <= _NAMED:
+                new = partial.leave_out(example._replace(name=name))
+                if new and len(partial.corrupt) <= _NAMED:
                     report(f"{name}: {example.reason}; skipped")
             else:
-                writer.put(example)
-        if len(corrupt) > _NAMED:
-            report(f"… and {len(corrupt) - _NAMED} corrupt images more, all listed in the store's meta.json")
-        if len(corrupt) == reading.count:
-            raise DataError(f"{reading.origin}: none of its {reading.count} images can be read")
-        count, crcs = writer.finish(sorted(corrupt), reading.origin)
-    listed = [{"name": c.name, "reason": c.reason} for _, c in sorted(corrupt.items())]
-    meta |= {"size": size, "count": count, "classes": list(reading.classes),
-             "class_keys": list(reading.class_keys), "corrupt": listed, "crc32": crcs}
-    with _storing(folder):
-        (folder / store_lib.META).write_text(json.dumps(meta) + "\n", encoding="utf-8")
-        _sync(folder / store_lib.META)
-    _sync_folder(folder)
-    report(f"{label}: {count} images in {time.monotonic() - start:.0f} s")
+                with storing(partial.folder):
+                    new = partial.put(example)
+            with storing(partial.folder):
+                partial.keep_now_and_then()
+            shown.advance(new)
+            if signals.received:
+                with storing(partial.folder):
+                    partial.keep()
+                raise Interrupted(f"{label}: stopped; {partial.kept} of {reading.count} images are kept, and the same "
+                                  "command goes on")
+    if len(partial.corrupt) > max(_NAMED, named):
+        report(f"… {len(partial.corrupt)} corrupt images in all, listed in the store's meta.json")
 
 
 def refusal(name: str, reason: str) -> DataError:
@@ -135,114 +203,46 @@ def refusal(name: str, reason: str) -> DataError:
     return DataError(f"{name}: {reason}; mend or remove it, or set config.data.on_corrupt=skip")
 
 
-class _Writer:
-    """images.u8, labels.i32 and checksums.u32, written in any order of the ranks."""
+class _Shown:
+    """Shows how far a build is: a bar on a terminal, else a line now and then. Rates are this process's own.
 
-    def __init__(self, folder: pathlib.Path, count: int, size: int):
-        self._folder = folder
-        self._bytes = size * size * 3
-        self._labels = np.full(count, -1, np.int32)
-        self._crcs = np.zeros(count, np.uint32)
-        with _storing(folder / store_lib.IMAGES):
-            self._file = os.open(folder / store_lib.IMAGES, os.O_RDWR | os.O_CREAT, 0o666)
-            needed = count * self._bytes
-            free = shutil.disk_usage(folder).free
-            if free < needed:  # better now than after hours of decoding
-                os.close(self._file)
-                raise DataError(f"{folder.parent}: {needed:,} bytes are needed, {free:,} are free; make some "
-                                "space or choose another disk (config.data.store or $ALEXNET_STORE_DIR)")
+    Args:
+      done: images that need no reading, of `count`.
+    """
 
-    def close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+    def __init__(self, label: str, done: int, count: int, report: Report):
+        self._label, self._before, self._count, self._report = label, done, count, report
+        self._new = 0
+        self._start = time.monotonic()
+        self._said = self._start - 7.0  # the first line after three seconds: quick builds say nothing in between
+        self._bar: Any = None
+        self._task: Any = None
 
-    def put(self, block: Block) -> None:
-        first, last = block.rank, block.rank + len(block.images)
-        images = np.ascontiguousarray(block.images)
-        self._labels[first:last] = block.labels
-        self._crcs[first:last] = [zlib.crc32(image) for image in images]
-        with _storing(self._folder / store_lib.IMAGES):
-            self._write(images.reshape(-1).data, first * self._bytes)
+    def __enter__(self) -> _Shown:
+        if self._report is print and sys.stdout.isatty():
+            from rich import progress
 
-    def _write(self, content: memoryview | bytes, offset: int) -> None:
-        content = memoryview(content)
-        while content:
-            written = os.pwrite(self._file, content, offset)
-            if written == 0:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
-            content, offset = content[written:], offset + written
+            columns = (progress.TextColumn("{task.description}"), progress.BarColumn(),
+                       progress.MofNCompleteColumn(), progress.TextColumn("{task.fields[how]}"))
+            self._bar = progress.Progress(*columns, transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task(self._label, total=self._count, completed=self._before, how="")
+        return self
 
-    def finish(self, missing: list[int], origin: str) -> tuple[int, dict[str, int]]:
-        """Closes the gaps that `missing` ranks left and completes the files: (images, CRCs for meta.json)."""
-        kept = np.ones(len(self._labels), bool)
-        kept[missing] = False
-        if (self._labels[kept] < 0).any():
-            raise DataError(f"{origin}: changed while it was read; try again")
-        count = int(kept.sum())
-        labels = self._labels[kept].astype("<i4")
-        crcs = self._crcs[kept].astype("<u4")
-        with _storing(self._folder / store_lib.IMAGES):
-            for target, (first, last) in _runs(missing, len(kept)):
-                self._move(first * self._bytes, last * self._bytes, target * self._bytes)
-            os.ftruncate(self._file, count * self._bytes)
-            os.fsync(self._file)
-            for name, array in ((store_lib.LABELS, labels), (store_lib.CHECKSUMS, crcs)):
-                (self._folder / name).write_bytes(array.tobytes())
-                _sync(self._folder / name)
-        return count, {store_lib.LABELS: store_lib.crc32(labels), store_lib.CHECKSUMS: store_lib.crc32(crcs)}
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
 
-    def _move(self, first: int, last: int, target: int) -> None:
-        # Towards the front only, so that a piece never overwrites what is still to be read.
-        while first < last:
-            piece = os.pread(self._file, min(_PIECE, last - first), first)
-            self._write(piece, target)
-            first, target = first + len(piece), target + len(piece)
-
-
-def _runs(missing: list[int], count: int) -> Iterator[tuple[int, tuple[int, int]]]:
-    """(new place, (first, last)) of each run of images behind a gap."""
-    for gaps, rank in enumerate(missing, 1):
-        last = missing[gaps] if gaps < len(missing) else count
-        if rank + 1 < last:
-            yield rank + 1 - gaps, (rank + 1, last)
-
-
-def _sync(path: pathlib.Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: pathlib.Path) -> None:
-    with contextlib.suppress(OSError):  # some network file systems do not sync folders
-        _sync(folder)
-
-
-def _size(example: Block | Corrupt) -> int:
-    return len(example.images) if isinstance(example, Block) else 1
-
-
-def _with_progress(examples: Iterable, count: int, label: str, report: Report) -> Iterator:
-    """Passes `examples` on and shows how far they are: a bar on a terminal, else a line now and then."""
-    if report is print and sys.stdout.isatty():
-        from rich import progress
-
-        columns = (progress.TextColumn("{task.description}"), progress.BarColumn(),
-                   progress.MofNCompleteColumn(), progress.TimeRemainingColumn())
-        with progress.Progress(*columns, transient=True) as bar:
-            task = bar.add_task(label, total=count)
-            for example in examples:
-                yield example
-                bar.advance(task, _size(example))
-        return
-    done, start = 0, time.monotonic()
-    said = start - 7.0  # the first line after three seconds: quick builds say nothing in between
-    for example in examples:
-        yield example
-        done += _size(example)
-        if time.monotonic() - said > 10.0:
-            said = time.monotonic()
-            report(f"{label}: {done} of {count}, {(count - done) * (said - start) / done:.0f} s left")
+    def advance(self, images: int) -> None:
+        self._new += images
+        now = time.monotonic()
+        if now - self._said < (0.2 if self._bar is not None else 10.0):
+            return
+        self._said = now
+        rate = self._new / (now - self._start)
+        done = self._before + self._new
+        how = f"{rate:.0f} images/s, {duration((self._count - done) / rate if rate else None)} left"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, how=how)
+        else:
+            self._report(f"{self._label}: {done} of {self._count}, {how}")

@@ -3,8 +3,9 @@
 The paper's rule (section 2): the shorter side is rescaled to `size`, then the central `size` × `size` square
 is cut out. Rescaling is bilinear, antialiased when it shrinks (the triangle filter widened by the factor, as
 Pillow does), and plain bilinear when it enlarges. Every image becomes RGB: greyscale is repeated, palettes
-are looked up, transparency is dropped (what lies beneath shows), CMYK is converted, 16-bit greyscale keeps
-its eight high bits. The EXIF orientation is ignored: pixels are taken as they are stored.
+are looked up, transparency is dropped (what lies beneath shows), CMYK is converted (JPEGs are taken to hold it
+inverted, as Adobe's do, plain or as YCCK), 16-bit greyscale keeps its eight high bits. The EXIF orientation is
+ignored: pixels are taken as they are stored.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import concurrent.futures
 import io
 import os
 import pathlib
+import zlib
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from alexnet_jax.data.sources import Block, Corrupt
 
@@ -29,12 +31,19 @@ _LONGEST = 8  # sides' ratio beyond which the far ends are cut off before rescal
 
 
 class Job(NamedTuple):
-    """One image to decode: place in the split, name for messages, label, and its file or bytes."""
+    """One image to decode: place in the split, name for messages, label, and its bytes, or what reads them."""
 
     rank: int
     name: str
     label: int
-    content: bytes | pathlib.Path
+    content: bytes | Callable[[], bytes]
+
+
+def made_by() -> str:
+    """What the pixels depend on besides the image's bytes: the versions of the decoder and of this file."""
+    jpeg = features.version_feature("libjpeg_turbo") or features.version_codec("jpg")
+    rule = zlib.crc32(pathlib.Path(__file__).read_bytes())
+    return f"Pillow {Image.__version__}, libjpeg {jpeg}, rule {rule:08x}"
 
 
 def is_image(head: bytes) -> bool:
@@ -107,7 +116,7 @@ def decode_all(jobs: Iterable[Job], size: int) -> Generator[Block | Corrupt, Non
 
     def work(job: Job) -> Block | Corrupt:
         try:
-            content = job.content if isinstance(job.content, bytes) else job.content.read_bytes()
+            content = job.content if isinstance(job.content, bytes) else job.content()
             return Block(job.rank, decode(content, size)[None], np.array([job.label], np.int32))
         except OSError as error:
             return Corrupt(job.rank, job.name, f"cannot be read ({error.strerror or error})")

@@ -27,13 +27,15 @@ import zlib
 from collections.abc import Generator
 from typing import NamedTuple
 
+import numpy as np
+
 from alexnet_jax.data import store as store_lib
-from alexnet_jax.data.sources import Block, Corrupt, Reading, Report, Source, safe
+from alexnet_jax.data.sources import Block, Corrupt, Reading, Report, Source, ends, mixed, safe
 from alexnet_jax.errors import DataError, describe_os_error
 
+_ORDER = "mixed"  # part of the version: another order is another content
 _ARCHIVES = (".tar", ".tar.gz", ".tgz")
 _IMAGES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-_ENDS = 1 << 16  # bytes of an archive's beginning and end that go into its fingerprint
 
 
 class Listing(NamedTuple):
@@ -127,12 +129,7 @@ class ImageFolder(Source):
                         size = -1  # a broken link, say: it will count as corrupt
                     digest.update(f"{folder}/{path}\0{size}\n".encode("utf-8", "surrogateescape"))
             else:
-                size = place.stat().st_size
-                digest.update(f"{size}\n".encode())
-                with place.open("rb") as file:  # a gzip file's end holds the checksum of its content
-                    digest.update(file.read(_ENDS))
-                    file.seek(max(0, size - _ENDS))
-                    digest.update(file.read(_ENDS))
+                digest.update(ends(place))
         except OSError as error:
             raise DataError(describe_os_error(error)) from error
         return digest.hexdigest()
@@ -157,11 +154,13 @@ class ImageFolder(Source):
             more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
             raise DataError(f"{place}: classes that train does not have: {', '.join(strange[:5])}{more}")
         labels = {folder: label for label, folder in enumerate(classes)}
-        ranks = [labels[folder] for folder, _ in listing.entries]
+        own_labels = [labels[folder] for folder, _ in listing.entries]
         names = self._display_names()
         read = _read_folder if place.is_dir() else _read_archive
+        from alexnet_jax.data.decode import made_by
+
         return Reading(len(listing.entries), tuple(names.get(c, c) for c in classes), tuple(classes),
-                       read(place, listing, ranks, size), str(place))
+                       lambda done: read(place, listing, own_labels, size, done), str(place), made_by())
 
     def _train_classes(self, places: dict[str, pathlib.Path], own: list[str]) -> list[str]:
         """The class folders of train: as a store of it recorded them, else listed, else the split's own."""
@@ -220,18 +219,10 @@ def list_folder(place: pathlib.Path) -> Listing:
                     ignored += 1
     except OSError as error:
         raise DataError(describe_os_error(error)) from error
-    found.sort(key=lambda item: _mixed(item[0]))
+    found.sort(key=lambda item: mixed("/".join(item[0])))
     if not found:
         raise _nothing(place, ignored)
     return Listing([entry for entry, _ in found], [path for _, path in found], ignored)
-
-
-_ORDER = "mixed"  # part of the version: another order is another content
-
-
-def _mixed(entry: tuple[str, str]) -> bytes:
-    """A sorting key that has nothing to do with the class; a pure function of class and path."""
-    return hashlib.blake2b("/".join(entry).encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
 def _nothing(place: pathlib.Path, ignored: int) -> DataError:
@@ -317,21 +308,21 @@ def list_archive(archive: pathlib.Path) -> Listing:
             raise DataError(f"{archive}: holds archives in place of <class>/<file>; unpack them into "
                             f"{split}/<class>/")
         raise _nothing(archive, others)
-    entries = sorted(found, key=_mixed)
+    entries = sorted(found, key=lambda entry: mixed("/".join(entry)))
     return Listing(entries, [found[entry] for entry in entries], others)
 
 
-def _read_folder(place: pathlib.Path, listing: Listing, labels: list[int],
-                 size: int) -> Generator[Block | Corrupt, None, None]:
+def _read_folder(place: pathlib.Path, listing: Listing, labels: list[int], size: int,
+                 done: np.ndarray) -> Generator[Block | Corrupt, None, None]:
     from alexnet_jax.data.decode import Job, decode_all
 
     pairs = enumerate(zip(listing.handles, labels, strict=True))
-    return decode_all((Job(rank, str(path), label, path) for rank, (path, label) in pairs
-                       if isinstance(path, pathlib.Path)), size)
+    return decode_all((Job(rank, str(path), label, path.read_bytes) for rank, (path, label) in pairs
+                       if isinstance(path, pathlib.Path) and not done[rank]), size)
 
 
-def _read_archive(archive: pathlib.Path, listing: Listing, labels: list[int],
-                  size: int) -> Generator[Block | Corrupt, None, None]:
+def _read_archive(archive: pathlib.Path, listing: Listing, labels: list[int], size: int,
+                  done: np.ndarray) -> Generator[Block | Corrupt, None, None]:
     from alexnet_jax.data.decode import Job, decode_all
 
     ranks = {number: rank for rank, number in enumerate(listing.handles)}
@@ -340,7 +331,7 @@ def _read_archive(archive: pathlib.Path, listing: Listing, labels: list[int],
         with contextlib.closing(_members(archive)) as members:
             for number, member, tar in members:
                 rank = ranks.get(number)
-                if rank is not None:
+                if rank is not None and not done[rank]:
                     file = tar.extractfile(member) if member.isfile() else None
                     # A link's content may lie behind us in the stream; decoding b"" names it as corrupt.
                     yield Job(rank, f"{archive}: {member.name}", labels[rank], file.read() if file else b"")

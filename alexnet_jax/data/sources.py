@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
 import os
 import pathlib
 import re
@@ -19,7 +20,8 @@ import numpy as np
 from alexnet_jax.errors import ConfigError
 
 Report = Callable[[str], Any]
-NAMES = ("shapes", "cifar10", "image_folder", "tfds")
+NAMES = ("shapes", "cifar10", "imagenet", "image_folder", "tfds")
+_ENDS = 1 << 16  # bytes of an archive's beginning and end that go into its fingerprint
 
 
 class Block(NamedTuple):
@@ -44,14 +46,17 @@ class Reading:
 
     `count` counts the images, those that turn out corrupt included. `classes` are the names for display,
     `class_keys` what identifies them in the source (folder names), both in the order of the labels.
-    `examples` yields every rank below `count` once, in any order. `origin` names the source in messages.
+    `examples(done)` takes bool [count] and yields every rank below `count` that is not done, in any order; it
+    may yield others too. `origin` names the source in messages. `made_by` is what the images depend on besides
+    the source's version (the decoder's, say): an unfinished store made by something else is not gone on with.
     """
 
     count: int
     classes: tuple[str, ...]
     class_keys: tuple[str, ...]
-    examples: Generator[Block | Corrupt, None, None]
+    examples: Callable[[np.ndarray], Generator[Block | Corrupt, None, None]]
     origin: str
+    made_by: str
 
 
 class Source:
@@ -87,6 +92,23 @@ def safe(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "_", text).strip("_.") or "_"
 
 
+def mixed(name: str) -> bytes:
+    """A sorting key that is a pure function of an image's name ('<class>/<path>') and has nothing to do with it."""
+    return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
+def ends(archive: pathlib.Path) -> bytes:
+    """What tells an archive from others without reading it: its size and both ends. Raises OSError.
+
+    A gzip file's end holds the checksum of its content.
+    """
+    size = archive.stat().st_size
+    with archive.open("rb") as file:
+        head = file.read(_ENDS)
+        file.seek(max(0, size - _ENDS))
+        return b"%d\n%s%s" % (size, head, file.read(_ENDS))
+
+
 def find(data: Any, store: pathlib.Path) -> Source:
     """The dataset that config.data.name means.
 
@@ -107,6 +129,10 @@ def find(data: Any, store: pathlib.Path) -> Source:
         from alexnet_jax.data.cifar10 import Cifar10
 
         return Cifar10(folder, store)
+    if kind == "imagenet" and not colon:
+        from alexnet_jax.data.imagenet import ImageNet
+
+        return ImageNet(folder)
     if kind == "image_folder" and (rest or not colon):
         from alexnet_jax.data.image_folder import ImageFolder
 
@@ -118,5 +144,5 @@ def find(data: Any, store: pathlib.Path) -> Source:
     near = difflib.get_close_matches(kind.lower(), NAMES, n=1, cutoff=0.5)
     forms = {"image_folder": "image_folder:<folder>", "tfds": "tfds:<name>"}
     hint = f"; did you mean {forms.get(near[0], near[0])}?" if near else ""
-    raise ConfigError(f"config.data.name: {data.name!r} is none of shapes, cifar10, image_folder:<folder>, "
-                      f"tfds:<name>{hint}")
+    raise ConfigError(f"config.data.name: {data.name!r} is none of shapes, cifar10, imagenet, "
+                      f"image_folder:<folder>, tfds:<name>{hint}")

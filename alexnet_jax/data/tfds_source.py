@@ -162,9 +162,12 @@ def read_prepared(folder: pathlib.Path, split: str, size: int) -> Reading:
         raise
     except Exception as error:  # TFDS raises many kinds
         raise DataError(f"{damaged} ({' '.join(str(error).split())})") from error
+    from alexnet_jax.data import decode
+
+    origin = f"{folder}, split {split}"
     return Reading(count, tuple(label.names), tuple(label.names),
-                   _read(examples, image_key, label_key, size, f"{folder}, split {split}", damaged),
-                   f"{folder}, split {split}")
+                   lambda done: _read(examples, done, image_key, label_key, size, origin, damaged), origin,
+                   decode.made_by())
 
 
 def _keys(folder: pathlib.Path, tfds: Any, info: Any) -> tuple[str, str]:
@@ -184,7 +187,7 @@ def _keys(folder: pathlib.Path, tfds: Any, info: Any) -> tuple[str, str]:
                     f"{', '.join(f'{k} ({type(f).__name__})' for k, f in features.items())}")
 
 
-def _read(examples: Any, image_key: str, label_key: str, size: int, origin: str,
+def _read(examples: Any, done: np.ndarray, image_key: str, label_key: str, size: int, origin: str,
           damaged: str) -> Generator[Block | Corrupt, None, None]:
     from alexnet_jax.data import decode
 
@@ -197,6 +200,9 @@ def _read(examples: Any, image_key: str, label_key: str, size: int, origin: str,
             return
         except Exception as error:  # of array_record or protobuf
             raise DataError(f"{damaged} (image {rank}: {' '.join(str(error).split())})") from error
+        if rank < len(done) and done[rank]:
+            rank += 1
+            continue
         image, label = example[image_key], int(example[label_key])
         if label < 0:
             raise DataError(f"{origin}: has images without a label; choose another split")

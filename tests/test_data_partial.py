@@ -1,0 +1,318 @@
+"""Stores under construction: a builder may end at any moment, and the next one goes on."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from alexnet_jax.data import build, partial
+from alexnet_jax.data import store as store_lib
+from alexnet_jax.data.sources import Block, Corrupt, Reading, Source
+from alexnet_jax.errors import DataError, Interrupted
+
+COUNT, SIZE = 12, 4
+BAD = (3, 7, 8)
+ORDER = (5, 0, 7, 11, 3, 8, 1, 2, 10, 4, 6, 9)
+
+
+class Toy(Source):
+    """Twelve images, three of them corrupt, in a mixed order. `read_ranks` are those that were read."""
+
+    name, key = "toy", "toy"
+
+    def __init__(self, made_by="nobody", stop=None):
+        self.made_by, self.read_ranks, self._stop = made_by, [], stop
+
+    def read(self, split, size, report):
+        def examples(done):
+            for rank in ORDER:
+                if done[rank]:
+                    continue
+                if self._stop is not None and len(self.read_ranks) == self._stop[0]:
+                    self._stop[1]()
+                self.read_ranks.append(rank)
+                if rank in BAD:
+                    yield Corrupt(rank, f"image {rank}", "too beautiful")
+                else:
+                    image = np.random.default_rng(rank).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
+                    yield Block(rank, image, np.array([rank % 2], np.int32))
+
+        return Reading(COUNT, ("even", "odd"), ("0", "1"), examples, "toys", self.made_by)
+
+
+def make(store, source, *, on_corrupt="skip", said=None):
+    report = (lambda line: None) if said is None else said.append
+    build.build(source, "train", "1", SIZE, store / "toy-1-train-4", on_corrupt=on_corrupt, report=report)
+    return store / "toy-1-train-4"
+
+
+def files(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The files of the store that was built without an interruption."""
+    folder = make(tmp_path_factory.mktemp("whole"), Toy())
+    store = store_lib.open_store(folder, verify=True)
+    kept = [rank for rank in range(COUNT) if rank not in BAD]
+    for image, rank in zip(store.images, kept, strict=True):
+        np.testing.assert_array_equal(image, np.random.default_rng(rank).integers(0, 256, (SIZE, SIZE, 3), np.uint8))
+    assert list(store.labels) == [rank % 2 for rank in kept]
+    assert [entry["name"] for entry in store.meta["corrupt"]] == [f"image {rank}" for rank in BAD]
+    return files(folder)
+
+
+@pytest.fixture(autouse=True)
+def _keep_each(monkeypatch):
+    """Every image is safe as soon as it is put."""
+    monkeypatch.setattr(partial.Partial, "keep_now_and_then", partial.Partial.keep)
+
+
+def hidden(store):
+    return sorted(p.name for p in store.iterdir() if p.name.startswith(".") and not p.name.endswith(".lock"))
+
+
+# Kills a builder at each of the calls that change the disk, before it or after half of it, and then lets another one
+# finish. Each builder is a process of its own, forked from one that has no threads. What a process has written outlives
+# it without fsync, so here that only counts as a moment to die at.
+KILLER = """
+import filelock, json, os, pathlib, signal, sys
+import test_data_partial as t
+from alexnet_jax.data import partial
+partial.Partial.keep_now_and_then = partial.Partial.keep
+os.fsync = lambda file: None
+
+def child(work):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def deadly(number, half):
+    calls = [0]
+    def wrap(name):
+        real = getattr(os, name)
+        def call(*arguments):
+            calls[0] += 1
+            if calls[0] == number:
+                if half and name not in ("write", "pwrite"):
+                    os._exit(7)  # there is no half of it
+                if half:
+                    file, content, *place = arguments
+                    real(file, content[: len(content) // 2], *place)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments)
+        setattr(os, name, call)
+    for name in ("write", "pwrite", "fsync", "ftruncate", "unlink", "rename", "mkdir"):
+        wrap(name)
+
+def journaled(store):
+    try:
+        content = (store / ".toy-1-train-4.building/journal").read_bytes()
+    except FileNotFoundError:
+        return []
+    records, _ = partial.parse(content)
+    return [r for record in records[1:] for r in record.get("ranks", [])] + [
+        c[0] for record in records[1:] for c in record.get("corrupt", [])]
+
+results, number = [], 0
+while True:
+    number += 1
+    codes = []
+    for half in (False, True):
+        store = pathlib.Path(sys.argv[1], f"{number}-{half}")
+        store.mkdir()
+        codes.append(child(lambda: (deadly(number, half), t.make(store, t.Toy()))))
+        if codes[-1] == 7:
+            continue
+        safe = journaled(store)
+        whole = (store / "toy-1-train-4").exists() or (store / ".toy-1-train-4.building/meta.json").exists()
+        def resume():
+            toy = t.Toy()
+            t.make(store, toy)
+            (store / "read.json").write_text(json.dumps(toy.read_ranks))
+        code = child(resume)
+        results.append([str(store), safe, whole, code])
+    if codes == [0, 0]:
+        break
+    assert codes in ([-9, -9], [-9, 7]), codes
+print(json.dumps(results))
+"""
+
+
+def test_a_builder_killed_at_any_moment(whole, tmp_path):
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path])}
+    done = subprocess.run([sys.executable, "-c", KILLER, str(tmp_path)], capture_output=True, text=True, check=False,
+                          env=env)
+    assert done.stderr == ""
+    results = json.loads(done.stdout)
+    seen = set()
+    for place, safe, complete, code in results:
+        store = pathlib.Path(place)
+        assert code == 0
+        assert files(store / "toy-1-train-4") == whole
+        assert hidden(store) == []
+        read = json.loads((store / "read.json").read_text())
+        if complete or len(safe) == COUNT:
+            assert read == []
+        else:
+            assert sorted(read + safe) == list(range(COUNT))  # nothing twice
+        seen.add(len(safe))
+    assert seen == set(range(COUNT + 1))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_was_done(whole, tmp_path, number, monkeypatch):
+    monkeypatch.setattr(partial.Partial, "keep_now_and_then", lambda self: None)  # nothing is safe yet
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=r"^packing toy train at 4×4: stopped; 5 of 12 images are kept, and the same "
+                                          r"command goes on$"):
+        make(tmp_path, Toy(stop=(4, lambda: os.kill(os.getpid(), number))))
+    assert signal.getsignal(number) == before
+    assert hidden(tmp_path) == [".toy-1-train-4.building"]
+    said, toy = [], Toy()
+    assert files(make(tmp_path, toy, said=said)) == whole
+    assert tuple(toy.read_ranks) == ORDER[5:]
+    assert "packing toy train at 4×4: going on after 5 of 12 images" in said
+    assert said[-1].startswith("packing toy train at 4×4: 9 images, 5 of them earlier in ")
+    assert hidden(tmp_path) == []
+
+
+def test_a_signal_while_the_source_is_listed(tmp_path):
+    toy = Toy()
+    toy.read = lambda *arguments: os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Interrupted, match=r"stopped; the same command goes on"):
+        make(tmp_path, toy)
+    assert hidden(tmp_path) == []
+
+
+def interrupted(store, after=6, **arguments):
+    with pytest.raises(Interrupted):
+        make(store, Toy(stop=(after - 1, lambda: os.kill(os.getpid(), signal.SIGINT)), **arguments))
+    return store / ".toy-1-train-4.building"
+
+
+@pytest.mark.parametrize(("damage", "reason"), [
+    (lambda folder: (folder / "journal").unlink(), "it has no journal"),
+    (lambda folder: (folder / "journal").write_bytes(b""), "its journal is empty"),
+    (lambda folder: (folder / "journal").write_bytes(bytes(100)), "its journal is empty"),
+    (lambda folder: (folder / "images.u8").write_bytes(bytes(12 * 48)), "its images are not those of its journal"),
+    (lambda folder: (folder / "images.u8").unlink(), "its images are not those of its journal"),
+])
+def test_what_is_damaged_is_built_anew(whole, tmp_path, damage, reason):
+    damage(interrupted(tmp_path))
+    said, toy = [], Toy()
+    assert files(make(tmp_path, toy, said=said)) == whole
+    assert tuple(toy.read_ranks) == ORDER
+    assert any(line.endswith(f"is of no use ({reason}); beginning anew") for line in said)
+
+
+def test_what_another_decoder_made_is_built_anew(whole, tmp_path):
+    interrupted(tmp_path, made_by="Pillow 1.0")
+    said, toy = [], Toy()
+    assert files(make(tmp_path, toy, said=said)) == whole
+    assert tuple(toy.read_ranks) == ORDER
+    assert any("what it was made from or by has changed: made_by" in line for line in said)
+
+
+def test_a_journal_is_believed_up_to_the_first_record_that_is_not_whole(whole, tmp_path):
+    folder = interrupted(tmp_path)
+    lines = (folder / "journal").read_bytes().splitlines(keepends=True)
+    assert len(lines) == 7
+    lines[4] = lines[4].replace(b"labels", b"lapels")
+    (folder / "journal").write_bytes(b"".join(lines))
+    toy = Toy()
+    assert files(make(tmp_path, toy)) == whole
+    assert tuple(toy.read_ranks) == ORDER[3:]
+
+
+def test_a_corrupt_image_of_before_is_refused_now(whole, tmp_path):
+    interrupted(tmp_path)
+    toy = Toy()
+    with pytest.raises(DataError, match=r"^image 3: too beautiful; mend or remove it, or set config.data.on_corrupt"):
+        make(tmp_path, toy, on_corrupt="refuse")
+    assert toy.read_ranks == []
+    assert files(make(tmp_path, toy)) == whole  # under skip it goes on from there
+    assert tuple(toy.read_ranks) == ORDER[6:]
+
+
+def test_refusing_keeps_what_is_safe(whole, tmp_path):
+    said, toy = [], Toy()
+    with pytest.raises(DataError, match=r"^image 7: too beautiful"):
+        make(tmp_path, toy, on_corrupt="refuse", said=said)
+    assert said[-1].startswith("packing toy train at 4×4: 2 of 12 images are kept in ")
+    toy = Toy()
+    assert files(make(tmp_path, toy)) == whole
+    assert tuple(toy.read_ranks) == ORDER[2:]
+
+
+def test_a_source_that_changes_while_it_is_read_is_not_gone_on_with(tmp_path):
+    toy = Toy()
+    toy.read = lambda *arguments: Reading(COUNT, ("a", "b"), ("0", "1"), lambda done: (
+        Block(rank, np.zeros((1, SIZE, SIZE, 3), np.uint8), np.zeros(1, np.int32)) for rank in range(COUNT - 1)),
+        "toys", "")
+    with pytest.raises(DataError, match=r"^toys: changed while it was read; try again"):
+        make(tmp_path, toy)
+    assert hidden(tmp_path) == []
+
+
+def test_an_image_lost_while_places_were_closed_up(whole, tmp_path, monkeypatch):
+    def power_cut(self, first, last, target):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(partial.Partial, "_move", power_cut)
+        with pytest.raises(Interrupted):
+            make(tmp_path, Toy())
+    images = tmp_path / ".toy-1-train-4.building" / "images.u8"
+    with images.open("r+b") as file:
+        file.seek(9 * 48)
+        file.write(bytes(48))
+    with pytest.raises(DataError, match=r"an image was lost when the computer went down; it is removed, and the same "
+                                        r"command builds it anew"):
+        make(tmp_path, Toy())
+    assert hidden(tmp_path) == []
+    assert files(make(tmp_path, Toy())) == whole
+
+
+def test_the_space_of_what_is_there_is_not_needed_again(whole, tmp_path, monkeypatch):
+    folder = interrupted(tmp_path)
+    taken = (folder / "images.u8").stat().st_blocks * 512
+    needed = max(0, COUNT * SIZE * SIZE * 3 - taken)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed))
+    assert taken > 0
+    assert files(make(tmp_path, Toy())) == whole
+
+
+def test_a_store_of_another_version_under_construction_is_mentioned(tmp_path):
+    folder = interrupted(tmp_path)
+    said = []
+    build.build(Toy(), "train", "2", SIZE, tmp_path / "toy-2-train-4", on_corrupt="skip", report=said.append)
+    assert f"{folder}: an unfinished store of another version; delete it if nobody is building it" in said
+    said.clear()
+    build.build(Toy(), "train", "2", 5, tmp_path / "toy-2-train-5", on_corrupt="skip", report=said.append)
+    assert not any("unfinished" in line for line in said)
+
+
+def test_rates_count_this_process_alone(tmp_path, monkeypatch):
+    interrupted(tmp_path)
+    clock = iter(range(0, 10_000, 20))  # 20 s from one look to the next
+    monkeypatch.setattr(build, "time", type("time", (), {"monotonic": lambda: next(clock)}))
+    said = []
+    make(tmp_path, Toy(), said=said)
+    lines = [line for line in said if "images/s" in line]
+    assert lines[0] == "packing toy train at 4×4: 7 of 12, 0 images/s, 1 min 40 s left"  # one in 20 s; five to come
