@@ -57,18 +57,9 @@ def measure(model, images: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
 
 
 def signals(program, params, consts: augment.Constants, images: np.ndarray) -> list[Signal]:
-    """What the network of `program` with `params` makes of the centre crops of `images`, uint8 [batch, size, size, 3].
-
-    On a mesh too: outside `shard_map` XLA moves the columns as it needs them.
-    """
-    view = augment.centre_view(program.config)[0]
-
-    @jax.jit
-    def run(params, images, consts):
-        return measure(program.model(params), augment.test_view(images, view, consts, program.config))
-
+    """What the network of `program` with `params` makes of the centre crops of `images`, uint8 [batch, size, size, 3]."""
     names = ["images", *(layer.name for layer in program.layers)]
-    found = run(params, np.array(images[:IMAGES]), consts)
+    found = program.signals(params, np.array(images[:IMAGES]), consts)
     return [Signal(name, float(size), float(spread)) for name, (size, spread) in zip(names, found, strict=True)]
 
 

@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from alexnet_jax import models, optim
+from alexnet_jax import health, models, optim
 from alexnet_jax.data import augment
 from alexnet_jax.mesh import COLUMN, DATA, shardings
 from alexnet_jax.models import geometry
@@ -99,6 +99,7 @@ class Program:
                                   out_shardings=(self.state_shardings, self._replicated))
         self.view_log_probs = jax.jit(self._view_log_probs)
         self.count = jax.jit(count)
+        self.signals = jax.jit(self._signals)
 
     def model(self, params) -> nnx.Module:
         """The NNX module with these parameters (local ones inside `shard_map`)."""
@@ -147,6 +148,11 @@ class Program:
         sums = Sums(sums.loss + scalars[0].astype(sums.loss.dtype), sums.wrong + scalars[1].astype(jnp.int32),
                     sums.images + total)
         return State(params, new.velocity), sums
+
+    def _signals(self, params, images, consts: augment.Constants):
+        """`health.measure` of the centre crops. Outside `shard_map`: XLA moves the columns as it needs them."""
+        views = augment.test_view(images, augment.centre_view(self.config)[0], consts, self.config)
+        return health.measure(self.model(params), views)
 
     def _view_log_probs(self, params, images, view, consts: augment.Constants) -> jax.Array:
         """log softmax [batch, classes] of one view (y, x, mirrored) of each image uint8 [batch, size, size, 3]."""

@@ -15,7 +15,7 @@ are parts of the run: --config.train.epochs=52 is a tenth of the schedule.
 
 from alexnet_jax import config
 from alexnet_jax.errors import ConfigError
-from configs import cuda_convnet, networks
+from configs import networks, recipes
 
 VARIANTS = ("13", "11", "11_no_lrn")
 
@@ -27,7 +27,7 @@ def get_config(variant: str = "11"):
     networks.conv_local(c, maps=32 if variant == "13" else 64)
     if variant == "11":
         networks.conv_local_norm(c)
-    cuda_convnet.training(c)
+    recipes.cuda_convnet(c)
     c.optim.layer_decay.conv3 = c.optim.layer_decay.conv4 = 0.004
     c.optim.layer_decay.fc8 = 0.004 if variant == "13" else 0.01
     # convdata_cifar.py: all nine by nine crops, one an image; every crop less the centre of the mean image.

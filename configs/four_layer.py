@@ -7,14 +7,14 @@ The learning rate is cuda-convnet's for ReLU; the paper chose one for each activ
 """
 
 from alexnet_jax import config
-from configs import cuda_convnet, networks
+from configs import networks, recipes
 
 
 def get_config(activation: str = "relu"):
     c = config.default()
     networks.four_layer(c)
     c.model.activation = activation
-    cuda_convnet.training(c)
+    recipes.cuda_convnet(c)
     c.data.name = "cifar10"
     c.data.train_split = "train[:40000]"
     c.data.eval_split = "train[40000:]"

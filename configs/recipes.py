@@ -122,6 +122,20 @@ def caffe(c: ConfigDict) -> None:
     c.train.epochs = 90
 
 
+def cuda_convnet(c: ConfigDict) -> None:
+    """Training of cuda-convnet's CIFAR-10 networks (example-layers/layer-params-*.cfg): no augmentation, no decay."""
+    c.train.batch_size = 128
+    c.optim.momentum = 0.9
+    c.optim.learning_rate, c.optim.bias_learning_rate = 0.001, 0.002
+    c.optim.bias_schedule = "constant"  # the logs lower epsW alone
+    c.optim.weight_decay = 0.0
+    c.optim.decay_biases = False  # that code never decays biases
+    c.optim.schedule = "constant"
+    c.augment.crop_offsets, c.augment.mirror = 1, False
+    c.augment.mean = "pixel"
+    c.augment.pca.amount = 0.0
+
+
 RECIPES = {"paper": paper, "released": released, "caffe": caffe}
 
 

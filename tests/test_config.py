@@ -9,12 +9,17 @@ from alexnet_jax import cli
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
+from configs import conv_local, recipes
 from configs.sweeps import cifar10_three
 from experiments import ablations
 
 CONFIGS = sorted(p.name for p in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py")
                  if p.name not in ("__init__.py", "networks.py", "recipes.py"))
-ONE_RECIPE = ("imagenet_paper.py", "imagenet_released.py")
+# What may stand behind the colon, where it isn't a recipe.
+VARIANTS = {"imagenet_paper.py": (), "imagenet_released.py": (), "four_layer.py": ("relu", "tanh"),
+            "conv_local.py": conv_local.VARIANTS, "conv_local_test.py": conv_local.VARIANTS,
+            "lenet.py": ("cifar10", "shapes")}
+ANCESTORS = ("four_layer.py", "conv_local.py", "conv_local_test.py", "lenet.py")
 
 
 def _config(**overrides):
@@ -78,8 +83,8 @@ def test_equal_values_of_another_type_have_one_id():
     assert (type(other.train.epochs), type(one.optim.learning_rate)) == (int, float)
 
 
-@pytest.mark.parametrize("path", [file + recipe for file in CONFIGS for recipe in ("", ":paper", ":released")
-                                  if file not in ONE_RECIPE or not recipe])
+@pytest.mark.parametrize("path", [":".join((file, *variant)) for file in CONFIGS
+                                  for variant in ((), *((v,) for v in VARIANTS.get(file, recipes.RECIPES)))])
 def test_every_config_file_resolves_and_has_possible_shapes(path):
     config = config_lib.resolve(cli.load_config(f"configs/{path}"))
     assert [layer.name for layer in geometry.layers(config)] == [*geometry.CONVS, *geometry.DENSE, geometry.OUTPUT]
