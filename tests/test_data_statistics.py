@@ -28,18 +28,20 @@ def test_components_of_many_blocks_are_numpys_of_all_pixels(source):
     assert len(pixels) % statistics._BLOCK
     found = statistics.compute(images)
 
-    # The numerators are sums of whole numbers, exact below 2⁵³: what is left to round are E[xy], two means, their
-    # product and a difference, of numbers up to 255²: four roundings.
+    # Sums of whole numbers are exact below 2⁵³. What is rounded are numbers up to 255²: E[xy], a product of two means
+    # and the difference; and each mean, that of the pixels' own means, which are rounded once and summed in pairs
+    # (of 128 at the bottom, in eight lanes): 1 + log2(pixels) + 16 and the division.
     exact = np.empty((3, 3))
     whole, count = images.reshape(-1, 3).astype(np.int64), len(pixels)
     for i in range(3):
         for j in range(3):
             products, sums = int(whole[:, i] @ whole[:, j]), int(whole[:, i].sum()) * int(whole[:, j].sum())
             exact[i, j] = (count * products - sums) / count**2  # integers, divided once
-    entry = 5 * ROUNDING * 255**2
+    entry = (3 + 2 * (18 + np.log2(images[0, ..., 0].size))) * ROUNDING * 255**2
     rebuilt = (found.eigenvectors * found.eigenvalues) @ found.eigenvectors.T
-    # And those of the decomposition, backward stable: a small multiple of the largest eigenvalue.
-    decomposition = 30 * ROUNDING * found.eigenvalues[0]
+    # A decomposition is that of a matrix so near: 3² roundings of the largest eigenvalue, and putting it together again
+    # three products of three factors.
+    decomposition = (9 + 3 * 3) * ROUNDING * found.eigenvalues[0]
     assert np.abs(rebuilt - exact).max() <= entry + decomposition
 
     # NumPy's own: its mean is summed in pairs and its products by blocks, n roundings at the very worst.
@@ -71,7 +73,7 @@ def _check_conventions(found):
 
 
 def test_components_that_are_known_beforehand():
-    # Pixels at 100 ± 60 along (2, −1, 0)/√5 · √5 and ± 9 along blue, in all four combinations.
+    # 100 ± 30 times (2, −1, 0), ± 9 in blue, in all four combinations.
     a, b = np.meshgrid([-30, 30], [-9, 9])
     pixels = np.stack([100 + 2 * a, 100 - a, 100 + b], axis=-1).astype(np.uint8)
     found = statistics.compute(np.tile(pixels[None], (3, 1, 1, 1)))
