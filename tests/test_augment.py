@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax import config as config_lib
-from alexnet_jax.data import augment
+from alexnet_jax.data import augment, statistics
 from configs import recipes
 
 SIZE, CROP, BATCH = 9, 5, 64
@@ -165,6 +165,37 @@ def test_colour_noise_is_one_shift_an_image_along_the_components():
     assert along_first.std() == pytest.approx(5.8, rel=0.12)
     assert not np.allclose(shifts[0], shifts[1])
     assert len(np.unique(shifts[0], axis=0)) == BATCH
+
+
+@pytest.mark.parametrize("by", ["eigenvalue", "deviation"])
+def test_the_covariance_of_colour_noise(by):
+    # amount² V diag(λ²) Vᵀ, with V and λ of pixels whose channels go together to unlike degrees.
+    draws, amount = 300 * BATCH, 0.3
+    mix = np.array([[30.0, 0, 0], [-40, 15, 0], [20, -25, 50]])
+    pixels = (128 + np.random.default_rng(5).standard_normal((40, SIZE, SIZE, 3)) @ mix.T).clip(0, 255).astype(np.uint8)
+    c = _config(augment__pca__by=by, augment__pca__amount=amount, augment__crop_offsets=1, augment__mirror=False)
+    consts = augment.constants(c, statistics.compute(pixels))
+    black, shift = np.zeros((BATCH, SIZE, SIZE, 3), np.uint8), []
+    for first in range(0, draws, BATCH):
+        views = _views(c, black, consts, noise=c.augment.pca.amount, rows=range(first, first + BATCH))
+        shift.append(views[:, 0, 0] + consts.mean[2, 2])  # one shift an image: any pixel will do
+    shift = np.concatenate(shift).astype(np.float64)
+    values, vectors = np.linalg.eigh(np.cov(pixels.reshape(-1, 3).astype(np.float64).T, bias=True))
+    scale = {"eigenvalue": values / 255, "deviation": np.sqrt(values)}
+
+    def covariance(vectors, scale):
+        return amount**2 * vectors @ np.diag(scale**2) @ vectors.T
+
+    expected = covariance(vectors, scale[by])
+    found = shift.T @ shift / draws  # around 0, the mean that the noise should have
+    # Of normal numbers: var(found_ij) = (Σ_ii Σ_jj + Σ_ij²) / draws. Five standard errors.
+    variances = expected.diagonal()
+    bound = 5 * np.sqrt((np.outer(variances, variances) + expected**2) / draws)
+    assert (np.abs(found - expected) <= bound).all()
+    assert (np.abs(shift.mean(axis=0)) <= 5 * np.sqrt(variances / draws)).all()
+    other = scale["deviation" if by == "eigenvalue" else "eigenvalue"]
+    for wrong in (covariance(vectors, other), covariance(vectors.T, scale[by]), covariance(vectors, scale[by][::-1])):
+        assert (np.abs(found - wrong) > bound).any()
 
 
 def test_the_division_is_for_training_while_there_is_noise():

@@ -1,0 +1,195 @@
+"""Interrupted runs of a tiny network go on to the same end; damaged and unwritable checkpoints."""
+
+import errno
+import shutil
+import signal
+
+import orbax.checkpoint as ocp
+import pytest
+import tiny_run
+from tiny_run import Killed, assert_same_run, at, go, interrupt, kill, steps_of
+
+from alexnet_jax import data, evaluate, records
+from alexnet_jax import train as train_lib
+from alexnet_jax.errors import CheckpointError, Interrupted
+
+# Fixtures of this file too: pytest finds them by their names here.
+_tiny, store, tiny, finished = tiny_run.use_tiny, tiny_run.store, tiny_run.tiny, tiny_run.finished
+unfinished = tiny_run.unfinished
+
+
+# Interruptions.
+
+
+@pytest.mark.parametrize("step", [1, 4, 6])
+def test_a_run_stopped_by_a_signal_goes_on(tiny, tmp_path, finished, monkeypatch, step):
+    with monkeypatch.context() as patch:
+        at(patch, step, interrupt)
+        with pytest.raises(Interrupted, match=rf"stopped at step {step + 1} of 8; the same command goes on") as error:
+            go(tiny(), tmp_path, name="baseline")
+    assert error.value.exit_code == 130
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert steps_of(tmp_path)[-1] == step + 1
+    assert not (tmp_path / "result.json").exists()
+    assert records.read_json(tmp_path / "progress.json")["state"] == "stopped"
+    go(tiny(), tmp_path, name="baseline")
+    assert f"resuming at step {step + 1} of 8" in (tmp_path / "log.txt").read_text()
+    assert len(records.read_json(tmp_path / "run.json")["resumed"]) == 1
+    assert_same_run(tiny(), tmp_path, finished)
+
+
+def test_a_signal_during_an_evaluation(tiny, tmp_path, finished, monkeypatch):
+    for step, views in ((4, "centre"), (8, "ten_view")):
+        real = evaluate.evaluate
+
+        def interrupted(*arguments, step=step, views=views, real=real):
+            if arguments[4] == views:
+                interrupt()
+            return real(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(evaluate, "evaluate", interrupted)
+            with pytest.raises(Interrupted, match=f"stopped at step {step} "):
+                go(tiny(), tmp_path, name="baseline")
+    go(tiny(), tmp_path, name="baseline")
+    assert_same_run(tiny(), tmp_path, finished)
+
+
+def test_a_signal_before_the_first_step(tiny, tmp_path, finished, monkeypatch):
+    with monkeypatch.context() as patch:
+        real = data.open_split
+
+        def interrupted(*arguments, **options):
+            interrupt()
+            return real(*arguments, **options)
+
+        patch.setattr(data, "open_split", interrupted)
+        with pytest.raises(Interrupted, match="stopped before the first step"):
+            go(tiny(), tmp_path, name="baseline")
+    go(tiny(), tmp_path, name="baseline")
+    assert_same_run(tiny(), tmp_path, finished)
+
+
+def _only_look(self):
+    """In place of a run: the steps of the rows that it would go on from."""
+    for part in (self.metrics, self.timing, self.events, self.checkpoints):
+        part.close()
+    return [row["step"] for row in self.metrics.rows]
+
+
+@pytest.mark.parametrize(("step", "where", "after", "resumes_at"), [
+    (4, "_save", False, None),  # the row is there, its checkpoint isn't, nor any other
+    (8, "_save", False, 4),
+    (4, "_save", True, 4),
+    (8, "_save", True, 8),
+    (7, "_step", False, 4),
+])
+def test_a_killed_run_goes_on_from_its_checkpoint(tiny, tmp_path, finished, monkeypatch, step, where, after,
+                                                  resumes_at):
+    with monkeypatch.context() as patch:
+        at(patch, step, kill, where, after)
+        with pytest.raises(Killed):
+            go(tiny(), tmp_path, name="baseline")
+    assert records.read_rows(tmp_path / "metrics.csv")[-1]["step"] == step // 4 * 4
+    assert (steps_of(tmp_path) or [None])[-1] == resumes_at
+    with monkeypatch.context() as patch:
+        # The rows beyond the checkpoint go at once, not only when they are computed again.
+        patch.setattr(train_lib._Run, "run", _only_look)
+        assert go(tiny(), tmp_path) == [s for s in (4, 8) if s <= (resumes_at or 0)]
+    go(tiny(), tmp_path, name="baseline")
+    assert_same_run(tiny(), tmp_path, finished)
+    assert [row["step"] for row in records.read_rows(tmp_path / "timing.csv")] == (
+        [8] if (step, where, after) == (4, "_save", True) else
+        [4] if (step, where, after) == (8, "_save", True) else [4, 8])
+
+
+def test_checkpoints_within_an_epoch_keep_the_running_means(tiny, tmp_path, finished, monkeypatch):
+    often = tiny(checkpoint__every_seconds=0.0)
+    with monkeypatch.context() as patch:
+        at(patch, 7, kill)
+        with pytest.raises(Killed):
+            go(often, tmp_path, name="baseline")
+    assert steps_of(tmp_path) in ([6, 7], [5, 6, 7])
+    go(often, tmp_path, name="baseline")
+    assert "resuming at step 7 of 8" in (tmp_path / "log.txt").read_text()
+    assert_same_run(often, tmp_path, finished)
+
+
+def test_half_a_row_is_dropped(tiny, tmp_path, finished):
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    with (tmp_path / "run" / "metrics.csv").open("a") as file:
+        file.write("3,12,0.0")
+    go(tiny(), tmp_path / "run", name="baseline")
+    assert_same_run(tiny(), tmp_path / "run", finished)
+
+
+# Damage.
+
+
+def _truncate(folder):
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    assert files
+    for path in files:
+        path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("part", ["", "arrays", "host"])
+def test_a_truncated_checkpoint_is_passed_over(tiny, unfinished, finished, part):
+    _truncate(unfinished / "checkpoints" / "8" / part)
+    go(tiny(), unfinished, name="baseline")
+    log = (unfinished / "log.txt").read_text()
+    assert "8 cannot be read (" in log
+    assert "it is set aside" in log
+    assert "resuming at step 4 of 8" in log
+    assert (unfinished / "unreadable-checkpoint-8").is_dir()
+    assert_same_run(tiny(), unfinished, finished)
+
+
+def test_no_checkpoint_can_be_read(tiny, unfinished, finished):
+    for step in (4, 8):
+        _truncate(unfinished / "checkpoints" / str(step))
+    with pytest.raises(CheckpointError, match="none of its checkpoints can be read; run the same command") as error:
+        go(tiny(), unfinished)
+    assert "\n" not in str(error.value)
+    go(tiny(), unfinished, name="baseline")
+    assert_same_run(tiny(), unfinished, finished)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("two\nlines")])
+def test_a_checkpoint_that_cannot_be_written(tiny, tmp_path, finished, monkeypatch, error):
+    real = ocp.CheckpointManager.save
+
+    def save(self, step, *arguments, **options):
+        if step == 8:
+            raise error
+        return real(self, step, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CheckpointManager, "save", save)
+        with pytest.raises(CheckpointError) as raised:
+            go(tiny(), tmp_path, name="baseline")
+    full = "the disk is full; the last complete checkpoint is kept: free some space and run the same command again"
+    assert str(raised.value).endswith(full if isinstance(error, OSError) else "could not be written: two lines")
+    assert steps_of(tmp_path) == [4]
+    go(tiny(), tmp_path, name="baseline")
+    assert_same_run(tiny(), tmp_path, finished)
+
+
+def test_nothing_is_saved_twice(tiny, unfinished, finished, monkeypatch):
+    # Writing a checkpoint once more would leave one fewer for a moment.
+    real, saves = train_lib._Run._evaluate, []
+
+    def interrupted(self, split, views, progress):
+        if views == "ten_view":
+            monkeypatch.setattr(self.checkpoints, "save", lambda *_: saves.append(1))
+            interrupt()
+        return real(self, split, views, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_lib._Run, "_evaluate", interrupted)
+        with pytest.raises(Interrupted):
+            go(tiny(checkpoint__keep=2), unfinished)
+    assert not saves
+    go(tiny(), unfinished, name="baseline")
+    assert_same_run(tiny(), unfinished, finished)
