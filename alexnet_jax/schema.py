@@ -81,7 +81,7 @@ SCHEMA: dict[str, Any] = {
         "fc8": _dense(None, 0.0),
         "lrn": {  # paper, section 3.3
             "layers": Field((1, 2), "convolutional layers with response normalisation", item=int, low=1, high=5),
-            "k": Field(2.0, "b = a / (k + α Σ a²)^β", low=0.0),
+            "k": Field(2.0, "b = a / (k + α Σ a²)^β", low=1e-6),
             "n": Field(5, "adjacent channels in the sum", low=1),
             "alpha": Field(1e-4, "α", low=0.0),
             "alpha_over_n": Field(False, "α/n in place of α, as the released code, Caffe and PyTorch do"),

@@ -147,6 +147,36 @@ def test_measured_components_are_scaled_like_the_authors():
     np.testing.assert_allclose(colour["deviation"], vectors * [0, 20, 90], atol=1e-5)
 
 
+def test_grey_images_and_a_divisor():
+    images = _images()
+    statistics = types.SimpleNamespace(mean=np.random.default_rng(1).uniform(0, 255, (SIZE, SIZE, 3)),
+                                       eigenvalues=np.ones(3), eigenvectors=np.eye(3))
+    c = _config(augment__crop_offsets=1, augment__mirror=False, augment__pca__amount=0.0, augment__grey=True,
+                augment__divide=(50.0,))
+    consts = augment.constants(c, statistics)
+    grey = (images[:, 2:7, 2:7] - statistics.mean[2:7, 2:7]) @ [0.299, 0.587, 0.114] / 50
+    np.testing.assert_allclose(_views(c, images, consts), grey[..., None], atol=1e-4)
+    centre = augment.test_view(images, augment.centre_view(c)[0], consts, c)
+    np.testing.assert_allclose(centre, grey[..., None], atol=1e-4)
+    each = _config(augment__crop_offsets=1, augment__mirror=False, augment__pca__amount=0.0,
+                   augment__divide=(1.0, 2.0, 4.0))
+    plain = _config(augment__crop_offsets=1, augment__mirror=False, augment__pca__amount=0.0)
+    whole = _views(plain, images, _constants(plain))
+    np.testing.assert_allclose(_views(each, images, _constants(each)), whole / [1, 2, 4], rtol=1e-6)
+
+
+def test_a_large_batch_draws_as_its_parts_do():
+    # jaxlib 0.10.2 gave batches of more than 455 images a few shifts in common (a miscompiled reduction).
+    images = np.tile(_images(), (8, 1, 1, 1))
+    c = _config(augment__crop_offsets=1, augment__mirror=False)
+    consts = _constants(c, colour=np.eye(3) * 100)
+    whole = _views(c, images, consts, noise=0.1)
+    assert len(np.unique(whole[:, 0, 0, 0])) > 500
+    for first in range(0, 512, BATCH):
+        rows = np.arange(first, first + BATCH)
+        np.testing.assert_allclose(_views(c, images[rows], consts, noise=0.1, rows=rows), whole[rows], atol=1e-4)
+
+
 def test_colour_noise_is_one_shift_an_image_along_the_components():
     images = _images()
     c = _config(augment__crop_offsets=1, augment__mirror=False)

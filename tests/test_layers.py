@@ -160,6 +160,38 @@ def test_pooling_with_clipped_windows(kind, size, window, stride):
     assert layers.pool(jnp.asarray(x), window, stride, kind).shape[1] == geometry.pool_size(size, window, stride)
 
 
+@needs_torch
+@pytest.mark.parametrize("kind", ["max", "avg"])
+@pytest.mark.parametrize(("size", "window", "stride"), POOLS)
+def test_pooling_rounded_down(kind, size, window, stride):
+    pool = F.max_pool2d if kind == "max" else F.avg_pool2d
+    x = _random(6, 1, size, size + 1, 2)
+    _against_torch(lambda x: layers.pool(x, window, stride, kind, "floor"), lambda x: pool(x, window, stride), x)
+    assert layers.pool(jnp.asarray(x), window, stride, kind, "floor").shape[1] == geometry.pool_size(
+        size, window, stride, "floor")
+
+
+@pytest.mark.parametrize(("size", "window", "stride", "pad"), [(6, 3, 1, (1, 1)), (7, 3, 2, (1, 1)), (5, 2, 2, (0, 1))])
+def test_unshared_convolution_is_the_loop(size, window, stride, pad):
+    positions = (size + sum(pad) - window) // stride + 1
+    x = _random(1, 2, size, size, 3)
+    w = _random(2, positions, positions, window * window * 3, 4)
+    padded = np.pad(x, ((0, 0), pad, pad, (0, 0)))
+    expected = np.empty((2, positions, positions, 4))
+    for i in range(positions):
+        for j in range(positions):
+            patch = padded[:, i * stride:i * stride + window, j * stride:j * stride + window]
+            expected[:, i, j] = patch.reshape(2, -1) @ w[i, j]
+    _close(layers.convolve_unshared(jnp.asarray(x), jnp.asarray(w), window, stride, pad), expected)
+
+
+def test_unshared_convolution_with_the_same_weights_everywhere_is_a_convolution():
+    x, kernel = _random(3, 2, 6, 6, 3), _random(4, 3, 3, 3, 5)
+    w = np.broadcast_to(kernel.reshape(1, 1, -1, 5), (6, 6, 27, 5))
+    _close(layers.convolve_unshared(jnp.asarray(x), jnp.asarray(w), 3, 1, (1, 1)),
+           layers.convolve(jnp.asarray(x), jnp.asarray(kernel), 1, (1, 1)))
+
+
 def test_pooling_carries_leading_axes_along():
     x = jnp.asarray(_random(7, 2, 3, 6, 6, 4))
     whole = layers.pool(x, 3, 2)
@@ -218,3 +250,6 @@ def test_activation():
     x = jnp.asarray([-2.0, 0.0, 3.0])
     np.testing.assert_array_equal(layers.activate(x, "relu"), [0, 0, 3])
     _close(layers.activate(x, "tanh"), np.tanh([-2.0, 0.0, 3.0]))
+    # LeCun et al. 1998: so that f(1) = 1 and f(−1) = −1.
+    np.testing.assert_allclose(layers.activate(jnp.asarray([1.0, -1.0, 0.5]), "scaled_tanh"),
+                               [1.0, -1.0, 1.7159 * np.tanh(1 / 3)], atol=1e-4)

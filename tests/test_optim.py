@@ -85,6 +85,21 @@ def test_ten_steps_are_the_papers_rule(decay_biases):
             assert params[layer][name].dtype == np.float64
 
 
+def test_decay_of_a_layer_s_own():
+    # cuda-convnet's conv-local networks: none on the convolutions, 0.004 on local layers, another on the last.
+    tx = optim.paper_sgd(0.9, 0.1, False, {"conv1": 0.0, "conv2": 0.004, "fc8": -1.0})
+    params = {name: {"kernel": jnp.full(2, 3.0), "bias": jnp.full(2, 5.0)} for name in ("conv1", "conv2", "fc8")}
+    rates = dict.fromkeys(optim.GROUPS, 0.5)
+    updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params, rates=rates)
+    for name, decay in (("conv1", 0.0), ("conv2", 0.004), ("fc8", 0.1)):
+        np.testing.assert_allclose(updates[name]["kernel"], -decay * 0.5 * 3.0, rtol=1e-6)
+        np.testing.assert_array_equal(updates[name]["bias"], 0.0)
+    every = optim.paper_sgd(0.9, 0.1, True, {"conv2": 0.004})
+    updates, _ = every.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params, rates=rates)
+    np.testing.assert_allclose([updates["conv2"]["bias"][0], updates["fc8"]["bias"][0]],
+                               [-0.004 * 0.5 * 5, -0.1 * 0.5 * 5], rtol=1e-6)
+
+
 def test_a_rate_of_zero_stands_still_even_with_velocity_and_decay():
     tx = optim.paper_sgd(0.9, 0.1, True)
     params = {"conv1": {"kernel": jnp.ones(3), "bias": jnp.ones(2)}}

@@ -127,6 +127,31 @@ def test_the_rate_falls_with_the_tuning_error_and_so_it_does_after_a_resume(tiny
     assert_same_run(c, tmp_path / "parts", tmp_path / "whole")
 
 
+# Validation images folded in.
+
+
+def test_images_are_folded_in_and_so_they_are_after_a_resume(tiny, tmp_path, monkeypatch):
+    # Two epochs of 3 steps on 48 images, then two of 4 on 64.
+    c = tiny(data__train_split="train[:48]", data__tune_split="train[48:64]", data__fold_split="train[:64]",
+             data__fold_at=2.0, train__epochs=4)
+    go(c, tmp_path / "whole")
+    rows = records.read_rows(tmp_path / "whole" / "metrics.csv")
+    assert [(row["epoch"], row["step"]) for row in rows] == [(1, 3), (2, 6), (3, 10), (4, 14)]
+    assert [row["tune_top1_error"] is None for row in rows] == [False, False, True, True], "then they are learnt from"
+    for step in (2, 6, 7, 10):
+        with monkeypatch.context() as patch:
+            at(patch, step, interrupt)
+            with pytest.raises(Interrupted):
+                go(c, tmp_path / "parts")
+    go(c, tmp_path / "parts")
+    assert_same_run(c, tmp_path / "parts", tmp_path / "whole")
+
+
+def test_images_that_are_both_learnt_from_and_reported_on_are_noted(tiny, tmp_path):
+    go(tiny(data__eval_split="train[:32]", train__epochs=1), tmp_path)
+    assert "note: 32 of the 32 images that errors are reported on are learnt from" in (tmp_path / "log.txt").read_text()
+
+
 # A machine with little on it.
 
 

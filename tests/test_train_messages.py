@@ -55,6 +55,10 @@ def test_two_processes_do_not_train_one_run(tiny, tmp_path):
     ({"train__batch_size": 65}, r"config\.train\.batch_size: 65 is more than the 64 images of 'train\[:64\]'"),
     ({"data__train_split": "train[:81]"}, r"train\[:81\]"),
     ({"mesh__data": "2"}, r"config\.mesh"),
+    ({"data__tune_split": "train[60:70]"}, r"config\.data\.tune_split: 4 images of 'train\[60:70\]' are in "
+                                           r"config\.data\.train_split = 'train\[:64\]' too"),
+    ({"data__tune_split": "test[:5]"}, r"config\.data\.tune_split: 5 images of 'test\[:5\]' are in "
+                                       r"config\.data\.eval_split = 'test' too"),
 ])
 def test_what_the_data_or_the_devices_do_not_allow(tiny, tmp_path, fields, message):
     if "mesh__data" in fields and len(jax.devices()) > 1:

@@ -41,7 +41,8 @@ _PROGRAMS: dict[str, program.Program] = {}
 def _program(config_, classes, mesh):
     """A program that is compiled once for all tests: it depends on no rate and no length."""
     tree = config.flatten(config_)
-    parts = {k: v for k, v in tree.items() if k.startswith(("model.", "augment.", "mesh.")) or k in (
+    groups = ("model.", "augment.", "mesh.", "optim.layer_decay.")
+    parts = {k: v for k, v in tree.items() if k.startswith(groups) or k in (
         "data.size", "data.crop", "optim.momentum", "optim.weight_decay", "optim.decay_biases",
         "train.batch_size", "train.precision")}
     key = json.dumps([parts, classes])

@@ -66,8 +66,7 @@ def _crop(image: jax.Array, y: jax.Array, x: jax.Array, crop: int) -> jax.Array:
 def _pixels(images: jax.Array, config: ConfigDict) -> jax.Array:
     """uint8 [..., 3] → float32 [..., 3], or [..., 1] where the config wants them grey."""
     x = images.astype(jnp.float32)
-    # Written out: a matrix product may run in reduced precision on an accelerator.
-    return (x * jnp.asarray(LUMA, x.dtype)).sum(axis=-1, keepdims=True) if config.augment.grey else x
+    return sum(x[..., i:i + 1] * LUMA[i] for i in range(3)) if config.augment.grey else x
 
 
 def _scaled(x: jax.Array, config: ConfigDict) -> jax.Array:
@@ -111,8 +110,9 @@ def training_views(images: jax.Array, key: jax.Array, rows: jax.Array, noise: ja
             view = view - consts.mean
         if augment.pca.amount:
             alpha = noise * jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, 1), row), (3,))
-            # Written out: a matrix product may run in reduced precision on an accelerator.
-            view = view + (consts.colour * alpha).sum(axis=1)
+            # Written out. A matrix product may run in reduced precision on an accelerator, and jaxlib 0.10.2 for CPUs
+            # miscompiles a reduction here once a batch has more than 455 images: they shared a few shifts.
+            view = view + sum(consts.colour[:, i] * alpha[i] for i in range(3))
             # "So that the overall scale of the training data doesn't become too different from the test data"
             # (convdata.py): only in training, and only while there is noise.
             view = view / jnp.where(noise > 0, augment.pca.divide_by, 1.0)

@@ -94,7 +94,9 @@ def pool(x: jax.Array, window: int, stride: int, kind: str = "max", rounding: st
     Returns:
       [..., height', width', channel].
     """
-    counts = None
+    dtype, counts = x.dtype, None
+    if kind == "avg":
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # a sum of float16 overflows
     for axis in (x.ndim - 3, x.ndim - 2):
         size = x.shape[axis]
         positions = 1 + ((size - window) // stride if rounding == "floor" else -(-(size - window) // stride))
@@ -110,7 +112,7 @@ def pool(x: jax.Array, window: int, stride: int, kind: str = "max", rounding: st
             shape[axis] = positions
             along = inside.reshape(shape).astype(np.float64)
             counts = along if counts is None else counts * along
-    return x if counts is None else x / jnp.asarray(counts, x.dtype)
+    return x if counts is None else (x / jnp.asarray(counts, x.dtype)).astype(dtype)
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]) -> jax.Array:
