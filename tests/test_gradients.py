@@ -321,8 +321,8 @@ def test_pooling_in_narrow_dtypes(seed, dtype, pool, kind):
     if kind == "max":  # takes values as they are
         np.testing.assert_array_equal(y, _pooled(wide, window, stride, np.max))
         return
-    # An average is summed in float32, row by row: window − 1 additions along each axis and one division, each of them at
-    # most one rounding of the mean of |x|; then it is rounded once to the dtype.
+    # An average is summed in float32, row by row: window − 1 additions along each axis and one division, each of them
+    # at most one rounding of the mean of |x|; then it is rounded once to the dtype.
     roundings = (1 + ROUNDING[dtype]) * (1 + ROUNDING["float32"]) ** (2 * (window - 1) + 1) - 1
     bound = roundings * _pooled(np.abs(wide), window, stride, np.mean)
     assert (np.abs(y - _pooled(wide, window, stride, np.mean)) <= bound).all()

@@ -31,7 +31,8 @@ def images(tmp_path_factory):
 def _signals(c, split, params=None):
     built = program.Program(c, 10, make_mesh(c, jax.devices()[:1]))
     consts = augment.constants(c, split.statistics())
-    return health.signals(built, built.init(np.uint32(0)).params if params is None else params(built), consts, split.images)
+    own = built.init(np.uint32(0)).params if params is None else params(built)
+    return health.signals(built, own, consts, split.images)
 
 
 def test_sizes_and_spreads_by_hand(images):

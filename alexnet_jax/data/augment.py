@@ -66,7 +66,8 @@ def _crop(image: jax.Array, y: jax.Array, x: jax.Array, crop: int) -> jax.Array:
 def _pixels(images: jax.Array, config: ConfigDict) -> jax.Array:
     """uint8 [..., 3] → float32 [..., 3], or [..., 1] where the config wants them grey."""
     x = images.astype(jnp.float32)
-    return sum(x[..., i:i + 1] * LUMA[i] for i in range(3)) if config.augment.grey else x
+    red, green, blue = (x[..., i:i + 1] * weight for i, weight in enumerate(LUMA))
+    return red + green + blue if config.augment.grey else x
 
 
 def _scaled(x: jax.Array, config: ConfigDict) -> jax.Array:
