@@ -42,6 +42,12 @@ class TrainingError(UserError):
     """Training itself cannot go on, e.g. the loss is not finite."""
 
 
+class ProcessLost(TrainingError):
+    """Another process of the same run has ended or cannot be reached."""
+
+    exit_code = 75  # EX_TEMPFAIL: start all of them again
+
+
 class Interrupted(UserError):
     """Stopped by a signal, with everything saved: the same command goes on."""
 

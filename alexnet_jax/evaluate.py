@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from alexnet_jax.data import augment, loader
-from alexnet_jax.mesh import put_batch
+from alexnet_jax.mesh import local_rows, put_batch
 from alexnet_jax.program import Program
 
 VIEWS = ("centre", "ten_view")
 
 
 def evaluate(program: Program, params, consts, split, views: str = "centre",
-             check: Callable[[], None] = lambda: None) -> dict:
+             check: Callable[[], object] = lambda: None) -> dict:
     """Counts every image of `split` once: {'top1_wrong', 'top5_wrong', 'total', 'loss'}.
 
     Ten views: the softmax outputs of the four corner crops, the centre crop and their mirrors are averaged (paper,
@@ -29,9 +29,10 @@ def evaluate(program: Program, params, consts, split, views: str = "centre",
     places = augment.ten_views(config) if views == "ten_view" else augment.centre_view(config)
     wrong1 = wrong5 = total = 0
     loss = 0.0
-    for images, labels, weight in loader.evaluation_batches(split, config.train.batch_size):
+    batch = config.train.batch_size
+    for arrays in loader.evaluation_batches(split, batch, local_rows(program.mesh, batch)):
         check()
-        images, labels, weight = put_batch(program.mesh, (images, labels, weight))
+        images, labels, weight = put_batch(program.mesh, arrays, batch)
         log_probs = None
         for place in places:
             one = program.view_log_probs(params, images, place, consts)

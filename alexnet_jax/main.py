@@ -1,17 +1,22 @@
 """One training run: `python -m alexnet_jax.main --config=configs/cifar10.py --workdir=runs/one`.
 
-The same command goes on after an interruption. Any field can be overridden: `--config.train.epochs=3`.
+The same command goes on after an interruption. Any field can be overridden: `--config.train.epochs=3`. Several
+processes: alexnet_jax/distributed.py.
 """
 
 from __future__ import annotations
 
 import pathlib
+import sys
 
 from absl import app, flags, logging
 
-from alexnet_jax import cli, environment, errors
+from alexnet_jax import cli, distributed, environment, errors
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "the run's folder, made if absent")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several processes meet")
+_PROCESSES = flags.DEFINE_integer("processes", None, "how many there are")
+_PROCESS = flags.DEFINE_integer("process", None, "which of them this one is, from 0")
 
 
 def main(_argv) -> None:
@@ -20,9 +25,17 @@ def main(_argv) -> None:
         raise errors.ConfigError("--workdir=FOLDER is needed, e.g. --workdir=runs/one")
     environment.prepare()
     logging.set_verbosity(logging.WARNING)  # JAX tells at length which accelerators it did not find
+    distributed.start(distributed.Place(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value))
     from alexnet_jax.train import train  # JAX starts here, after the environment is set
 
-    train(config, pathlib.Path(_WORKDIR.value), overrides=overrides)
+    try:
+        train(config, pathlib.Path(_WORKDIR.value), overrides=overrides)
+    except errors.UserError as error:
+        if not distributed.several():
+            raise
+        # The usual end of a process waits for the others, which may be waiting for this one.
+        print(f"error: {error}", file=sys.stderr)
+        distributed.leave(error.exit_code)
 
 
 def run() -> None:

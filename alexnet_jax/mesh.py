@@ -41,6 +41,9 @@ def make_mesh(config: ConfigDict, devices: list[jax.Device] | None = None) -> Me
     if data * column > count:
         raise ConfigError(f"config.mesh: {data} × {column} devices are asked for and {count} {_kind(devices)} present "
                           "(on a CPU, JAX_NUM_CPU_DEVICES=N emulates N)")
+    if jax.process_count() > 1 and data * column != count:
+        raise ConfigError(f"config.mesh: {data} × {column} devices leave some of the {count} out, and with them whole "
+                          "processes; choose data × column = all of them")
     if batch % data:
         raise ConfigError(f"config.mesh.data: a batch of {batch} does not divide over {data} devices; the nearest "
                           f"batch that does is {batch - batch % data or data}")
@@ -60,6 +63,29 @@ def shardings(mesh: Mesh, specs):
                         is_leaf=lambda leaf: isinstance(leaf, PartitionSpec))
 
 
-def put_batch(mesh: Mesh, arrays):
-    """Host arrays [batch, …] onto the mesh, split over 'data'."""
-    return jax.device_put(arrays, NamedSharding(mesh, PartitionSpec(DATA)))
+def local_rows(mesh: Mesh, batch: int) -> slice:
+    """The rows of a global batch that this process's devices hold: all of them where it is alone."""
+    places = NamedSharding(mesh, PartitionSpec(DATA)).addressable_devices_indices_map((batch,)).values()
+    bounds = [place[0].indices(batch) for place in places if place is not None]
+    return slice(min(first for first, _, _ in bounds), max(last for _, last, _ in bounds))
+
+
+def put_batch(mesh: Mesh, arrays, batch: int | None = None):
+    """Host arrays with the rows `local_rows(mesh, batch)` onto the mesh, as [batch, …] split over 'data'.
+
+    `batch` may be left out where one process holds all rows.
+    """
+    sharding = NamedSharding(mesh, PartitionSpec(DATA))
+    if sharding.is_fully_addressable:
+        return jax.device_put(arrays, sharding)
+    assert batch is not None
+    first = local_rows(mesh, batch).start
+
+    def put(array):
+        def part(index):
+            start, stop, _ = index[0].indices(batch)
+            return array[start - first:stop - first]
+
+        return jax.make_array_from_callback((batch, *array.shape[1:]), sharding, part)
+
+    return jax.tree.map(put, arrays)

@@ -98,8 +98,11 @@ class Program:
         self.train_step = jax.jit(self._train_step, donate_argnums=(0,),
                                   out_shardings=(self.state_shardings, self._replicated))
         self.view_log_probs = jax.jit(self._view_log_probs)
-        self.count = jax.jit(count)
-        self.signals = jax.jit(self._signals)
+        self.zero_sums = jax.jit(
+            lambda: Sums(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)),
+            out_shardings=self._replicated)
+        self.count = jax.jit(count, out_shardings=self._replicated)
+        self.signals = jax.jit(self._signals, out_shardings=self._replicated)
 
     def model(self, params) -> nnx.Module:
         """The NNX module with these parameters (local ones inside `shard_map`)."""
@@ -111,10 +114,6 @@ class Program:
         key = jax.random.fold_in(jax.random.key(seed), _INIT)
         params = nnx.to_pure_dict(nnx.state(models.build(self.config, key, self.classes)))
         return State(params, jax.tree.map(jnp.zeros_like, params))
-
-    def zero_sums(self) -> Sums:
-        return jax.device_put(Sums(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)),
-                              self._replicated)
 
     def _train_step(self, state: State, sums: Sums, batch, consts: augment.Constants, seed, step, rates, noise
                     ) -> tuple[State, Sums]:

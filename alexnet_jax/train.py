@@ -9,10 +9,12 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import itertools
 import math
 import os
 import pathlib
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -20,12 +22,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax import checkpoint, data, evaluate, health, optim, records
+from alexnet_jax import checkpoint, data, distributed, evaluate, health, optim, records
 from alexnet_jax import config as config_lib
 from alexnet_jax import workdir as workdir_lib
 from alexnet_jax.data import augment, loader
 from alexnet_jax.errors import ConfigError, Interrupted
-from alexnet_jax.mesh import make_mesh, put_batch
+from alexnet_jax.mesh import local_rows, make_mesh, put_batch
 from alexnet_jax.models import geometry
 from alexnet_jax.program import Program, State, Sums
 from alexnet_jax.progress import Progress, duration, percent
@@ -54,22 +56,39 @@ def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", override
     make_mesh(config)
     workdir = workdir.absolute()
     workdir.mkdir(parents=True, exist_ok=True)
-    with workdir_lib.lock(workdir):
-        workdir_lib.check_owner(config, workdir)
-        result = records.read_json(workdir / "result.json")
-        if result and result.get("status") in ("finished", "diverged"):
-            return result
-        with workdir_lib.Log(workdir / "log.txt", show) as log, workdir_lib.Signals() as signals:
-            try:
-                run = _Run(config, workdir, name, overrides or {}, show, log, signals)
-            except workdir_lib.Stop:
-                raise Interrupted("stopped before the first step; the same command goes on") from None
-            return run.run()
+    try:
+        return _train(config, workdir, name, overrides or {}, show)
+    except Exception as error:
+        if distributed.is_loss(error):
+            raise distributed.lost(error) from error
+        raise
+
+
+def _train(config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict, show: bool) -> dict[str, Any]:
+    with contextlib.ExitStack() as stack:
+        # Of several processes the first keeps the records; the others write theirs where nobody looks.
+        first = distributed.is_first()
+        files = workdir if first else pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        result = None
+        if first:
+            stack.enter_context(workdir_lib.lock(workdir))
+            workdir_lib.check_owner(config, workdir)
+            result = records.read_json(workdir / "result.json")
+        finished = result is not None and result.get("status") in ("finished", "diverged")
+        if distributed.from_first(finished) if distributed.several() else finished:
+            return result or {}
+        log = stack.enter_context(workdir_lib.Log(files / "log.txt", show and first))
+        signals = stack.enter_context(workdir_lib.Signals())
+        try:
+            run = _Run(config, files, workdir / "checkpoints", name, overrides, show and first, log, signals)
+        except workdir_lib.Stop:
+            raise Interrupted("stopped before the first step; the same command goes on") from None
+        return run.run()
 
 
 class _Run:
-    def __init__(self, config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict, show: bool,
-                 log: workdir_lib.Log, signals: workdir_lib.Signals):
+    def __init__(self, config: ConfigDict, workdir: pathlib.Path, checkpoints: pathlib.Path, name: str,
+                 overrides: dict, show: bool, log: workdir_lib.Log, signals: workdir_lib.Signals):
         self.config, self.workdir, self.name, self.log, self.show = config, workdir, name, log, show
         self.signals = signals
         d = config.data
@@ -82,14 +101,15 @@ class _Run:
         if config.model.classes and config.model.classes < classes:
             raise ConfigError(f"config.model.classes: {config.model.classes} outputs for the {classes} classes of "
                               f"{d.name}; 0 takes as many as there are")
-        signals.check()
+        if not distributed.several():
+            signals.check()
         self.course = loader.Course(self.train_split, config.train.batch_size, config.train.epochs, self.fold_split,
                                     config_lib.fold_epoch(config))
         self.steps = self.course.steps
         self.mesh = make_mesh(config)
         self.program = Program(config, classes, self.mesh)
         self.consts = augment.constants(config, self.train_split.statistics())
-        self.checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
+        self.checkpoints = checkpoint.Checkpoints(checkpoints, config.checkpoint.keep)
         self.clock, self.started = workdir_lib.Clock(), time.perf_counter()
         self.saved_at = time.monotonic()
         self.seed = np.uint32(config.seed)
@@ -177,6 +197,7 @@ class _Run:
                 signals = health.signals(self.program, self.state.params, self.consts, self.train_split.images)
             for line in filter(None, (health.line(signals), health.warning(signals))):
                 self.log(line)
+        lost = False
         with Progress(self.workdir, config.train.epochs, self.steps, self.show) as progress:
             try:
                 diverged = self._loop(progress)
@@ -191,11 +212,15 @@ class _Run:
                 progress.update("stopped", self.step, self.course.epochs_done(self.step))
                 raise Interrupted(f"stopped at step {self.step} of {self.steps}; the same command goes on from "
                                   "there") from None
+            except Exception as error:
+                lost = distributed.is_loss(error)
+                raise
             finally:
                 self.metrics.close()
                 self.timing.close()
                 self.events.close()
-                self.checkpoints.close()
+                if not lost:  # else closing would wait for a process that no longer answers
+                    self.checkpoints.close()
             result = self._result("diverged", diverged, None) if diverged else self._result("finished", "", ten)
             records.write_json(self.workdir / "result.json", result)
             progress.update(result["status"], self.step, self.course.epochs_done(self.step))
@@ -211,7 +236,8 @@ class _Run:
             progress.update("compiling", self.step, self.course.epochs_done(self.step))
         compiled = False
         with contextlib.closing(loader.training_batches(
-                self.course, config.seed, self.step, self.steps)) as batches:
+                self.course, config.seed, self.step, self.steps,
+                local_rows(self.mesh, config.train.batch_size))) as batches:
             while True:
                 if self.step and self._due(self.step) and self.evaluated < self.step:
                     pending.clear()
@@ -221,7 +247,8 @@ class _Run:
                     seen = None
                 if self.step == self.steps:
                     return None
-                self.signals.check()
+                if self._poll(self.step) and self.step and self.saved != (self.step, self.evaluated):
+                    self._save()
                 with self.clock.measure("train" if compiled else "compile"):
                     batch = next(batches)
                     self.state, self.sums = self._step(batch)
@@ -240,8 +267,19 @@ class _Run:
                     left = rate and (self.steps - self.step) * config.train.batch_size / rate
                     progress.update("training", self.step, self.course.epochs_done(self.step), rate,
                                     seen[1] / seen[2], left)
-                if time.monotonic() - self.saved_at > config.checkpoint.every_seconds and not self._due(self.step):
-                    self._save()
+
+    def _poll(self, count: int) -> bool:
+        """Is a checkpoint due by the clock? Raises Stop after a signal. Several processes agree, now and then."""
+        due = time.monotonic() - self.saved_at > self.config.checkpoint.every_seconds
+        if not distributed.several():
+            self.signals.check()
+            return due
+        if count % distributed.EVERY:
+            return False
+        stop, due = distributed.agree(self.signals.received is not None, due)
+        if stop:
+            raise workdir_lib.Stop
+        return due
 
     def _due(self, step: int) -> bool:
         """Is there an evaluation after `step` steps, and a checkpoint with it?"""
@@ -251,7 +289,7 @@ class _Run:
     def _step(self, batch) -> tuple[State, Sums]:
         epochs = self.course.epochs_done(self.step)
         rates = {k: np.float32(v) for k, v in optim.rates(self.config, epochs, self.plateau).items()}
-        arrays = put_batch(self.mesh, (batch.images, batch.labels, batch.index))
+        arrays = put_batch(self.mesh, (batch.images, batch.labels, batch.index), self.config.train.batch_size)
         return self.program.train_step(self.state, self.sums, arrays, self.consts, self.seed, np.int32(self.step),
                                        rates, np.float32(optim.noise_amount(self.config, epochs)))
 
@@ -262,8 +300,10 @@ class _Run:
 
     def _evaluate(self, split, views: str, progress: Progress) -> dict:
         progress.update("evaluating", self.step, self.course.epochs_done(self.step))
+        batches = itertools.count(1)
         with self.clock.measure("eval"):
-            return evaluate.evaluate(self.program, self.state.params, self.consts, split, views, self.signals.check)
+            return evaluate.evaluate(self.program, self.state.params, self.consts, split, views,
+                                     lambda: self._poll(next(batches)))
 
     def _milestone(self, progress: Progress) -> str | None:
         """Evaluation, the rows, the plateau rule and a checkpoint. Returns why to give up, or None."""

@@ -111,19 +111,24 @@ def training_batches(course: Course, seed: int, first_step: int, last_step: int,
     return _read_ahead(produce)
 
 
-def evaluation_batches(split: Split, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def evaluation_batches(split: Split, batch_size: int, rows: slice | None = None
+                       ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Every image once, in order: (images, labels, weight float32 [batch_size]).
 
     The last batch is filled up with black images of label 0 and weight 0; all others weigh 1.
+
+    Args:
+      rows: the positions of the global batch that this process needs; all by default.
     """
+    begin, end, _ = (rows or slice(None)).indices(batch_size)
 
     def produce() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         for first in range(0, len(split), batch_size):
-            images = np.array(split.images[first : first + batch_size])
-            labels = np.array(split.labels[first : first + batch_size])
+            images = np.array(split.images[first + begin : first + end])
+            labels = np.array(split.labels[first + begin : first + end])
             weight = np.ones(len(labels), np.float32)
-            if len(labels) < batch_size:
-                fill = batch_size - len(labels)
+            if len(labels) < end - begin:
+                fill = end - begin - len(labels)
                 images = np.concatenate([images, np.zeros((fill, *images.shape[1:]), np.uint8)])
                 labels = np.concatenate([labels, np.zeros(fill, np.int32)])
                 weight = np.concatenate([weight, np.zeros(fill, np.float32)])

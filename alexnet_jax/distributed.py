@@ -1,0 +1,140 @@
+"""Several processes as one run: how they start, what they agree on, and what happens when one of them is lost.
+
+Every process runs the same command. A start by hand names the place where they meet:
+
+    python -m alexnet_jax.main … --coordinator=HOST:PORT --processes=2 --process=0     # and --process=1 elsewhere
+
+Under Slurm (`srun`, more than one task) and wherever JAX knows the cluster by itself nothing has to be said: JAX reads
+the environment. One process alone needs nothing either. Records are written by process 0; checkpoints by all together,
+so the workdir has to be on a file system that all of them see.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from typing import Any
+
+from alexnet_jax.errors import ConfigError, ProcessLost, TrainingError
+
+EVERY = 16  # steps or batches between two agreements: a signal is heeded that late
+_LOSS = re.compile(r"gloo|coordination service|barrier|unavailable|deadline|connection closed", re.IGNORECASE)
+_HEARTBEAT = 30  # seconds without a sign of life after which a process counts as lost
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where this process stands among others, as the command line says it; all None: not said."""
+
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+
+    def check(self) -> None:
+        """Raises ConfigError, naming the flag, unless all three are given and fit, or none is."""
+        given = {"--coordinator": self.coordinator, "--processes": self.processes, "--process": self.process}
+        missing = [name for name, value in given.items() if value is None]
+        if len(missing) == 3:
+            return
+        if missing:
+            raise ConfigError(f"{missing[0]}: needed too; --coordinator=HOST:PORT, --processes=N and --process=I "
+                              "go together")
+        assert self.coordinator is not None
+        assert self.processes is not None
+        assert self.process is not None
+        if not re.fullmatch(r".+:\d+", self.coordinator):
+            raise ConfigError(f"--coordinator: {self.coordinator!r} is not HOST:PORT, e.g. 10.0.0.1:12345")
+        if self.processes < 1:
+            raise ConfigError(f"--processes: {self.processes} is below 1")
+        if not 0 <= self.process < self.processes:
+            raise ConfigError(f"--process: {self.process} is not one of 0 … {self.processes - 1} "
+                              f"(--processes={self.processes})")
+
+
+def start(place: Place, timeout: int = 300) -> None:
+    """Joins the other processes, if there are any. Call it before anything else of JAX.
+
+    Args:
+      timeout: seconds to wait for all to come.
+
+    Raises:
+      ConfigError: the flags contradict each other. TrainingError: the others could not be reached in time.
+    """
+    place.check()
+    slurm = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+    if place.coordinator is None and not slurm and "JAX_COORDINATOR_ADDRESS" not in os.environ:
+        return
+    import jax
+
+    try:
+        # CPUs (tests, a demonstration): collectives over TCP.
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(place.coordinator, place.processes, place.process,
+                                   initialization_timeout=timeout, heartbeat_timeout_seconds=_HEARTBEAT)
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(f"the processes of this run did not meet within {timeout} s (coordinator "
+                            f"{place.coordinator or 'of the cluster'}): {_short(error)}") from error
+
+
+def several() -> bool:
+    """Is this run made of more than one process?"""
+    import jax
+
+    return jax.process_count() > 1
+
+
+def is_first() -> bool:
+    """Is this the process that keeps the records?"""
+    import jax
+
+    return jax.process_index() == 0
+
+
+def agree(stop: bool, due: bool) -> tuple[bool, bool]:
+    """(has any process been asked to stop, is a checkpoint due by the first process's clock). Called by all at once."""
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    flags = np.asarray(multihost_utils.process_allgather(np.asarray([stop, due], np.int32)))
+    return bool(flags[:, 0].any()), bool(flags[0, 1])
+
+
+def from_first(value: int) -> int:
+    """The first process's `value`, in every process."""
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def is_loss(error: BaseException | None) -> bool:
+    """Does this failure, or what caused it, come from a process that no longer answers?"""
+    import jax
+
+    if not several():
+        return False
+    while error is not None:
+        if isinstance(error, jax.errors.JaxRuntimeError) or _LOSS.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def lost(error: Exception) -> ProcessLost:
+    """What a failed collective means to the user of several processes."""
+    return ProcessLost("another process of this run has ended or cannot be reached; start all of them again with the "
+                         f"same command, and the run goes on from its last checkpoint ({_short(error)})")
+
+
+def leave(code: int) -> Any:
+    """Ends this process at once: the usual end would wait for processes that no longer answer."""
+    import sys
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]

@@ -1,0 +1,123 @@
+"""Two real processes on this machine, over gloo: they train as one does, and when one is lost the other says so."""
+
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from tiny_run import TINY
+
+from alexnet_jax import records
+from alexnet_jax.distributed import Place
+from alexnet_jax.errors import ConfigError
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+EPOCHS = 24  # of four steps
+FIELDS = {**TINY, "train.precision": "float64", "data.eval_split": "test[:30]", "augment.chunk": 8,
+          "checkpoint.every_seconds": 0.0}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+def _start(store, workdir, epochs, mesh=(1, 1), place=()):
+    fields = FIELDS | {"train.epochs": epochs, "mesh.data": mesh[0], "mesh.column": mesh[1], "data.store": store}
+    # As few threads as can be: two processes of a busy machine have to keep up with each other.
+    env = dict(os.environ, JAX_PLATFORMS="cpu", JAX_ENABLE_X64="1", JAX_NUM_CPU_DEVICES="1", PYTHONUNBUFFERED="1",
+               PYTHONPATH=str(ROOT))
+    command = [sys.executable, "-m", "alexnet_jax.main", "--config=configs/shapes.py", f"--workdir={workdir}",
+               *(f"--config.{name}={value}" for name, value in fields.items()), *place]
+    return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def _pair(store, workdir, epochs, mesh):
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    return [_start(store, workdir, epochs, mesh,
+                   (f"--coordinator=localhost:{port}", "--processes=2", f"--process={i}")) for i in (0, 1)]
+
+
+def _end(process, code=0):
+    out, _ = process.communicate(timeout=200)
+    assert process.returncode == code, out[-3000:]
+    return out
+
+
+@pytest.fixture(scope="module")
+def alone(store, tmp_path_factory):
+    """The rows of an undisturbed run in one process on one device."""
+    folder = tmp_path_factory.mktemp("alone")
+    _end(_start(store, folder, EPOCHS))
+    rows = records.read_rows(folder / "metrics.csv")
+    assert len(rows) == EPOCHS
+    assert len({row["train_loss"] for row in rows}) == EPOCHS, "steps that change nothing prove nothing"
+    return rows
+
+
+def _assert_alike(rows, expected):
+    assert len(rows) == len(expected)
+    for row, other in zip(rows, expected, strict=True):
+        assert (row["step"], row["eval_top1_error"]) == (other["step"], other["eval_top1_error"])
+        assert row["eval_loss"] == pytest.approx(other["eval_loss"], rel=1e-9)
+        assert row["train_loss"] == pytest.approx(other["train_loss"], rel=1e-6)  # summed in float32
+
+
+@pytest.mark.slow
+def test_one_of_two_processes_is_killed_and_the_run_goes_on_in_one(store, alone, tmp_path):
+    first, second = _pair(store, tmp_path / "run", EPOCHS, (2, 1))
+    metrics = tmp_path / "run" / "metrics.csv"
+    limit = time.monotonic() + 150
+    while len(records.read_rows(metrics, lenient=True)) < 2:
+        assert time.monotonic() < limit, "no row came"
+        assert first.poll() is None, first.communicate()[0][-3000:]
+        time.sleep(0.05)
+    second.kill()
+    second.communicate()
+    out = _end(first, 75)
+    assert out.strip().splitlines()[-1].startswith("error: another process of this run has ended or cannot be reached")
+    assert "Traceback" not in out
+    rows = records.read_rows(metrics)
+    assert 2 <= len(rows) < EPOCHS
+    _assert_alike(rows, alone[:len(rows)])
+    # Two devices in two processes → one device in one.
+    out = _end(_start(store, tmp_path / "run", EPOCHS))
+    assert re.search(r"resuming at step \d+ of 96", out)
+    _assert_alike(records.read_rows(metrics), alone)
+    assert records.read_json(tmp_path / "run" / "result.json")["status"] == "finished"
+
+
+@pytest.mark.slow
+def test_each_process_a_column(store, alone, tmp_path):
+    first, second = _pair(store, tmp_path / "run", 2, (1, 2))
+    out = _end(first), _end(second)
+    assert "finished: error" in out[0]
+    assert "epoch" not in out[1], "process 0 speaks for all"
+    _assert_alike(records.read_rows(tmp_path / "run" / "metrics.csv"), alone[:2])
+    assert records.read_json(tmp_path / "run" / "run.json")["device"]["mesh"] == {"data": 1, "column": 2}
+    # A finished run is not run again, by however many.
+    for process in _pair(store, tmp_path / "run", 2, (1, 2)):
+        assert "epoch" not in _end(process)
+
+
+@pytest.mark.parametrize(("place", "message"), [
+    (Place(coordinator="localhost:1"), "--processes: needed too"),
+    (Place(processes=2), "--coordinator: needed too"),
+    (Place("localhost", 2, 0), "--coordinator: 'localhost' is not HOST:PORT"),
+    (Place("localhost:1", 2, 2), "--process: 2 is not one of 0 … 1"),
+    (Place("localhost:1", 0, 0), "--processes: 0 is below 1"),
+])
+def test_flags_that_do_not_fit(place, message):
+    with pytest.raises(ConfigError) as error:
+        place.check()
+    assert str(error.value).startswith(message)
+
+
+def test_nothing_said_is_one_process():
+    Place().check()
