@@ -98,8 +98,9 @@ class Program:
         self.train_step = jax.jit(self._train_step, donate_argnums=(0,),
                                   out_shardings=(self.state_shardings, self._replicated))
         self.view_log_probs = jax.jit(self._view_log_probs)
+        wide = jnp.float64 if config.train.precision == "float64" else jnp.float32
         self.zero_sums = jax.jit(
-            lambda: Sums(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)),
+            lambda: Sums(jnp.zeros((), wide), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)),
             out_shardings=self._replicated)
         self.count = jax.jit(count, out_shardings=self._replicated)
         self.signals = jax.jit(self._signals, out_shardings=self._replicated)

@@ -74,6 +74,24 @@ def activation(config: ConfigDict) -> Iterator[Arm]:
     yield Arm("tanh", {"model.activation": "tanh", **{f"model.{layer}.bias": 0.0 for layer in biased}})
 
 
+@ablation
+def columns(config: ConfigDict) -> Iterator[Arm]:
+    """What the columns exchange, by the author's runs: half a network (145-half), none (150), not at conv3 (132, 127)."""
+    # Features relative to run 145's, from layers/layers-{145-half,150,132,127}.cfg of the released source. 132 and 127
+    # were variants of run 120, which had a third, blurred path; here they are variants of the base config.
+    def times(name: str, factor: float) -> dict[str, int]:
+        each = max(1, round(config.model[name].features * factor / config.model.columns))
+        return {f"model.{name}.features": each * config.model.columns}
+
+    # "One column": half the kernels, but conv5 and the dense layers as wide as two columns' (paper, section 3.2).
+    half = {f"model.{name}.features": max(1, config.model[name].features // 2)
+            for name in ("conv1", "conv2", "conv3", "conv4") if config.model[name].features}
+    yield Arm("one_column", {"model.columns": 1, **half})
+    yield Arm("no_exchange", {"model.exchange": (), **times("conv2", 160 / 128), **times("fc6", 2)})
+    yield Arm("exchange_conv4", {"model.exchange": ("conv4", "fc6", "fc7")})
+    yield Arm("no_exchange_conv3", {"model.exchange": ("fc6", "fc7"), **times("conv3", 256 / 192)})
+
+
 def same_sizes(config: ConfigDict, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """`overrides`, with conv2's and conv5's padding less by one where that keeps the map sizes of `config`.
 

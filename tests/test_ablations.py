@@ -31,6 +31,29 @@ def test_without_lrn_no_norm_is_left():
     assert not any(layer.lrn or layer.same_map for layer in geometry.layers(config))
 
 
+def test_columns_are_the_authors_runs():
+    # Parameters by hand: kernels × (what each sees + 1), of layers-{145-half,150,132,127}.cfg on run 145's network.
+    dense = 4096 * (9216 + 1) + 4096 * (4096 + 1) + 1000 * 4096 + 1000
+    first, conv5 = 96 * (363 + 1), 256 * (9 * 192 + 1)
+    expected = {
+        "one_column": 48 * (363 + 1) + 128 * (25 * 48 + 1) + 192 * (9 * 128 + 1) + 192 * (9 * 192 + 1)
+                      + 256 * (9 * 192 + 1) + dense,
+        "no_exchange": first + 320 * (25 * 48 + 1) + 384 * (9 * 160 + 1) + 384 * (9 * 192 + 1) + conv5
+                       + 8192 * (36 * 128 + 1) + 4096 * (4096 + 1) + 1000 * 4096 + 1000,
+        "exchange_conv4": first + 256 * (25 * 48 + 1) + 384 * (9 * 128 + 1) + 384 * (9 * 384 + 1) + conv5 + dense,
+        "no_exchange_conv3": first + 256 * (25 * 48 + 1) + 512 * (9 * 128 + 1) + 384 * (9 * 256 + 1) + conv5 + dense,
+    }
+    base = _config()
+    for arm in ablations.arms_of(["columns"], base):
+        table = geometry.layers(config_lib.resolve(config_lib.override(base, arm.overrides)), 1000)
+        assert sum(layer.parameters for layer in table) == expected.pop(arm.name), arm.name
+        seen = {layer.name: layer.sees for layer in table}
+        assert (seen["fc6"] == "all columns") == (arm.name not in ("no_exchange", "one_column"))
+        assert (seen["conv4"] == "all columns") == (arm.name == "exchange_conv4")
+        assert seen["conv3"] == "own column"
+    assert not expected
+
+
 def test_tanh_has_no_bias_to_feed_relus_and_changes_nothing_else():
     arm, _ = _one("activation", _config())
     ones = {f"model.{layer}.bias": 0.0 for layer in ("conv2", "conv4", "conv5", "fc6", "fc7")}

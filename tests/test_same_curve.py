@@ -1,0 +1,88 @@
+"""The same seed gives the same curve on every mesh, also from a checkpoint that another mesh wrote."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+# A run on 1 × 2 devices is stopped once it has left chance; copies of it go on, each on another mesh.
+SCRIPT = r'''
+import json, pathlib, shutil, sys
+import pytest
+from alexnet_jax import config, records
+from alexnet_jax import train as train_lib
+from alexnet_jax.data import shapes
+from alexnet_jax.errors import Interrupted
+from tiny_run import COUNTS, TINY, interrupt
+
+precision, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+shapes.COUNTS = COUNTS
+STOP = 200
+base = TINY | {"data.store": str(folder / "store"), "train.precision": precision, "train.epochs": 63,
+               "model.conv1.features": 8, "model.conv1.init_std": 0.01, "model.conv2.features": 16,
+               "model.conv3.features": 16, "model.fc6.features": 64, "model.fc7.features": 64, "model.dropout": 0.5,
+               "model.init_scaling": "full_fan_in", "optim.learning_rate": 0.01}
+real, losses = train_lib._Run._step, []
+
+def step(self, batch):
+    if self.step == self.stop:
+        interrupt()
+    state, sums = real(self, batch)
+    losses.append(float(sums.loss))
+    return state, sums
+
+train_lib._Run._step = step
+out = {}
+for name in ("start", "1x1", "1x2", "2x1", "2x2", "1x4"):
+    data, column = (1, 2) if name == "start" else map(int, name.split("x"))
+    fields = {"mesh.data": data, "mesh.column": column}
+    train_lib._Run.stop = STOP if name == "start" else -1
+    c = config.resolve(config.override(config.default(), base | {"model.columns": 4} | fields))
+    losses.clear()
+    if name != "start":
+        shutil.copytree(folder / "start", folder / name)
+    try:
+        train_lib.train(c, folder / name, show=False)
+    except Interrupted:
+        pass
+    rows = records.read_rows(folder / name / "metrics.csv")
+    out[name] = {"losses": list(losses), "rows": [[r["train_loss"], r["eval_loss"]] for r in rows],
+                 "result": records.read_json(folder / name / "result.json")}
+print(json.dumps(out))
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "steps", "rel"), [("float64", 51, 1e-9), ("float32", 20, 1e-5)])
+def test_every_mesh_goes_on_alike(tmp_path, precision, steps, rel):
+    # Collectives on the CPU backend end the process when one participant is late, as on a busy machine.
+    patience = "".join(f" --xla_cpu_collective_{what}_seconds=240" for what in
+                       ("timeout", "call_warn_stuck_timeout", "call_terminate_timeout"))
+    double = str(int(precision == "float64"))
+    env = dict(os.environ, JAX_PLATFORMS="cpu", JAX_NUM_CPU_DEVICES="4", JAX_ENABLE_X64=double,
+               XLA_FLAGS=os.environ.get("XLA_FLAGS", "") + patience,
+               PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    done = subprocess.run([sys.executable, "-c", SCRIPT, precision, str(tmp_path)], env=env, cwd=ROOT,
+                          capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    out = json.loads(done.stdout.splitlines()[-1])
+    assert len(out["start"]["losses"]) == 201
+    assert out["start"]["rows"][-1][0] < 2.0, "it has not left chance (ln 10 = 2.303): the curves could be anything's"
+    alone = out.pop("1x1")
+    assert len(alone["losses"]) == 51
+    assert len(set(alone["losses"][:steps])) == steps
+    del out["start"]
+    for name, other in out.items():
+        assert other["losses"][:steps] == pytest.approx(alone["losses"][:steps], rel=rel), name
+        if precision == "float64":  # float32 drifts on its own
+            for row, expected in zip(other["rows"], alone["rows"], strict=True):
+                assert row == pytest.approx(expected, rel=rel), name
+            for views in ("centre", "ten_view"):
+                mine, theirs = (dict(x["result"]["eval"][views]) for x in (other, alone))
+                assert mine.pop("loss") == pytest.approx(theirs.pop("loss"), rel=rel)
+                assert mine == theirs
