@@ -76,7 +76,7 @@ def activation(config: ConfigDict) -> Iterator[Arm]:
 
 @ablation
 def columns(config: ConfigDict) -> Iterator[Arm]:
-    """What the columns exchange, by the author's runs: half a network (145-half), none (150), not at conv3 (132, 127)."""
+    """Columns, by the author's runs: half a network (145-half), no exchange (150), none at conv3 (132, 127)."""
     # Features relative to run 145's, from layers/layers-{145-half,150,132,127}.cfg of the released source. 132 and 127
     # were variants of run 120, which had a third, blurred path; here they are variants of the base config.
     def times(name: str, factor: float) -> dict[str, int]:
