@@ -2,7 +2,8 @@
 
 Measures at step 0, layer by layer, how much the values differ between real images, beside how large they are. Where
 the logits hardly differ the network gives every image the same answer, and its lower layers hear little of the error:
-training starts slowly or stays at ln(classes). The paper's N(0, 0.01) in all layers is such a case. Training logs the same line.
+training starts slowly or stays at ln(classes). The paper's N(0, 0.01) in all layers is such a case. Training logs the
+same line.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ def warning(found: list[Signal]) -> str:
     if logits.spread >= FAINT * logits.size:
         return ""
     return (f"WARNING: before training the logits hardly tell images apart (only {_share(logits):.1g}% of them differs "
-            "between images): training may start slowly or stay at chance; a larger config.model.<layer>.init_std of conv3, "
-            "conv4 and conv5, as in the recipe released, helps")
+            "between images): training may start slowly or stay at chance; a larger config.model.<layer>.init_std of "
+            "conv3, conv4 and conv5, as in the recipe released, helps")
 
 
 def _share(signal: Signal) -> float:
