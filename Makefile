@@ -1,5 +1,6 @@
 # make ablations   the main job on the embedded dataset: the three ablations, table and curves
 # make test        the tests
+# make test-targets  the network compiled for H100s and TPUs, without having one: installs XLA's compilers (6 GB)
 # make lint        ruff and mypy
 # Each sets up .venv first, if needed. WORKDIR=…, PYTHON=python3.12 and DATA=… can be given.
 
@@ -9,7 +10,7 @@ WORKDIR ?= runs/three
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: ablations test lint clean
+.PHONY: ablations test test-targets lint clean
 .DELETE_ON_ERROR:
 
 # A stamp is written last, so an interrupted installation is taken up again.
@@ -29,6 +30,13 @@ ablations: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest $(ARGS)
+
+$(VENV)/installed-targets: $(VENV)/installed-dev
+	$(PIP) install --quiet -c constraints.txt -e '.[dev,targets-cuda,targets-tpu]'
+	@touch $@
+
+test-targets: $(VENV)/installed-targets
+	$(BIN)/python -m pytest tests/test_targets.py -rs $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -2,6 +2,9 @@
 
 A table of layers (shapes, parameters, multiply-adds, activations, what each sees), the totals beside the paper's, and
 every field in which the config departs from the recipes `paper` and `released`.
+
+With `--target=h100:1x2` (kind of accelerator, devices along 'data' × devices along 'column') it compiles the config's
+programs for such devices, which need not be there, and prints what they communicate and the memory they take.
 """
 
 from __future__ import annotations
@@ -9,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from absl import app
+from absl import app, flags
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, errors
+from alexnet_jax import cli, errors, targets
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
@@ -91,7 +94,8 @@ def departures(config: ConfigDict, recipe: str) -> list[tuple[str, Any, Any]]:
             and (name.endswith(".features") or not name.startswith(absent))]
 
 
-def _aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
+    """The lines of a table; `right` says which of its columns are set flush right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True))
             .rstrip() for row in rows]
@@ -111,7 +115,7 @@ def describe(config: ConfigDict) -> str:
     columns = config.model.columns
     lines = [f"{columns} column{'s' if columns > 1 else ''} on {side}×{side}×{channels} images; multiply-adds, units "
              f"and bytes ({config.train.precision}) are of one image, all columns", "",
-             *_aligned(cells, [False] * 3 + [True, False] + [True] * 4 + [False]), ""]
+             *aligned(cells, [False] * 3 + [True, False] + [True] * 4 + [False]), ""]
     lines += [f"{totals['parameters']:,} parameters (the paper's network: 60 million, to the digit 60,965,224)",
               f"{totals['units']:,} neurons (the paper's: 650,000; 659,272 with 55·55·96 in conv1)"]
     if not classes:
@@ -123,7 +127,7 @@ def describe(config: ConfigDict) -> str:
             lines += ["", f"no departure from the recipe {recipe}"]
             continue
         lines += ["", f"departures from the recipe {recipe}, full network ({len(changed)} fields):",
-                  *("  " + line for line in _aligned(
+                  *("  " + line for line in aligned(
                       [(f"config.{name}", _show(own), f"({recipe}: {_show(theirs)})") for name, own, theirs in changed],
                       [False] * 3))]
     return "\n".join(lines)
@@ -135,6 +139,13 @@ def _show(value: Any) -> str:
 
 def main(_argv: Sequence[str]) -> None:
     config, _ = cli.parsed_config()
+    if flags.FLAGS.target is not None:
+        target = targets.parse(flags.FLAGS.target)
+        targets.prepare(target)
+        from alexnet_jax.targets import report  # imports JAX
+
+        print(report.report(config, target, flags.FLAGS.largest_batch))
+        return
     try:
         print(describe(config))
     except ImportError as error:
@@ -143,4 +154,6 @@ def main(_argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     cli.define_config_flag()
+    flags.DEFINE_string("target", None, "accelerators to compile for, e.g. h100:1x2 or v5e:128x2")
+    flags.DEFINE_bool("largest_batch", True, "with --target: look for the largest batch that fits")
     errors.run_main(lambda: app.run(main, flags_parser=cli.parse_flags))

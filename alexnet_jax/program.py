@@ -124,6 +124,10 @@ class Program:
         key = jax.random.key(seed)
 
         def local(params, images, labels, index, consts, seed_key, step, noise):
+            if self._data:
+                # Replicas part here, at parameters of full precision, so that their gradients are summed in it. Left
+                # to JAX they part after the cast to `train.precision`, and bfloat16 gradients are added in bfloat16.
+                params = jax.tree.map(lambda leaf: lax.pcast(leaf, self._data, to="varying"), params)
             aug_key, drop_key = (jax.random.fold_in(jax.random.fold_in(seed_key, purpose), step)
                                  for purpose in (_AUGMENT, _DROPOUT))
             views = augment.training_views(images, aug_key, index, noise, consts, self.config)

@@ -70,26 +70,29 @@ class AlexNet(nnx.Module):
         seen = observe or (lambda name, x: None)
         x = images.astype(self.dtype)
         for number, layer in enumerate(self.layers):
-            module = getattr(self, layer.name)
-            if layer.is_output:
-                logits = module(_flat(x), axis)
-                seen(layer.name, logits)
-                return logits
-            if layer.is_conv:
-                if layer.sees == "all columns":
-                    x = columns.exchange(x, axis)
-                x = self._after_conv(layer, module(x), axis)
-            else:
-                if layer.sees == "own column":
-                    x = _flat(x)
-                else:
-                    x = columns.exchange(x, axis) if layer.sees == "all columns" else x
-                    x = x.reshape(x.shape[0], -1)
-                x = layers.activate(module(x), self.activation)
-            if layer.dropout:
-                x = self._dropout(x, number, axis, dropout)
+            with jax.named_scope(layer.name):  # what profiles and compiled programs call the layer's work
+                x = self._layer(number, layer, x, axis, dropout)
             seen(layer.name, x)
-        raise AssertionError("geometry.layers ends with the output layer")
+        return x
+
+    def _layer(self, number: int, layer: geometry.Layer, x: jax.Array, axis: str | None,
+               dropout: Dropout | None) -> jax.Array:
+        """What the layer hands on: [column, batch, ...], of the output layer the logits [batch, classes]."""
+        module = getattr(self, layer.name)
+        if layer.is_output:
+            return module(_flat(x), axis)
+        if layer.is_conv:
+            if layer.sees == "all columns":
+                x = columns.exchange(x, axis)
+            x = self._after_conv(layer, module(x), axis)
+        else:
+            if layer.sees == "own column":
+                x = _flat(x)
+            else:
+                x = columns.exchange(x, axis) if layer.sees == "all columns" else x
+                x = x.reshape(x.shape[0], -1)
+            x = layers.activate(module(x), self.activation)
+        return self._dropout(x, number, axis, dropout) if layer.dropout else x
 
     def _after_conv(self, layer: geometry.Layer, x: jax.Array, axis: str | None) -> jax.Array:
         """Activation, norm and pooling in the layer's own order."""
