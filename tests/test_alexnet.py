@@ -13,6 +13,7 @@ from alexnet_jax import config as config_lib
 from alexnet_jax import models
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
+from alexnet_jax.models.alexnet import Dropout
 from configs import networks, recipes
 
 
@@ -113,6 +114,36 @@ def test_initial_weights_are_the_configs_and_the_model_works_without_a_mesh():
     assert logits.shape == (2, 7)
     assert logits.dtype == jnp.float32
     assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("scale", ["test", "train"])
+@pytest.mark.parametrize("layer", ["fc7", "conv5"])
+def test_dropout_in_training_is_the_test_s_network_on_average(x64, scale, layer):
+    """The output layer is linear in the dropped layer below it: mean and variance over masks are known exactly."""
+    rows, p = 4096, 0.3
+    above = {"model.fc6.features": 0, "model.fc7.features": 0} if layer == "conv5" else {}
+    c = _config(overrides=TINY | {"model.dropout": p, "model.dropout_layers": (layer,), "model.dropout_scale": scale}
+                | above)
+    params, images = params_of(c, 10), random_images(c, 1)
+    graph, state = nnx.split(nnx.eval_shape(lambda: models.build(c, jax.random.key(0), 10)))
+    nnx.replace_by_pure_dict(state, params)
+    model, seen = nnx.merge(graph, state), {}
+    test = np.asarray(model(images, observe=lambda name, x: seen.update({name: np.asarray(x)})))[0]
+
+    # One image with a mask of its own in each row: only the dropped layer is computed again.
+    dropped = seen[layer] / (1 - p) if scale == "test" else seen[layer]  # before dropout
+    number = [x.name for x in model.layers].index(layer)
+    masked = np.asarray(jax.jit(lambda x: model._dropout(x, number, None, Dropout(
+        jax.random.key(3), jnp.arange(rows))))(np.repeat(dropped, rows, axis=1)))
+    kept = dropped if scale == "test" else dropped / (1 - p)
+    assert ((masked == 0) | (np.abs(masked - kept) <= 1e-15 * np.abs(kept))).all()
+    flat = lambda x: x.reshape(2, x.shape[1], -1)  # noqa: E731
+    logits = np.einsum("cbi,cio->bo", flat(masked), params["fc8"]["kernel"]) + params["fc8"]["bias"]
+    deviation = np.sqrt(p * (1 - p) * np.einsum("ci,cio->o", flat(kept)[:, 0] ** 2, params["fc8"]["kernel"] ** 2))
+    # `released` and the paper drop in training and halve at test; inverted dropout scales in training.
+    assert (np.abs(logits.mean(axis=0) - test) < 5 * deviation / math.sqrt(rows)).all()
+    np.testing.assert_allclose(logits.std(axis=0), deviation, rtol=0.1)
+    assert (deviation > 0).all()
 
 
 @pytest.mark.parametrize(("cut", "apart", "beyond"), [
