@@ -17,7 +17,8 @@ import orbax.checkpoint as ocp
 
 from alexnet_jax.errors import CheckpointError
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every step of every save
+# Orbax logs every step of every save, and failures with a traceback beside the error that it raises.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 class Checkpoints:

@@ -231,7 +231,7 @@ def test_two_sweeps_on_one_workdir_run_nothing_twice(tmp_path):
 ONE_LINE = [
     (["--swep=configs/sweeps/three.py"], "Did you mean: sweep"),
     ([], "--sweep=FILE or --config=FILE is needed"),
-    (["--sweep=configs/sweeps/four.py"], "no such file; configs/sweeps has cifar10_three.py, three.py"),
+    (["--sweep=configs/sweeps/four.py"], "no such file; configs/sweeps has cifar10_three.py, "),
     (["--config=configs/shapes.py"], "--workdir=FOLDER is needed"),
     (["--config=configs/shapes.py", "--ablations=lrn,poling", "--workdir={w}"], "did you mean pooling?"),
     (["--config=configs/shapes.py", "--config.model.lrm.k=1", "--workdir={w}"], "config.model.lrn.k"),
