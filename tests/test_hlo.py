@@ -26,6 +26,17 @@ ENTRY %main (p: bf16[1,8,4], q: f32[6]) -> bf16[2,8,4] {
 """  # noqa: E501
 
 
+@pytest.mark.parametrize(("named", "groups"), [
+    ("mesh['data'=2,'column'=2] {'column'}", ((0, 1), (2, 3))),
+    ("mesh['data'=2,'column'=2] {'data'}", ((0, 2), (1, 3))),
+    ("mesh['data'=1,'column'=2] {'column'}", ((0, 1),)),
+    ("mesh['data'=2,'column'=2] {'data','column'}", ((0, 1, 2, 3),)),
+])
+def test_groups_by_the_mesh(named, groups):
+    text = TEXT.replace("replica_groups={{0,1},{2,3}}, dimensions={0}, metadata", f"replica_groups={named}, metadata")
+    assert hlo.collectives(text)[0].groups == groups
+
+
 def test_collectives_by_hand():
     gather, scatter, reduce, back = hlo.collectives(TEXT)
     assert (gather.kind, gather.handed_in, gather.received, gather.operands) == ("all-gather", 64, 128, 1)

@@ -95,7 +95,19 @@ def instructions(text: str) -> Iterator[Instruction]:
 
 
 def _groups(attributes: str) -> tuple[tuple[int, ...], ...]:
-    """`replica_groups={{0,1},{2,3}}`, `=[2,2]<=[4]` or `=[2,2]<=[2,2]T(1,0)`, or a permutation's pairs."""
+    """`replica_groups={{0,1},{2,3}}`, `=[2,2]<=[4]` or `=[2,2]<=[2,2]T(1,0)`, or a permutation's pairs.
+
+    From jax 0.11 on also by the mesh: `=mesh['data'=2,'column'=2] {'column'}`, devices in the mesh's order.
+    """
+    named = re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", attributes)
+    if named:
+        sizes = {axis: int(size) for axis, size in re.findall(r"'(\w+)'=(\d+)", named[1])}
+        across = re.findall(r"'(\w+)'", named[2])
+        kept = [axis for axis in sizes if axis not in across]
+        order = [list(sizes).index(axis) for axis in (*kept, *across)]
+        numbers = np.arange(math.prod(sizes.values())).reshape(list(sizes.values())).transpose(order)
+        rows = numbers.reshape(-1, math.prod(sizes[axis] for axis in across)).tolist()
+        return tuple(sorted(tuple(sorted(row)) for row in rows))
     listed = re.search(r"(?:replica_groups|source_target_pairs)=\{((?:\{[\d,]*\},?)*)\}", attributes)
     if listed:
         groups = [tuple(int(n) for n in group.split(",") if n) for group in re.findall(r"\{([\d,]*)\}", listed[1])]
