@@ -52,8 +52,8 @@ def compiled(target, which="forward,step"):
     if importlib.util.find_spec(kind.module) is None:
         pytest.skip(f"the compiler for {kind.title} is not installed: make test-targets")
     env = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_", "TPU_"))}
-    done = subprocess.run([sys.executable, "-c", SCRIPT, target, which, ",".join(RECIPES)], cwd=ROOT,
-                          env=env | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=1750, check=False)
+    done = subprocess.run([sys.executable, "-c", SCRIPT, target, which, ",".join(RECIPES)], cwd=ROOT, text=True,
+                          env=env | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=1750, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
