@@ -217,6 +217,42 @@ def test_without_the_compiler_one_line_names_the_extra(monkeypatch):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("target", "fixed", "each", "refuses"), [
+    ("h100:1x2", 300_000_000, 4_230_000, False), ("h100:4x2", 300_000_000, 4_230_000, False),
+    ("v5e:128x2", 300_000_000, 4_600_000, True), ("h100:1x1", 76_000_000_000, 3_000_000, False)])
+def test_the_search_brackets_the_largest_batch(monkeypatch, target, fixed, each, refuses):
+    from alexnet_jax.targets import compiling
+
+    target, tried = targets.parse(target), []
+
+    def compile_program(batch, which, _):
+        need = fixed + each * batch // target.data
+        tried.append(batch)
+        if refuses and need > target.kind.memory:
+            raise MemoryError
+        return compiling.Compiled((), (), compiling.Memory(need, 0, 0, 0, 0), 0.0, None, None, "")
+
+    monkeypatch.setattr(compiling, "program_for", lambda config, classes, target, batch: batch)
+    monkeypatch.setattr(compiling, "compile_program", compile_program)
+    said = []
+    low, high = compiling.largest_batch(None, 10, target, {32: 1}, said.append)
+    unit, largest = 128 * target.data, (target.kind.memory - fixed) // each * target.data
+    assert low <= largest < high
+    assert high - low <= max(unit, low // 16)
+    assert low % unit == 0
+    assert len(tried) == len(set(tried)) == len(said) <= 8
+
+
+def test_a_step_that_never_fits_is_one_line(monkeypatch):
+    from alexnet_jax.targets import compiling
+
+    huge = compiling.Compiled((), (), compiling.Memory(1 << 50, 0, 0, 0, 0), 0.0, None, None, "")
+    monkeypatch.setattr(compiling, "program_for", lambda *_: None)
+    monkeypatch.setattr(compiling, "compile_program", lambda *_: huge)
+    with pytest.raises(UserError, match=r"--target=h100:1x2: the training step does not fit with 128 images"):
+        compiling.largest_batch(None, 10, targets.parse("h100:1x2"))
+
+
 def test_the_command_names_a_wrong_target_at_once():
     done = _describe("--config=configs/shapes.py", "--target=b200:1x2")
     assert done.returncode == 2
