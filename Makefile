@@ -1,6 +1,7 @@
 # make ablations   the main job on the embedded dataset: the three ablations, table and curves
 # make test        the tests
-# make test-targets  the network compiled for H100s and TPUs, without having one: installs XLA's compilers (6 GB)
+# make test-targets  the network compiled for H100s and TPUs, without having one: installs XLA's compilers (6 GB;
+#                  they make JAX on a CPU talk on stderr: VENV=.venv-targets keeps them apart)
 # make lint        ruff and mypy
 # Each sets up .venv first, if needed. WORKDIR=…, PYTHON=python3.12 and DATA=… can be given.
 

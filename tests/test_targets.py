@@ -52,8 +52,8 @@ def compiled(target, which="forward,step"):
     if importlib.util.find_spec(kind.module) is None:
         pytest.skip(f"the compiler for {kind.title} is not installed: make test-targets")
     env = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_", "TPU_"))}
-    done = subprocess.run([sys.executable, "-c", SCRIPT, target, which, ",".join(RECIPES)], cwd=ROOT, check=False,
-                          env=env | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=1750)
+    done = subprocess.run([sys.executable, "-c", SCRIPT, target, which, ",".join(RECIPES)], cwd=ROOT, text=True,
+                          env=env | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=1750, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -215,6 +215,42 @@ def test_without_the_compiler_one_line_names_the_extra(monkeypatch):
             targets.prepare(targets.parse(text))
         assert f"is not installed; pip install -c constraints.txt -e '.[{extra}]'" in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("target", "fixed", "each", "refuses"), [
+    ("h100:1x2", 300_000_000, 4_230_000, False), ("h100:4x2", 300_000_000, 4_230_000, False),
+    ("v5e:128x2", 300_000_000, 4_600_000, True), ("h100:1x1", 76_000_000_000, 3_000_000, False)])
+def test_the_search_brackets_the_largest_batch(monkeypatch, target, fixed, each, refuses):
+    from alexnet_jax.targets import compiling
+
+    target, tried = targets.parse(target), []
+
+    def compile_program(batch, which, _):
+        need = fixed + each * batch // target.data
+        tried.append(batch)
+        if refuses and need > target.kind.memory:
+            raise MemoryError
+        return compiling.Compiled((), (), compiling.Memory(need, 0, 0, 0, 0), 0.0, None, None, "")
+
+    monkeypatch.setattr(compiling, "program_for", lambda config, classes, target, batch: batch)
+    monkeypatch.setattr(compiling, "compile_program", compile_program)
+    said = []
+    low, high = compiling.largest_batch(None, 10, target, {32: 1}, said.append)
+    unit, largest = 128 * target.data, (target.kind.memory - fixed) // each * target.data
+    assert low <= largest < high
+    assert high - low <= max(unit, low // 16)
+    assert low % unit == 0
+    assert len(tried) == len(set(tried)) == len(said) <= 8
+
+
+def test_a_step_that_never_fits_is_one_line(monkeypatch):
+    from alexnet_jax.targets import compiling
+
+    huge = compiling.Compiled((), (), compiling.Memory(1 << 50, 0, 0, 0, 0), 0.0, None, None, "")
+    monkeypatch.setattr(compiling, "program_for", lambda *_: None)
+    monkeypatch.setattr(compiling, "compile_program", lambda *_: huge)
+    with pytest.raises(UserError, match=r"--target=h100:1x2: the training step does not fit with 128 images"):
+        compiling.largest_batch(None, 10, targets.parse("h100:1x2"))
 
 
 def test_the_command_names_a_wrong_target_at_once():

@@ -104,5 +104,7 @@ def prepare(target: Target) -> None:
         # Autotuning would time kernels on the card.
         os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_gpu_autotune_level=0").strip()
     else:
-        # Otherwise libtpu asks the cloud's metadata service, for minutes, which machine this is.
-        os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_ACCELERATOR_TYPE="v5litepod-4", TPU_WORKER_HOSTNAMES="localhost")
+        # Otherwise libtpu asks the cloud's metadata service, for minutes, which machine this is; and it locks chips
+        # that nobody uses here, so that a second process would fail.
+        os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_ACCELERATOR_TYPE="v5litepod-4", TPU_WORKER_HOSTNAMES="localhost",
+                          ALLOW_MULTIPLE_LIBTPU_LOAD="1")

@@ -33,6 +33,7 @@ from alexnet_jax.targets import Target, hlo
 # Chips of the v5e slices that libtpu knows, by their topology's name.
 _SLICES = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
 _GPUS_PER_HOST = 8
+_TOO_MUCH = 1 << 62  # bytes of a program that the compiler refuses, without saying how many they are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +109,12 @@ def on_target(config: ConfigDict, target: Target, batch: int | None = None) -> t
         changes["train.batch_size"] = batch
     config = config_lib.resolve(config_lib.override(config, changes))
     return config, make_mesh(config, list(devices(target)))
+
+
+def program_for(config: ConfigDict, classes: int, target: Target, batch: int | None = None) -> Program:
+    """The programs of `config` on the target's mesh. Raises ConfigError and UserError as `on_target`."""
+    config, mesh = on_target(config, target, batch)
+    return Program(config, classes, mesh)
 
 
 def arguments(program: Program) -> tuple[tuple, tuple]:
@@ -190,13 +197,13 @@ def largest_batch(config: ConfigDict, classes: int, target: Target, known: dict[
     def fits(units: int) -> bool:
         if units not in need:
             started = time.perf_counter()
-            program = Program(*_program_arguments(config, classes, target, units * unit))
+            program = program_for(config, classes, target, units * unit)
             try:
                 need[units] = compile_program(program, "step", target).memory.total
             except MemoryError:
-                need[units] = 1 << 62
+                need[units] = _TOO_MUCH
             verdict = "fits" if need[units] <= limit else "does not fit"
-            size = f"{need[units]:,} bytes a device, " if need[units] < 1 << 62 else ""
+            size = f"{need[units]:,} bytes a device, " if need[units] < _TOO_MUCH else ""
             say(f"batch {units * unit:,}: {size}{verdict} ({time.perf_counter() - started:.0f} s)")
         return need[units] <= limit
 
@@ -228,13 +235,3 @@ def _next(low: int, high: int, need: dict[int, int], limit: int) -> int:
     if high:
         return guess if low < guess < high else (low + high) // 2
     return max(guess, low + 1)
-
-
-def _program_arguments(config: ConfigDict, classes: int, target: Target, batch: int | None = None):
-    config, mesh = on_target(config, target, batch)
-    return config, classes, mesh
-
-
-def program_for(config: ConfigDict, classes: int, target: Target, batch: int | None = None) -> Program:
-    """The programs of `config` on the target's mesh. Raises ConfigError and UserError as `on_target`."""
-    return Program(*_program_arguments(config, classes, target, batch))
