@@ -3,12 +3,7 @@
 Only two columns and what they exchange cross devices: three all-gathers (conv3, fc6, fc7) and one all-reduce (fc8).
 """
 
-import json
-import os
-import pathlib
-import subprocess
-import sys
-
+import emulated
 import jax
 import pytest
 
@@ -16,7 +11,7 @@ from alexnet_jax import config as config_lib
 from alexnet_jax import mesh
 from alexnet_jax.errors import ConfigError
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.timeout(600)
 
 SCRIPT = r'''
 import json, re
@@ -77,15 +72,7 @@ print(json.dumps(out))
 
 
 def test_every_mesh_trains_alike_and_columns_meet_three_times():
-    # Collectives on the CPU backend end the process when one participant is late, as on a busy machine.
-    patience = "".join(f" --xla_cpu_collective_{what}_seconds=240" for what in
-                       ("timeout", "call_warn_stuck_timeout", "call_terminate_timeout"))
-    env = dict(os.environ, JAX_PLATFORMS="cpu", JAX_NUM_CPU_DEVICES="4", JAX_ENABLE_X64="1",
-               XLA_FLAGS=os.environ.get("XLA_FLAGS", "") + patience, PYTHONPATH=str(ROOT))
-    done = subprocess.run([sys.executable, "-c", SCRIPT], env=env, cwd=ROOT, capture_output=True, text=True,
-                          timeout=280, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    out = json.loads(done.stdout.splitlines()[-1])
+    out = emulated.run(SCRIPT, 4, x64=True)
 
     alone = out["1x1"]
     assert alone["dtype"] == "float64"

@@ -3,15 +3,10 @@
 Two devices halve it; four columns work as two do; and the exchanges are those that `model.exchange` names.
 """
 
-import json
-import os
-import pathlib
-import subprocess
-import sys
 
+import emulated
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.timeout(600)
 
 COMMON = r'''
@@ -105,22 +100,8 @@ print(json.dumps(out))
 '''
 
 
-def _run(script, devices, x64=False):
-    # Quick to compile rather than to run; what is read here is decided before machine code is made.
-    quick = " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    # Collectives on the CPU backend end the process when one participant is late, as on a busy machine.
-    patience = "".join(f" --xla_cpu_collective_{what}_seconds=240" for what in
-                       ("timeout", "call_warn_stuck_timeout", "call_terminate_timeout"))
-    env = dict(os.environ, JAX_PLATFORMS="cpu", JAX_NUM_CPU_DEVICES=str(devices), JAX_ENABLE_X64=str(int(x64)),
-               XLA_FLAGS=os.environ.get("XLA_FLAGS", "") + quick + patience, PYTHONPATH=str(ROOT))
-    done = subprocess.run([sys.executable, "-c", script], env=env, cwd=ROOT, capture_output=True, text=True,
-                          timeout=580, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def test_two_devices_halve_work_and_memory():
-    out = _run(COSTS, 2)
+    out = emulated.run(COSTS, 2)
     one, two = out["1"], out["2"]
     layers = out["layers"]
 
@@ -157,7 +138,7 @@ def _exchange(*layers):
 
 
 def test_four_columns_train_alike_on_one_two_and_four_devices():
-    out = _run(FOUR, 4, x64=True)
+    out = emulated.run(FOUR, 4, x64=True)
     alone = out["1"]
     assert len({round(loss, 6) for loss in alone["losses"]}) == 3, "steps that change nothing prove nothing"
     assert alone["step"] == []
@@ -170,7 +151,7 @@ def test_four_columns_train_alike_on_one_two_and_four_devices():
 
 
 def test_columns_meet_where_the_config_says_and_nowhere_else():
-    out = _run(EXCHANGES, 2)
+    out = emulated.run(EXCHANGES, 2)
     for name, layers in (("none", ()), ("conv4", ("conv4", "fc6", "fc7")), ("paper", ("conv3", "fc6", "fc7"))):
         forward, step = _exchange(*layers)
         assert out[name]["forward"] == forward, name

@@ -1,14 +1,9 @@
 """The same seed gives the same curve on every mesh, also from a checkpoint that another mesh wrote."""
 
-import json
-import os
-import pathlib
-import subprocess
-import sys
-
+import emulated
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.timeout(600)
 
 # A run on 1 × 2 devices is stopped once it has left chance; copies of it go on, each on another mesh.
 SCRIPT = r'''
@@ -60,17 +55,7 @@ print(json.dumps(out))
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "steps", "rel"), [("float64", 51, 1e-9), ("float32", 20, 1e-5)])
 def test_every_mesh_goes_on_alike(tmp_path, precision, steps, rel):
-    # Collectives on the CPU backend end the process when one participant is late, as on a busy machine.
-    patience = "".join(f" --xla_cpu_collective_{what}_seconds=240" for what in
-                       ("timeout", "call_warn_stuck_timeout", "call_terminate_timeout"))
-    double = str(int(precision == "float64"))
-    env = dict(os.environ, JAX_PLATFORMS="cpu", JAX_NUM_CPU_DEVICES="4", JAX_ENABLE_X64=double,
-               XLA_FLAGS=os.environ.get("XLA_FLAGS", "") + patience,
-               PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
-    done = subprocess.run([sys.executable, "-c", SCRIPT, precision, str(tmp_path)], env=env, cwd=ROOT,
-                          capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    out = json.loads(done.stdout.splitlines()[-1])
+    out = emulated.run(SCRIPT, 4, precision, tmp_path, x64=precision == "float64")
     assert len(out["start"]["losses"]) == 201
     assert out["start"]["rows"][-1][0] < 2.0, "it has not left chance (ln 10 = 2.303): the curves could be anything's"
     alone = out.pop("1x1")

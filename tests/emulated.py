@@ -1,0 +1,25 @@
+"""Scripts on emulated CPU devices, each in a process of its own."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+# Quick to compile rather than to run. Collectives on the CPU backend end the process when one participant is late, as
+# on a busy machine: hence the patience.
+_FLAGS = " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true" + "".join(
+    f" --xla_cpu_collective_{what}_seconds=240"
+    for what in ("timeout", "call_warn_stuck_timeout", "call_terminate_timeout"))
+
+
+def run(script, devices, *arguments, x64=False):
+    """What the last line that `script` prints says, as JSON."""
+    env = dict(os.environ, JAX_PLATFORMS="cpu", JAX_NUM_CPU_DEVICES=str(devices), JAX_ENABLE_X64=str(int(x64)),
+               XLA_FLAGS=os.environ.get("XLA_FLAGS", "") + _FLAGS,
+               PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    done = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], env=env, cwd=ROOT, capture_output=True,
+                          text=True, timeout=580, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
