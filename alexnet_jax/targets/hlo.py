@@ -101,12 +101,12 @@ def _groups(attributes: str) -> tuple[tuple[int, ...], ...]:
     """
     named = re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", attributes)
     if named:
-        sizes = {axis: int(size) for axis, size in re.findall(r"'(\w+)'=(\d+)", named[1])}
+        extent = {axis: int(size) for axis, size in re.findall(r"'(\w+)'=(\d+)", named[1])}
         across = re.findall(r"'(\w+)'", named[2])
-        kept = [axis for axis in sizes if axis not in across]
-        order = [list(sizes).index(axis) for axis in (*kept, *across)]
-        numbers = np.arange(math.prod(sizes.values())).reshape(list(sizes.values())).transpose(order)
-        rows = numbers.reshape(-1, math.prod(sizes[axis] for axis in across)).tolist()
+        kept = [axis for axis in extent if axis not in across]
+        order = [list(extent).index(axis) for axis in (*kept, *across)]
+        numbers = np.arange(math.prod(extent.values())).reshape(list(extent.values())).transpose(order)
+        rows = numbers.reshape(-1, math.prod(extent[axis] for axis in across)).tolist()
         return tuple(sorted(tuple(sorted(row)) for row in rows))
     listed = re.search(r"(?:replica_groups|source_target_pairs)=\{((?:\{[\d,]*\},?)*)\}", attributes)
     if listed:
