@@ -6,7 +6,7 @@ from alexnet_jax import cli
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
-from configs import networks
+from configs import author_runs, networks
 from experiments import ablations
 from experiments.ablations import Arm
 
@@ -52,6 +52,16 @@ def test_columns_are_the_authors_runs():
         assert (seen["conv4"] == "all columns") == (arm.name == "exchange_conv4")
         assert seen["conv3"] == "own column"
     assert not expected
+
+
+@pytest.mark.parametrize(("ablation", "arm", "run"), [
+    ("columns", "one_column", "145-half"), ("columns", "no_exchange", "150"), ("columns", "exchange_conv4", "132"),
+    ("columns", "no_exchange_conv3", "127"), ("pooling", "nonoverlapping", "147"), ("lrn", "no_lrn", "148")])
+def test_at_full_size_the_arms_are_the_authors_runs(ablation, arm, run):
+    base = config_lib.resolve(author_runs.get_config("145"))
+    arms = {a.name: a.overrides for a in ablations.arms_of([ablation], base)}
+    mine = config_lib.resolve(config_lib.override(base, arms[arm]))
+    assert config_lib.identity(mine) == config_lib.identity(config_lib.resolve(author_runs.get_config(run)))
 
 
 def test_tanh_has_no_bias_to_feed_relus_and_changes_nothing_else():

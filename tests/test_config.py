@@ -9,7 +9,7 @@ from alexnet_jax import cli, optim
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
-from configs import conv_local, recipes
+from configs import author_runs, conv_local, recipes
 from configs.sweeps import cifar10_three
 from experiments import ablations
 
@@ -18,7 +18,7 @@ CONFIGS = sorted(p.name for p in (pathlib.Path(__file__).parents[1] / "configs")
 # What may stand behind the colon, where it isn't a recipe.
 VARIANTS = {"imagenet_paper.py": (), "imagenet_released.py": (), "four_layer.py": ("relu", "tanh"),
             "conv_local.py": conv_local.VARIANTS, "conv_local_test.py": conv_local.VARIANTS,
-            "lenet.py": ("cifar10", "shapes")}
+            "lenet.py": ("cifar10", "shapes"), "author_runs.py": author_runs.RUNS}
 ANCESTORS = ("four_layer.py", "conv_local.py", "conv_local_test.py", "lenet.py")
 
 
