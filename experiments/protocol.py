@@ -37,6 +37,7 @@ def protocol(sweep: Sweep, views: str) -> dict[str, Any]:
         "version": over(lambda r: _data(r).get("version")),
         "train_split": data("train_split", "data.train_split"),
         "train_images": over(lambda r: _data(r).get("train_images")),
+        "folded": over(lambda r: _folded(r.config)),
         "eval_split": data("eval_split", "data.eval_split"),
         "eval_images": over(lambda r: _data(r).get("eval_images")),
         "size": data("size", "data.size"),
@@ -72,8 +73,8 @@ def sentence(p: Mapping[str, Any]) -> str:
         cost += f" ({duration(p['unit_seconds'], p['unit'] + '-')}), the ten-view evaluations not counted."
     version = f" {listed('version')}" if p["version"] else ""
     return (f"{listed('dataset')}{version}: trained on `{listed('train_split')}` ({images('train_images')} "
-            f"images), errors on `{listed('eval_split')}` ({images('eval_images')} images), {p['views']}; "
-            f"{size}. Network: {listed('network')}. {listed('epochs')} epochs, batches of "
+            f"images){''.join(p['folded'])}, errors on `{listed('eval_split')}` ({images('eval_images')} images), "
+            f"{p['views']}; {size}. Network: {listed('network')}. {listed('epochs')} epochs, batches of "
             f"{listed('batch_size')}, seeds {_range(p['seeds'])}; base config `{p['config']}`. "
             f"Device: {listed('device')}; jax {listed('jax')}; git {listed('revision')}.{cost}")
 
@@ -128,12 +129,25 @@ def _network(config: Mapping[str, Any]) -> str | None:
         return None
 
     def features(layers: Iterable[str]) -> str:
-        return "-".join(str(model.get(layer, {}).get("features", "?")) for layer in layers)
+        """'32-48-64', layers that are left out without a word, unshared ones with one; 'none' if all are left out."""
+        present = [model.get(layer, {}) for layer in layers]
+        return "-".join(f"{x.get('features', '?')}{' unshared' if x.get('unshared') else ''}"
+                        for x in present if x.get("features") != 0) or "none"
 
     columns = model.get("columns", 1)
     meet = ", ".join(model.get("exchange") or ()) or "the output layer alone"
     exchange = f"{columns} columns that meet before {meet}" if columns != 1 else "one column"
     return (f"conv {features(f'conv{i}' for i in range(1, 6))}, fc {features(('fc6', 'fc7'))}, {exchange}")
+
+
+def _folded(config: Mapping[str, Any]) -> str | None:
+    """What is learnt from once validation images are folded in; None where none are."""
+    split, at = field(config, "data.fold_split"), field(config, "data.fold_at")
+    if not split:
+        return None
+    epochs = field(config, "train.epochs")
+    first = round(at * (epochs if field(config, "train.schedule_unit") == "run" else 1))
+    return f", from epoch {first + 1} on on `{split}`"
 
 
 def _device(about: Mapping[str, Any]) -> str | None:

@@ -9,7 +9,7 @@ import sys
 import fake_sweep
 import pytest
 
-from alexnet_jax import records
+from alexnet_jax import cli, config, records
 from experiments import protocol, readout, report, statistics, summary
 
 ROOT = pathlib.Path(report.__file__).resolve().parents[1]
@@ -154,6 +154,15 @@ def test_imagenet_itself_is_not_called_small(tmp_path):
     assert "Small scale" not in text
     assert "at this scale" not in text
     assert not protocol.is_imagenet({"dataset": ["image_folder:tiny-imagenet-100"], "train_images": [40_000]})
+
+
+def test_networks_and_schedules_of_every_config_are_told():
+    local = config.to_json(config.resolve(cli.load_config("configs/conv_local.py:11")))
+    assert protocol._network(local) == "conv 64-64-64 unshared-32 unshared, fc none, one column"
+    assert protocol._folded(local) == ", from epoch 351 on on `train[:40000]`"
+    small = config.to_json(config.resolve(cli.load_config("configs/cifar10.py")))
+    assert protocol._network(small) == "conv 32-48-64-64-48, fc 512-512, 2 columns that meet before conv3, fc6, fc7"
+    assert protocol._folded(small) is None
 
 
 def test_runs_that_differ_in_protocol_are_all_listed(tmp_path):
