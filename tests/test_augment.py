@@ -34,7 +34,7 @@ def _images():
 
 
 def _constants(config, mean=None, colour=None):
-    side = {"pixel": SIZE, "centre": CROP, "channel": 1}[config.augment.mean]
+    side = {"pixel": SIZE, "centre": CROP, "channel": 1, "scalar": 1}[config.augment.mean]
     mean = np.zeros((side, side, 3), np.float32) if mean is None else np.asarray(mean, np.float32)
     return augment.Constants(mean, np.zeros((3, 3), np.float32) if colour is None else np.asarray(colour, np.float32))
 
@@ -105,7 +105,7 @@ def test_a_256_pixel_image_has_32_offsets_in_the_paper_and_33_in_the_released_co
     assert augment.offsets(c) == (16, 1)
 
 
-@pytest.mark.parametrize("mean", ["pixel", "centre", "channel"])
+@pytest.mark.parametrize("mean", ["pixel", "centre", "channel", "scalar"])
 def test_the_mean_is_subtracted_where_the_recipe_says(mean):
     images = _images()
     c = _config("paper", augment__mean=mean)
@@ -120,8 +120,10 @@ def test_the_mean_is_subtracted_where_the_recipe_says(mean):
             expected = _cut(image - whole, *place)
         elif mean == "centre":  # the same for every crop, mirrored or not
             expected = _cut(image, *place) - whole[2:7, 2:7]
-        else:
+        elif mean == "channel":
             expected = _cut(image, *place) - whole.mean(axis=(0, 1))
+        else:
+            expected = _cut(image, *place) - whole.mean()
         np.testing.assert_allclose(view, expected, atol=1e-4)
 
 

@@ -41,6 +41,8 @@ def constants(config: ConfigDict, statistics) -> Constants:
         mean = mean[first:first + crop, first:first + crop]
     elif config.augment.mean == "channel":
         mean = mean.mean(axis=(0, 1), keepdims=True)
+    elif config.augment.mean == "scalar":
+        mean = mean.mean(keepdims=True)
     if config.augment.pca.statistics == "ilsvrc2012":
         eigenvalues = np.square(ILSVRC2012_DEVIATIONS)
         vectors = np.asarray(ILSVRC2012_VECTORS)
