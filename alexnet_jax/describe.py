@@ -15,14 +15,13 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, errors, targets
+from alexnet_jax import cli, errors, placement, targets
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
 
 # Classes of the datasets whose files need not be opened to know them.
 _CLASSES = {"shapes": 10, "cifar10": 10, "imagenet": 1000}
-_BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
 # What says where images come from and how they are kept, not what the network and its training are.
 _NOT_THE_RECIPES = ("data.", "seed", "mesh.", "checkpoint.")
 
@@ -49,14 +48,14 @@ def table(config: ConfigDict, classes: int = 0) -> list[dict[str, Any]]:
             shape = f"{layer.size}×{layer.size}×{layer.features}"
             if layer.pool:
                 shape += f" → {layer.out_size}×{layer.out_size}×{layer.features}"
-        pooled = layer.columns * layer.features * layer.out_size**2 if layer.pool else 0
         rows.append({
             "name": layer.name, "filter": _filter(layer),
             "sees": "layer below" if layer.columns == 1 and layer.sees != "image" else layer.sees,
             "in": f"{layer.in_features:,}",
             "per column": shape if not layer.is_output else f"{layer.features} in all",
             "parameters": layer.parameters, "multiply_adds": layer.multiply_adds, "units": layer.units,
-            "bytes": (layer.units + pooled) * _BYTES[config.train.precision], "then": _then(config, layer)})
+            "bytes": placement.activation_values(layer) * placement.BYTES[config.train.precision],
+            "then": _then(config, layer)})
     return rows
 
 
@@ -121,6 +120,8 @@ def describe(config: ConfigDict) -> str:
     if not classes:
         lines.append(f"the classes of {config.data.name} are known once its images are read; 10 are assumed here "
                      "(config.model.classes)")
+    where = placement.lines(config, classes)
+    lines += ["", *where] if where else []
     for recipe in ("paper", "released"):
         changed = departures(config, recipe)
         if not changed:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from alexnet_jax import cli, describe
+from alexnet_jax import cli, describe, placement
 from alexnet_jax import config as config_lib
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -57,6 +57,26 @@ def test_departures_name_each_field_once_and_nothing_else():
     assert not any(name.startswith("model.conv3.init") for name, *_ in describe.departures(without, "paper"))
 
 
+def test_placement_by_hand():
+    c = _config("imagenet_released.py", train__precision="bfloat16")
+    met = placement.exchanges(c, 1000, 2)
+    # pool2, pool5 and fc6 of the other column, two bytes a value; the logits in float32.
+    assert [(x.layer, x.forward, x.backward) for x in met] == [
+        ("conv3", 13 * 13 * 128 * 2, 13 * 13 * 128 * 2), ("fc6", 6 * 6 * 128 * 2, 6 * 6 * 128 * 2),
+        ("fc7", 2048 * 2, 2048 * 2), ("fc8", 4000, 0)]
+    # What XLA's compiler for two H100s says of 128 images (README, tests/test_targets.py).
+    assert [(128 * x.handed_in, 128 * x.received) for x in met] == [
+        (5_537_792, 11_075_584), (1_179_648, 2_359_296), (524_288, 1_048_576), (512_000, 512_000)]
+    numbers = placement.per_device(c, 1000, 2)
+    assert numbers["parameters"] == (60_965_224 - 1000) // 2 + 1000
+    assert numbers["multiply_adds"] == sum(row["multiply_adds"] for row in describe.table(c)) // 2
+    assert (numbers["received_forward"], numbers["received_backward"]) == (60_576, 56_576)
+    text = describe.describe(c)
+    assert "on 2 devices, a column each (config.mesh.column), a device holds 30,483,112 parameters" in text
+    assert "nothing is exchanged between devices" in describe.describe(_config("cifar10.py", mesh__column="1"))
+    assert "devices" not in describe.describe(_config("lenet.py"))
+
+
 def test_classes_are_known_or_said_to_be_assumed():
     assert describe.classes_of(_config("cifar10.py")) == 10
     assert "classes of image_folder:tiny-imagenet-100 are known once" in describe.describe(_config("tiny_imagenet.py"))
@@ -81,6 +101,7 @@ def test_the_command_needs_no_jax():
 @pytest.mark.parametrize(("arguments", "message"), [
     ([], "--config=FILE is needed"),
     (["--config=configs/cifar10.py", "--config.model.conv1.kernel=40"], "config.model.conv1.kernel: a 40-pixel filter"),
+    (["--config=configs/cifar10.py", "--config.mesh.column=3"], "config.mesh.column: 2 columns do not divide over 3"),
     (["--config=configs/lenet.py:mnist"], "data 'mnist': not one of cifar10, shapes"),
     (["--config=configs/conv_local.py:12"], "variant '12': not one of 13, 11, 11_no_lrn"),
 ])

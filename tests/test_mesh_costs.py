@@ -99,6 +99,18 @@ for name, layers in (("none", ()), ("conv4", ("conv4", "fc6", "fc7")), ("paper",
 print(json.dumps(out))
 '''
 
+BYTES = COMMON + r'''
+from alexnet_jax import placement
+out = {}
+for columns, devices in ((2, 2), (4, 4), (4, 2)):
+    c = config(model__columns=columns)
+    step, _ = compiling.arguments(p := programs(c, devices))
+    found = [[x.kind, re.search(r"/((?:conv|fc)\d)/", x.where)[1], x.handed_in, x.received]
+             for x in hlo.collectives(p.train_step.lower(*step).compile().as_text())]
+    out[f"{columns} on {devices}"] = {"compiled": found, "told": placement.exchanges(c, 10, devices)}
+print(json.dumps(out))
+'''
+
 
 def test_two_devices_halve_work_and_memory():
     out = emulated.run(COSTS, 2)
@@ -148,6 +160,20 @@ def test_four_columns_train_alike_on_one_two_and_four_devices():
     _, expected = _exchange("conv3", "fc6", "fc7")
     assert out["2"]["step"] == expected
     assert out["4"]["step"] == expected
+
+
+def test_the_bytes_of_the_exchanges_are_those_of_the_compiled_program():
+    # In float32: the compiler for CPUs widens collectives of bfloat16. Those are tested in test_describe.py, against
+    # the numbers of programs for H100s, and in test_targets.py.
+    batch = 8
+    for name, both in emulated.run(BYTES, 4).items():
+        expected = []
+        for layer, kind, handed_in, received, _, _ in both["told"]:
+            expected.append([kind, layer, batch * handed_in, batch * received])
+            if kind == "all-gather":  # its transpose, backward
+                expected.append(["reduce-scatter", layer, batch * received, batch * handed_in])
+        assert len(expected) == 7
+        assert sorted(both["compiled"]) == sorted(expected), name
 
 
 def test_columns_meet_where_the_config_says_and_nowhere_else():
