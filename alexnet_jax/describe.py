@@ -15,7 +15,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, errors, placement, targets
+from alexnet_jax import cli, drawing, errors, placement, targets
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
@@ -140,6 +140,7 @@ def _show(value: Any) -> str:
 
 def main(_argv: Sequence[str]) -> None:
     config, _ = cli.parsed_config()
+    picture = drawing.check(flags.FLAGS.draw) if flags.FLAGS.draw is not None else None
     if flags.FLAGS.target is not None:
         target = targets.parse(flags.FLAGS.target)
         targets.prepare(target)
@@ -151,10 +152,14 @@ def main(_argv: Sequence[str]) -> None:
         print(describe(config))
     except ImportError as error:
         raise ConfigError(f"configs/recipes.py cannot be read: {error}") from error
+    if picture is not None:
+        drawing.draw(config, classes_of(config), picture)
+        print(f"\ndrawn: {picture}")
 
 
 if __name__ == "__main__":
     cli.define_config_flag()
+    flags.DEFINE_string("draw", None, "draw the network into this .svg, .png or .pdf")
     flags.DEFINE_string("target", None, "accelerators to compile for, e.g. h100:1x2 or v5e:128x2")
     flags.DEFINE_bool("largest_batch", True, "with --target: look for the largest batch that fits")
     errors.run_main(lambda: app.run(main, flags_parser=cli.parse_flags))

@@ -1,13 +1,16 @@
 """What `describe` prints, against arithmetic done by hand and the paper's figure 2."""
 
 import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
 
-from alexnet_jax import cli, describe, placement
+from alexnet_jax import cli, describe, drawing, placement
 from alexnet_jax import config as config_lib
+from alexnet_jax.errors import ConfigError
+from alexnet_jax.models import geometry
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -75,6 +78,31 @@ def test_placement_by_hand():
     assert "on 2 devices, a column each (config.mesh.column), a device holds 30,483,112 parameters" in text
     assert "nothing is exchanged between devices" in describe.describe(_config("cifar10.py", mesh__column="1"))
     assert "devices" not in describe.describe(_config("lenet.py"))
+
+
+@pytest.mark.parametrize(("path", "arrows", "dashed"), [
+    # Two into conv1; own arrows into seven layers of two columns, of which three see the other too; two into fc8.
+    ("imagenet_released.py", 2 + 2 * 6 + 2 * 3 + 2, 6), ("author_runs.py:150", 2 + 2 * 6 + 2, 0), ("lenet.py", 5, 0)])
+def test_the_drawing(tmp_path, path, arrows, dashed):
+    c = _config(path)
+    drawing.draw(c, 10, tmp_path / "net.svg")
+    text = (tmp_path / "net.svg").read_text()
+    lines = re.findall(r'<path d="M [^"]*"[^>]*style="fill: none;[^"]*"', text)
+    assert sum("stroke-dasharray" in line for line in lines) == dashed
+    assert len(lines) == arrows
+    for layer in geometry.layers(c, 10):
+        assert f"<!-- {layer.name}" in text
+    total = sum(layer.parameters for layer in geometry.layers(c, 10))
+    assert f"{total:,} parameters" in text
+    drawing.draw(c, 10, tmp_path / "net.png")
+    assert (tmp_path / "net.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("name", "message"), [("net.gif", "has to end in .svg, .png, .pdf"),
+                                               ("nowhere/net.svg", "there is no folder")])
+def test_where_nothing_can_be_drawn(tmp_path, name, message):
+    with pytest.raises(ConfigError, match=message):
+        drawing.check(str(tmp_path / name))
 
 
 def test_classes_are_known_or_said_to_be_assumed():

@@ -103,6 +103,16 @@ def test_tensorboard_has_the_rows(finished):
     assert not any(tag.startswith("tune") for tag in scalars)
 
 
+def _go_in_parts(c, folder, steps, monkeypatch):
+    """The run, interrupted at each of `steps` and taken up again."""
+    for step in steps:
+        with monkeypatch.context() as patch:
+            at(patch, step, interrupt)
+            with pytest.raises(Interrupted):
+                go(c, folder)
+    go(c, folder)
+
+
 # The plateau rule.
 
 
@@ -118,12 +128,8 @@ def test_the_rate_falls_with_the_tuning_error_and_so_it_does_after_a_resume(tiny
     assert all(0 <= row["tune_top1_error"] <= 1 and row["tune_loss"] > 0 for row in rows)
     assert all((row["tune_top1_error"] * 16).is_integer() for row in rows)
     assert (tmp_path / "whole" / "log.txt").read_text().count("the learning rate falls") == 2
-    for step in (4, 8, 13, 19):  # `best` infinite or not, waited 0 or 1, one fall and two
-        with monkeypatch.context() as patch:
-            at(patch, step, interrupt)
-            with pytest.raises(Interrupted):
-                go(c, tmp_path / "parts")
-    go(c, tmp_path / "parts")
+    # `best` infinite or not, waited 0 or 1, one fall and two
+    _go_in_parts(c, tmp_path / "parts", (4, 8, 13, 19), monkeypatch)
     assert_same_run(c, tmp_path / "parts", tmp_path / "whole")
 
 
@@ -138,12 +144,7 @@ def test_images_are_folded_in_and_so_they_are_after_a_resume(tiny, tmp_path, mon
     rows = records.read_rows(tmp_path / "whole" / "metrics.csv")
     assert [(row["epoch"], row["step"]) for row in rows] == [(1, 3), (2, 6), (3, 10), (4, 14)]
     assert [row["tune_top1_error"] is None for row in rows] == [False, False, True, True], "then they are learnt from"
-    for step in (2, 6, 7, 10):
-        with monkeypatch.context() as patch:
-            at(patch, step, interrupt)
-            with pytest.raises(Interrupted):
-                go(c, tmp_path / "parts")
-    go(c, tmp_path / "parts")
+    _go_in_parts(c, tmp_path / "parts", (2, 6, 7, 10), monkeypatch)
     assert_same_run(c, tmp_path / "parts", tmp_path / "whole")
 
 
