@@ -28,10 +28,10 @@ def progress_of(folder: pathlib.Path, since: float = 0.0) -> dict[str, Any]:
     return {}
 
 
-def row(label: str, progress: dict[str, Any]) -> tuple[str, ...]:
+def row(label: str, progress: dict[str, Any], placed: bool = True) -> tuple[str, ...]:
     """A run under way, for the columns `COLUMNS`."""
     if not progress:
-        return (label, "starting", "", "", "", "", "")
+        return (label, "starting" if placed else "waiting for room", "", "", "", "", "")
     rate, left = progress.get("images_per_second"), progress.get("seconds_left")
     return (label, str(progress.get("state", "")), _epoch(progress),
             percent(progress.get("train_top1_error")), percent(progress.get("eval_top1_error")),
@@ -50,8 +50,8 @@ def describe_result(result: dict[str, Any]) -> str:
 class Display:
     """Shows a sweep as it goes. A context manager."""
 
-    def __init__(self, plan: plan_lib.Plan, workdir: pathlib.Path, costs: costs_lib.Costs, slots: int):
-        self._plan, self._workdir, self._costs, self._slots = plan, workdir, costs, slots
+    def __init__(self, plan: plan_lib.Plan, workdir: pathlib.Path, costs: costs_lib.Costs):
+        self._plan, self._workdir, self._costs = plan, workdir, costs
         self._live: Any = None
         self._shown = time.monotonic()  # a first status line only after the interval
         self._printed = 0
@@ -101,8 +101,12 @@ class Display:
             parts = [f"{self._plan.label(run)} {_brief(progress)}" for run, progress in rows.items()]
             self.line(" · ".join([self._summary(state, rows), *parts]))
         else:
-            self._live.update(table([row(self._plan.label(run), progress) for run, progress in rows.items()],
-                                    self._summary(state, rows)), refresh=True)
+            cells = [row(self._plan.label(run), progress, run not in state.unplaced) for run, progress in rows.items()]
+            # What doesn't fit is said, or the summary would be what the terminal cuts off.
+            height = max(1, self._live.console.height - 6)
+            if len(cells) > height:
+                cells[height - 1:] = [(f"… and {len(cells) - height + 1} more", *[""] * (len(COLUMNS) - 1))]
+            self._live.update(table(cells, self._summary(state, rows)), refresh=True)
 
     def _summary(self, state: State, rows: dict[str, dict[str, Any]]) -> str:
         parts = [f"{len(state.finished)} of {state.total} done"]
@@ -132,7 +136,7 @@ class Display:
         if any(seconds is None for seconds in known):
             return None
         total = sum(running) + sum(seconds for seconds in known if seconds is not None)
-        return max(total / max(1, self._slots), *running, 0.0)
+        return max(total / max(1, state.slots), *running, 0.0)
 
 
 def _brief(progress: dict[str, Any]) -> str:

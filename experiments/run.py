@@ -6,7 +6,7 @@
 `--dry_run` shows what would run and what it would cost; `--list` the ablations there are.
 `--config.FIELD=value` changes a field of every arm. The same command goes on after an interruption: finished
 runs are never run again, partial ones go on from their checkpoint, failed ones are tried again; with more
-seeds or arms it adds runs.
+seeds or arms it adds runs. `--executor=ray` runs it on a Ray cluster.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from alexnet_jax import cli, errors
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
 from alexnet_jax.progress import duration
-from experiments import ablations, costs, display, schedule
+from experiments import ablations, costs, display, executors, schedule
 from experiments import plan as plan_lib
 from experiments import sweep as sweep_lib
 from experiments.executors import local
@@ -43,6 +43,12 @@ def define_flags() -> None:
                         "sweep file's ablations and arms")
     flags.DEFINE_string("seeds", None, "how many (3 stands for 0, 1, 2) or which (0,5,7)")
     flags.DEFINE_string("jobs", None, "runs at a time; 0: one per accelerator or core")
+    flags.DEFINE_string("cores", None, "cores of each run; 0: its share of this machine's, on a cluster one, or "
+                        "a GPU's share of its node's")
+    flags.DEFINE_enum("executor", "local", list(executors.NAMES), "where the runs are: on this machine, or on a Ray "
+                      "cluster (pip install -e '.[cluster]')")
+    flags.DEFINE_string("ray_address", "", "the cluster's, e.g. 10.0.0.1:6379 or auto; else $RAY_ADDRESS; else one of "
+                        "this machine alone is started")
     flags.DEFINE_bool("dry_run", False, "show what would run and what it would cost; write nothing")
     flags.DEFINE_bool("list", False, "show the catalogue of ablations")
 
@@ -101,13 +107,29 @@ class Command:
             arms = ablations.arms_of(names, base)
         return plan_lib.build(base, self._config, sweep.name, arms, seeds)
 
-    def _jobs(self) -> int:
-        text = flags.FLAGS.jobs
+    def _number(self, flag: str, default: int, what: str) -> int:
+        text = flags.FLAGS[flag].value
         if text is None:
-            return self._sweep.jobs
+            return default
         if not (text.isascii() and text.isdecimal()):
-            raise ConfigError(f"--jobs={text}: not a number of runs at a time (0: one per core)")
+            raise ConfigError(f"--{flag}={text}: not a number of {what}")
         return int(text)
+
+    def _executor(self, asked: plan_lib.Plan, workdir: pathlib.Path | None) -> executors.Executor:
+        """Where the runs are; a dry run asks no cluster what room it has."""
+        values = flags.FLAGS
+        jobs = self._number("jobs", self._sweep.jobs, "runs at a time (0: one per core)")
+        cores = self._number("cores", self._sweep.cores, "cores of a run (0: its share)")
+        if values.executor == "local":
+            if values.ray_address:
+                raise ConfigError(f"--ray_address={values.ray_address}: needs --executor=ray")
+            return local.LocalExecutor(workdir or pathlib.Path(), jobs, len(asked.runs), self._worker, cores)
+        from experiments.executors import cluster
+
+        if values.dry_run:
+            return executors.Unasked(jobs)
+        assert workdir is not None
+        return cluster.RayExecutor(workdir, asked, jobs, cores, values.ray_address, self._worker)
 
     # What is done.
 
@@ -115,16 +137,19 @@ class Command:
         if flags.FLAGS.list:
             print(ablations.describe())
             return 0
-        asked, jobs, workdir = self._plan(), self._jobs(), _workdir(flags.FLAGS.dry_run)
-        executor = local.LocalExecutor(workdir or pathlib.Path(), jobs, len(asked.runs), self._worker)
-        if flags.FLAGS.dry_run:
+        asked, workdir = self._plan(), _workdir(flags.FLAGS.dry_run)
+        with contextlib.closing(self._executor(asked, workdir)) as executor:
+            if not flags.FLAGS.dry_run:
+                assert workdir is not None
+                return self._start(asked, workdir, executor)
             if workdir is None:
                 _show(asked, asked, pathlib.Path(), executor, nothing_there=True)
             else:
                 whole, asked = plan_lib.merge(plan_lib.read(workdir), asked, workdir)
                 _show(whole, asked, workdir, executor)
             return 0
-        assert workdir is not None
+
+    def _start(self, asked: plan_lib.Plan, workdir: pathlib.Path, executor: executors.Executor) -> int:
         self._check_data(plan_lib.merge(plan_lib.read(workdir), asked, workdir)[1], workdir)
         workdir.mkdir(parents=True, exist_ok=True)
         with plan_lib.locked(workdir / ".plan.lock"):  # a second sweep may be started here at the same moment
@@ -140,9 +165,9 @@ class Command:
             self._prepare(config_lib.from_json(run.config).data)
 
     def _run(self, whole: plan_lib.Plan, asked: plan_lib.Plan, workdir: pathlib.Path,
-             executor: local.LocalExecutor) -> int:
+             executor: executors.Executor) -> int:
         costs_ = costs.Costs(whole, workdir)
-        with schedule.Stop() as stop, display.Display(whole, workdir, costs_, executor.slots) as shown:
+        with schedule.Stop() as stop, display.Display(whole, workdir, costs_) as shown:
             todo = schedule.Schedule(whole, workdir, asked.order(), executor, shown,
                                      after_each=lambda: self._report_so_far(workdir, shown))
             shown.line(f"{asked.name}: {_count(len(asked.runs), 'run')} ({_count(len(asked.arms), 'arm')}, "
@@ -253,7 +278,7 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _show(whole: plan_lib.Plan, asked: plan_lib.Plan, workdir: pathlib.Path, executor: local.LocalExecutor,
+def _show(whole: plan_lib.Plan, asked: plan_lib.Plan, workdir: pathlib.Path, executor: executors.Executor,
           nothing_there: bool = False) -> None:
     """The plan for people: arms, runs and what they would cost."""
     states = {run: "waiting" if nothing_there else plan_lib.state_of(workdir / asked.runs[run].dir)

@@ -5,6 +5,7 @@
     partial              goes on from its checkpoint
     died                 (killed, out of memory) restarted from its checkpoint, `RESTARTS` times at most, then
                          recorded as failed
+    lost                 with its node, on a cluster: the same, `LOSSES` times at most
     in use               another process trains it: taken up, if unfinished, when that process lets go of it
 """
 
@@ -20,9 +21,10 @@ from typing import Any, Protocol
 
 from experiments import plan as plan_lib
 from experiments import worker
-from experiments.executors import Executor
+from experiments.executors import Ended, Executor
 
 RESTARTS = 2
+LOSSES = 20  # nodes may come and go; a run that takes each of them down is stopped all the same
 GRACE = 180.0  # seconds for checkpoints after Ctrl-C: a compilation, or the full network on a CPU, is slow
 _TICK, _LOOK_AGAIN = 0.1, 1.0
 
@@ -37,6 +39,8 @@ class State:
     failed: dict[str, str] = dataclasses.field(default_factory=dict)  # run → message
     running: dict[str, float] = dataclasses.field(default_factory=dict)  # run → when it was started
     elsewhere: dict[str, float] = dataclasses.field(default_factory=dict)  # run → when to look again
+    unplaced: frozenset[str] = frozenset()  # those of `running` that have no place yet
+    slots: int = 1  # runs at a time
     stopping: bool = False
 
 
@@ -86,6 +90,7 @@ class Schedule:
         self.after_each = after_each
         self.state = State(len(order), collections.deque())
         self._deaths: collections.Counter[str] = collections.Counter()
+        self._losses: collections.Counter[str] = collections.Counter()
         self._began, self._deadline = time.time(), 0.0
         for run in order:
             state = plan_lib.state_of(self._folder(run))
@@ -103,13 +108,14 @@ class Schedule:
             while True:
                 if stop.count:
                     self._stop(stop)
-                for run, code in self.executor.ended():
-                    self._ended(run, code)
+                for end in self.executor.ended():
+                    self._ended(end)
                 if not stop.count:
                     self._fill()
                 todo = not stop.count and (self.state.waiting or self.state.elsewhere)
                 if not self.state.running and not todo:
                     break
+                self.state.unplaced, self.state.slots = frozenset(self.executor.unplaced), self.executor.slots
                 self.display.update(self.state)
                 time.sleep(_TICK)
         except BaseException:
@@ -121,22 +127,23 @@ class Schedule:
     # Starting.
 
     def _fill(self) -> None:
-        while len(self.executor.running) < self.executor.slots:
-            run = self._next()
-            if run is None:
-                return
-            self.executor.start(run, self._folder(run))
-            self.state.running[run] = time.time()
+        while (run := self._next()) is not None:
+            if self.executor.start(run, self._folder(run)):
+                self.state.running[run] = time.time()
+            else:
+                self.state.elsewhere[run] = time.monotonic() + _LOOK_AGAIN
 
     def _next(self) -> str | None:
-        """The next run that is unfinished and nobody's; those that are in use are put aside for later."""
+        """The next run that is unfinished, nobody's and has room; those that are in use are put aside for later."""
         while self.state.waiting:
+            if not self.executor.room(self.state.waiting[0]):
+                return None
             run = self.state.waiting.popleft()
             if self._free(run):
                 return run
         now = time.monotonic()
         for run in [run for run, at in self.state.elsewhere.items() if at <= now]:
-            if self._free(run):
+            if self.executor.room(run) and self._free(run):
                 return run
         return None
 
@@ -160,7 +167,8 @@ class Schedule:
 
     # Ending.
 
-    def _ended(self, run: str, code: int) -> None:
+    def _ended(self, end: Ended) -> None:
+        run, code = end.run, end.code
         self.state.running.pop(run)
         folder = self._folder(run)
         result = plan_lib.result_of(folder)
@@ -178,20 +186,24 @@ class Schedule:
         elif self.state.stopping:
             self.state.waiting.appendleft(run)  # for the same command, another time
         else:
-            self._died(run, code)
+            self._died(end)
 
-    def _died(self, run: str, code: int) -> None:
-        self._deaths[run] += 1
-        how = f"its process ended with exit code {code}"
-        if code < 0:
-            how = f"its process was killed by {_signal_name(code)}"
-            how += " (out of memory?)" if code == -signal.SIGKILL else ""
-        if self._deaths[run] <= RESTARTS:
+    def _died(self, end: Ended) -> None:
+        run, code, how, counted, most = end.run, end.code, end.how, self._deaths, RESTARTS
+        if code is None:
+            counted, most = self._losses, LOSSES
+        elif not how:
+            how = f"its process ended with exit code {code}"
+            if code < 0:
+                how = f"its process was killed by {_signal_name(code)}"
+                how += " (out of memory?)" if code == -signal.SIGKILL else ""
+        counted[run] += 1
+        if counted[run] <= most:
             self.display.line(f"{self.plan.label(run)}: {how}; restarting it from its last checkpoint "
-                              f"({self._deaths[run]} of {RESTARTS})")
+                              f"({counted[run]} of {most})")
             self.state.waiting.appendleft(run)
         else:
-            self._failed(run, f"{how}, {self._deaths[run]} times; see log.txt")
+            self._failed(run, f"{how}, {counted[run]} times; see log.txt")
 
     def _done(self, run: str, result: dict[str, Any]) -> None:
         self.state.finished[run] = result["status"]

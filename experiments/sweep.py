@@ -24,6 +24,7 @@ class Sweep:
     arms: tuple[Arm, ...] = ()
     seeds: tuple[int, ...] = (0,)
     jobs: int = 0  # at a time; 0: as many as there are cores, or accelerators
+    cores: int = 0  # of each run; 0: its share
 
 
 KEYS = tuple(field.name for field in dataclasses.fields(Sweep))
@@ -52,12 +53,15 @@ def load(path: str) -> Sweep:
     jobs = tree.get("jobs", 0)
     if not _is_count(jobs):
         raise ConfigError(f"{where}: jobs: {jobs!r} is not a number of runs at a time (0: one per core)")
+    cores = tree.get("cores", 0)
+    if not _is_count(cores):
+        raise ConfigError(f"{where}: cores: {cores!r} is not a number of cores of a run (0: its share)")
     name = tree.get("name", pathlib.Path(path).stem)
     if not isinstance(name, str):
         raise ConfigError(f"{where}: name: {name!r} is not a text")
     return Sweep(config, name, _overrides(tree.get("overrides", {}), f"{where}: overrides"),
                  _ablations(tree.get("ablations", ()), where), _arms(tree.get("arms", {}), where),
-                 check_seeds(tree.get("seeds", 1), f"{where}: seeds"), jobs)
+                 check_seeds(tree.get("seeds", 1), f"{where}: seeds"), jobs, cores)
 
 
 def _is_count(value: Any) -> bool:

@@ -316,7 +316,7 @@ def test_a_terminal_shows_a_table(tmp_path):
 
 def test_time_left_and_results_in_words(tmp_path):
     plan = plan_lib.build(config_lib.resolve(cli.load_config("configs/shapes.py")), "", "", [], (0, 1, 2))
-    shown = display.Display(plan, tmp_path, costs.Costs(plan, tmp_path), slots=1)
+    shown = display.Display(plan, tmp_path, costs.Costs(plan, tmp_path))
     first, second, third = plan.order()
     state = schedule.State(3, collections.deque([third]), running={first: 0.0, second: 0.0})
     half = {"seconds_left": 60, "step": 50, "steps": 100}

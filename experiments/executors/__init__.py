@@ -6,9 +6,21 @@ tells how it ended. What is run, again or never again, is `experiments.schedule`
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Collection
 from typing import Protocol
+
+NAMES = ("local", "ray")  # of --executor
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """A run that is no longer under way."""
+
+    run: str
+    code: int | None  # as in experiments.worker, negative for a signal; None: lost, by no fault of its own
+    how: str = ""  # where the code doesn't say it: 'node 10.0.0.3 was lost'
 
 
 class Executor(Protocol):
@@ -16,7 +28,7 @@ class Executor(Protocol):
 
     @property
     def slots(self) -> int:
-        """Runs at a time."""
+        """Runs at a time, as things stand."""
         ...
 
     @property
@@ -24,12 +36,26 @@ class Executor(Protocol):
         """Ids of the runs under way."""
         ...
 
-    def start(self, run: str, folder: pathlib.Path) -> None:
-        """Starts a run, its output appended to log.txt; called while fewer than `slots` are under way."""
+    @property
+    def unplaced(self) -> Collection[str]:
+        """Those of `running` that wait for others to make room."""
         ...
 
-    def ended(self) -> list[tuple[str, int]]:
-        """(run, exit code as in experiments.worker, negative for a signal) of those that have ended since."""
+    @property
+    def description(self) -> str:
+        """'2 at a time, 1 core each'."""
+        ...
+
+    def room(self, run: str) -> bool:
+        """Can this run be started now?"""
+        ...
+
+    def start(self, run: str, folder: pathlib.Path) -> bool:
+        """Starts a run for which there is room, its output appended to log.txt. False: another driver has it."""
+        ...
+
+    def ended(self) -> list[Ended]:
+        """Those that have ended since."""
         ...
 
     def stop(self) -> None:
@@ -39,3 +65,43 @@ class Executor(Protocol):
     def kill(self) -> None:
         """Ends all of them at once."""
         ...
+
+    def close(self) -> None:
+        """No more runs: lets go of what the executor holds."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Unasked:
+    """A cluster that a dry run does not ask what room it has: nothing is ever started there."""
+
+    jobs: int
+
+    @property
+    def slots(self) -> int:
+        return max(1, self.jobs)
+
+    running: Collection[str] = ()
+    unplaced: Collection[str] = ()
+
+    @property
+    def description(self) -> str:
+        return f"on Ray, {self.slots} at a time" + ("" if self.jobs else " as long as the cluster isn't asked")
+
+    def room(self, run: str) -> bool:
+        return False
+
+    def start(self, run: str, folder: pathlib.Path) -> bool:
+        return False
+
+    def ended(self) -> list[Ended]:
+        return []
+
+    def stop(self) -> None:
+        pass
+
+    def kill(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

@@ -13,7 +13,9 @@ import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
 
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
+from experiments.executors import Ended
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 WORKER = (sys.executable, "-m", "experiments.worker")
 
 
@@ -31,13 +33,14 @@ class LocalExecutor:
       jobs: 0 takes one per accelerator, else one per core; never more than `runs`.
       runs: how many the sweep has.
       worker: the command that runs one run, to which arguments are added.
+      each: cores of a run; 0 shares all of them evenly.
     """
 
-    def __init__(self, workdir: pathlib.Path, jobs: int, runs: int, worker: Sequence[str] = WORKER):
-        self._workdir, self._worker = workdir, tuple(worker)
+    def __init__(self, workdir: pathlib.Path, jobs: int, runs: int, worker: Sequence[str] = WORKER, each: int = 0):
+        self._workdir, self._worker, self._each = workdir, tuple(worker), each
         self.cores, self.accelerators = cores(), accelerators(os.environ)
-        jobs = jobs or min(len(self.accelerators) or len(self.cores), max(1, runs))
-        self._slots = jobs
+        room = len(self.accelerators) or max(1, len(self.cores) // max(1, each))
+        self._slots = jobs or min(room, max(1, runs))
         self._processes: dict[str, _Process] = {}
 
     @property
@@ -49,19 +52,25 @@ class LocalExecutor:
         return self._processes.keys()
 
     @property
+    def unplaced(self) -> Collection[str]:
+        return ()
+
+    @property
     def description(self) -> str:
-        """'2 at a time, 1 core each'."""
         if self.accelerators:
             what = f"on {len(self.accelerators)} accelerator{'s' if len(self.accelerators) > 1 else ''}"
         else:
-            each = len(share(self.cores, 0, self.slots))
+            each = len(share(self.cores, 0, self.slots, self._each))
             what = f"{each} core{'s' if each > 1 else ''} each"
         return f"{self.slots} at a time, {what}"
 
-    def start(self, run: str, folder: pathlib.Path) -> None:
+    def room(self, run: str) -> bool:
+        return len(self._processes) < self.slots
+
+    def start(self, run: str, folder: pathlib.Path) -> bool:
         folder.mkdir(parents=True, exist_ok=True)
         slot = min(set(range(self.slots)) - {p.slot for p in self._processes.values()})
-        mine = ",".join(map(str, share(self.cores, slot, self.slots)))
+        mine = ",".join(map(str, share(self.cores, slot, self.slots, self._each)))
         command = [*self._worker, f"--workdir={self._workdir}", f"--run={run}", f"--parent={os.getpid()}",
                    f"--cores={mine}"]
         # A process group of its own: a terminal's Ctrl-C reaches the sweep alone, which passes it on once.
@@ -69,10 +78,11 @@ class LocalExecutor:
             popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                      env=self._environment(slot), process_group=0)
         self._processes[run] = _Process(popen, slot)
+        return True
 
     def _environment(self, slot: int) -> dict[str, str]:
         env = dict(os.environ)
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), env.get("PYTHONPATH"))))
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), env.get("PYTHONPATH"))))
         env.setdefault("PYTHONFAULTHANDLER", "1")  # a crash in native code leaves its stack in log.txt
         if self.accelerators:  # not tested on a machine with several
             env["CUDA_VISIBLE_DEVICES"] = self.accelerators[slot % len(self.accelerators)]
@@ -81,13 +91,13 @@ class LocalExecutor:
                 env.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         return env
 
-    def ended(self) -> list[tuple[str, int]]:
+    def ended(self) -> list[Ended]:
         out = []
         for run, process in list(self._processes.items()):
             code = process.popen.poll()
             if code is not None:
                 del self._processes[run]
-                out.append((run, code))
+                out.append(Ended(run, code))
         return out
 
     def stop(self) -> None:
@@ -96,6 +106,9 @@ class LocalExecutor:
 
     def kill(self) -> None:
         self._signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        pass
 
     def _signal(self, number: int) -> None:
         for process in self._processes.values():
@@ -113,10 +126,15 @@ def cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def share(available: Sequence[int], slot: int, slots: int) -> list[int]:
-    """The cores of a slot, equally many for each; with more slots than cores several have the same one."""
-    each = len(available) // slots
-    return list(available[slot * each : (slot + 1) * each]) if each else [available[slot % len(available)]]
+def share(available: Sequence[int], slot: int, slots: int, each: int = 0) -> list[int]:
+    """The cores of a slot, equally many for each; with more slots than cores several have the same ones.
+
+    Args:
+      each: how many; 0 for as many as can be.
+    """
+    each = min(each or max(1, len(available) // slots), len(available))
+    first = slot % (len(available) // each) * each
+    return list(available[first : first + each])
 
 
 def accelerators(env: Mapping[str, str]) -> list[str]:
