@@ -14,7 +14,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -77,10 +77,10 @@ def check_name(name: str) -> None:
 def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     """A copy of `config` with dotted fields replaced; raises ConfigError for an unknown one."""
     new = copy(config)
-    for name, value in overrides.items():
-        check_name(name)
-        with new.unlocked():
-            node = new
+    with new.unlocked():  # once: it walks over the whole tree
+        for name, value in overrides.items():
+            check_name(name)
+            node: Any = new
             *groups, last = name.split(".")
             for group in groups:
                 node = node[group]
@@ -217,7 +217,17 @@ def identity(config: ConfigDict) -> dict[str, Any]:
 
 def run_id(config: ConfigDict) -> str:
     """Ten hex digits of the SHA-256 of `identity(config)`; the same for every mesh, path and later version."""
-    text = json.dumps(identity(config), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return _digest(identity(config))
+
+
+def run_ids(config: ConfigDict, seeds: Iterable[int]) -> dict[int, str]:
+    """{seed: `run_id` of the config with that seed}."""
+    rest = {name: value for name, value in identity(config).items() if name != "seed"}
+    return {seed: _digest(rest if seed == FIELDS["seed"].default else {**rest, "seed": seed}) for seed in seeds}
+
+
+def _digest(tree: Mapping[str, Any]) -> str:
+    text = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 

@@ -68,15 +68,20 @@ def load(workdir: pathlib.Path) -> pd.DataFrame:
     """
     workdir = pathlib.Path(workdir)
     single = (workdir / "run.json").exists() and not (workdir / "plan.json").exists()
-    sweep = _alone(read_run(workdir)) if single else read_sweep(workdir)
-    rows = []
+    return table(_alone(read_run(workdir)) if single else read_sweep(workdir))
+
+
+def table(sweep: Sweep) -> pd.DataFrame:
+    """As `load`, of a sweep that is read already."""
+    columns: dict[str, list[Any]] = {name: [] for name in (
+        "arm", "ablation", "baseline", "run", "seed", "state", "planned", *records.METRICS)}
     for arm in sweep.arms:
         for seed, run in arm.runs.items():
             about = {"arm": arm.name, "ablation": arm.ablation, "baseline": arm.name == sweep.baseline,
                      "run": run.id, "seed": seed, "state": run.state, "planned": len(arm.runs)}
-            rows += [{**about, **row} for row in run.rows]
-    columns = ["arm", "ablation", "baseline", "run", "seed", "state", "planned", *records.METRICS]
-    frame = pd.DataFrame(rows, columns=columns)
+            for name, column in columns.items():
+                column += [about[name]] * len(run.rows) if name in about else [row.get(name) for row in run.rows]
+    frame = pd.DataFrame(columns)
     frame[list(records.METRICS)] = frame[list(records.METRICS)].astype(float)
     frame.attrs["caption"] = protocol_caption(protocol(sweep, default_views(sweep.runs.values())))
     return frame

@@ -6,8 +6,8 @@ so and never stopped by it. Only a workdir without a readable plan is an error.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -32,10 +32,22 @@ class Run:
     state: str
     message: str  # the run's own, or what is wrong with its files
     result: dict[str, Any] | None
-    about: dict[str, Any]  # run.json; {} if it can't be read
-    rows: list[dict[str, Any]]  # metrics.csv
-    trouble: str  # what is wrong with metrics.csv
+    about: dict[str, Any]  # run.json without its config; {} if it can't be read
     seconds: float  # from timing.csv, over all resumes
+
+    @functools.cached_property
+    def _metrics(self) -> tuple[list[dict[str, Any]], str]:
+        return _rows(self.folder / "metrics.csv")
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """metrics.csv, read when it is asked for: a sweep may have ten thousand of them."""
+        return self._metrics[0]
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with metrics.csv, as far as anything has asked for its rows."""
+        return self._metrics[1] if "_metrics" in self.__dict__ else ""
 
     def counts(self, views: str) -> dict[str, Any] | None:
         """The COUNTS of a finished run ('ten_view' or 'centre'); None where there are none."""
@@ -61,10 +73,19 @@ class Sweep:
     baseline: str
     arms: list[Arm]
 
-    @property
+    @functools.cached_property
     def runs(self) -> dict[str, Run]:
         """Every run once, by id: two arms may share one."""
         return {run.id: run for arm in self.arms for run in arm.runs.values()}
+
+    @functools.cached_property
+    def arms_of(self) -> dict[str, list[str]]:
+        """The arms that each run belongs to, by its id."""
+        found: dict[str, list[str]] = {}
+        for arm in self.arms:
+            for run in arm.runs.values():
+                found.setdefault(run.id, []).append(arm.name)
+        return found
 
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)
@@ -116,29 +137,34 @@ def read_run(folder: pathlib.Path) -> Run:
     """Reads one run's folder, whatever its state; an absent folder is a run that has not started."""
     about = records.read_json(folder / "run.json")
     about = about if isinstance(about, dict) else {}
-    rows, trouble = _rows(folder / "metrics.csv")
     timing, _ = _rows(folder / "timing.csv")
     result, wrong = _result(folder / "result.json")
     if wrong:
         state, message = "unreadable", wrong
     elif result is not None:
         state, message = result["status"], str(result.get("message") or "")
-    elif trouble:
-        state, message = "unreadable", trouble
-    elif about or rows:
-        state, message = "unfinished", f"epoch {_number(rows[-1]['epoch']) if rows else 0}"
     else:
-        state, message = "not started", ""
-    name, config = str(about.get("id", folder.name)), about.get("config") or {}
+        state, message = _begun(folder, about)
+    name, config = str(about.get("id", folder.name)), about.pop("config", None) or {}
     return Run(name, int(about.get("seed", 0)), folder, config,
-               state, " ".join(message.split()), result, about, rows, trouble, _seconds(timing))
+               state, " ".join(message.split()), result, about, _seconds(timing))
+
+
+def _begun(folder: pathlib.Path, about: Mapping[str, Any]) -> tuple[str, str]:
+    """(state, message) of a run without a result."""
+    rows, trouble = _rows(folder / "metrics.csv")
+    if trouble:
+        return "unreadable", trouble
+    if about or rows:
+        return "unfinished", f"epoch {_number(rows[-1]['epoch']) if rows else 0}"
+    return "not started", ""
 
 
 def _rows(path: pathlib.Path) -> tuple[list[dict[str, Any]], str]:
     """(the rows that have an epoch, what is wrong with the file or "")."""
     try:
         rows = records.read_rows(path)
-    except (ValueError, AttributeError, TypeError, csv.Error):
+    except (ValueError, AttributeError, TypeError):
         return [], f"{path.name} is damaged"
     return [row for row in rows if row.get("epoch") is not None], ""
 

@@ -20,7 +20,7 @@ from alexnet_jax import errors, records
 from experiments import plots
 from experiments.claims import signed
 from experiments.protocol import sentence
-from experiments.readout import VIEWS, read_sweep
+from experiments.readout import VIEWS, Sweep, read_sweep
 from experiments.summary import summarise
 
 _NONE = "–"
@@ -43,8 +43,8 @@ def write_report(workdir: pathlib.Path, *, plots: bool = True, views: str | None
     """
     workdir = pathlib.Path(workdir)
     sweep = read_sweep(workdir)
+    drawn = plots and _draw(sweep, workdir)
     summary = summarise(sweep, views)
-    drawn = plots and _draw(workdir)
     text = markdown(summary, picture=drawn)
     records.write_json(workdir / "report.json", summary)
     records.write_text(workdir / "report.csv", to_csv(summary))
@@ -52,9 +52,9 @@ def write_report(workdir: pathlib.Path, *, plots: bool = True, views: str | None
     return text
 
 
-def _draw(workdir: pathlib.Path) -> bool:
+def _draw(sweep: Sweep, workdir: pathlib.Path) -> bool:
     """False where no run has a row yet."""
-    frame = plots.load(workdir)
+    frame = plots.table(sweep)
     if frame.empty:
         return False
     figure = plots.curves(frame)

@@ -15,6 +15,7 @@ from experiments.protocol import is_imagenet, protocol
 from experiments.readout import Arm, Run, Sweep, default_views, field
 
 SCHEMA = 1
+_MOST = 30  # runs that a note names
 SPEED_THRESHOLD = 0.25  # training error, as a fraction: the paper's in §3.1
 
 
@@ -111,7 +112,7 @@ def _noise(sweep: Sweep, arms: list[dict[str, Any]], views: str) -> dict[str, An
 
 def _notes(sweep: Sweep, summary: dict[str, Any]) -> list[str]:
     """What a reader must know before quoting a number, each one sentence or two."""
-    notes = (_missing(sweep), *_troubled(sweep), _damaged(sweep), _corrupt(sweep), _same_runs(sweep),
+    notes = (_missing(sweep), *_troubled(sweep), _damaged(sweep), _restarted(sweep), _corrupt(sweep), _same_runs(sweep),
              _noise_note(summary["noise"]), _correction(summary), _speed(sweep))
     return [note for note in notes if note]
 
@@ -122,8 +123,13 @@ def _message(run: Run) -> str:
 
 
 def _named(sweep: Sweep, run: Run) -> str:
-    arms = [arm.name for arm in sweep.arms if run.id in {r.id for r in arm.runs.values()}]
-    return f"{' = '.join(arms)} seed {run.seed}"
+    return f"{' = '.join(sweep.arms_of[run.id])} seed {run.seed}"
+
+
+def _few(words: list[str], separator: str = "; ") -> str:
+    """The first of them: a sweep may have thousands."""
+    more = len(words) - _MOST
+    return separator.join(words[:_MOST]) + (f"{separator}and {more:,} more" if more > 0 else "")
 
 
 def _missing(sweep: Sweep) -> str:
@@ -136,7 +142,7 @@ def _missing(sweep: Sweep) -> str:
         epochs = field(run.config, "train.epochs")
         detail = f"{run.message} of {epochs}" if run.state == "unfinished" else run.message
         words.append(f"{_named(sweep, run)} ({run.state}{f': {detail}' if detail else ''})")
-    return (f"**Incomplete**: {len(missing)} of {len(runs)} runs have no result: {'; '.join(words)}. "
+    return (f"**Incomplete**: {len(missing)} of {len(runs)} runs have no result: {_few(words)}. "
             "The command that started the sweep carries on from here.")
 
 
@@ -148,12 +154,19 @@ def _troubled(sweep: Sweep) -> list[str]:
             notes.append(f"**{run.state.capitalize()}**: {_named(sweep, run)}: {why}. It is in no mean.")
         elif run.state == "finished" and run.message:
             notes.append(f"**Warning**: {_named(sweep, run)}: {_message(run)}. It is counted in the means.")
-    return notes
+    more = len(notes) - _MOST
+    return notes[:_MOST] + ([f"{more:,} more runs failed, diverged or warn; report.json has all."] if more > 0 else [])
+
+
+def _restarted(sweep: Sweep) -> str:
+    counts = {_named(sweep, run): len(run.about.get("resumed") or []) for run in sweep.runs.values()}
+    words = [f"{name} ({count} time{'s' if count > 1 else ''})" for name, count in counts.items() if count]
+    return f"Restarted, each from its last checkpoint: {_few(words, ', ')}." if words else ""
 
 
 def _damaged(sweep: Sweep) -> str:
     damaged = [_named(sweep, run) for run in sweep.runs.values() if run.result is not None and run.trouble]
-    return f"Without a curve, as metrics.csv is damaged: {', '.join(damaged)}." if damaged else ""
+    return f"Without a curve, as metrics.csv is damaged: {_few(damaged, ', ')}." if damaged else ""
 
 
 def _corrupt(sweep: Sweep) -> str:

@@ -2,11 +2,11 @@
 
     python tests/fake_worker.py --workdir=W --run=ID
 
-A step takes `checkpoint.every_seconds`; a checkpoint (the step number) is written after each. What the config
+A step takes `checkpoint.every_seconds` and ends as a line in `steps.log`, which is the checkpoint too, so that
+no kill can come between the two; a test sees there whether any step was done twice. What the config
 asks for beyond that stands in for mishaps: `optim.learning_rate` 9 fails with a UserError, 8 with a
 traceback, 7 diverges, 6 kills itself after each second step, 5 kills itself at once; `train.eval_every` 9
-ignores signals.
-`steps.log` gets a line for every step that was done, so that a test can see whether any was done twice.
+ignores signals, 8 waits after the first step for a file `go` in the sweep's workdir.
 """
 
 import os
@@ -49,24 +49,29 @@ def _train(config, workdir, name, overrides):
     if not (workdir / "run.json").exists():
         records.write_json(workdir / "run.json", {
             "name": name, "id": config_lib.run_id(config), "seed": config.seed, "overrides": overrides or {},
-            "cores": len(local.cores())})
+            "cores": len(local.cores()), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "resumed": []})
+    else:
+        about = records.read_json(workdir / "run.json")
+        records.write_json(workdir / "run.json", {**about, "resumed": [*about["resumed"], records.now()]})
     if rate == 9:
         raise errors.DataError("no such data: here is what to do")
     if rate == 8:
         raise RuntimeError("out of luck\nand more")
     if rate == 5:
         os.kill(os.getpid(), signal.SIGKILL)
-    checkpoint = workdir / "checkpoint"
-    step = int(checkpoint.read_text()) if checkpoint.exists() else 0
+    log = workdir / "steps.log"
+    step = int(log.read_text().split()[-1]) if log.exists() else 0
     metrics = records.Rows(workdir / "metrics.csv", records.METRICS, step)
     timing = records.Rows(workdir / "timing.csv", records.TIMING, step)
     steps = STEPS * config.train.epochs
     while step < steps:
+        while config.train.eval_every == 8 and step and not stopped and not (workdir.parents[1] / "go").exists():
+            time.sleep(0.05)
         if stopped and config.train.eval_every != 9:
             raise errors.Interrupted(f"stopped at step {step}")
         time.sleep(config.checkpoint.every_seconds)
         step += 1
-        with (workdir / "steps.log").open("a") as file:
+        with log.open("a") as file:
             file.write(f"{step}\n")
         if step % STEPS == 0:
             error = (config.seed + len(config.model.lrn.layers)) / 10
@@ -76,7 +81,6 @@ def _train(config, workdir, name, overrides):
             timing.append({"epoch": step // STEPS, "step": step, "train_seconds": 100.0, "eval_seconds": 20.0,
                            "checkpoint_seconds": 0.0, "compile_seconds": 0.0, "images_per_second": 10.0,
                            "elapsed_seconds": 120.0 * step})
-        records.write_text(checkpoint, str(step))
         records.write_json(workdir / "progress.json", {
             "state": "training", "epoch": step / STEPS, "epochs": config.train.epochs, "step": step,
             "steps": steps, "images_per_second": 10.0, "train_top1_error": 0.5, "eval_top1_error": None,

@@ -12,70 +12,20 @@ import sys
 import time
 
 import pytest
+from fake_driver import ALL, FAKE, HERE, ROOT
+from fake_driver import folder as _folder
+from fake_driver import run as _run
+from fake_driver import start as _start
+from fake_driver import states as _states
+from fake_driver import steps as _steps
+from fake_driver import sweep as _sweep
+from fake_driver import wait as _wait
 
 from alexnet_jax import cli, records
 from alexnet_jax import config as config_lib
 from experiments import costs, display, schedule
 from experiments import plan as plan_lib
 from experiments.executors import local
-
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent
-FAKE = str(HERE / "fake_run.py")
-STEPS = 4  # an epoch, of fake_worker.py
-
-SWEEP = '''
-def get_sweep():
-    return {{"config": "configs/shapes.py", "arms": {arms}, "seeds": {seeds}, "jobs": 2,
-             "overrides": {{"train.epochs": 1, "checkpoint.every_seconds": {step}}}}}
-'''
-
-
-def _sweep(tmp_path, arms=None, seeds=1, step=0.02):
-    file = tmp_path / "mine.py"
-    file.write_text(SWEEP.format(arms=arms if arms is not None else {"no_lrn": {"model.lrn.layers": ()}},
-                                 seeds=seeds, step=step))
-    return f"--sweep={file}"
-
-
-def _run(*arguments, command=(FAKE,), **kwargs):
-    return subprocess.run([sys.executable, *command, *arguments], capture_output=True, text=True, cwd=ROOT,
-                          timeout=60, check=False, **kwargs)
-
-
-def _start(*arguments):
-    return subprocess.Popen([sys.executable, FAKE, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE)
-
-
-def _wait(condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
-def _steps(workdir):
-    """{run's label: the steps that were done, in order}."""
-    plan = plan_lib.read(workdir)
-    out = {}
-    for run in plan.order():
-        log = workdir / plan.runs[run].dir / "steps.log"
-        out[plan.label(run)] = [int(line) for line in log.read_text().split()] if log.exists() else []
-    return out
-
-
-def _states(workdir):
-    plan = plan_lib.read(workdir)
-    return {plan.label(run): plan_lib.state_of(workdir / plan.runs[run].dir) for run in plan.order()}
-
-
-def _folder(workdir, label):
-    plan = plan_lib.read(workdir)
-    return next(workdir / run.dir for run in plan.runs.values() if plan.label(run.id) == label)
-
-
-ALL = list(range(1, STEPS + 1))
 
 
 def test_a_sweep_from_its_file_to_its_report(tmp_path):
@@ -368,3 +318,19 @@ def test_without_a_parent_a_worker_does_nothing(tmp_path):
     done = _run(f"--workdir={tmp_path}", "--run=x", f"--parent={os.getpid() + 1}",
                 command=(str(HERE / "fake_worker.py"),))
     assert done.returncode == 130
+
+
+def test_without_ray_the_message_names_the_extra(tmp_path):
+    code = ("import sys\nsys.modules['ray'] = None\nsys.path.insert(0, 'tests')\nimport runpy\n"
+            "runpy.run_path('tests/fake_run.py', run_name='__main__')")
+    cluster = [_sweep(tmp_path), f"--workdir={tmp_path / 'w'}", "--executor=ray"]
+    done = _run(code, *cluster, command=("-c",))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == ("error: --executor=ray: Ray is not installed here; pip install -c constraints.txt "
+                           "-e '.[cluster]'\n")
+    assert not (tmp_path / "w").exists()
+    dry = _run(code, *cluster, "--dry_run", command=("-c",))
+    assert (dry.returncode, dry.stderr) == (0, "")
+    assert "(on Ray, 2 at a time); 2 epochs in all" in dry.stdout
+    wrong = _run(_sweep(tmp_path), f"--workdir={tmp_path / 'w'}", "--ray_address=auto")
+    assert (wrong.returncode, wrong.stderr) == (2, "error: --ray_address=auto: needs --executor=ray\n")

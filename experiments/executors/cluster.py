@@ -14,6 +14,7 @@ import hashlib
 import os
 import pathlib
 import signal
+import socket
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ NAMESPACE = "alexnet_jax"
 _PREFIXES = ("ALEXNET_", "JAX_", "XLA_", "OMP_", "NCCL_", "TF_CPP_", "PYTHONFAULTHANDLER")
 _LOOK_AGAIN = 1.0  # seconds between looks at the nodes
 _LAST_GRACE = 10.0  # for those told to end at once
+_CONNECT = 10.0
 _ANSWER = 60.0  # seconds for a node to say what it sees
 
 
@@ -59,20 +61,32 @@ def connect(address: str) -> Any:
         raise ConfigError("--executor=ray: Ray is not installed here; pip install -c constraints.txt "
                           "-e '.[cluster]'") from None
     address = address or os.environ.get("RAY_ADDRESS", "")
+    _check_port(address)
     mine: dict[str, Any] = {} if address else {
         "num_cpus": len(local.cores()), "num_gpus": len(local.accelerators(os.environ))}
     try:
         ray.init(address=address or "local", namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR", **mine)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise ClusterError(f"--ray_address={address}: no cluster answers there ({' '.join(str(error).split())[:200]}); "
+        raise ClusterError(f"--ray_address={address}: no cluster answers ({' '.join(str(error).split())[:200]}); "
                            "`ray start --head` starts one") from error
-    with contextlib.suppress(Exception):  # Ray's news of lost processes; the sweep tells its own
-        from ray._private.ray_logging import global_worker_stdstream_dispatcher
-
-        global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
+    # Pages about each lost process, which log_to_driver=False doesn't cover; the sweep says it in a line.
+    with contextlib.suppress(AttributeError):
+        ray._private.worker.print_to_stdstream = lambda *_, **__: None
     # The nodes needn't have the project's folder on their path.
     ray.cloudpickle.register_pickle_by_value(supervisor)
     return ray
+
+
+def _check_port(address: str) -> None:
+    """Raises ClusterError if nothing listens at 'host:port', which Ray would find out in minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), _CONNECT).close()
+    except OSError as error:
+        raise ClusterError(f"--ray_address={address}: nothing listens there ({error.strerror or error}); "
+                           "`ray start --head` starts a cluster and prints its address") from error
 
 
 class RayExecutor:
@@ -285,12 +299,10 @@ class RayExecutor:
             return Ended(run, self._ray.get(task.end))
         except self._ray.exceptions.RayTaskError as error:  # an OSError of the supervisor's
             return Ended(run, None, f"its node could not start it ({str(error).strip().splitlines()[-1]})")
-        except self._ray.exceptions.RayError:
-            self._looked = 0.0
-            self._look()
-            if task.node and task.node not in self._nodes:
-                return Ended(run, None, "its node was lost")
-            return Ended(run, None, "its process on the cluster was killed, or its node was lost")
+        except self._ray.exceptions.RayError:  # which of the two, Ray itself knows only later
+            node = self._nodes.get(task.node)
+            place = f" {node['NodeManagerAddress']}" if node else ""
+            return Ended(run, None, f"its node{place} was lost, or its supervisor there was killed")
 
     def _let_go(self, run: str) -> None:
         """Frees the run's resources and its name."""

@@ -62,5 +62,6 @@ class Token:
                            "choose a folder on a file system that all nodes share")
 
     def remove(self) -> None:
-        with contextlib.suppress(OSError):
-            self.path.unlink()
+        for path in self.path.parent.glob(f"{self.path.name}*"):  # with answers that nobody waited for
+            with contextlib.suppress(OSError):
+                path.unlink()

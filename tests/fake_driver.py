@@ -1,0 +1,65 @@
+"""Sweeps of fake runs (fake_run.py), started as a person would, and what they left behind."""
+
+import pathlib
+import subprocess
+import sys
+import time
+
+from experiments import plan as plan_lib
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent
+FAKE = str(HERE / "fake_run.py")
+STEPS = 4  # an epoch, of fake_worker.py
+ALL = list(range(1, STEPS + 1))
+
+SWEEP = '''
+def get_sweep():
+    return {{"config": "configs/shapes.py", "arms": {arms}, "seeds": {seeds}, "jobs": 2,
+             "overrides": {{"train.epochs": 1, "checkpoint.every_seconds": {step}}}}}
+'''
+
+
+def sweep(tmp_path, arms=None, seeds=1, step=0.02):
+    """--sweep=…, a file of baseline and arms, two at a time, one epoch of `STEPS` steps of `step` seconds."""
+    file = tmp_path / "mine.py"
+    file.write_text(SWEEP.format(arms=arms if arms is not None else {"no_lrn": {"model.lrn.layers": ()}},
+                                 seeds=seeds, step=step))
+    return f"--sweep={file}"
+
+
+def run(*arguments, command=(FAKE,), timeout=60, **kwargs):
+    return subprocess.run([sys.executable, *command, *arguments], capture_output=True, text=True, cwd=ROOT,
+                          timeout=timeout, check=False, **kwargs)
+
+
+def start(*arguments, **kwargs):
+    return subprocess.Popen([sys.executable, FAKE, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, **kwargs)
+
+
+def wait(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def steps(workdir):
+    """{run's label: the steps that were done, in order}."""
+    plan = plan_lib.read(workdir)
+    out = {}
+    for run in plan.order():
+        log = workdir / plan.runs[run].dir / "steps.log"
+        out[plan.label(run)] = [int(line) for line in log.read_text().split()] if log.exists() else []
+    return out
+
+
+def states(workdir):
+    plan = plan_lib.read(workdir)
+    return {plan.label(run): plan_lib.state_of(workdir / plan.runs[run].dir) for run in plan.order()}
+
+
+def folder(workdir, label):
+    plan = plan_lib.read(workdir)
+    return next(workdir / run.dir for run in plan.runs.values() if plan.label(run.id) == label)
