@@ -1,86 +1,41 @@
 """Sweeps on a Ray cluster of three nodes on this machine: placement, faults, claims, paths. Training is a fake."""
 
 import collections
+import contextlib
 import os
 import pathlib
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 
 import pytest
+import ray_cluster
+import tiny_run
 from fake_driver import ALL, HERE, ROOT, folder, run, start, states, steps, sweep, wait
+from ray_cluster import LONG, on
 
 from alexnet_jax import records
 from experiments import plan as plan_lib
+from experiments import report
 from experiments.executors import supervisor
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install -e '.[cluster]')")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
-LONG = 240.0  # seconds; Ray starts a node, a driver or an actor in one to ten
 GATE = "--config.train.eval_every=8"  # fake_worker.py: each run waits after its first step
-
-
-class Nodes:
-    """The nodes of ray_nodes.py; each is known by its raylet's process id."""
-
-    def __init__(self, folder):
-        self.errors = open(folder + ".log", "w")  # noqa: SIM115
-        self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "ray_nodes.py"), folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self.errors, text=True, cwd=ROOT)
-        self.address, self.alive = "", []
-
-    def add(self, cpus, gpus=0):
-        answer = self._ask(f"add {cpus} {gpus}")
-        if not self.address:
-            self.address, answer = answer, self.process.stdout.readline().strip()
-        self.alive.append(int(answer))
-        return self.alive[-1]
-
-    def remove(self, node):
-        assert self._ask(f"remove {node}") == "removed"
-        self.alive.remove(node)
-
-    def _ask(self, text):
-        self.process.stdin.write(text + "\n")
-        self.process.stdin.flush()
-        return self.process.stdout.readline().strip()
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait(60)
-        self.process.stdout.close()
-        self.errors.close()
-
-
-@pytest.fixture(scope="module")
-def nodes():
-    # A short path: Ray's sockets are below it, and their names may have 107 characters.
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        started = Nodes(folder + "/ray")
-        for _ in range(3):
-            started.add(1)
-        yield started
-        started.close()
-
-
-def _on(nodes, *arguments, cpu=True):
-    """The arguments and environment of a command on the cluster."""
-    env = {**os.environ, "ALEXNET_STORE_DIR": tempfile.gettempdir()}
-    if cpu:
-        env["JAX_PLATFORMS"] = "cpu"
-    return [*arguments, "--executor=ray", f"--ray_address={nodes.address}", "--jobs=0"], {"env": env}
+nodes = ray_cluster.nodes
 
 
 def _go(nodes, *arguments, **options):
-    command, env = _on(nodes, *arguments, **options)
+    command, env = on(nodes, *arguments, **options)
     return run(*command, timeout=LONG, **env)
 
 
 def _begin(nodes, *arguments):
-    command, env = _on(nodes, *arguments)
+    command, env = on(nodes, *arguments)
     return start(*command, **env)
 
 
@@ -118,11 +73,13 @@ def test_every_run_ends_when_a_node_is_lost_and_processes_are_killed(nodes, tmp_
     workdir, file = tmp_path / "w", sweep(tmp_path, {**arms, "no_lrn": {"model.lrn.layers": ()}})
     with _begin(nodes, file, f"--workdir={workdir}", GATE) as driver:
         wait(lambda: len(_training(workdir)) == 3, LONG)
+        two = {label: pids for label, pids in _training(workdir).items() if label != "kills_itself seed 0"}
         # Not the head, without which no cluster is.
-        lost, pids = next((label, pids) for label, pids in _training(workdir).items() if pids[2] != nodes.alive[0])
-        nodes.remove(pids[2])
-        killed, pids = next((label, pids) for label, pids in _training(workdir).items() if label != lost)
-        os.kill(pids[1], signal.SIGKILL)
+        lost = next(label for label, pids in two.items() if pids[2] != nodes.alive[0])
+        killed = next(label for label in two if label != lost)
+        nodes.remove(two[lost][2])
+        os.kill(two[killed][1], signal.SIGKILL)
+        wait(lambda: not any(os.path.exists(f"/proc/{pids[0]}") for pids in two.values()), LONG)
         (workdir / "go").touch()
         nodes.add(1)
         output, errors = driver.communicate(timeout=LONG)
@@ -203,13 +160,13 @@ def test_each_run_gets_what_its_mesh_asks_for(nodes, tmp_path):
 def test_a_path_that_workers_do_not_see_is_named_before_a_run_starts(nodes, tmp_path):
     # A folder by the number of this process's open file: it is there for the driver and for nobody else.
     place = os.open(tmp_path, os.O_RDONLY)
-    command, env = _on(nodes, sweep(tmp_path), f"--workdir=/proc/self/fd/{place}/w")
+    command, env = on(nodes, sweep(tmp_path), f"--workdir=/proc/self/fd/{place}/w")
     done = run(*command, timeout=LONG, pass_fds=[place], **env)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done
     assert "error: --workdir: node " in done.stderr
     assert f"sees no /proc/self/fd/{place}/w; it has to be on a file system that all nodes share" in done.stderr
     (tmp_path / "data").mkdir()
-    command, env = _on(nodes, sweep(tmp_path), f"--workdir={tmp_path / 'w'}",
+    command, env = on(nodes, sweep(tmp_path), f"--workdir={tmp_path / 'w'}",
                        f"--config.data.dir=/proc/self/fd/{place}/data")
     done = run(*command, timeout=LONG, pass_fds=[place], **env)
     os.close(place)
@@ -233,3 +190,72 @@ def test_leases_of_cores_do_not_overlap(tmp_path, monkeypatch):
             assert third == [3, 8]  # one core too few: one is shared
     with supervisor.lease(3, tmp_path) as again, supervisor.lease(5, tmp_path) as everything:
         assert (again, everything) == ([3, 4, 5], [3, 4, 5, 6, 8])
+
+
+def test_results_are_those_of_the_sequential_sweep(nodes, tmp_path):
+    file = tmp_path / "tiny.py"
+    file.write_text(f"""def get_sweep():
+    return {{"config": "configs/shapes.py", "overrides": {tiny_run.TINY | {"data.store": str(tmp_path / "store")}!r},
+            "arms": {{"no_lrn": {{"model.lrn.layers": ()}}, "tanh": {{"model.activation": "tanh"}}}}}}
+""")
+    tiny = (str(HERE / "tiny_sweep.py"), f"--sweep={file}", "--cores=1")
+    alone, spread = tmp_path / "alone", tmp_path / "spread"
+    command, env = on(nodes, f"--workdir={spread}")
+    for arguments in (["--jobs=1", f"--workdir={alone}"], command):
+        done = run(*arguments, command=tiny, timeout=LONG, **env)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        assert "3 of 3 runs finished" in done.stdout
+    plan = plan_lib.read(alone)
+    assert len(plan.runs) == 3
+    for planned in plan.runs.values():
+        for name in ("result.json", "metrics.csv"):
+            assert (alone / planned.dir / name).read_bytes() == (spread / planned.dir / name).read_bytes()
+        # Seconds are the one thing that may differ.
+        shutil.copy(alone / planned.dir / "timing.csv", spread / planned.dir / "timing.csv")
+    assert report.render(alone) == report.render(spread)
+
+
+def test_slurm_starts_ray_over_the_allocation_and_goes_on_when_submitted_again(tmp_path):
+    workdir, file = tmp_path / "w", sweep(tmp_path, seeds=2)
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, text in {
+            "srun": f'exec {sys.executable} {HERE / "fake_srun.py"} "$@"',
+            # The script's `python -m experiments.run` is the sweep of fakes.
+            "python": f'[ "$2" != experiments.run ] || {{ shift 2; set -- {HERE / "fake_run.py"} "$@"; }}\n'
+                      f'exec {sys.executable} "$@"'}.items():
+        (tools / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tools / name).chmod(0o755)
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as short:
+        env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "PYTHON": str(tools / "python"), "TMPDIR": short,
+               "SLURM_JOB_ID": "77", "SLURM_NNODES": "2", "RAY_PORT": str(port), "JAX_PLATFORMS": "cpu",
+               "ALEXNET_STORE_DIR": short,
+               "RAY_ARGS": f"--include-dashboard=false --object-store-memory={80 * 2**20}"}
+        script = ["bash", "experiments/executors/slurm.sh", file, f"--workdir={workdir}", "--jobs=2", GATE]
+        options = {"cwd": ROOT, "env": env, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        with subprocess.Popen(script, **options) as job:
+            wait(lambda: len(_training(workdir)) == 2, LONG)
+            job.send_signal(signal.SIGTERM)  # as Slurm before the time is up
+            output = job.communicate(timeout=LONG)[0]
+        assert job.returncode == 130, output
+        assert "stopping: 2 runs save a checkpoint each" in output
+        assert collections.Counter(states(workdir).values()) == {"partial": 2, "waiting": 2}
+        (workdir / "go").touch()
+        done = subprocess.run(script, timeout=LONG, check=False, **options)
+        assert done.returncode == 0, done.stdout
+        assert "4 of 4 runs finished" in done.stdout
+        assert set(map(tuple, steps(workdir).values())) == {tuple(ALL)}
+        wait(lambda: not _of(short), 60)  # nothing of Ray's is left
+
+
+def _of(folder):
+    """The processes that have `folder` in their command."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and folder.encode() in (entry / "cmdline").read_bytes():
+                found.append(entry.name)
+    return found

@@ -1,0 +1,63 @@
+"""What the tests on Ray share: three nodes of one core each on this machine, and commands on them."""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+import pytest
+from fake_driver import HERE, ROOT
+
+LONG = 240.0  # seconds; Ray starts a node, a driver or an actor in one to ten
+
+
+class Nodes:
+    """The nodes of ray_nodes.py; each is known by its raylet's process id."""
+
+    def __init__(self, folder):
+        self.errors = open(folder + ".log", "w")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "ray_nodes.py"), folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=self.errors, text=True, cwd=ROOT)
+        self.address, self.alive = "", []
+
+    def add(self, cpus, gpus=0):
+        answer = self._ask(f"add {cpus} {gpus}")
+        if not self.address:
+            self.address, answer = answer, self.process.stdout.readline().strip()
+        self.alive.append(int(answer))
+        return self.alive[-1]
+
+    def remove(self, node):
+        assert self._ask(f"remove {node}") == "removed"
+        self.alive.remove(node)
+
+    def _ask(self, text):
+        self.process.stdin.write(text + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(60)
+        self.process.stdout.close()
+        self.errors.close()
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    # A short path: Ray's sockets are below it, and their names may have 107 characters.
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        started = Nodes(folder + "/ray")
+        for _ in range(3):
+            started.add(1)
+        yield started
+        started.close()
+
+
+def on(nodes, *arguments, cpu=True):
+    """The arguments and environment of a command on the cluster."""
+    env = {**os.environ, "ALEXNET_STORE_DIR": tempfile.gettempdir()}
+    if cpu:
+        env["JAX_PLATFORMS"] = "cpu"
+    return [*arguments, "--executor=ray", f"--ray_address={nodes.address}", "--jobs=0"], {"env": env}

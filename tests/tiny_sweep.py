@@ -1,0 +1,18 @@
+"""`python -m experiments.run` with real training on shapes of which there are few; `--worker` is one run of it."""
+
+import pathlib
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from alexnet_jax.data import shapes  # noqa: E402
+from experiments import run, worker  # noqa: E402
+
+shapes.COUNTS = {"train": 80, "test": 30}  # as tiny_run.py
+
+if __name__ == "__main__":
+    if "--worker" in sys.argv:
+        sys.argv.remove("--worker")
+        sys.exit(worker.main())
+    run.run(run.Command(worker=(sys.executable, str(HERE / "tiny_sweep.py"), "--worker")))
