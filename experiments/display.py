@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from alexnet_jax import records
@@ -115,28 +116,36 @@ class Display:
         parts += [f"{len(items)} {what}" for what, items in counts.items() if items]
         if state.stopping:
             return ", ".join([*parts, "stopping"])
-        left = self._left(state, rows)
-        return ", ".join(parts) + (f"; about {duration(left)} left" if left is not None and left >= 1 else "")
+        return ", ".join(parts) + in_words(time_left(self._costs, state.waiting, rows, state.slots))
 
-    def _left(self, state: State, rows: dict[str, dict[str, Any]]) -> float | None:
-        """Seconds until the sweep is done; None while nothing is measured."""
-        running, each = [], []
-        for run, progress in rows.items():
-            done = progress.get("epoch") or 0.0
-            rate, steps, step = progress.get("seconds_left"), progress.get("steps"), progress.get("step")
-            left = rate if rate is not None else self._costs.left(run, done)
-            if left is None:
-                return None
-            running.append(left)
-            if rate and steps and step and steps > step:
-                each.append(rate * steps / (steps - step))  # such a run from its beginning
-        waiting = [self._costs.left(run) for run in state.waiting]
-        guess = sum(each) / len(each) if each else None
-        known = [guess if seconds is None else seconds for seconds in waiting]
-        if any(seconds is None for seconds in known):
+
+def in_words(left: float | None) -> str:
+    return f"; about {duration(left)} left" if left is not None and left >= 1 else ""
+
+
+def time_left(costs: costs_lib.Costs, waiting: Iterable[str], rows: Mapping[str, Mapping[str, Any]],
+              slots: int) -> float | None:
+    """Seconds until a sweep is done, `slots` runs at a time; None while nothing is measured.
+
+    Args:
+      rows: the progress of the runs under way.
+    """
+    running, each = [], []
+    for run, progress in rows.items():
+        done = progress.get("epoch") or 0.0
+        rate, steps, step = progress.get("seconds_left"), progress.get("steps"), progress.get("step")
+        left = rate if rate is not None else costs.left(run, done)
+        if left is None:
             return None
-        total = sum(running) + sum(seconds for seconds in known if seconds is not None)
-        return max(total / max(1, state.slots), *running, 0.0)
+        running.append(left)
+        if rate and steps and step and steps > step:
+            each.append(rate * steps / (steps - step))  # such a run from its beginning
+    guess = sum(each) / len(each) if each else None
+    known = [guess if seconds is None else seconds for seconds in map(costs.left, waiting)]
+    if any(seconds is None for seconds in known):
+        return None
+    total = sum(running) + sum(seconds for seconds in known if seconds is not None)
+    return max(total / max(1, slots), *running, 0.0)
 
 
 def _brief(progress: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from alexnet_jax import errors
-from experiments import display
+from experiments import costs, display
 from experiments import plan as plan_lib
 
 
@@ -32,19 +32,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     if plan is None:
         raise errors.ConfigError(f"--workdir={workdir}: no plan.json, so no sweep of experiments.run")
     counts: collections.Counter[str] = collections.Counter()
-    rows, failed = [], []
+    rows, failed, todo = {}, [], []
     for run in plan.order():
         folder = workdir / plan.runs[run].dir
         state = plan_lib.state_of(folder)
         if state not in plan_lib.DONE and plan_lib.in_use(folder):
             state = "running"
-            rows.append(display.row(plan.label(run), display.progress_of(folder)))
+            rows[run] = display.progress_of(folder)
         elif state == "failed":
             failed.append(f"failed: {plan.label(run)}: {(plan_lib.result_of(folder) or {}).get('message')}")
+        elif state not in plan_lib.DONE:
+            todo.append(run)
         counts[state] += 1
+    left = display.time_left(costs.Costs(plan, workdir), todo, rows, len(rows)) if rows else None
     caption = ", ".join(f"{counts[state]} {state}" for state in
                         ("finished", "diverged", "failed", "running", "partial", "waiting") if counts[state])
-    display.show(rows, f"{plan.name}: {sum(counts.values())} runs: {caption}")
+    display.show([display.row(plan.label(run), progress) for run, progress in rows.items()],
+                 f"{plan.name}: {sum(counts.values())} runs: {caption}{display.in_words(left)}")
     print("\n".join(failed), end="\n" if failed else "")
 
 

@@ -23,7 +23,7 @@ from fake_driver import wait as _wait
 
 from alexnet_jax import cli, records
 from alexnet_jax import config as config_lib
-from experiments import costs, display, schedule
+from experiments import costs, display
 from experiments import plan as plan_lib
 from experiments.executors import local
 
@@ -266,12 +266,13 @@ def test_a_terminal_shows_a_table(tmp_path):
 
 def test_time_left_and_results_in_words(tmp_path):
     plan = plan_lib.build(config_lib.resolve(cli.load_config("configs/shapes.py")), "", "", [], (0, 1, 2))
-    shown = display.Display(plan, tmp_path, costs.Costs(plan, tmp_path))
+    measured = costs.Costs(plan, tmp_path)
     first, second, third = plan.order()
-    state = schedule.State(3, collections.deque([third]), running={first: 0.0, second: 0.0})
     half = {"seconds_left": 60, "step": 50, "steps": 100}
-    assert shown._left(state, {first: half, second: half}) == 240.0  # the waiting one takes twice a half
-    assert shown._left(state, {first: half, second: {}}) is None  # nothing measured, nothing claimed
+    # The waiting one takes twice a half.
+    assert display.time_left(measured, [third], {first: half, second: half}, slots=1) == 240.0
+    assert display.time_left(measured, [third], {first: half, second: half}, slots=2) == 120.0
+    assert display.time_left(measured, [third], {first: half, second: {}}, slots=1) is None  # nothing measured
     assert display.row("a", {}) == ("a", "starting", "", "", "", "", "")
     assert display.describe_result({"status": "diverged", "message": "why"}) == "diverged: why"
     finished = {"status": "finished", "eval": {"centre": {"top1_wrong": 9, "top5_wrong": 0, "total": 10}}}

@@ -1,0 +1,48 @@
+"""Thousands of runs: what is read of each, and how much memory it takes. `scale.py` measures the seconds."""
+
+import shutil
+import tracemalloc
+
+import scale
+
+from experiments import costs, plan, report, schedule, status
+from experiments.executors import Unasked
+
+RUNS = 200  # a hundred arms
+MOST = 500e6 / 10_000  # bytes a run
+
+
+def test_a_sweep_is_taken_up_and_reported_without_its_curves_in_little_memory(tmp_path, capsys):
+    workdir = tmp_path / "w"
+    scale.write(workdir, RUNS)
+    for path in workdir.glob("runs/*/metrics.csv"):
+        path.unlink()
+        path.mkdir()  # whoever opens it fails
+    report.render(workdir)  # imports and caches are not the runs'
+    tracemalloc.start()
+    try:
+        scale.take_up(workdir, RUNS)
+        text = report.write_report(workdir, plots=False)
+        status.main([f"--workdir={workdir}"])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < MOST * RUNS
+    assert f"scale: {RUNS} runs: {RUNS} finished" in capsys.readouterr().out
+    cells = f"|     {RUNS // scale.ARMS} |"
+    assert sum(line.startswith("| dropout_") and cells in line for line in text.splitlines()) == scale.ARMS - 1
+    assert plan.read(workdir) == scale.planned(RUNS)
+
+
+def test_notes_name_the_first_of_many(tmp_path):
+    workdir = tmp_path / "w"
+    scale.write(workdir, RUNS)
+    for folder in sorted((workdir / "runs").iterdir())[:-3]:
+        shutil.rmtree(folder)
+    text = report.render(workdir)
+    assert f"**Incomplete**: {RUNS - 3} of {RUNS} runs have no result: " in text
+    assert f"; and {RUNS - 3 - 30} more." in text
+    whole = plan.read(workdir)
+    state = schedule.Schedule(whole, workdir, whole.order(), Unasked(1), None).state
+    assert (len(state.finished), len(state.waiting)) == (3, RUNS - 3)
+    assert costs.Costs(whole, workdir).left_of(whole.order()[:1], 1) is not None
