@@ -1,6 +1,7 @@
 """What the tests on Ray share: three nodes of one core each on this machine, and commands on them."""
 
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -8,6 +9,7 @@ import tempfile
 import pytest
 from fake_driver import HERE, ROOT
 
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # not the user's, from ~/.ray
 LONG = 240.0  # seconds; Ray starts a node, a driver or an actor in one to ten
 
 
@@ -18,7 +20,7 @@ class Nodes:
         self.errors = open(folder + ".log", "w")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "ray_nodes.py"), folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self.errors, text=True, cwd=ROOT)
+            stderr=self.errors, text=True, cwd=ROOT, env={**os.environ, **TOKEN})
         self.address, self.alive = "", []
 
     def add(self, cpus, gpus=0):
@@ -57,7 +59,7 @@ def nodes():
 
 def on(nodes, *arguments, cpu=True):
     """The arguments and environment of a command on the cluster."""
-    env = {**os.environ, "ALEXNET_STORE_DIR": tempfile.gettempdir()}
+    env = {**os.environ, **TOKEN, "ALEXNET_STORE_DIR": tempfile.gettempdir()}
     if cpu:
         env["JAX_PLATFORMS"] = "cpu"
     return [*arguments, "--executor=ray", f"--ray_address={nodes.address}", "--jobs=0"], {"env": env}

@@ -176,7 +176,8 @@ def test_a_path_that_workers_do_not_see_is_named_before_a_run_starts(nodes, tmp_
 
 
 def test_an_address_where_nothing_listens_is_one_line(tmp_path):
-    done = run(sweep(tmp_path), f"--workdir={tmp_path / 'w'}", "--executor=ray", "--ray_address=127.0.0.1:1")
+    done = run(sweep(tmp_path), f"--workdir={tmp_path / 'w'}", "--executor=ray", "--ray_address=127.0.0.1:1",
+               timeout=LONG)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done
     assert "--ray_address=127.0.0.1:1: nothing listens there (Connection refused)" in done.stderr
     assert not (tmp_path / "w").exists()
@@ -193,9 +194,9 @@ def test_leases_of_cores_do_not_overlap(tmp_path, monkeypatch):
 
 
 def test_results_are_those_of_the_sequential_sweep(nodes, tmp_path):
-    file = tmp_path / "tiny.py"
+    file, overrides = tmp_path / "tiny.py", tiny_run.TINY | {"augment.chunk": 16, "data.store": str(tmp_path / "store")}
     file.write_text(f"""def get_sweep():
-    return {{"config": "configs/shapes.py", "overrides": {tiny_run.TINY | {"data.store": str(tmp_path / "store")}!r},
+    return {{"config": "configs/shapes.py", "overrides": {overrides!r},
             "arms": {{"no_lrn": {{"model.lrn.layers": ()}}, "tanh": {{"model.activation": "tanh"}}}}}}
 """)
     tiny = (str(HERE / "tiny_sweep.py"), f"--sweep={file}", "--cores=1")
@@ -233,7 +234,7 @@ def test_slurm_starts_ray_over_the_allocation_and_goes_on_when_submitted_again(t
         env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "PYTHON": str(tools / "python"), "TMPDIR": short,
                "SLURM_JOB_ID": "77", "SLURM_NNODES": "2", "RAY_PORT": str(port), "JAX_PLATFORMS": "cpu",
                "ALEXNET_STORE_DIR": short,
-               "RAY_ARGS": f"--include-dashboard=false --object-store-memory={80 * 2**20}"}
+               "RAY_ARGS": f"--object-store-memory={80 * 2**20}", "RAY_HEAD_ARGS": "--include-dashboard=false"}
         script = ["bash", "experiments/executors/slurm.sh", file, f"--workdir={workdir}", "--jobs=2", GATE]
         options = {"cwd": ROOT, "env": env, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         with subprocess.Popen(script, **options) as job:

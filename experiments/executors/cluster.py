@@ -11,8 +11,10 @@ import collections
 import contextlib
 import dataclasses
 import hashlib
+import importlib.util
 import os
 import pathlib
+import secrets
 import signal
 import socket
 import time
@@ -55,26 +57,39 @@ def connect(address: str) -> Any:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        import ray
-    except ImportError:
+    if not _installed():
         raise ConfigError("--executor=ray: Ray is not installed here; pip install -c constraints.txt "
-                          "-e '.[cluster]'") from None
+                          "-e '.[cluster]'")
     address = address or os.environ.get("RAY_ADDRESS", "")
     _check_port(address)
+    if not address:  # a token of its own, or Ray would leave one in the user's home
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    token = os.environ.get("RAY_AUTH_TOKEN_PATH") or pathlib.Path.home() / ".ray" / "auth_token"
+    if os.environ.get("RAY_AUTH_TOKEN") or os.path.exists(token):  # `ray start` goes by the same rule
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    import ray
+
     mine: dict[str, Any] = {} if address else {
         "num_cpus": len(local.cores()), "num_gpus": len(local.accelerators(os.environ))}
     try:
-        ray.init(address=address or "local", namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR", **mine)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise ClusterError(f"--ray_address={address}: no cluster answers ({' '.join(str(error).split())[:200]}); "
-                           "`ray start --head` starts one") from error
+        ray.init(address=address or "local", namespace=NAMESPACE, log_to_driver=False, logging_level="CRITICAL", **mine)
+    except Exception as error:  # Ray raises bare ones too
+        where = f"--ray_address={address}: no cluster answers" if address else "--executor=ray: Ray does not start here"
+        raise ClusterError(f"{where} ({' '.join(str(error).split())[:200]}); `ray start --head` starts one, `ray "
+                           "status` tells how it is") from error
     # Pages about each lost process, which log_to_driver=False doesn't cover; the sweep says it in a line.
     with contextlib.suppress(AttributeError):
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
     # The nodes needn't have the project's folder on their path.
     ray.cloudpickle.register_pickle_by_value(supervisor)
     return ray
+
+
+def _installed() -> bool:
+    try:
+        return importlib.util.find_spec("ray") is not None
+    except ValueError:  # set to None in sys.modules
+        return False
 
 
 def _check_port(address: str) -> None:
@@ -119,6 +134,7 @@ class RayExecutor:
         self._looked = 0.0
         self._nodes: dict[str, dict[str, Any]] = {}
         self._looks: dict[Any, str] = {}  # nodes that are being asked what they see
+        self._asked: set[str] = set()
         self._blind: set[str] = set()  # those that don't see everything
         self._cores = each
         self._token: storage.Token | None = None
@@ -138,13 +154,24 @@ class RayExecutor:
             return
         alive = {node["NodeID"]: node for node in self._ray.nodes() if node["Alive"]}
         if self._token is not None:
-            self._ask(set(alive) - set(self._nodes))
+            self._ask(alive.keys() - self._asked)
             for look in self._done(self._looks):
-                node = self._looks.pop(look)
-                with contextlib.suppress(self._ray.exceptions.RayError):
-                    if self._ray.get(look):
-                        self._blind.add(node)
-        self._nodes, self._looked = {id_: alive[id_] for id_ in alive if id_ not in self._blind}, time.monotonic()
+                self._heard(look)
+            waiting = {*self._looks.values(), *self._blind}
+            alive = {id_: node for id_, node in alive.items() if id_ in self._asked - waiting}
+        self._nodes, self._looked = alive, time.monotonic()
+
+    def _heard(self, look: Any) -> list[str]:
+        """What a node has answered: what it doesn't see."""
+        node = self._looks.pop(look)
+        try:
+            wrong = self._ray.get(look)
+        except self._ray.exceptions.RayError:  # gone again, or to be asked again
+            self._asked.discard(node)
+            return []
+        if wrong:
+            self._blind.add(node)
+        return wrong
 
     def _ask(self, nodes: Collection[str]) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -157,6 +184,7 @@ class RayExecutor:
             future = look.options(**options).remote(
                 self._paths, str(self._token.path), self._token.content)
             self._looks[future] = node
+            self._asked.add(node)
 
     def _check_paths(self) -> None:
         made = not self._workdir.exists()
@@ -168,10 +196,10 @@ class RayExecutor:
             end = time.monotonic() + _ANSWER
             while self._looks:
                 for look in self._ray.wait(list(self._looks), timeout=max(0.0, end - time.monotonic()))[0]:
-                    node = self._looks.pop(look)
-                    with contextlib.suppress(self._ray.exceptions.RayError):  # a node that is gone again
-                        if wrong := self._ray.get(look):
-                            raise WorkdirError(f"{wrong[0]}; it has to be on a file system that all nodes share")
+                    node = self._looks[look]
+                    if wrong := self._heard(look):
+                        raise WorkdirError(f"{wrong[0]}; it has to be on a file system that all nodes share")
+                    if node in self._asked:
                         self._token.check_answer(node, self._nodes[node]["NodeManagerAddress"])
                 if time.monotonic() > end:
                     silent = {self._nodes[node]["NodeManagerAddress"] for node in self._looks.values()}

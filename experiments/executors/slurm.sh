@@ -6,7 +6,8 @@
 #
 # The arguments are those of `python -m experiments.run`. The job ends when the sweep does. Before the allocation
 # ends, Slurm sends SIGTERM (--signal below): the runs save checkpoints, and the same sbatch command goes on.
-# PYTHON=…: the interpreter, .venv/bin/python by default; RAY_ARGS=…: more arguments for every `ray start`.
+# PYTHON=…: the interpreter, .venv/bin/python by default; RAY_ARGS=…: more arguments for every `ray start`;
+# RAY_HEAD_ARGS=…: for the first.
 #SBATCH --job-name=sweep
 #SBATCH --ntasks-per-node=1
 #SBATCH --exclusive
@@ -21,6 +22,9 @@ python=${PYTHON:-.venv/bin/python}
 port=${RAY_PORT:-$((20000 + SLURM_JOB_ID % 10000))}
 ip=$("$python" -c 'import ray; print(ray.util.get_node_ip_address())')
 export RAY_USAGE_STATS_ENABLED=0 python port ip
+# Who has no token starts nothing on this job's nodes.
+RAY_AUTH_TOKEN=$("$python" -c 'import secrets; print(secrets.token_hex(32))')
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 
 # Each node's part. The batch script is on the first node, so task 0 is the head. nproc counts the cores that Slurm
 # has given to the job here, and OMP_NUM_THREADS would mislead it.
@@ -28,7 +32,7 @@ start='
 unset OMP_NUM_THREADS
 ray="$python -m ray.scripts.scripts start --block --num-cpus=$(nproc) --disable-usage-stats ${RAY_ARGS:-}"
 if [ "$SLURM_PROCID" = 0 ]; then
-  exec $ray --head --node-ip-address="$ip" --port="$port" --temp-dir="${TMPDIR:-/tmp}/ray-$SLURM_JOB_ID"
+  exec $ray ${RAY_HEAD_ARGS:-} --head --node-ip-address="$ip" --port="$port" --temp-dir="${TMPDIR:-/tmp}/ray-$SLURM_JOB_ID"
 fi
 for _ in $(seq 300); do
   (exec 3<>"/dev/tcp/$ip/$port") 2>/dev/null && exec $ray --address="$ip:$port"
