@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib.util
+import logging
 import os
 import pathlib
 import secrets
@@ -72,7 +73,8 @@ def connect(address: str) -> Any:
     mine: dict[str, Any] = {} if address else {
         "num_cpus": len(local.cores()), "num_gpus": len(local.accelerators(os.environ))}
     try:
-        ray.init(address=address or "local", namespace=NAMESPACE, log_to_driver=False, logging_level="CRITICAL", **mine)
+        ray.init(address=address or "local", namespace=NAMESPACE, log_to_driver=False,
+                 logging_level=logging.CRITICAL, **mine)
     except Exception as error:  # Ray raises bare ones too
         where = f"--ray_address={address}: no cluster answers" if address else "--executor=ray: Ray does not start here"
         raise ClusterError(f"{where} ({' '.join(str(error).split())[:200]}); `ray start --head` starts one, `ray "
