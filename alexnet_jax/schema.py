@@ -119,6 +119,8 @@ SCHEMA: dict[str, Any] = {
         "train_split": Field("train", "images to learn from, e.g. train[:40000]"),
         "eval_split": Field("test", "images to report on"),
         "tune_split": Field("", "training images kept back for what is tuned; needed by the plateau rule"),
+        "fit_split": Field("", "training images, learnt from, whose error the end reports too: what overfitting is "
+                           "measured by"),
         "fold_split": Field("", "training images from `fold_at` on, e.g. with what was validated on folded in"),
         "fold_at": Field(0.0, "when, in `train.schedule_unit`, rounded to whole epochs", low=0.0),
         "size": Field(256, "side of the stored images, pixels", low=1),

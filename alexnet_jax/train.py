@@ -96,6 +96,7 @@ class _Run:
         self.eval_split = data.open_split(d, d.eval_split, report=log)
         self.tune_split = data.open_split(d, d.tune_split, report=log) if d.tune_split else None
         self.fold_split = data.open_split(d, d.fold_split, report=log) if d.fold_split else None
+        self.fit_split = data.open_split(d, d.fit_split, report=log) if d.fit_split else None
         self._check_splits()
         classes = len(self.train_split.classes)
         if config.model.classes and config.model.classes < classes:
@@ -118,6 +119,7 @@ class _Run:
         self.saved: tuple[int, int] | None = None  # step and evaluated of the newest checkpoint
         self.plateau = optim.Plateau()
         self.centre: dict | None = None
+        self.fit: dict | None = None
         self._restore()
         self._describe(overrides)
         self.metrics = records.Rows(workdir / "metrics.csv", records.METRICS, self.step)
@@ -132,6 +134,11 @@ class _Run:
                 if tune.overlap(other):
                     raise ConfigError(f"config.data.tune_split: {tune.overlap(other):,} images of '{tune.split}' are "
                                       f"in config.data.{field} = '{other.split}' too; cut them apart")
+        fit = self.fit_split
+        if fit is not None and fit.overlap(self.train_split) < len(fit):
+            raise ConfigError(f"config.data.fit_split: {len(fit) - fit.overlap(self.train_split):,} images of "
+                              f"'{fit.split}' are not in config.data.train_split = '{self.train_split.split}'; choose "
+                              "images that are learnt from")
         for learnt in filter(None, (self.train_split, self.fold_split)):
             if learnt.overlap(reported):
                 self.log(f"note: {learnt.overlap(reported):,} of the {len(reported):,} images that errors are reported "
@@ -203,6 +210,7 @@ class _Run:
                 diverged = self._loop(progress)
                 if diverged is None:
                     ten = self._evaluate(self.eval_split, "ten_view", progress)
+                    self.fit = self._evaluate(self.fit_split, "centre", progress) if self.fit_split else None
                 self.checkpoints.wait()
             except workdir_lib.Stop:
                 self.log("stopping: saving a checkpoint")
@@ -360,7 +368,8 @@ class _Run:
                      "train_split": d.train_split, "train_images": len(self.train_split), "eval_split": d.eval_split,
                      "eval_images": len(self.eval_split),
                      "corrupt": self.train_split.corrupt + self.eval_split.corrupt},
-            "eval": None if ten is None else {"centre": self.centre, "ten_view": ten}}
+            "eval": None if ten is None else {"centre": self.centre, "ten_view": ten,
+                                              **({"fit": self.fit} if self.fit else {})}}
 
     def _stuck(self) -> str:
         """'' or that the network never did better than naming the commonest class, beyond the noise of the count."""

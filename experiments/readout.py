@@ -50,6 +50,8 @@ class Arm:
     ablation: str  # "" for the baseline
     overrides: dict[str, Any]
     runs: dict[int, Run]  # by seed
+    against: str = ""  # the arm that it is compared with; '' for the baseline
+    views: str = ""  # how its runs are looked at; '' as the sweep's others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +70,10 @@ class Sweep:
 
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)
+
+    def reference(self, arm: Arm) -> Arm:
+        """The arm that `arm` is compared with: the baseline, unless it names another that is there."""
+        return next((other for other in self.arms if other.name == arm.against), self.arm(self.baseline))
 
 
 def read_sweep(workdir: pathlib.Path) -> Sweep:
@@ -94,7 +100,8 @@ def read_sweep(workdir: pathlib.Path) -> Sweep:
     try:
         runs = {i: _planned_run(workdir, i, run) for i, run in plan["runs"].items()}
         arms = [Arm(arm["name"], arm["ablation"], dict(arm["overrides"]),
-                    {int(seed): runs[i] for seed, i in arm["runs"].items()}) for arm in plan["arms"]]
+                    {int(seed): runs[i] for seed, i in arm["runs"].items()},
+                    arm.get("against", ""), arm.get("views", "")) for arm in plan["arms"]]
         sweep = Sweep(plan["name"], plan["config"], plan["baseline"], arms)
         sweep.arm(sweep.baseline)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

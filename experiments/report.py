@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from alexnet_jax import errors, records
 from experiments import plots
-from experiments.claims import signed
+from experiments.paper import signed
 from experiments.protocol import sentence
 from experiments.readout import VIEWS, read_sweep
 from experiments.summary import summarise

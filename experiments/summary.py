@@ -10,7 +10,7 @@ import dataclasses
 import re
 from typing import Any
 
-from experiments import claims, statistics
+from experiments import paper, statistics
 from experiments.protocol import is_imagenet, protocol
 from experiments.readout import Arm, Run, Sweep, default_views, field
 
@@ -78,7 +78,7 @@ def _arm(arm: Arm, baseline: Arm, views: str) -> dict[str, Any]:
         "pairs": sorted(set(errors["top1"]) & set(others["top1"])),
         **{key: dataclasses.asdict(value) for key, value in shared.items()},
     }
-    effect = claims.effect(arm.ablation, arm.name)
+    effect = paper.effect(arm.ablation, arm.name)
     if effect is not None:
         row["paper"] = {"claim": effect.claim, "where": effect.where, "protocol": effect.protocol,
                         "paper": effect.paper and dataclasses.asdict(effect.paper),
@@ -210,7 +210,7 @@ def p_text(p: float) -> str:
 def _speed(sweep: Sweep) -> str:
     """The paper's claim about activations is a speed: give the nearest thing that these runs measured."""
     arms = [arm for arm in sweep.arms
-            if (found := claims.effect(arm.ablation, arm.name)) is not None and found.claim == "relu"]
+            if (found := paper.effect(arm.ablation, arm.name)) is not None and found.claim == "relu"]
     if not arms:
         return ""
     words = []

@@ -218,7 +218,8 @@ def test_a_sweep_file(tmp_path):
                               "jobs=2, arms={'a': {'model.dropout': 0.1}}, overrides={'train.epochs': 2})"))
     assert found == sweep.Sweep("configs/shapes.py:paper", "mine", {"train.epochs": 2}, ("lrn",),
                                 (Arm("a", {"model.dropout": 0.1}),), (0, 1, 2), 2)
-    assert sweep.load("configs/sweeps/three.py").ablations == ("lrn", "pooling", "activation")
+    assert sweep.load("configs/sweeps/three.py").ablations == (
+        "lrn.no_lrn", "pooling.nonoverlapping", "activation.tanh")
 
 
 @pytest.mark.parametrize(("body", "message"), [

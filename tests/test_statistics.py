@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import claims, statistics
+from experiments import paper, statistics
 from experiments.statistics import Estimate, estimate, paired_difference, verdict
 
 
@@ -127,20 +127,20 @@ def test_logged_differences_are_those_of_the_spec():
     expected = {"148": (1.370, 1.152), "147": (0.394, 0.300), "145-half": (1.695, 1.230),
                 "145-2010 centre": (1.552, 1.296), "150": (1.164, 1.120)}
     for run, (top1, top5) in expected.items():
-        value = claims.log_difference(run)
+        value = paper.log_difference(run)
         assert (value.top1, value.top5) == (pytest.approx(top1), pytest.approx(top5))
         assert f"run {run} against" in value.where
     with pytest.raises(KeyError):
-        claims.log_difference("133")
+        paper.log_difference("133")
 
 
 def test_every_claim_has_its_source_and_protocol():
-    assert len(claims.CLAIMS) == 23
-    for claim in claims.CLAIMS.values():
+    assert len(paper.CLAIMS) == 23
+    for claim in paper.CLAIMS.values():
         assert claim.kind in ("difference", "level", "ratio", "count", "qualitative")
         assert claim.where
         assert claim.protocol
-        assert claim.paper.source == claims.PAPER
+        assert claim.paper.source == paper.PAPER
         assert claim.log is None or "released source" in claim.log.source
         if claim.kind == "difference" and claim.log is not None and claim.log.top1 is not None:
             assert claim.log.top1 == pytest.approx(claim.paper.top1, abs=0.06)  # the paper rounds its logs
@@ -157,23 +157,23 @@ def test_every_claim_has_its_source_and_protocol():
     ("depth", "no_conv4", 2.0, None, None),
 ])
 def test_effect_of_an_arm(ablation, arm, top1, top5, log1):
-    effect = claims.effect(ablation, arm)
+    effect = paper.effect(ablation, arm)
     assert effect.reference is effect.paper
     assert (effect.paper.top1, effect.paper.top5) == (top1, top5)
     assert (effect.log and effect.log.top1) == (None if log1 is None else pytest.approx(log1))
 
 
 def test_effects_without_a_number_or_below_the_logs_noise():
-    tanh = claims.effect("activation", "tanh")
+    tanh = paper.effect("activation", "tanh")
     assert tanh.reference is None
     assert tanh.protocol.startswith("CIFAR-10")
-    second = claims.effect("lrn", "lrn_first")  # run 167: −0.0075 points, nothing
+    second = paper.effect("lrn", "lrn_first")  # run 167: −0.0075 points, nothing
     assert second.log is not None
     assert second.reference is None
-    assert claims.effect("columns", "no_exchange").reference.top1 == pytest.approx(1.164)
-    assert claims.effect("lrn", "somewhere_else") is None
-    assert claims.effect("mine:width", "no_lrn") is None
+    assert paper.effect("columns", "no_exchange").reference.top1 == pytest.approx(1.164)
+    assert paper.effect("lrn", "somewhere_else") is None
+    assert paper.effect("mine:width", "no_lrn") is None
 
 
 def test_signed():
-    assert [claims.signed(x, 2) for x in (1.4, -0.3, 0.001, -0.001)] == ["+1.40", "−0.30", "0.00", "0.00"]
+    assert [paper.signed(x, 2) for x in (1.4, -0.3, 0.001, -0.001)] == ["+1.40", "−0.30", "0.00", "0.00"]
