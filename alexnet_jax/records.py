@@ -15,6 +15,8 @@ A run's folder (all written here, nothing else is):
                 "train_split", "train_images", "eval_split", "eval_images", "corrupt"},
                 "eval": {"centre": COUNTS, "ten_view": COUNTS}}`, COUNTS = `{"top1_wrong", "top5_wrong",
                 "total", "loss"}`, the first three integers. Deterministic: no dates, no paths.
+                `epochs` and `steps` are those of the config; of a finished run that stopped before them
+                (`train.stop_at_error`) those done, and a key "stopped" says so in words.
                 `status`: "finished"; "diverged" (the loss was not finite) and "failed" (an error, named in
                 `message`) have "eval" null. `message` of a finished run is "" or says that it never left
                 chance.
