@@ -17,6 +17,8 @@ A run's folder (all written here, nothing else is):
                 "top5_wrong", "total", "loss"}`, the first three integers. "fit" is there with
                 `data.fit_split`: its centre crops by the last weights, without dropout and augmentation.
                 Deterministic: no dates, no paths.
+                `epochs` and `steps` are those of the config; of a finished run that stopped before them
+                (`train.stop_at_error`) those done, and a key "stopped" says so in words.
                 `status`: "finished"; "diverged" (the loss was not finite) and "failed" (an error, named in
                 `message`) have "eval" null. `message` of a finished run is "" or says that it never left
                 chance.

@@ -172,6 +172,8 @@ SCHEMA: dict[str, Any] = {
         "batch_size": Field(128, "images a step, over all devices", low=1),
         "epochs": Field(90, "passes over the training images", low=1),
         "eval_every": Field(1, "epochs between evaluations", low=1),
+        "stop_at_error": Field(0.0, "the run ends with the first evaluation whose top-1 error, a fraction of 1, is no "
+                               "larger; 0: never before `epochs`", low=0.0, high=1.0),
         "schedule_unit": Field("epoch", "unit of optim.*.at and augment.pca.off_at: epochs or parts of the run",
                                choices=("epoch", "run")),
         "precision": Field("float32", "of activations and products; parameters stay float32",

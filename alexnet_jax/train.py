@@ -253,7 +253,7 @@ class _Run:
                     if problem:
                         return problem
                     seen = None
-                if self.step == self.steps:
+                if self.step == self.steps or self._reached():
                     return None
                 if self._poll(self.step) and self.step and self.saved != (self.step, self.evaluated):
                     self._save()
@@ -288,6 +288,11 @@ class _Run:
         if stop:
             raise workdir_lib.Stop
         return due
+
+    def _reached(self) -> bool:
+        """Is the error of the last evaluation, which a checkpoint holds, the one that the run was to stop at?"""
+        wanted = self.config.train.stop_at_error
+        return bool(wanted) and self.centre is not None and records.error_rates(self.centre)[0] <= wanted
 
     def _due(self, step: int) -> bool:
         """Is there an evaluation after `step` steps, and a checkpoint with it?"""
@@ -357,12 +362,17 @@ class _Run:
 
     def _result(self, status: str, message: str, ten: dict | None) -> dict[str, Any]:
         d, last = self.config.data, (self.metrics.rows or [{}])[-1]
+        epochs, steps, early = self.config.train.epochs, self.steps, {}
         if status == "finished":
             message = self._stuck()
+            if self.step < self.steps:
+                epochs, steps = self.course.place(self.step)[0], self.step
+                early = {"stopped": f"after epoch {epochs} of {self.config.train.epochs}: the evaluation error had "
+                                    f"reached config.train.stop_at_error = {self.config.train.stop_at_error:g}"}
         return {
             "schema": records.SCHEMA, "name": self.name, "id": config_lib.run_id(self.config),
-            "seed": self.config.seed, "status": status, "message": message, "epochs": self.config.train.epochs,
-            "steps": self.steps,
+            "seed": self.config.seed, "status": status, "message": message, "epochs": epochs, "steps": steps,
+            **early,
             "train": {"loss": last.get("train_loss"), "top1_error": last.get("train_top1_error")},
             "data": {"name": d.name, "version": self.train_split.version, "size": d.size, "crop": d.crop,
                      "train_split": d.train_split, "train_images": len(self.train_split), "eval_split": d.eval_split,
@@ -393,7 +403,8 @@ class _Run:
             parts.append(f"{label} {percent(top1)} top-1, {percent(top5)} top-5 ({counts['top1_wrong']} and "
                          f"{counts['top5_wrong']} of {counts['total']} wrong)")
         warning = f"; WARNING: {result['message']}" if result["message"] else ""
-        return f"finished: error {'; '.join(parts)}{warning}"
+        early = f" {result['stopped']}" if "stopped" in result else ""
+        return f"finished{early}: error {'; '.join(parts)}{warning}"
 
 
 def _with_shardings(shapes, shardings):

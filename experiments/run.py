@@ -125,47 +125,23 @@ class Command:
                 _show(whole, asked, workdir, executor)
             return 0
         assert workdir is not None
-        self._check_data(plan_lib.merge(plan_lib.read(workdir), asked, workdir)[1], workdir)
-        workdir.mkdir(parents=True, exist_ok=True)
-        with plan_lib.locked(workdir / ".plan.lock"):  # a second sweep may be started here at the same moment
-            whole, asked = plan_lib.merge(plan_lib.read(workdir), asked, workdir)
-            plan_lib.write(whole, workdir)
-        return self._run(whole, asked, workdir, executor)
-
-    def _check_data(self, asked: plan_lib.Plan, workdir: pathlib.Path) -> None:
-        """Missing data is one message, not one a run; images are packed once, not while others wait."""
-        runs = asked.runs.values()
-        todo = [run for run in runs if plan_lib.state_of(workdir / run.dir) not in plan_lib.DONE]
-        for run in {json.dumps(run.config["data"]): run for run in todo}.values():
-            self._prepare(config_lib.from_json(run.config).data)
-
-    def _run(self, whole: plan_lib.Plan, asked: plan_lib.Plan, workdir: pathlib.Path,
-             executor: local.LocalExecutor) -> int:
-        costs_ = costs.Costs(whole, workdir)
-        with schedule.Stop() as stop, display.Display(whole, workdir, costs_, executor.slots) as shown:
-            todo = schedule.Schedule(whole, workdir, asked.order(), executor, shown,
-                                     after_each=lambda: self._report_so_far(workdir, shown))
-            shown.line(f"{asked.name}: {_count(len(asked.runs), 'run')} ({_count(len(asked.arms), 'arm')}, "
-                       f"{_count(len(asked.seeds), 'seed')}), {len(todo.state.finished)} done before; "
-                       f"{executor.description}; {workdir}")
-            state = todo.run(stop)
+        whole, state = carry_out(asked, workdir, executor, self._prepare,
+                                 lambda shown: self._report_so_far(workdir, shown))
         if state.stopping:
             if self._report_is_old:
                 with contextlib.suppress(Exception):  # for whoever looks at it meanwhile
                     self._write_report(workdir, False)
-            return _stopped(state)
+            return stopped(state, "experiments.run")
+        return self._end(whole, state, workdir)
+
+    def _end(self, whole: plan_lib.Plan, state: schedule.State, workdir: pathlib.Path) -> int:
         diverged = [run for run, status in state.finished.items() if status == "diverged"]
         print(f"\n{self._final_report(workdir)}", end="")
         files = [workdir / name for name in ("report.md", "curves.png") if (workdir / name).exists()]
         print(f"\n{len(state.finished) - len(diverged)} of {_count(state.total, 'run')} finished"
               + (f"; diverged: {', '.join(map(whole.label, diverged))}" if diverged else "")
               + f". Report: {', '.join(map(str, files)) or 'none'}")
-        for run, message in state.failed.items():
-            print(f"failed: {whole.label(run)}: {message} ({workdir / whole.runs[run].dir / 'log.txt'})",
-                  file=sys.stderr)
-        if state.failed:
-            print("error: " + _count(len(state.failed), "run") + " failed; the same command tries again",
-                  file=sys.stderr)
+        tell_failures(whole, state, workdir)
         return errors.RUN if state.failed or self._report_failed else 0
 
     def _report_so_far(self, workdir: pathlib.Path, shown: display.Display) -> None:
@@ -189,6 +165,48 @@ class Command:
         except Exception as error:
             self._report_failed = True
             return f"error: the runs are there, the report is not: {_message(error)}\n"
+
+
+def carry_out(asked: plan_lib.Plan, workdir: pathlib.Path, executor: local.LocalExecutor,
+              prepare: Callable[[Any], None] | None = None,
+              after_each: Callable[[display.Display], None] = lambda shown: None,
+              ) -> tuple[plan_lib.Plan, schedule.State]:
+    """Runs what of `asked` is not done yet in a sweep's workdir, shows how it goes, and stops on a signal.
+
+    Args:
+      prepare: checks config.data and packs its images, before a run starts; alexnet_jax.data's where None.
+      after_each: is called with the display whenever a run has ended.
+
+    Returns:
+      (the plan that the workdir has now, with the arms and seeds of earlier commands; what became of the runs).
+
+    Raises:
+      UserError: the data is missing, or the workdir is another sweep's.
+    """
+    # Missing data is one message, not one a run; images are packed once, not while others wait.
+    runs = plan_lib.merge(plan_lib.read(workdir), asked, workdir)[1].runs.values()
+    todo = [run for run in runs if plan_lib.state_of(workdir / run.dir) not in plan_lib.DONE]
+    for run in {json.dumps(run.config["data"]): run for run in todo}.values():
+        (prepare or _prepare)(config_lib.from_json(run.config).data)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with plan_lib.locked(workdir / ".plan.lock"):  # a second sweep may be started here at the same moment
+        whole, asked = plan_lib.merge(plan_lib.read(workdir), asked, workdir)
+        plan_lib.write(whole, workdir)
+    costs_ = costs.Costs(whole, workdir)
+    with schedule.Stop() as stop, display.Display(whole, workdir, costs_, executor.slots) as shown:
+        work = schedule.Schedule(whole, workdir, asked.order(), executor, shown, lambda: after_each(shown))
+        shown.line(f"{asked.name}: {_count(len(asked.runs), 'run')} ({_count(len(asked.arms), 'arm')}, "
+                   f"{_count(len(asked.seeds), 'seed')}), {len(work.state.finished)} done before; "
+                   f"{executor.description}; {workdir}")
+        return whole, work.run(stop)
+
+
+def tell_failures(plan: plan_lib.Plan, state: schedule.State, workdir: pathlib.Path) -> None:
+    """A line on stderr for each run that failed, and one for all."""
+    for run, message in state.failed.items():
+        print(f"failed: {plan.label(run)}: {message} ({workdir / plan.runs[run].dir / 'log.txt'})", file=sys.stderr)
+    if state.failed:
+        print("error: " + _count(len(state.failed), "run") + " failed; the same command tries again", file=sys.stderr)
 
 
 def _write_report(workdir: pathlib.Path, plots: bool) -> str:
@@ -282,9 +300,10 @@ def _show(whole: plan_lib.Plan, asked: plan_lib.Plan, workdir: pathlib.Path, exe
         print(f"cost: about {duration(left)} ({executor.description}), by the times of runs that are there")
 
 
-def _stopped(state: schedule.State) -> int:
+def stopped(state: schedule.State, module: str) -> int:
+    """Says how `python -m module` goes on; returns the exit code."""
     print(f"stopped: {len(state.finished)} of {_count(state.total, 'run')} done; the same command goes on:\n"
-          "  " + shlex.join(["python", "-m", "experiments.run", *sys.argv[1:]]))
+          "  " + shlex.join(["python", "-m", module, *sys.argv[1:]]))
     return errors.Interrupted.exit_code
 
 
