@@ -49,8 +49,8 @@ def local_response_norm(x: jax.Array, k: float, n: int, alpha: float, beta: floa
         return scale * pooling.sum_of_windows(squares, squares.ndim - 1, n, 1, before=n // 2)
 
     def window_sum(squares):
-        # A banded matrix product is several times faster than n shifted slices on a CPU. On a GPU the slices become part
-        # of the loops that read x and write the result: a fifth less memory traffic in all (benchmarks/RESULTS.md).
+        # A banded matrix product is several times faster than n shifted slices on a CPU. On a GPU the slices become
+        # part of the loops that read x and write the result: a fifth less memory traffic (benchmarks/RESULTS.md).
         return lax.platform_dependent(squares, cuda=shifted, rocm=shifted, default=banded)
 
     return _normalise(wide, window_sum, k, beta).astype(x.dtype)
