@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from alexnet_jax import distributed, optim
 from alexnet_jax.data import Split, loader
@@ -69,16 +70,15 @@ class Feed:
     """The images of one run, and the calls that it is made of.
 
     Args:
-      program: of the run. course: what it learns from, epoch by epoch. others: splits that are evaluated.
+      config: a resolved config. program: of the run. course: what it learns from, epoch by epoch. others: splits that are evaluated.
       say: told where the images are.
 
     Raises:
       ConfigError: `data.placement` is 'device' and the images don't fit.
     """
 
-    def __init__(self, program: Program, course: loader.Course, others: Sequence[Split],
+    def __init__(self, config: ConfigDict, program: Program, course: loader.Course, others: Sequence[Split],
                  say: Callable[[str], None] = lambda line: None):
-        config = program.config
         self._program, self._course, self._mesh, self._batch = program, course, program.mesh, config.train.batch_size
         self._rows = local_rows(self._mesh, self._batch)
         self._index = put_batch(self._mesh, np.arange(self._batch, dtype=np.int32)[self._rows], self._batch)

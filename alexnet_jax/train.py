@@ -120,7 +120,8 @@ class _Run:
         self.plateau = optim.Plateau()
         self.centre: dict | None = None
         self._restore()
-        self.feed = Feed(self.program, self.course, [s for s in (self.eval_split, self.tune_split) if s], log)
+        evaluated = [s for s in (self.eval_split, self.tune_split) if s]
+        self.feed = Feed(config, self.program, self.course, evaluated, log)
         self._describe(overrides)
         self.metrics = records.Rows(workdir / "metrics.csv", records.METRICS, self.step)
         self.timing = records.Rows(workdir / "timing.csv", records.TIMING, self.step)
