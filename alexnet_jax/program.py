@@ -37,7 +37,10 @@ class State(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Running sums over training images since the last evaluation: loss, top-1 mistakes, images."""
+    """Running sums over training images since the last evaluation: loss, top-1 mistakes, images.
+
+    `images` goes up to the first step whose loss was not finite.
+    """
 
     loss: Any
     wrong: Any
@@ -163,8 +166,9 @@ class Program:
         grads, scalars = jax.grad(loss, has_aux=True)(state.params)
         updates, new = self.tx.update(grads, optim.VelocityState(state.velocity), state.params, rates=rates)
         params = jax.tree.map(jnp.add, state.params, updates)
+        # The count stands still once the loss is not finite: it tells at which step that was.
         sums = Sums(sums.loss + scalars[0].astype(sums.loss.dtype), sums.wrong + scalars[1].astype(jnp.int32),
-                    sums.images + total)
+                    sums.images + jnp.where(jnp.isfinite(sums.loss), total, 0))
         return State(params, new.velocity), sums
 
     def _gather(self, source: Source, order, index, place) -> tuple[jax.Array, jax.Array]:
