@@ -206,7 +206,7 @@ class _Run:
                 diverged = self._loop(progress)
                 if diverged is None:
                     ten = self._evaluate(self.eval_split, "ten_view", progress)
-                    self._record_times(self.course.place(self.step)[0])
+                    self._record_times(self.course.place(self.step)[0], None)
                 self.checkpoints.wait()
             except workdir_lib.Stop:
                 self.log("stopping: saving a checkpoint")
@@ -337,7 +337,7 @@ class _Run:
         self.evaluated = self.step
         self.sums = self.program.zero_sums()
         self._save()
-        times = self._record_times(epoch)
+        times = self._record_times(epoch, self.clock.rate() or 0.0)
         self.events.add(times)
         progress.evaluated(top1)
         self.log(f"epoch {epoch}/{config.train.epochs}: rate {rate:g} · training loss {row['train_loss']:.4f}, error "
@@ -345,12 +345,12 @@ class _Run:
                  f"· {duration(times['train_seconds'] + times['eval_seconds'])}")
         return None
 
-    def _record_times(self, epoch: int) -> dict[str, Any]:
+    def _record_times(self, epoch: int, rate: float | None) -> dict[str, Any]:
         """Appends a row to timing.csv and begins to measure anew."""
-        clock, rate = self.clock, self.clock.rate()
+        clock = self.clock
         times = {"epoch": epoch, "step": self.step, "train_seconds": round(clock.train, 3),
                  "eval_seconds": round(clock.eval, 3), "checkpoint_seconds": round(clock.checkpoint, 3),
-                 "compile_seconds": round(clock.compile, 3), "images_per_second": rate and round(rate, 2),
+                 "compile_seconds": round(clock.compile, 3), "images_per_second": None if rate is None else round(rate, 2),
                  "elapsed_seconds": round(time.perf_counter() - self.started, 3)}
         self.timing.append(times)
         self.clock = workdir_lib.Clock()
