@@ -70,8 +70,8 @@ class Feed:
     """The images of one run, and the calls that it is made of.
 
     Args:
-      config: a resolved config. program: of the run. course: what it learns from, epoch by epoch. others: splits that are evaluated.
-      say: told where the images are.
+      config: a resolved config. program: of the run. course: what it learns from, epoch by epoch.
+      others: splits that are evaluated. say: told where the images are.
 
     Raises:
       ConfigError: `data.placement` is 'device' and the images don't fit.
@@ -257,4 +257,5 @@ def _place(placement: str, mesh, splits: Sequence[Split], say: Callable[[str], N
 
 
 def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+    unit, name = next(((u, n) for u, n in ((1e9, "GB"), (1e6, "MB")) if count >= u), (1e3, "kB"))
+    return f"{count / unit:.1f} {name}"

@@ -350,7 +350,8 @@ class _Run:
         clock = self.clock
         times = {"epoch": epoch, "step": self.step, "train_seconds": round(clock.train, 3),
                  "eval_seconds": round(clock.eval, 3), "checkpoint_seconds": round(clock.checkpoint, 3),
-                 "compile_seconds": round(clock.compile, 3), "images_per_second": None if rate is None else round(rate, 2),
+                 "compile_seconds": round(clock.compile, 3),
+                 "images_per_second": None if rate is None else round(rate, 2),
                  "elapsed_seconds": round(time.perf_counter() - self.started, 3)}
         self.timing.append(times)
         self.clock = workdir_lib.Clock()

@@ -27,7 +27,8 @@ def store(tmp_path_factory):
 
 
 def _start(store, workdir, epochs, mesh=(1, 1), place=(), **more):
-    fields = FIELDS | {name.replace("__", "."): value for name, value in more.items()} | {"train.epochs": epochs, "mesh.data": mesh[0], "mesh.column": mesh[1], "data.store": store}
+    fields = FIELDS | {name.replace("__", "."): value for name, value in more.items()}
+    fields |= {"train.epochs": epochs, "mesh.data": mesh[0], "mesh.column": mesh[1], "data.store": store}
     # As few threads as can be: two processes of a busy machine have to keep up with each other.
     env = dict(os.environ, JAX_PLATFORMS="cpu", JAX_ENABLE_X64="1", JAX_NUM_CPU_DEVICES="1", PYTHONUNBUFFERED="1",
                PYTHONPATH=str(ROOT))

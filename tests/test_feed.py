@@ -40,7 +40,7 @@ def _numbers(row):
 def test_a_run_on_the_device_is_the_streamed_run(tiny, finished, tmp_path):
     c = tiny(data__placement="device")
     go(c, tmp_path, name="baseline")
-    assert "images on the device: 0.1 MB" in (tmp_path / "log.txt").read_text()
+    assert "images on the device: 72.6 kB" in (tmp_path / "log.txt").read_text()
     assert_same_run(c, tmp_path, finished)
 
 
@@ -124,8 +124,9 @@ def _feed(c, say=lambda line: None):
 
 def test_no_call_goes_beyond_a_change(tiny):
     c = tiny(data__placement="device", train__steps_per_call=50, train__epochs=6, train__schedule_unit="run",
-             optim__schedule="table", optim__table__at=(0.1, 0.55, 0.73, 0.9), optim__table__factors=(0.5, 0.1, 0.5, 0.1),
-             optim__conv1__at=(0.38,), optim__conv1__factors=(0.0,), augment__pca__off_at=0.77)
+             optim__schedule="table", optim__table__at=(0.1, 0.55, 0.73, 0.9),
+             optim__table__factors=(0.5, 0.1, 0.5, 0.1), optim__conv1__at=(0.38,), optim__conv1__factors=(0.0,),
+             augment__pca__off_at=0.77)
     feed, course, _ = _feed(c)
 
     def now(step):
@@ -234,13 +235,13 @@ def test_what_an_accelerator_says_of_its_memory():
 
 def test_images_that_do_not_fit_are_refused_in_one_line(tiny, monkeypatch):
     monkeypatch.setattr(feed_lib, "free_bytes", lambda mesh: 60_000)
-    with pytest.raises(ConfigError, match=r"^config.data.placement: 'device' needs 0.1 MB for the images and 0.1 MB are "
-                                          r"free; choose auto or host$"):
+    with pytest.raises(ConfigError, match=r"^config.data.placement: 'device' needs 72.6 kB for the images and "
+                                          r"60.0 kB are free; choose auto or host$"):
         _feed(tiny(data__placement="device"))
 
 
 def test_several_steps_need_the_images_on_the_device(tiny):
-    with pytest.raises(ConfigError, match="^config.train.steps_per_call: 2 steps a call need the images on the device"):
+    with pytest.raises(ConfigError, match=r"^config.train.steps_per_call: 2 steps a call need the images on"):
         tiny(data__placement="host", train__steps_per_call=2)
     lines = []
     feed, *_ = _feed(tiny(train__steps_per_call=2), lines.append)
