@@ -314,7 +314,8 @@ class _Run:
     def _milestone(self, progress: Progress) -> str | None:
         """Evaluation, the rows, the plateau rule and a checkpoint. Returns why to give up, or None."""
         config = self.config
-        loss, wrong, images = float(self.sums.loss), int(self.sums.wrong), int(self.sums.images)
+        with self.clock.measure("train"):  # the calls still under way
+            loss, wrong, images = float(self.sums.loss), int(self.sums.wrong), int(self.sums.images)
         if not math.isfinite(loss):
             return self._not_finite(images)
         rate = optim.rates(config, self.course.epochs_done(self.step - 1), self.plateau)["weights"]
