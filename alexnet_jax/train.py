@@ -254,6 +254,7 @@ class _Run:
                     return None
                 if self._poll(self.step) and self.step and self.saved != (self.step, self.evaluated):
                     self._save()
+                    pace.begin()
                 with self.clock.measure("train" if compiled else "compile"):
                     call = next(calls)
                     self.state, self.sums = self._step(call)
