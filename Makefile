@@ -2,6 +2,7 @@
 # make test        the tests
 # make test-targets  the network compiled for H100s and TPUs, without having one: installs XLA's compilers (6 GB;
 #                  they make JAX on a CPU talk on stderr: VENV=.venv-targets keeps them apart)
+# make claims      every claim of the paper beside what is recorded here: experiments/CLAIMS.md, .csv, .json
 # make lint        ruff and mypy
 # Each sets up .venv first, if needed. WORKDIR=…, PYTHON=python3.12 and DATA=… can be given.
 
@@ -11,7 +12,7 @@ WORKDIR ?= runs/three
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: ablations test test-targets lint clean
+.PHONY: ablations claims test test-targets lint clean
 .DELETE_ON_ERROR:
 
 # A stamp is written last, so an interrupted installation is taken up again.
@@ -28,6 +29,9 @@ $(VENV)/installed-dev: $(VENV)/installed
 
 ablations: $(VENV)/installed
 	$(BIN)/python -m experiments.run --sweep=configs/sweeps/three.py --workdir=$(WORKDIR)
+
+claims: $(VENV)/installed
+	$(BIN)/python -m experiments.claims --write
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest $(ARGS)

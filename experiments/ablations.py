@@ -167,7 +167,7 @@ _LENGTH = ("optim.schedule", "optim.plateau.", "optim.table.", "optim.conv1.", "
 
 @ablation
 def recipe(config: ConfigDict) -> Iterator[Arm]:
-    """The other recipes of configs/recipes.py (paper, released, caffe), with the base's batches, epochs and schedule."""
+    """The other recipes (paper, released, caffe: configs/recipes.py), with the base's batches, epochs and schedule."""
     base = config_lib.flatten(config)
     for name in recipes.RECIPES:
         other = config_lib.copy(config)

@@ -3,9 +3,9 @@
 plan.json: `{"schema": 1, "name", "config" (file and recipe as given), "baseline", "seeds": […], "arms":
 [{"name", "ablation", "overrides": {dotted: value}, "runs": {"<seed>": "<id>"}}, …], "runs": {"<id>": {"dir",
 "seed", "config" (nested, resolved)}}}`. An arm that isn't compared with the baseline has "against", one whose
-runs are looked at in another way "views" (experiments.arms). The first arm is the baseline. Equal configs are one run with one
-folder, `runs/<first arm's name>-<id>`. A later command on the same workdir may add arms and seeds (the file
-is merged), never change the base.
+runs are looked at in another way "views" (experiments.arms). The first arm is the baseline. Equal configs are one
+run with one folder, `runs/<first arm's name>-<id>`. A later command on the same workdir may add arms and seeds (the
+file is merged), never change the base.
 """
 
 from __future__ import annotations

@@ -63,6 +63,7 @@ class Sweep:
     config: str
     baseline: str
     arms: list[Arm]
+    search: dict[str, Any] | None = None  # search.json of experiments.search, if a rate was searched
 
     @property
     def runs(self) -> dict[str, Run]:
@@ -103,7 +104,7 @@ def read_sweep(workdir: pathlib.Path) -> Sweep:
         arms = [Arm(arm["name"], arm["ablation"], dict(arm["overrides"]),
                     {int(seed): runs[i] for seed, i in arm["runs"].items()},
                     arm.get("against", ""), arm.get("views", "")) for arm in plan["arms"]]
-        sweep = Sweep(plan["name"], plan["config"], plan["baseline"], arms)
+        sweep = Sweep(plan["name"], plan["config"], plan["baseline"], arms, records.read_json(workdir / "search.json"))
         sweep.arm(sweep.baseline)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WorkdirError(f"{path}: lacks or misspells {error}; {_AGAIN}") from error
@@ -231,6 +232,8 @@ def recorded(folder: pathlib.Path) -> list[pathlib.Path]:
     """The sweeps below `folder`, the latest last, by when their last run started."""
     found = []
     for plan in sorted(folder.glob("**/plan.json")) if folder.is_dir() else []:
+        if plan.parent.name == "search":
+            continue  # of a sweep's learning rates
         runs = [records.read_json(path) or {} for path in plan.parent.glob("runs/*/run.json")]
         starts = [run.get("started", "") for run in runs]
         found.append((max(starts, default=""), plan.parent))

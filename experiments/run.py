@@ -24,13 +24,14 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from alexnet_jax import cli, errors
+from alexnet_jax import cli, errors, records
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
 from alexnet_jax.progress import duration
-from experiments import ablations, costs, display, schedule
+from experiments import ablations, costs, display, schedule, search
 from experiments import plan as plan_lib
 from experiments import sweep as sweep_lib
+from experiments.arms import Arm
 from experiments.executors import local
 
 
@@ -42,6 +43,7 @@ def define_flags() -> None:
     flags.DEFINE_string("ablations", None, "names and FILE.py:generator, separated by commas; in place of a "
                         "sweep file's ablations and arms")
     flags.DEFINE_string("seeds", None, "how many (3 stands for 0, 1, 2) or which (0,5,7)")
+    flags.DEFINE_enum("order", None, sweep_lib.ORDERS, "what comes first: all arms of a seed, or all seeds of an arm")
     flags.DEFINE_string("jobs", None, "runs at a time; 0: one per accelerator or core")
     flags.DEFINE_bool("dry_run", False, "show what would run and what it would cost; write nothing")
     flags.DEFINE_bool("list", False, "show the catalogue of ablations")
@@ -86,8 +88,8 @@ class Command:
         self._config = config or ""
         return cli.parse_flags(argv)
 
-    def _plan(self) -> plan_lib.Plan:
-        """What the command asks for, every field and shape checked."""
+    def _asked(self) -> tuple[ConfigDict, list[Arm], tuple[int, ...]]:
+        """The base, the arms and the seeds that the command asks for."""
         values, sweep = flags.FLAGS, self._sweep
         if not self._config:
             raise ConfigError("--sweep=FILE or --config=FILE is needed, e.g. --sweep=configs/sweeps/three.py")
@@ -99,7 +101,22 @@ class Command:
         else:
             names = [name.strip() for name in values.ablations.split(",") if name.strip()]
             arms = ablations.arms_of(names, base)
-        return plan_lib.build(base, self._config, sweep.name, arms, seeds)
+        if sweep.search is None:
+            arms = search.without(arms, base)
+        return base, arms, seeds
+
+    def _standing(self, base: ConfigDict, arms: list[Arm], workdir: pathlib.Path | None) -> search.Standing | None:
+        """How the search of the arms' learning rates stands; None without a search."""
+        if self._sweep.search is None or not search.wanted(arms):
+            return None
+        return search.stand(base, self._config, arms, self._sweep.search, workdir)
+
+    def _plan(self, base: ConfigDict, arms: list[Arm], seeds: tuple[int, ...],
+              standing: search.Standing | None) -> plan_lib.Plan:
+        """The plan, every field and shape checked; arms whose search isn't done have their own value."""
+        if standing is not None and standing.choices is not None:
+            arms = search.with_chosen(arms, base, standing.choices)
+        return plan_lib.build(base, self._config, self._sweep.name, arms, seeds)
 
     def _jobs(self) -> int:
         text = flags.FLAGS.jobs
@@ -115,9 +132,13 @@ class Command:
         if flags.FLAGS.list:
             print(ablations.describe())
             return 0
-        asked, jobs, workdir = self._plan(), self._jobs(), _workdir(flags.FLAGS.dry_run)
+        (base, arms, seeds), jobs, workdir = self._asked(), self._jobs(), _workdir(flags.FLAGS.dry_run)
+        standing = self._standing(base, arms, workdir)
+        asked = self._plan(base, arms, seeds, standing)
         executor = local.LocalExecutor(workdir or pathlib.Path(), jobs, len(asked.runs), self._worker)
         if flags.FLAGS.dry_run:
+            if standing is not None:
+                _show_search(standing, workdir)
             if workdir is None:
                 _show(asked, asked, pathlib.Path(), executor, nothing_there=True)
             else:
@@ -125,14 +146,36 @@ class Command:
                 _show(whole, asked, workdir, executor)
             return 0
         assert workdir is not None
+        if standing is not None:
+            code = self._search(base, arms, jobs, workdir)
+            if code is not None:
+                return code
+            asked = self._plan(base, arms, seeds, self._standing(base, arms, workdir))
         whole, state = carry_out(asked, workdir, executor, self._prepare,
-                                 lambda shown: self._report_so_far(workdir, shown))
+                                 lambda shown: self._report_so_far(workdir, shown),
+                                 flags.FLAGS.order or self._sweep.order)
         if state.stopping:
             if self._report_is_old:
                 with contextlib.suppress(Exception):  # for whoever looks at it meanwhile
                     self._write_report(workdir, False)
             return stopped(state, "experiments.run")
         return self._end(whole, state, workdir)
+
+    def _search(self, base: ConfigDict, arms: list[Arm], jobs: int, workdir: pathlib.Path) -> int | None:
+        """Does what of the search isn't done. Returns an exit code if it didn't come to its end."""
+        while (standing := self._standing(base, arms, workdir)) is not None and standing.choices is None:
+            folder = workdir / search.FOLDER
+            executor = local.LocalExecutor(folder, jobs, len(standing.plan.runs), self._worker)
+            whole, state = carry_out(standing.plan, folder, executor, self._prepare)
+            if state.stopping:
+                return stopped(state, "experiments.run")
+            if state.failed:
+                tell_failures(whole, state, folder)
+                return errors.RUN
+        assert standing is not None
+        search.record(standing, workdir)
+        print(search.sentence(records.read_json(workdir / search.FILE) or {}), flush=True)
+        return None
 
     def _end(self, whole: plan_lib.Plan, state: schedule.State, workdir: pathlib.Path) -> int:
         diverged = [run for run, status in state.finished.items() if status == "diverged"]
@@ -170,12 +213,13 @@ class Command:
 def carry_out(asked: plan_lib.Plan, workdir: pathlib.Path, executor: local.LocalExecutor,
               prepare: Callable[[Any], None] | None = None,
               after_each: Callable[[display.Display], None] = lambda shown: None,
-              ) -> tuple[plan_lib.Plan, schedule.State]:
+              order: str = "seeds") -> tuple[plan_lib.Plan, schedule.State]:
     """Runs what of `asked` is not done yet in a sweep's workdir, shows how it goes, and stops on a signal.
 
     Args:
       prepare: checks config.data and packs its images, before a run starts; alexnet_jax.data's where None.
       after_each: is called with the display whenever a run has ended.
+      order: which runs come first (`Plan.order`).
 
     Returns:
       (the plan that the workdir has now, with the arms and seeds of earlier commands; what became of the runs).
@@ -194,7 +238,7 @@ def carry_out(asked: plan_lib.Plan, workdir: pathlib.Path, executor: local.Local
         plan_lib.write(whole, workdir)
     costs_ = costs.Costs(whole, workdir)
     with schedule.Stop() as stop, display.Display(whole, workdir, costs_, executor.slots) as shown:
-        work = schedule.Schedule(whole, workdir, asked.order(), executor, shown, lambda: after_each(shown))
+        work = schedule.Schedule(whole, workdir, asked.order(order), executor, shown, lambda: after_each(shown))
         shown.line(f"{asked.name}: {_count(len(asked.runs), 'run')} ({_count(len(asked.arms), 'arm')}, "
                    f"{_count(len(asked.seeds), 'seed')}), {len(work.state.finished)} done before; "
                    f"{executor.description}; {workdir}")
@@ -269,6 +313,24 @@ def _workdir(optional: bool) -> pathlib.Path | None:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _show_search(standing: search.Standing, workdir: pathlib.Path | None) -> None:
+    """What the search has found, or would run and what it would cost."""
+    if standing.choices is not None and workdir is not None:
+        for name, choice in standing.choices.items():
+            print(f"{name}: {choice.field} {choice.best.value:g}, by its search" + (
+                  " (at the edge of the grid)" if choice.at_edge else ""))
+        return
+    folder = (workdir or pathlib.Path()) / search.FOLDER
+    runs = standing.plan.runs.values()
+    todo = [run.id for run in runs if workdir is None or plan_lib.state_of(folder / run.dir) not in plan_lib.DONE]
+    data, epochs = standing.config.data, standing.config.train.epochs
+    cost = None if workdir is None else costs.Costs(standing.plan, folder).left_of(todo, 1)
+    print(f"search of learning rates first: {_count(len(runs), 'run')} of {epochs} epochs on {data.train_split}, "
+          f"judged on {data.eval_split}; {len(todo)} to do, {epochs * len(todo):,} epochs"
+          + (f", about {duration(cost)} of run time" if cost is not None else "")
+          + f"; more where the best lies at the grid's edge\n  {', '.join(arm.name for arm in standing.plan.arms[1:])}")
 
 
 def _show(whole: plan_lib.Plan, asked: plan_lib.Plan, workdir: pathlib.Path, executor: local.LocalExecutor,

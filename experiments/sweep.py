@@ -12,7 +12,6 @@ from alexnet_jax import cli
 from alexnet_jax.errors import ConfigError
 from experiments.arms import Arm
 
-
 ORDERS = ("seeds", "arms")
 
 

@@ -228,7 +228,8 @@ def test_a_users_file(tmp_path):
 
 def test_one_arm_of_an_ablation_comes_with_what_it_is_compared_with():
     arms = ablations.arms_of(["activation.tanh", "lrn.lrn_first"], _config())
-    assert [(a.name, a.ablation) for a in arms] == [("relu", "activation"), ("tanh", "activation"), ("lrn_first", "lrn")]
+    assert [(a.ablation, a.name) for a in arms] == [("activation", "relu"), ("activation", "tanh"),
+                                                    ("lrn", "lrn_first")]
 
 
 @pytest.mark.parametrize(("spec", "message"), [

@@ -177,3 +177,43 @@ def test_effects_without_a_number_or_below_the_logs_noise():
 
 def test_signed():
     assert [paper.signed(x, 2) for x in (1.4, -0.3, 0.001, -0.001)] == ["+1.40", "−0.30", "0.00", "0.00"]
+
+
+@pytest.mark.parametrize(("values", "sign", "word", "part"), [
+    ([1.3, 1.5, 1.4], 1, "reproduced", "a sign and no size"), ([1.3, 1.5, 1.4], -1, "contradicted", "opposite sign"),
+    ([-1.3, -1.5, -1.4], -1, "reproduced", "sign"), ([1.0, -1.0, 0.5], 1, "unresolved", "as large as the one measured"),
+    ([1.0], 1, "unresolved", "one seed"), ([], 1, "unresolved", "no pair"),
+    ([0.2, 0.2], 1, "unresolved", "no measure")])
+def test_verdict_on_a_claim_without_a_size(values, sign, word, part):
+    v = statistics.sign_verdict(estimate(values), sign)
+    assert v.word == word
+    assert part in v.why
+
+
+@pytest.mark.parametrize(("values", "word", "part"), [
+    ([0.1, -0.1, 0.05, 0.0], "reproduced", "within ±0.7"), ([0.3, 0.31, 0.32], "reproduced", "within ±0.7"),
+    ([1.4, 1.5, 1.6], "contradicted", "beyond ±0.7"), ([-1.4, -1.5, -1.6], "contradicted", "beyond"),
+    ([0.6, 0.7, 0.9], "unresolved", "would show that nothing larger than 0.7"), ([0.1], "unresolved", "one seed")])
+def test_verdict_on_a_claim_of_no_difference(values, word, part):
+    v = statistics.equivalence(estimate(values), 0.7)
+    assert v.word == word
+    assert part in v.why
+
+
+def test_seeds_for_a_claim_of_no_difference_show_it_four_times_in_five():
+    rng = np.random.default_rng(5)
+    v = statistics.equivalence(estimate([1.0, -1.0, 0.5, -0.5]), 0.7)
+    sd, n = estimate([1.0, -1.0, 0.5, -0.5]).sd, v.seeds_needed
+    within = [statistics.equivalence(estimate(row), 0.7).word == "reproduced" for row in rng.normal(0, sd, (4000, n))]
+    assert np.mean(within) == pytest.approx(0.8, abs=0.03)
+    assert statistics.equivalence_power(0.7, sd, n) == pytest.approx(np.mean(within), abs=0.02)
+    # A difference as large as the margin is called none in at most one of forty tables.
+    wrong = [statistics.equivalence(estimate(row), 0.7).word == "reproduced" for row in rng.normal(0.7, sd, (4000, n))]
+    assert np.mean(wrong) == pytest.approx(0.025, abs=0.01)
+
+
+def test_signs_are_called_wrongly_as_often_as_the_level_says():
+    rows = np.random.default_rng(6).normal(0, 1, (4000, 5))
+    words = [statistics.sign_verdict(estimate(row), 1).word for row in rows]
+    assert words.count("reproduced") / 4000 == pytest.approx(0.025, abs=0.01)
+    assert words.count("contradicted") / 4000 == pytest.approx(0.025, abs=0.01)

@@ -1,7 +1,7 @@
 """The paper's claims on a hundred classes of Tiny-ImageNet at 64 pixels. For `make claims`.
 
-    python -m experiments.run --sweep=configs/sweeps/claims_tiny_imagenet.py --workdir=runs/claims_tiny_imagenet --dry_run
-    python -m experiments.run --sweep=configs/sweeps/claims_tiny_imagenet.py --workdir=runs/claims_tiny_imagenet
+    python -m experiments.run --sweep=configs/sweeps/claims_tiny_imagenet.py --workdir=runs/claims_tiny --dry_run
+    python -m experiments.run --sweep=configs/sweeps/claims_tiny_imagenet.py --workdir=runs/claims_tiny
 
 The ablations stand in the order of what they are worth, and runs go seed by seed. With less time take the first ones
 first, `--ablations=lrn,pooling`, in the same workdir: the whole sweep goes on from there.
