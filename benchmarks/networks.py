@@ -7,7 +7,8 @@ of weights (activation, norm, pooling, dropout) costs no arithmetic and rides al
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -24,16 +25,18 @@ _FILES = {"four-layer": "configs/four_layer.py", "conv-local-13": "configs/conv_
           "conv-local-11": "configs/conv_local.py:11", "conv-local-11-no-lrn": "configs/conv_local.py:11_no_lrn"}
 
 
-def config_of(name: str, batch: int, precision: str = "float32", shrink: bool = False) -> ConfigDict:
-    """The resolved config of one of `FULL` or `SMALL`; the small AlexNets have the recipe `released`.
+def config_of(name: str, batch: int, precision: str = "float32", shrink: bool = False,
+              changes: Mapping[str, Any] | None = None) -> ConfigDict:
+    """The resolved config of one of `FULL` or `SMALL`, or of a file in configs/; small AlexNets are `released`.
 
     Without LRN both of the recipe's norms are gone, the released recipe's norm over the map included.
 
     Args:
+      changes: dotted fields, set last.
       shrink: far fewer units, for tests of the benchmarks themselves.
     """
-    if name in _FILES:
-        c = cli.load_config(_FILES[name])
+    if name in _FILES or name.startswith("configs/"):
+        c = cli.load_config(_FILES.get(name, name))
     else:
         base = name.removesuffix("-no-lrn")
         c = config_lib.default()
@@ -45,13 +48,14 @@ def config_of(name: str, batch: int, precision: str = "float32", shrink: bool = 
         c.data.tune_split = "train[:1%]" if c.optim.schedule == "plateau" else ""
         if name.endswith("-no-lrn"):
             c = config_lib.override(c, {"model.lrn.layers": (), "model.same_map.layers": ()})
-    changes = {"train.batch_size": batch, "train.precision": precision, "model.classes": c.model.classes or 10,
-               "augment.chunk": 1 if batch % c.augment.chunk else c.augment.chunk}
+    fields: dict[str, Any] = {"train.batch_size": batch, "train.precision": precision,
+                              "model.classes": c.model.classes or 10,
+                              "augment.chunk": 1 if batch % c.augment.chunk else c.augment.chunk}
     if shrink:
-        changes |= {f"model.{layer}.features": 8 for layer in (*geometry.CONVS, *geometry.DENSE)
-                    if c.model[layer].features}
-        changes["model.classes"] = 10
-    return config_lib.resolve(config_lib.override(c, changes))
+        fields |= {f"model.{layer}.features": 8 for layer in (*geometry.CONVS, *geometry.DENSE)
+                   if c.model[layer].features}
+        fields["model.classes"] = 10
+    return config_lib.resolve(config_lib.override(c, fields | dict(changes or {})))
 
 
 @dataclasses.dataclass(frozen=True)
