@@ -8,15 +8,15 @@ from typing import Any
 
 
 def alternate(run: Mapping[str, Callable[[], float]], rounds: int,
-              say: Callable[[str], None] = lambda line: None) -> dict[str, list[float]]:
-    """{name: [seconds of each round]}: in every round each of `run` once, a different one first each time."""
+              say: Callable[[str], None] = lambda line: None, unit: str = "s") -> dict[str, list[float]]:
+    """{name: [what `run` gave in each round]}: in every round each of `run` once, a different one first each time."""
     names = list(run)
     out: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
             out[name].append(run[name]())
-        say(f"round {number + 1} of {rounds}: " + ", ".join(f"{name} {out[name][-1]:.4g} s" for name in names))
+        say(f"round {number + 1} of {rounds}: " + ", ".join(f"{name} {out[name][-1]:.4g} {unit}" for name in names))
     return out
 
 

@@ -6,6 +6,9 @@ backward, dropout, loss, and the paper's update. Only the host's reading of imag
 
 from __future__ import annotations
 
+import os
+import pathlib
+import tempfile
 import time
 from typing import Any
 
@@ -17,8 +20,8 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-from alexnet_jax import optim, records  # noqa: E402
-from alexnet_jax.data import augment  # noqa: E402
+from alexnet_jax import data, evaluate, optim, records, train  # noqa: E402
+from alexnet_jax.data import augment, loader, store  # noqa: E402
 from alexnet_jax.data.statistics import Statistics  # noqa: E402
 from alexnet_jax.mesh import make_mesh, put_batch  # noqa: E402
 from alexnet_jax.program import Program  # noqa: E402
@@ -70,16 +73,78 @@ class Step:
 _STEPS: dict[str, Step] = {}
 
 
-def setup(key: str, network: str, batch: int, precision: str, shrink: bool = False, **_: Any) -> float:
+def setup(key: str, network: str, batch: int, precision: str, shrink: bool = False,
+          changes: dict[str, Any] | None = None) -> float:
     """Builds and compiles `key`, runs two steps; returns the seconds of all that."""
     begin = time.perf_counter()
-    _STEPS[key] = Step(networks.config_of(network, batch, precision, shrink))
+    _STEPS[key] = Step(networks.config_of(network, batch, precision, shrink, changes))
     _STEPS[key].run(2)
     return time.perf_counter() - begin
 
 
 def run(key: str, steps: int) -> float:
     return _STEPS[key].run(steps)
+
+
+def epoch(network: str, batch: int, precision: str, changes: dict[str, Any], shrink: bool = False) -> float:
+    """Images a second of one epoch of `alexnet_jax.train.train`, from the end of its first step to that of its last.
+
+    Reading the store, shuffling, moving to the device, augmentation, progress: all that a run does within an epoch.
+    """
+    config = networks.config_of(network, batch, precision, shrink, changes | {"train.epochs": 1})
+    seen: list[tuple[float, int]] = []  # (moment, images) after the first call and at the evaluation
+    init, evaluated = Program.__init__, evaluate.evaluate
+
+    def watched(self, *arguments, **options):
+        init(self, *arguments, **options)
+        for name in [name for name in vars(self) if name.startswith("train_")]:
+            setattr(self, name, first(getattr(self, name)))
+
+    def first(call):
+        def called(*arguments, **options):
+            out = call(*arguments, **options)
+            latest[:] = [out]
+            if not seen:
+                jax.block_until_ready(out)
+                seen.append((time.perf_counter(), int(out[1].images)))
+            return out
+
+        return called
+
+    def at_end(*arguments, **options):
+        if len(seen) == 1:
+            jax.block_until_ready(latest)
+            seen.append((time.perf_counter(), int(latest[0][1].images)))
+        return evaluated(*arguments, **options)
+
+    latest: list[Any] = []
+    Program.__init__, evaluate.evaluate = watched, at_end  # type: ignore[method-assign]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            train.train(config, pathlib.Path(folder) / "run", show=False)
+    finally:
+        Program.__init__, evaluate.evaluate = init, evaluated  # type: ignore[method-assign]
+    (begin, some), (end, images) = seen
+    return (images - some) / (end - begin)
+
+
+def read(network: str, batch: int, changes: dict[str, Any], images: int, cold: bool) -> float:
+    """Images a second that the loader reads from the store in an epoch's order, nothing done with them.
+
+    Args:
+      images: how many at most. cold: ask the system first to forget the file, which it may decline.
+    """
+    config = networks.config_of(network, batch, "float32", changes=changes)
+    split = data.open_split(config.data, config.data.train_split, report=lambda line: None)
+    course = loader.Course(split, batch, 1)
+    steps = min(course.steps, max(1, images // batch))
+    if cold:
+        with (split.store.folder / store.IMAGES).open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    begin = time.perf_counter()
+    for _ in loader.training_batches(course, 0, 0, steps):
+        pass
+    return steps * batch / (time.perf_counter() - begin)
 
 
 def loss(key: str) -> float:

@@ -1,0 +1,78 @@
+"""`python -m experiments.worker …` that also writes down where its time went, into spent.json of the run's folder.
+
+`spent.json`: seconds of this process: {'start' (to the call of train), 'compile', 'evaluate', 'checkpoint', 'train' (the
+time of training steps), 'process' (all)}; compilation is left out of the others. 'programs': how many XLA compilations it
+asked for, and 'cached': how many of them the persistent cache answered.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import sys
+import time
+from typing import Any
+
+from experiments import worker
+
+_SPENT = {"start": 0.0, "compile": 0.0, "evaluate": 0.0, "checkpoint": 0.0}
+_COUNTS = {"programs": 0, "cached": 0}
+
+
+def _born() -> float:
+    """The moment at which this process started, as `time.time` has it."""
+    boot = float(pathlib.Path("/proc/uptime").read_text().split()[0])
+    started = int(pathlib.Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
+    return time.time() - (boot - started / os.sysconf("SC_CLK_TCK"))
+
+
+def _timed(kind: str, call):
+    """`call`, whose time without compilation is added to `kind`."""
+
+    def timed(*arguments, **options):
+        begin, compiling = time.perf_counter(), _SPENT["compile"]
+        try:
+            return call(*arguments, **options)
+        finally:
+            _SPENT[kind] += time.perf_counter() - begin - (_SPENT["compile"] - compiling)
+
+    return timed
+
+
+def _on_duration(event: str, seconds: float, **_: Any) -> None:
+    # Tracing, lowering and compiling (or loading the compiled program) follow each other and do not overlap.
+    if event in ("/jax/core/compile/jaxpr_trace_duration", "/jax/core/compile/jaxpr_to_mlir_module_duration",
+                 "/jax/core/compile/backend_compile_duration"):
+        _SPENT["compile"] += seconds
+        _COUNTS["programs"] += event.endswith("backend_compile_duration")
+
+
+def _on_event(event: str, **_: Any) -> None:
+    _COUNTS["cached"] += event == "/jax/compilation_cache/cache_hits"
+
+
+def _train(config, workdir: pathlib.Path, **options) -> dict[str, Any]:
+    _SPENT["start"] = time.time() - _born()
+    import jax
+
+    from alexnet_jax import checkpoint, evaluate, records, train
+
+    jax.monitoring.register_event_duration_secs_listener(_on_duration)
+    jax.monitoring.register_event_listener(_on_event)
+    evaluate.evaluate = _timed("evaluate", evaluate.evaluate)
+    for name in ("save", "wait", "restore", "close", "__init__"):
+        setattr(checkpoint.Checkpoints, name, _timed("checkpoint", getattr(checkpoint.Checkpoints, name)))
+    begin = time.perf_counter()
+    result = train.train(config, workdir, **options)
+    inside = time.perf_counter() - begin
+    rows = records.read_rows(workdir / "timing.csv")
+    # The first step of a process is on the clock of compilation, of which what was not compiling is the step itself.
+    train_seconds = sum(row["train_seconds"] for row in rows)
+    (workdir / "spent.json").write_text(json.dumps(
+        {**_SPENT, **_COUNTS, "train": train_seconds, "inside": inside, "process": time.time() - _born()}))
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(worker.main(train=_train))
