@@ -15,6 +15,7 @@ from alexnet_jax.errors import UserError
 from benchmarks import contenders
 
 SCHEMA = 1
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 Result = dict[str, Any]
 
 

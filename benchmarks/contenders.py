@@ -1,7 +1,7 @@
 """Child processes that take turns: each holds one library, computes when it is told and sleeps meanwhile.
 
-The parent imports neither JAX nor PyTorch. A child is `python -m benchmarks.child SIDE CORES`; it reads one JSON request
-a line and answers with one JSON line, {"value": …} or {"error": …}.
+The parent imports neither JAX nor PyTorch. A child is `python -m benchmarks.child SIDE CORES`; it reads one JSON
+request a line and answers with one JSON line, {"value": …} or {"error": …}.
 """
 
 from __future__ import annotations

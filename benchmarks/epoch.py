@@ -2,13 +2,14 @@
 
     python -m benchmarks.epoch --out=benchmarks/results/epoch.json
 
-CIFAR-10 (40,000 images, batch 128; the embedded shapes where ALEXNET_DATA_DIR has no CIFAR-10) with the 32-pixel network,
-and synthetic 256-pixel images with the full network. The epoch is `alexnet_jax.train.train`'s own; the bare step repeats
-one batch that lies on the device. Both crop, mirror and add colour noise.
+CIFAR-10 (40,000 images, batch 128; the embedded shapes where ALEXNET_DATA_DIR has no CIFAR-10) with the 32-pixel
+network, and synthetic 256-pixel images with the full network. The epoch is `alexnet_jax.train.train`'s own; the bare step
+repeats one batch that lies on the device. Both crop, mirror and add colour noise.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import tempfile
@@ -31,8 +32,8 @@ def main(args) -> None:
             ours.ask("setup", key="bare", **spec, changes=changes)
             steps = rounds.enough(ours.ask("run", key="bare", steps=1), args.bare_seconds)
             found = rounds.alternate({
-                "bare": lambda steps=steps, batch=batch: steps * batch / ours.ask("run", key="bare", steps=steps),
-                "epoch": lambda spec=spec, changes=changes: ours.ask("epoch", **spec, changes=changes),
+                "bare": functools.partial(_bare, ours, steps, batch),
+                "epoch": functools.partial(ours.ask, "epoch", **spec, changes=changes),
             }, args.rounds, command.say, unit="images/s")
             reading: dict[str, Any] = {"network": network, "batch": batch, "changes": changes, "images": 8192}
             rates = {which: rounds.summary([ours.ask("read", **reading, cold=which == "cold")
@@ -44,6 +45,10 @@ def main(args) -> None:
                 "cost": rounds.ratio(found["bare"], found["epoch"]), "read": rates,
                 "bytes_per_image": 3 * int(changes["data.size"])**2})
     command.finish(result, args, table)
+
+
+def _bare(ours: contenders.Contender, steps: int, batch: int) -> float:
+    return steps * batch / ours.ask("run", key="bare", steps=steps)
 
 
 def _cells(root: pathlib.Path, args, gpu: bool) -> list[tuple[str, str, int, dict[str, Any]]]:
@@ -84,9 +89,9 @@ def table(result: command.Result) -> list[str]:
     return [*command.markdown(["data", "network", "batch", "precision", "bare step, images/s", "epoch, images/s",
                                "cost of the input", "read, file not in memory, images/s", "read, in memory, images/s"],
                               rows), "",
-            "Cost of the input: the time of an image in the epoch over that in the bare step, less 1; median [quartiles] "
-            "of the rounds. Reading: the loader alone, in an epoch's order; whether the first column really reads the disk "
-            "is the system's decision."]
+            "Cost of the input: the time of an image in the epoch over that in the bare step, less 1; median "
+            "[quartiles] of the rounds. Reading: the loader alone, in an epoch's order; whether the first column really reads the "
+            "disk is the system's decision."]
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python -m benchmarks.growth --out=benchmarks/results/growth.json
 
 Batch and columns: the 32-pixel network. Devices: the same on one and on two devices of this machine; on a CPU both are
-emulated on the same cores, so two can at best be as fast as one. Dataset: runs of `alexnet_jax.main` on sparse stores of
-10,000 to 1,281,167 black 256-pixel images, of which the process's memory and the time of a step must not depend.
+emulated on the same cores, so two can at best be as fast as one. Dataset: runs of `alexnet_jax.main` on sparse stores
+of 10,000 to 1,281,167 black 256-pixel images, of which the process's memory and the time of a step must not depend.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _dataset(args, cores: list[int]) -> list[dict[str, Any]]:
             # A network of little arithmetic, so that what the host does shows.
             fields = synthetic.fields(store, 256) | {f"model.conv{i}.features": 8 for i in range(1, 6)} | {
                 "model.fc6.features": 64, "model.fc7.features": 64, "model.lrn.layers": (), "train.batch_size": 32,
-                "model.same_map.layers": ()}
+                "model.same_map.layers": (), "data.crop": 64}
             arguments[str(count)] = ["--config=configs/imagenet_released.py",
                                      *(f"--config.{name}={value}" for name, value in fields.items())]
         steps = 8 if args.quick else args.steps
@@ -112,8 +112,9 @@ def table(result: command.Result) -> list[str]:
     return [*lines, *command.markdown(
         ["images of 256 pixels", "a step, ms", "quartiles, ms", "command to first step, s", "own memory, MB",
          "files in memory, MB"], rows), "",
-        f"The last table: {result['dataset'][0]['steps']} steps of 32 images with a network of 8 kernels a layer; "
-        "'files in memory' are mapped pages of the store and of libraries, which the system takes back when it needs them."]
+        f"The last table: {result['dataset'][0]['steps']} steps of 32 images with a network of 8 kernels a layer on "
+        "crops of 64 pixels; 'files in memory' are mapped pages of the store and of libraries, which the system takes "
+        "back when it needs them."]
 
 
 if __name__ == "__main__":

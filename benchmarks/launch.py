@@ -98,8 +98,8 @@ def _main() -> None:
 
     start = distributed.start
 
-    def started(place):  # JAX may be imported from here on
-        start(place)
+    def started(*arguments: Any) -> None:
+        start(*arguments)  # JAX may be imported from here on
         _count_steps()
 
     distributed.start = started

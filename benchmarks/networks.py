@@ -1,7 +1,7 @@
 """The networks that are measured, by name, and what a training step of each has to compute and move.
 
-The arithmetic and the bytes come from the layers' shapes alone. The floor assumes that everything between two layers
-of weights (activation, norm, pooling, dropout) costs no arithmetic and rides along with what is read and written anyway.
+The arithmetic and the bytes come from the layers' shapes alone. The floor assumes that everything between two layers of
+weights (activation, norm, pooling, dropout) costs no arithmetic and rides along with what is read and written anyway.
 """
 
 from __future__ import annotations

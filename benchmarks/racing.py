@@ -76,11 +76,12 @@ def table(result: command.Result) -> list[str]:
             f"{row['flops'] / mine / 1e9:,.0f}", f"{1e3 * row['floor_seconds']:,.1f}",
             f"{100 * row['floor_seconds'] / mine:.0f}%", f"{100 * row['floor_seconds'] / theirs:.0f}%"])
     header = ["network", "batch", "precision", "ours, ms", f"{STOCK}, ms", f"{BEST}, ms", f"{STOCK} / ours",
-              f"{BEST} / ours", "ours, images/s", "ours, GFLOP/s", "floor, ms", "ours reaches", "PyTorch's best reaches"]
+              f"{BEST} / ours", "ours, images/s", "ours, GFLOP/s", "floor, ms", "ours reaches",
+              "PyTorch's best reaches"]
     return [*command.markdown(header, rows), "",
-            "Medians of the rounds; ratios: median [quartiles] of the rounds' own ratios, above 1 where this project is "
-            "faster. Ours includes crops, mirrors and colour noise; PyTorch's inputs lie ready. Floor: the larger of "
-            "arithmetic and memory traffic of each layer's products and of the update, at the rates above."]
+            "Medians of the rounds; ratios: median [quartiles] of the rounds' own ratios, above 1 where this project "
+            "is faster. Ours includes crops, mirrors and colour noise; PyTorch's inputs lie ready. Floor: the larger "
+            "of arithmetic and memory traffic of each layer's products and of the update, at the rates above."]
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -5,8 +5,8 @@
     python -m benchmarks.roofline --compiled      # the exchanges as XLA's own compilers have them (targets-cuda, -tpu)
 
 Times are arithmetic, from the layers' shapes and the makers' peak figures: nothing here was measured, and no program
-reaches them. A product takes the longer of its arithmetic and its memory traffic (`networks.passes`). Exchanges are those
-of the network's definition; --compiled compiles the training step and counts what is in it.
+reaches them. A product takes the longer of its arithmetic and its memory traffic (`networks.passes`). Exchanges are
+those of the network's definition; --compiled compiles the training step and counts what is in it.
 """
 
 from __future__ import annotations
@@ -35,12 +35,11 @@ class Card:
 
 
 CARDS = {
-    # NVIDIA H100 data sheet, SXM column: 1,979 bfloat16 TFLOP/s "with sparsity", half of it dense; 3.35 TB/s; NVLink
-    # 900 GB/s, both directions together.
+    # SXM column: 1,979 bfloat16 TFLOP/s "with sparsity", half of it dense; NVLink 900 GB/s, both directions together.
     "h100": Card("NVIDIA H100 SXM", 989.5e12, 3.35e12, 450e9, "NVLink, 450 GB/s in each direction",
                  "NVIDIA, H100 Tensor Core GPU data sheet, https://www.nvidia.com/en-us/data-center/h100/"),
-    # Google Cloud, TPU v5e: 197 bfloat16 TFLOP/s, 819 GB/s (16 GB HBM2), interchip interconnect 1,600 Gbit/s a chip.
-    "v5e": Card("TPU v5e", 197e12, 819e9, 200e9, "ICI, 1,600 Gbit/s a chip, all links together",
+    # "Interchip Interconnect BW 1600 Gbps", elsewhere on that site 400 GB/s for both directions: four links of 50 GB/s.
+    "v5e": Card("TPU v5e", 197e12, 819e9, 200e9, "ICI, 1,600 Gbit/s a chip in each direction, its four links together",
                 "Google Cloud, TPU v5e, https://cloud.google.com/tpu/docs/v5e"),
 }
 MESHES = ((1, 2), (4, 2), (128, 2))
@@ -66,8 +65,8 @@ def layers(config, batch: int, card: Card, devices: int = 1) -> list[dict[str, A
 def exchanges(config, batch: int, data: int, column: int, card: Card) -> list[dict[str, Any]]:
     """What a device sends in a training step on a mesh: 'what', 'collective', 'over', 'bytes' sent, 'seconds'.
 
-    Gathers and their transposes of `placement.exchanges`; the sum of the logits; the gradients' sum over the replicas, in
-    float32, as a ring that sends 2 (n − 1) / n of them.
+    Gathers and their transposes of `placement.exchanges`; the sum of the logits; the gradients' sum over the replicas,
+    in float32, as a ring that sends 2 (n − 1) / n of them.
     """
     out = []
 
@@ -137,8 +136,12 @@ def _compile(target: str, recipe: str, batch: int) -> dict[str, Any]:
 
 def table(result: command.Result) -> list[str]:
     """Markdown of a result."""
-    lines = [f"**Compiled, not run.** The full network, recipe `{result['recipe']}`, bfloat16, {result['batch']} images a "
-             "replica. Times are lower bounds by the makers' peak figures, in microseconds; nobody measured them.", ""]
+    compiled = any("compiled" in mesh for entry in result["cards"].values() for mesh in entry["meshes"])
+    label = "Compiled, not run" if compiled else "Calculated, neither compiled nor run"
+    lines = [f"**{label}.** The full network, recipe `{result['recipe']}`, bfloat16, {result['batch']} images a "
+             "replica. Times are what the makers' peak figures allow, nobody measured them. Exchanges are taken to have all of a device's links to themselves and to "
+             "cost nothing but their bytes: two TPUs side by side have one link of the four, and 256 H100 are on one "
+             "NVLink network only with switches that few have.", ""]
     for name, entry in result["cards"].items():
         card = entry["card"]
         lines += [f"{card['title']}: {card['flops_per_second'] / 1e12:,.0f} TFLOP/s, "

@@ -1,4 +1,4 @@
-"""Measurements that take turns, and what is said of them: medians, and ratios of neighbours in time with their spread."""
+"""Measurements that take turns, and what is said of them: medians, and the spread of the rounds' own ratios."""
 
 from __future__ import annotations
 

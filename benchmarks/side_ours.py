@@ -35,6 +35,9 @@ def about() -> dict[str, Any]:
             "versions": records.versions()}
 
 
+_clock = time.perf_counter  # of `epoch`
+
+
 class Step:
     """Training steps of a config on one synthetic batch."""
 
@@ -106,7 +109,7 @@ def epoch(network: str, batch: int, precision: str, changes: dict[str, Any], shr
             latest[:] = [out]
             if not seen:
                 jax.block_until_ready(out)
-                seen.append((time.perf_counter(), int(out[1].images)))
+                seen.append((_clock(), int(out[1].images)))
             return out
 
         return called
@@ -114,7 +117,7 @@ def epoch(network: str, batch: int, precision: str, changes: dict[str, Any], shr
     def at_end(*arguments, **options):
         if len(seen) == 1:
             jax.block_until_ready(latest)
-            seen.append((time.perf_counter(), int(latest[0][1].images)))
+            seen.append((_clock(), int(latest[0][1].images)))
         return evaluated(*arguments, **options)
 
     latest: list[Any] = []

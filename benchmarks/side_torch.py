@@ -1,8 +1,8 @@
 """PyTorch's side of a comparison, in a child process: the same networks, trained its fastest way.
 
-Channels last, the fused optimiser, denormals flushed; on a GPU bfloat16 autocast and `torch.compile`. A step is forward,
-backward, dropout, loss and update on float32 views that lie ready on the device: unlike this project's, without crops,
-mirrors and colour noise.
+Channels last, the fused optimiser, denormals flushed; on a GPU bfloat16 autocast and `torch.compile`. A step is
+forward, backward, dropout, loss and update on float32 views that lie ready on the device: unlike this project's,
+without crops, mirrors and colour noise.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def initial(config) -> dict[str, Any]:
     """Initial weights with the config's deviations and biases, in this project's layout, float32."""
     rng = np.random.default_rng(0)
     params = {}
+    kernel: tuple[int, ...]
+    bias: tuple[int, ...]
     for x in geometry.layers(config, config.model.classes):
         if x.unshared:
             kernel, bias = (x.columns, x.size, x.size, x.fan_in, x.features), (x.columns, x.size, x.size, x.features)

@@ -2,8 +2,9 @@
 
     python -m benchmarks.sweep --out=benchmarks/results/sweep.json
 
-configs/sweeps/three.py, each time in a new folder with an empty compilation cache, in two ways: workers with one core each
-(as many as there are cores), and one worker at a time with all cores. Then once more with other seeds and the cache filled.
+configs/sweeps/three.py, each time in a new folder with an empty compilation cache, in two ways: workers with one core
+each (as many as there are cores), and one worker at a time with all cores. Then once more with other seeds and the
+cache filled.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def main(args) -> None:
                     workdir = root / f"sweep-{jobs}-{turn}-{seeds}"
                     runs[way].append(_sweep(workdir, cache, jobs, cores,
                                             [f"--seeds={seeds},", *_short(args, args.epochs)]))
-                    command.say(f"{way}, round {turn + 1} of {args.rounds}, seeds {seeds}: {runs[way][-1]['wall']:.0f} s")
+                    command.say(f"{way}, round {turn + 1} of {args.rounds}, seeds {seeds}: "
+                                f"{runs[way][-1]['wall']:.0f} s")
     result["rows"] = [{"way": way, "cache": cache, "runs": runs[way][0]["runs"], "jobs": jobs,
                        "wall": rounds.summary([x["wall"] for x in runs[way]]),
                        "parts": {part: rounds.summary([x["parts"][part] for x in runs[way]])
@@ -117,8 +119,8 @@ def table(result: command.Result) -> list[str]:
              f"{row['steps_compiled'][0]}", f"{row['compiled'][0]} / {row['cached'][0]}"] for row in result["rows"]]
     return [*command.markdown(["workers", "cache", "runs", "wall, s", *names, "training steps compiled",
                                "programs compiled / from the cache"], rows), "",
-            "Percentages are of all workers' time, wall × workers. Start: a process and its imports, to the call of train. "
-            "Outside the runs: the sweep itself, its report, workers that have nothing left to do."]
+            "Percentages are of all workers' time, wall × workers. Start: a process and its imports, to the call of "
+            "train. Outside the runs: the sweep itself, its report, workers that have nothing left to do."]
 
 
 if __name__ == "__main__":

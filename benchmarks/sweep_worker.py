@@ -1,8 +1,8 @@
 """`python -m experiments.worker …` that also writes down where its time went, into spent.json of the run's folder.
 
-`spent.json`: seconds of this process: {'start' (to the call of train), 'compile', 'evaluate', 'checkpoint', 'train' (the
-time of training steps), 'process' (all)}; compilation is left out of the others. 'programs': how many XLA compilations it
-asked for, and 'cached': how many of them the persistent cache answered.
+`spent.json`: seconds of this process: {'start' (to the call of train), 'compile', 'evaluate', 'checkpoint', 'train'
+(training steps but the first), 'inside' (of train's call), 'process' (all)}; compilation is left out of the others.
+'programs': how many XLA compilations it asked for, and 'cached': how many of them the persistent cache answered.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def _timed(kind: str, call):
     return timed
 
 
-def _on_duration(event: str, seconds: float, **_: Any) -> None:
+def _on_duration(event: str, duration_secs: float, **_: Any) -> None:
     # Tracing, lowering and compiling (or loading the compiled program) follow each other and do not overlap.
     if event in ("/jax/core/compile/jaxpr_trace_duration", "/jax/core/compile/jaxpr_to_mlir_module_duration",
                  "/jax/core/compile/backend_compile_duration"):
-        _SPENT["compile"] += seconds
+        _SPENT["compile"] += duration_secs
         _COUNTS["programs"] += event.endswith("backend_compile_duration")
 
 
