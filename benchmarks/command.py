@@ -105,9 +105,11 @@ def heading(result: Result) -> str:
     peak = (f" · matrix product {floor_['flops_per_second'] / 1e9:,.0f} GFLOP/s ({floor_['precision']}), memory copy "
             f"{floor_['bytes_per_second'] / 1e9:,.1f} GB/s") if floor_ else ""
     quick = " · QUICK: tiny networks, no measurement" if result.get("quick") else ""
-    return (f"{d.get('kind', 'no device')}{cores} · {versions} · {result['started'][:10]}, revision "
-            f"{result.get('git', {}).get('revision', '?')[:7]}, load before {result.get('load_before')} · "
-            f"`{result['command']}`{peak}{quick}")
+    when = f"{result['started'][:10]}, revision {result.get('git', {}).get('revision', '?')[:7]}"
+    if d:
+        when += f", load before {result.get('load_before')}"
+    parts = [f"{d['kind']}{cores}" if d else "", versions, when, f"`{result['command']}`{peak}{quick}"]
+    return " · ".join(part for part in parts if part)
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

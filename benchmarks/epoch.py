@@ -3,8 +3,8 @@
     python -m benchmarks.epoch --out=benchmarks/results/epoch.json
 
 CIFAR-10 (40,000 images, batch 128; the embedded shapes where ALEXNET_DATA_DIR has no CIFAR-10) with the 32-pixel
-network, and synthetic 256-pixel images with the full network. The epoch is `alexnet_jax.train.train`'s own; the bare step
-repeats one batch that lies on the device. Both crop, mirror and add colour noise.
+network, and synthetic 256-pixel images with the full network. The epoch is `alexnet_jax.train.train`'s own; the bare
+step repeats one batch that lies on the device. Both crop, mirror and add colour noise.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def table(result: command.Result) -> list[str]:
                                "cost of the input", "read, file not in memory, images/s", "read, in memory, images/s"],
                               rows), "",
             "Cost of the input: the time of an image in the epoch over that in the bare step, less 1; median "
-            "[quartiles] of the rounds. Reading: the loader alone, in an epoch's order; whether the first column really reads the "
-            "disk is the system's decision."]
+            "[quartiles] of the rounds. Reading: the loader alone, in an epoch's order; whether the first column "
+            "really reads the disk is the system's decision."]
 
 
 if __name__ == "__main__":

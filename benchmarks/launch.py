@@ -102,7 +102,7 @@ def _main() -> None:
         start(*arguments)  # JAX may be imported from here on
         _count_steps()
 
-    distributed.start = started
+    distributed.start = started  # type: ignore[assignment]
     main_lib.run()
 
 

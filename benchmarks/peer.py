@@ -7,6 +7,7 @@ width]. It shares no arithmetic with this project. Imports PyTorch (extra: parit
 from __future__ import annotations
 
 import math
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,7 +38,7 @@ def tensors(params: Mapping[str, Any]) -> dict[str, list[torch.Tensor]]:
     return out
 
 
-def local_response_norm(m: ConfigDict, x: torch.Tensor, how: str = "stock") -> torch.Tensor:
+def local_response_norm(m: Any, x: torch.Tensor, how: str = "stock") -> torch.Tensor:
     """The response norm of the config's `model` group.
 
     Args:
@@ -65,20 +66,20 @@ def _inverse_power(s: torch.Tensor, beta: float) -> torch.Tensor:
     return s**-beta
 
 
-def _same_map(m: ConfigDict, x: torch.Tensor, how: str) -> torch.Tensor:
+def _same_map(m: Any, x: torch.Tensor, how: str) -> torch.Tensor:
     size = m.same_map.size
     # Counts the padding, so this is the window's sum / size².
     s = 1 + m.same_map.alpha * F.avg_pool2d(x * x, size, 1, padding=size // 2)
     return x / s**m.same_map.beta if how == "stock" else x * _inverse_power(s, m.same_map.beta)
 
 
-def _activate(m: ConfigDict, x: torch.Tensor) -> torch.Tensor:
+def _activate(m: Any, x: torch.Tensor) -> torch.Tensor:
     if m.activation == "relu":
         return F.relu(x)
     return torch.tanh(x) if m.activation == "tanh" else 1.7159 * torch.tanh(x * 2 / 3)
 
 
-def _pool(m: ConfigDict, number: int, x: torch.Tensor) -> torch.Tensor:
+def _pool(m: Any, number: int, x: torch.Tensor) -> torch.Tensor:
     kind = m.pool.kinds[m.pool.layers.index(number)] if m.pool.kinds else m.pool.kind
     ceil = m.pool.rounding == "ceil"
     if kind == "max":
@@ -86,7 +87,7 @@ def _pool(m: ConfigDict, number: int, x: torch.Tensor) -> torch.Tensor:
     return F.avg_pool2d(x, m.pool.window, m.pool.stride, ceil_mode=ceil, count_include_pad=False)
 
 
-def _conv(m: ConfigDict, conv: ConfigDict, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor, groups: int
+def _conv(m: Any, conv: Any, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor, groups: int
           ) -> torch.Tensor:
     near = far = conv.padding
     if m.rounding == "ceil":  # zeros where the last filter hangs over the edge
@@ -97,7 +98,7 @@ def _conv(m: ConfigDict, conv: ConfigDict, x: torch.Tensor, w: torch.Tensor, b: 
     return F.conv2d(F.pad(x, (near, far, near, far)), w, b, conv.stride, groups=groups)
 
 
-def _local(conv: ConfigDict, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def _local(conv: Any, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """w [h', w', kh · kw · in, out], b [h', w', out]: each position its own product."""
     rows, cols, _, out = w.shape
     patches = F.unfold(x, conv.kernel, padding=conv.padding, stride=conv.stride)  # [batch, in · kh · kw, positions]
@@ -106,7 +107,7 @@ def _local(conv: ConfigDict, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) 
     return y.permute(1, 2, 0).reshape(x.shape[0], out, rows, cols)
 
 
-def logits(config: ConfigDict, params: Mapping[str, Any], x: torch.Tensor, sees_all, *, train: bool = False,
+def logits(config: Any, params: Mapping[str, Any], x: torch.Tensor, sees_all, *, train: bool = False,
            norm: str = "stock", observe: Observe | None = None) -> torch.Tensor:
     """[batch, classes] of centred images [batch, channel, crop, crop].
 
@@ -119,10 +120,10 @@ def logits(config: ConfigDict, params: Mapping[str, Any], x: torch.Tensor, sees_
     dense = False
     for name, (w, b) in params.items():
         if name.startswith("conv"):
-            if m[name].unshared:
-                x = _local(m[name], x, w, b)
+            if getattr(m, name).unshared:
+                x = _local(getattr(m, name), x, w, b)
             else:
-                x = _conv(m, m[name], x, w, b, 1 if name in sees_all else m.columns)
+                x = _conv(m, getattr(m, name), x, w, b, 1 if name in sees_all else m.columns)
             number = int(name[-1])
             order = m.lrn.order[number - 1].split("-") if number < 3 else ["relu", "pool"]
             for what in order:
@@ -151,7 +152,7 @@ def logits(config: ConfigDict, params: Mapping[str, Any], x: torch.Tensor, sees_
     raise AssertionError
 
 
-def _dropout(m: ConfigDict, x: torch.Tensor, train: bool) -> torch.Tensor:
+def _dropout(m: Any, x: torch.Tensor, train: bool) -> torch.Tensor:
     keep = 1 - m.dropout
     if train:  # PyTorch scales what stays by 1 / keep
         x = F.dropout(x, m.dropout)
@@ -159,17 +160,21 @@ def _dropout(m: ConfigDict, x: torch.Tensor, train: bool) -> torch.Tensor:
     return x * keep if m.dropout_scale == "test" else x
 
 
+def _plain(tree: Any) -> Any:
+    return types.SimpleNamespace(**{k: _plain(v) for k, v in tree.items()}) if isinstance(tree, ConfigDict) else tree
+
+
 class Peer(nn.Module):
     """A network with its parameters, channels last; `forward` is in training mode unless `.eval()`."""
 
     def __init__(self, config: ConfigDict, params: Mapping[str, Any], norm: str = "stock"):
         super().__init__()
-        self.config, self.norm = config, norm
+        self.config, self.norm = _plain(config), norm  # torch.compile stumbles over a ConfigDict
         self.sees_all = ("conv1", *config.model.exchange)
         self.names = list(params)
         made = tensors(params)
         for name, (w, b) in made.items():
-            shared = name.startswith("conv") and not config.model[name].unshared
+            shared = name.startswith("conv") and not getattr(self.config.model, name).unshared
             w = w.detach().contiguous(memory_format=torch.channels_last) if shared else w.detach()
             setattr(self, f"{name}_weight", nn.Parameter(w))
             setattr(self, f"{name}_bias", nn.Parameter(b.detach()))

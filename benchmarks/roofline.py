@@ -139,9 +139,10 @@ def table(result: command.Result) -> list[str]:
     compiled = any("compiled" in mesh for entry in result["cards"].values() for mesh in entry["meshes"])
     label = "Compiled, not run" if compiled else "Calculated, neither compiled nor run"
     lines = [f"**{label}.** The full network, recipe `{result['recipe']}`, bfloat16, {result['batch']} images a "
-             "replica. Times are what the makers' peak figures allow, nobody measured them. Exchanges are taken to have all of a device's links to themselves and to "
-             "cost nothing but their bytes: two TPUs side by side have one link of the four, and 256 H100 are on one "
-             "NVLink network only with switches that few have.", ""]
+             "replica. Times are what the makers' peak figures allow, nobody measured them. Exchanges "
+             "are taken to have all of a device's links to themselves and to cost nothing but their bytes: two TPUs "
+             "side by side have one link of the four, and 256 H100 are on one NVLink network only with switches that "
+             "few have.", ""]
     for name, entry in result["cards"].items():
         card = entry["card"]
         lines += [f"{card['title']}: {card['flops_per_second'] / 1e12:,.0f} TFLOP/s, "

@@ -72,7 +72,7 @@ class Step:
         images = torch.randint(0, 256, (batch, 3, crop, crop), generator=generator).float() - 127.5
         self.images = images.to(_DEVICE).contiguous(memory_format=torch.channels_last)
         self.labels = torch.randint(0, config.model.classes, (batch,), generator=generator).to(_DEVICE)
-        self.model = torch.compile(model) if compiled else model
+        self.model = torch.compile(model, fullgraph=True) if compiled else model
         self.last = torch.zeros(())
 
     def run(self, steps: int) -> float:

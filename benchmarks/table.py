@@ -1,8 +1,8 @@
 """Writes the tables of benchmarks/RESULTS.md from benchmarks/results/*.json: `python -m benchmarks.table`.
 
 Each table stands between `<!-- begin NAME -->` and `<!-- end NAME -->`, NAME being a file results/NAME.json; what
-stands elsewhere in RESULTS.md is written by hand and stays. A file without such a place is an error, a place without its file
-says so.
+stands elsewhere in RESULTS.md is written by hand and stays. A file without such a place is an error, a place without
+its file says so.
 """
 
 from __future__ import annotations

@@ -243,7 +243,7 @@ def test_rendering_keeps_what_is_written_by_hand():
     assert new.startswith("# By hand\n<!-- begin cold_start -->\n")
     assert "| configs/x.py | 64 | 9.0 [9.0, 9.0] | 4.0 [4.0, 4.0] |\n<!-- end cold_start -->\nbetween\n" in new
     assert "<!-- begin full -->\nNot measured yet.\n<!-- end full -->" in new
-    assert "old" not in new
+    assert "\nold\n" not in new
     assert table.fill(new, {"cold_start": _result()}) == new
 
 
