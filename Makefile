@@ -2,8 +2,8 @@
 # make test        the tests
 # make test-targets  the network compiled for H100s and TPUs, without having one: installs XLA's compilers (6 GB;
 #                  they make JAX on a CPU talk on stderr: VENV=.venv-targets keeps them apart)
-# make bench       the benchmarks, this project beside PyTorch, and the tables of benchmarks/RESULTS.md: about two hours
-#                  on two cores that do nothing else; make bench-quick tries all of them on tiny networks, some minutes
+# make bench       the benchmarks, this project beside PyTorch, and the tables of benchmarks/RESULTS.md: an hour or two
+#                  on two cores that do nothing else; make bench-quick tries all of them on tiny networks
 # make lint        ruff and mypy
 # Each sets up .venv first, if needed. WORKDIR=…, PYTHON=python3.12 and DATA=… can be given.
 

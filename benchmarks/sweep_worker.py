@@ -17,6 +17,7 @@ from typing import Any
 from experiments import worker
 
 _SPENT = {"start": 0.0, "compile": 0.0, "evaluate": 0.0, "checkpoint": 0.0}
+_STRETCHES: list[tuple[float, float]] = []  # (begin, seconds) of compilation, none within another
 _COUNTS = {"programs": 0, "cached": 0}
 
 
@@ -40,11 +41,19 @@ def _timed(kind: str, call):
     return timed
 
 
+def count(begin: float, seconds: float) -> None:
+    """Adds a stretch of compilation that ends now. Earlier ones within it, of functions that the traced one calls, are
+    counted once."""
+    while _STRETCHES and _STRETCHES[-1][0] >= begin:
+        _SPENT["compile"] -= _STRETCHES.pop()[1]
+    _STRETCHES.append((begin, seconds))
+    _SPENT["compile"] += seconds
+
+
 def _on_duration(event: str, duration_secs: float, **_: Any) -> None:
-    # Tracing, lowering and compiling (or loading the compiled program) follow each other and do not overlap.
     if event in ("/jax/core/compile/jaxpr_trace_duration", "/jax/core/compile/jaxpr_to_mlir_module_duration",
                  "/jax/core/compile/backend_compile_duration"):
-        _SPENT["compile"] += duration_secs
+        count(time.perf_counter() - duration_secs, duration_secs)
         _COUNTS["programs"] += event.endswith("backend_compile_duration")
 
 
@@ -53,7 +62,6 @@ def _on_event(event: str, **_: Any) -> None:
 
 
 def _train(config, workdir: pathlib.Path, **options) -> dict[str, Any]:
-    _SPENT["start"] = time.time() - _born()
     import jax
 
     from alexnet_jax import checkpoint, evaluate, records, train
@@ -63,6 +71,7 @@ def _train(config, workdir: pathlib.Path, **options) -> dict[str, Any]:
     evaluate.evaluate = _timed("evaluate", evaluate.evaluate)
     for name in ("save", "wait", "restore", "close", "__init__"):
         setattr(checkpoint.Checkpoints, name, _timed("checkpoint", getattr(checkpoint.Checkpoints, name)))
+    _SPENT["start"] = time.time() - _born()
     begin = time.perf_counter()
     result = train.train(config, workdir, **options)
     inside = time.perf_counter() - begin

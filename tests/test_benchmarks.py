@@ -12,7 +12,7 @@ from oracle import needs_torch, network, random_images
 from alexnet_jax import data, placement
 from alexnet_jax.errors import UserError
 from alexnet_jax.models import geometry
-from benchmarks import command, contenders, networks, racing, roofline, rounds, synthetic, table
+from benchmarks import command, contenders, networks, racing, roofline, rounds, sweep_worker, synthetic, table
 
 try:
     import torch
@@ -164,6 +164,16 @@ def test_a_child_answers_errors_and_goes_on():
         assert ours.ask("about")["count"] >= 1
 
 
+def test_nested_compilation_is_counted_once(monkeypatch):
+    monkeypatch.setattr(sweep_worker, "_STRETCHES", [])
+    monkeypatch.setattr(sweep_worker, "_SPENT", {"compile": 0.0})
+    sweep_worker.count(1.0, 2.0)  # 1 … 3, apart from the rest
+    sweep_worker.count(5.0, 1.0)  # 5 … 6 and 7 … 8, both within 4 … 9
+    sweep_worker.count(7.0, 1.0)
+    sweep_worker.count(4.0, 5.0)
+    assert sweep_worker._SPENT["compile"] == 7.0
+
+
 def test_more_threads_than_cores_are_refused():
     with pytest.raises(UserError, match="--threads=4096: this process may use"):
         contenders.cores(4096)
@@ -194,6 +204,7 @@ def test_a_synthetic_store_is_a_store(tmp_path):
     assert len(data.open_split(c.data, "val").classes) == 10
 
 
+@pytest.mark.slow
 def test_an_epoch_counts_the_images_of_its_steps(tmp_path, monkeypatch):
     from benchmarks import side_ours
 
