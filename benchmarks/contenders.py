@@ -13,6 +13,7 @@ import subprocess
 import sys
 from typing import Any
 
+from alexnet_jax.environment import allocator
 from alexnet_jax.errors import UserError
 from experiments.executors import local
 
@@ -29,7 +30,7 @@ class Contender:
 
     def __init__(self, side: str, cores: list[int], environment: dict[str, str] | None = None):
         self.side = side
-        env = dict(os.environ) | (environment or {})
+        env = dict(os.environ) | allocator(os.environ) | (environment or {})  # PyTorch gains by it too
         env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), env.get("PYTHONPATH"))))
         env.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # both sides share a GPU's memory
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):

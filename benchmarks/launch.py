@@ -14,6 +14,7 @@ import tempfile
 import time
 from typing import Any
 
+from alexnet_jax.environment import allocator
 from alexnet_jax.errors import UserError
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -33,7 +34,7 @@ def launch(arguments: list[str], steps: int, cores: list[int], environment: dict
     """
     with tempfile.TemporaryDirectory() as folder:
         report = pathlib.Path(folder) / "report.json"
-        env = dict(os.environ) | (environment or {}) | {
+        env = dict(os.environ) | allocator(os.environ) | (environment or {}) | {
             "BENCHMARK_STARTED": repr(time.time()), "BENCHMARK_STEPS": str(steps), "BENCHMARK_REPORT": str(report),
             "BENCHMARK_CORES": ",".join(map(str, cores))}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), env.get("PYTHONPATH"))))
