@@ -71,6 +71,8 @@ def load(workdir: pathlib.Path) -> pd.DataFrame:
     sweep = _alone(read_run(workdir)) if single else read_sweep(workdir)
     rows = []
     for arm in sweep.arms:
+        if arm.views:  # the same runs again, otherwise looked at
+            continue
         for seed, run in arm.runs.items():
             about = {"arm": arm.name, "ablation": arm.ablation, "baseline": arm.name == sweep.baseline,
                      "run": run.id, "seed": seed, "state": run.state, "planned": len(arm.runs)}

@@ -27,11 +27,11 @@ from ml_collections import ConfigDict, config_flags
 from alexnet_jax import cli, errors, records
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
-from alexnet_jax.progress import duration
-from experiments import ablations, costs, display, schedule, search
+from experiments import ablations, costs, display, dry_run, schedule, search
 from experiments import plan as plan_lib
 from experiments import sweep as sweep_lib
 from experiments.arms import Arm
+from experiments.dry_run import count
 from experiments.executors import local
 
 
@@ -138,12 +138,12 @@ class Command:
         executor = local.LocalExecutor(workdir or pathlib.Path(), jobs, len(asked.runs), self._worker)
         if flags.FLAGS.dry_run:
             if standing is not None:
-                _show_search(standing, workdir)
+                dry_run.show_search(standing, workdir, asked)
             if workdir is None:
-                _show(asked, asked, pathlib.Path(), executor, nothing_there=True)
+                dry_run.show(asked, asked, pathlib.Path(), executor, nothing_there=True)
             else:
                 whole, asked = plan_lib.merge(plan_lib.read(workdir), asked, workdir)
-                _show(whole, asked, workdir, executor)
+                dry_run.show(whole, asked, workdir, executor)
             return 0
         assert workdir is not None
         if standing is not None:
@@ -181,7 +181,7 @@ class Command:
         diverged = [run for run, status in state.finished.items() if status == "diverged"]
         print(f"\n{self._final_report(workdir)}", end="")
         files = [workdir / name for name in ("report.md", "curves.png") if (workdir / name).exists()]
-        print(f"\n{len(state.finished) - len(diverged)} of {_count(state.total, 'run')} finished"
+        print(f"\n{len(state.finished) - len(diverged)} of {count(state.total, 'run')} finished"
               + (f"; diverged: {', '.join(map(whole.label, diverged))}" if diverged else "")
               + f". Report: {', '.join(map(str, files)) or 'none'}")
         tell_failures(whole, state, workdir)
@@ -239,8 +239,8 @@ def carry_out(asked: plan_lib.Plan, workdir: pathlib.Path, executor: local.Local
     costs_ = costs.Costs(whole, workdir)
     with schedule.Stop() as stop, display.Display(whole, workdir, costs_, executor.slots) as shown:
         work = schedule.Schedule(whole, workdir, asked.order(order), executor, shown, lambda: after_each(shown))
-        shown.line(f"{asked.name}: {_count(len(asked.runs), 'run')} ({_count(len(asked.arms), 'arm')}, "
-                   f"{_count(len(asked.seeds), 'seed')}), {len(work.state.finished)} done before; "
+        shown.line(f"{asked.name}: {count(len(asked.runs), 'run')} ({count(len(asked.arms), 'arm')}, "
+                   f"{count(len(asked.seeds), 'seed')}), {len(work.state.finished)} done before; "
                    f"{executor.description}; {workdir}")
         return whole, work.run(stop)
 
@@ -250,7 +250,7 @@ def tell_failures(plan: plan_lib.Plan, state: schedule.State, workdir: pathlib.P
     for run, message in state.failed.items():
         print(f"failed: {plan.label(run)}: {message} ({workdir / plan.runs[run].dir / 'log.txt'})", file=sys.stderr)
     if state.failed:
-        print("error: " + _count(len(state.failed), "run") + " failed; the same command tries again", file=sys.stderr)
+        print("error: " + count(len(state.failed), "run") + " failed; the same command tries again", file=sys.stderr)
 
 
 def _write_report(workdir: pathlib.Path, plots: bool) -> str:
@@ -311,60 +311,9 @@ def _workdir(optional: bool) -> pathlib.Path | None:
     return workdir
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _show_search(standing: search.Standing, workdir: pathlib.Path | None) -> None:
-    """What the search has found, or would run and what it would cost."""
-    if standing.choices is not None and workdir is not None:
-        for name, choice in standing.choices.items():
-            print(f"{name}: {choice.field} {choice.best.value:g}, by its search" + (
-                  " (at the edge of the grid)" if choice.at_edge else ""))
-        return
-    folder = (workdir or pathlib.Path()) / search.FOLDER
-    runs = standing.plan.runs.values()
-    todo = [run.id for run in runs if workdir is None or plan_lib.state_of(folder / run.dir) not in plan_lib.DONE]
-    data, epochs = standing.config.data, standing.config.train.epochs
-    cost = None if workdir is None else costs.Costs(standing.plan, folder).left_of(todo, 1)
-    print(f"search of learning rates first: {_count(len(runs), 'run')} of {epochs} epochs on {data.train_split}, "
-          f"judged on {data.eval_split}; {len(todo)} to do, {epochs * len(todo):,} epochs"
-          + (f", about {duration(cost)} of run time" if cost is not None else "")
-          + f"; more where the best lies at the grid's edge\n  {', '.join(arm.name for arm in standing.plan.arms[1:])}")
-
-
-def _show(whole: plan_lib.Plan, asked: plan_lib.Plan, workdir: pathlib.Path, executor: local.LocalExecutor,
-          nothing_there: bool = False) -> None:
-    """The plan for people: arms, runs and what they would cost."""
-    states = {run: "waiting" if nothing_there else plan_lib.state_of(workdir / asked.runs[run].dir)
-              for run in asked.order()}
-    aliases = asked.aliases()
-    width = max(len(arm.name) for arm in asked.arms)
-    print(f"{asked.name}: base {asked.config}, seeds {', '.join(map(str, asked.seeds))}")
-    for arm in asked.arms:
-        changes = " ".join(f"{k}={v!r}" for k, v in arm.overrides.items()) or "the base as it is"
-        same = f"  (the same runs as {aliases[arm.name]})" if arm.name in aliases else ""
-        print(f"  {arm.name:<{width}}  {changes}{same}")
-    todo = [run for run, state in states.items() if state not in plan_lib.DONE]
-    notes = [f"{n} {word}" for word, n in (
-        ("finished", sum(s == "finished" for s in states.values())),
-        ("diverged", sum(s == "diverged" for s in states.values())),
-        ("to go on", sum(s == "partial" for s in states.values())),
-        ("failed before, to be tried again", sum(s == "failed" for s in states.values()))) if n]
-    print(f"{_count(len(states), 'run')}, {len(todo)} to do" + (f" ({', '.join(notes)})" if notes else ""))
-    left = None if nothing_there else costs.Costs(whole, workdir).left_of(todo, executor.slots)
-    if not todo:
-        print("nothing to run")
-    elif left is None:
-        print(f"cost: unknown until a run has its first evaluation ({executor.description}); "
-              f"{sum(asked.runs[run].config['train']['epochs'] for run in todo):,} epochs in all")
-    else:
-        print(f"cost: about {duration(left)} ({executor.description}), by the times of runs that are there")
-
-
 def stopped(state: schedule.State, module: str) -> int:
     """Says how `python -m module` goes on; returns the exit code."""
-    print(f"stopped: {len(state.finished)} of {_count(state.total, 'run')} done; the same command goes on:\n"
+    print(f"stopped: {len(state.finished)} of {count(state.total, 'run')} done; the same command goes on:\n"
           "  " + shlex.join(["python", "-m", module, *sys.argv[1:]]))
     return errors.Interrupted.exit_code
 

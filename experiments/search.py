@@ -238,6 +238,7 @@ def sentence(tree: Mapping[str, Any]) -> str:
         words.append(f"{name} {arm['value']:g}{edge} of {tried}")
     seeds = len(about["seeds"])
     field = " and ".join(sorted({arm["field"].split(".")[-1].replace("_", " ") for arm in tree["arms"].values()}))
+    epochs = f"{about['epochs']} epoch{'s' if about['epochs'] != 1 else ''}"
     return (f"{field[0].upper()}{field[1:]} chosen for each arm by its error on `{about['eval_split']}`, images kept "
-            f"back from training, after {about['epochs']} epochs on `{about['train_split']}` "
-            f"({seeds} seed{'s' if seeds != 1 else ''}): {'; '.join(words)}.")
+            f"back from training, after {epochs} on `{about['train_split']}` ({seeds} seed"
+            f"{'s' if seeds != 1 else ''}): {'; '.join(words)}.")

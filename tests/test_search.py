@@ -163,7 +163,7 @@ def _run(tmp_path, *arguments, what="{'seeds': 1}"):
 
 def test_the_runner_searches_first_and_only_once(tmp_path):
     before = _run(tmp_path, "--dry_run")
-    assert "search of learning rates first: 8 runs of 1 epochs on train[:90%], judged on train[90%:]; 8 to do" in (
+    assert "search of learning rates first: 8 runs of 1 epoch on train[:90%], judged on train[90%:]; 8 to do" in (
         before.stdout)
     assert not (tmp_path / "w").exists()
     done = _run(tmp_path)

@@ -138,19 +138,20 @@ def _of_one(start: Row, sweeps: Sequence[tuple[pathlib.Path, Sweep]],
             files: Sequence[tuple[pathlib.Path, dict]]) -> list[Row]:
     """The rows of one claim: claim files first, they were made for it."""
     out = [_from_file(start, path, tree) for path, tree in files if tree["claim"] == start.id]
+    near: list[Row] = []  # after the claim itself
     for what in measures.MEASURES:
         if what.id == start.id:
             measured = [(folder, sweep, found) for folder, sweep in sweeps
                         if (found := measures.measure(sweep, what)) is not None]
             measured.sort(key=lambda each: -each[2].difference.n)
-            out += [_from_sweep(start, what, *each) for each in measured]
+            (near if what.in_kind else out).extend(_from_sweep(start, what, *each) for each in measured)
             if not measured and not what.in_kind:
                 out.append(commands.missing(dataclasses.replace(start, part=what.part), what, sweeps))
     if start.id == "size":
         out.append(counted.size(start))
     if start.id in commands.UNMEASURED and not any(tree["claim"] == start.id for _, tree in files):
         out.append(commands.missing(start, None, sweeps))
-    return out
+    return out + near
 
 
 def _from_sweep(start: Row, what: measures.Measure, folder: pathlib.Path, sweep: Sweep,
