@@ -181,6 +181,15 @@ def test_the_runner_searches_first_and_only_once(tmp_path):
     assert "tanh: optim.learning_rate 0.01, by its search" in _run(tmp_path, "--dry_run").stdout
 
 
+def test_a_search_under_way_is_shown_by_status(tmp_path):
+    standing = search.stand(BASE, "c.py", _arms(), SETTINGS, tmp_path)
+    (tmp_path / search.FOLDER).mkdir()
+    plan_lib.write(standing.plan, tmp_path / search.FOLDER)
+    shown = subprocess.run([sys.executable, "-m", "experiments.status", f"--workdir={tmp_path}"], capture_output=True,
+                           text=True, check=True, cwd=HERE.parent)
+    assert "search: 6 runs: 6 waiting" in shown.stdout
+
+
 def test_no_search_where_the_sweep_says_so(tmp_path):
     done = _run(tmp_path, what="False")
     assert done.returncode == 0, done.stderr
