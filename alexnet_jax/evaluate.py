@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -13,6 +14,20 @@ from alexnet_jax.mesh import local_rows, put_batch
 from alexnet_jax.program import Program
 
 VIEWS = ("centre", "ten_view")
+
+
+def log_probs(program: Program, params, consts, images, views: str) -> jax.Array:
+    """log of the softmax, averaged over the views of a batch uint8 [batch, size, size, 3]: [batch, classes]."""
+    config = program.config
+    places = augment.ten_views(config) if views == "ten_view" else augment.centre_view(config)
+    if config.data.crop == config.data.size:  # the five crops are one: the ten views are two, five times each
+        places = np.unique(places, axis=0)
+    mean = None
+    for place in places:
+        one = program.view_log_probs(params, images, place, consts)
+        mean = one if mean is None else jnp.logaddexp(mean, one)
+    assert mean is not None
+    return mean - math.log(len(places))
 
 
 def evaluate(program: Program, params, consts, split, views: str = "centre",
@@ -26,21 +41,13 @@ def evaluate(program: Program, params, consts, split, views: str = "centre",
       check: called between batches; may raise to stop.
     """
     config = program.config
-    places = augment.ten_views(config) if views == "ten_view" else augment.centre_view(config)
-    if config.data.crop == config.data.size:  # the five crops are one: the ten views are two, five times each
-        places = np.unique(places, axis=0)
     wrong1 = wrong5 = total = 0
     loss = 0.0
     batch = config.train.batch_size
     for arrays in loader.evaluation_batches(split, batch, local_rows(program.mesh, batch)):
         check()
         images, labels, weight = put_batch(program.mesh, arrays, batch)
-        log_probs = None
-        for place in places:
-            one = program.view_log_probs(params, images, place, consts)
-            log_probs = one if log_probs is None else jnp.logaddexp(log_probs, one)
-        assert log_probs is not None
-        counts = program.count(log_probs - math.log(len(places)), labels, weight)
+        counts = program.count(log_probs(program, params, consts, images, views), labels, weight)
         wrong1 += int(counts.top1_wrong)
         wrong5 += int(counts.top5_wrong)
         total += int(counts.total)
