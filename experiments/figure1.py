@@ -25,7 +25,7 @@ from alexnet_jax import cli, errors, records
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import plan as plan_lib
-from experiments import recording, run, speed
+from experiments import recording, run, selection, speed
 from experiments import sweep as sweep_lib
 from experiments.ablations import Arm
 from experiments.executors import local
@@ -38,15 +38,8 @@ MOST = 8  # times that it may grow, each activation
 GRID, SEEDS = "grid", "seeds"
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse with this project's errors: one line, exit code 2."""
-
-    def error(self, message: str):
-        raise ConfigError(message)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m experiments.figure1", description=__doc__, allow_abbrev=False,
+    parser = selection.Parser(prog="python -m experiments.figure1", description=__doc__, allow_abbrev=False,
                      formatter_class=argparse.RawDescriptionHelpFormatter)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--workdir", type=pathlib.Path, help="folder of the runs, made if absent")
@@ -54,17 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--record", type=pathlib.Path, help="folder that gets the records, numbers and figure too")
     parser.add_argument("--config", default="configs/figure1.py", help="FILE with get_config(activation)")
     parser.add_argument("--seeds", default="5", help="how many, or which (0,5,7); the grid takes the first")
-    parser.add_argument("--epochs", type=_count, help="at most, a run (default: the config's)")
+    parser.add_argument("--epochs", type=selection.count, help="at most, a run (default: the config's)")
     parser.add_argument("--grid", default="0.0005,0.001,0.002", help="learning rates to begin with, comma-separated")
-    parser.add_argument("--grid_epochs", type=_count, default=6, help="epochs of a run of the grid")
-    parser.add_argument("--jobs", type=_count, default=1, help="runs at a time")
+    parser.add_argument("--grid_epochs", type=selection.count, default=6, help="epochs of a run of the grid")
+    parser.add_argument("--jobs", type=selection.count, default=1, help="runs at a time")
     return parser
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
-    return int(text)
 
 
 def _rates(text: str) -> list[float]:
