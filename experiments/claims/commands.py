@@ -66,6 +66,7 @@ _CLAIMS: dict[str, tuple[str, str, float]] = {  # id → (why, command, full tra
     "kernels": ("no measurement", "python -m experiments.kernels --help", 0),
     "retrieval": ("no measurement", "python -m experiments.retrieval --help", 0)}
 
+_COSTS = {"relu": "a few epochs for each rate of the grid, then ten runs until 25% training error; not timed here"}
 UNMEASURED = (*_CLAIMS, *(f"log-{run}" for run in LOG_ROWS if run not in ("150", "132", "127", "166", "167")))
 
 
@@ -78,7 +79,7 @@ def missing(start: Row, what: measures.Measure | None, sweeps: Sequence[tuple[pa
                                    estimate=_trainings(1) if command else "")
     if what is None:
         why, command, trainings = _CLAIMS[start.id]
-        estimate = _trainings(trainings) if trainings else ""
+        estimate = _trainings(trainings) if trainings else _COSTS.get(start.id, "")
         return dataclasses.replace(start, why=why, command=command, estimate=estimate)
     if what.id == "lrn-cifar":
         return dataclasses.replace(start, why="no measurement", command=LOCAL,
