@@ -55,6 +55,7 @@ def protocol(sweep: Sweep, views: str) -> dict[str, Any]:
         "unit": "core" if all(p == "cpu" for p in over(lambda r: platform(r.about))) else "device",
         "unit_seconds": round(sum(r.seconds * units(r.about) for r in runs), 1),
         "timed_runs": sum(r.seconds > 0 for r in runs),
+        "ten_views_timed": all(r.timed_to_end for r in runs if r.seconds > 0 and r.state == "finished"),
     }
 
 
@@ -70,7 +71,8 @@ def sentence(p: Mapping[str, Any]) -> str:
     cost = ""
     if p["timed_runs"]:
         cost = f" {duration(p['run_seconds'])} of run time over {p['timed_runs']} runs"
-        cost += f" ({duration(p['unit_seconds'], p['unit'] + '-')}), the ten-view evaluations not counted."
+        cost += f" ({duration(p['unit_seconds'], p['unit'] + '-')})"
+        cost += "." if p["ten_views_timed"] else ", the ten-view evaluations not counted."
     version = f" {listed('version')}" if p["version"] else ""
     return (f"{listed('dataset')}{version}: trained on `{listed('train_split')}` ({images('train_images')} "
             f"images){''.join(p['folded'])}, errors on `{listed('eval_split')}` ({images('eval_images')} images), "

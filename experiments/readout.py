@@ -36,6 +36,7 @@ class Run:
     rows: list[dict[str, Any]]  # metrics.csv
     trouble: str  # what is wrong with metrics.csv
     seconds: float  # from timing.csv, over all resumes
+    timed_to_end: bool = False  # do they hold the ten views? Older records of runs do not.
 
     def counts(self, views: str) -> dict[str, Any] | None:
         """The COUNTS of a finished run ('ten_view' or 'centre'); None where there are none."""
@@ -139,7 +140,8 @@ def read_run(folder: pathlib.Path) -> Run:
         state, message = "not started", ""
     name, config = str(about.get("id", folder.name)), about.get("config") or {}
     return Run(name, int(about.get("seed", 0)), folder, config,
-               state, " ".join(message.split()), result, about, rows, trouble, _seconds(timing))
+               state, " ".join(message.split()), result, about, rows, trouble, _seconds(timing),
+               any(row.get("images_per_second") is None for row in timing))
 
 
 def _rows(path: pathlib.Path) -> tuple[list[dict[str, Any]], str]:
@@ -179,7 +181,7 @@ def _are_counts(counts: Any) -> bool:
 
 
 def _seconds(timing: Iterable[Mapping[str, Any]]) -> float:
-    """Seconds of all of a run's processes up to the last evaluation in training.
+    """Seconds of all of a run's processes up to the last row: the ten views', or the last evaluation in training.
 
     `elapsed_seconds` starts again at each resume. Where that can't be seen in it (a first row after a resume
     that took longer than all before), the sum of the parts is the larger and the better figure.

@@ -66,6 +66,19 @@ def test_one_seed_has_no_interval_and_no_noise(tmp_path):
     assert "Holm" not in text
 
 
+def test_the_ten_views_count_where_all_runs_timed_them(tmp_path):
+    workdir = fake_sweep.write_sweep(tmp_path, seeds=(0, 1), epochs=2)
+    without = "1.6 min of run time over 8 runs (1.6 core-min), the ten-view evaluations not counted."
+    assert without in report.render(workdir)
+    folders = [run.folder for run in readout.read_sweep(workdir).runs.values()]
+    for number, folder in enumerate(folders):
+        rows = records.Rows(folder / "timing.csv", records.TIMING, 10**9)
+        rows.append({**rows.rows[-1], "train_seconds": 0.0, "eval_seconds": 3.0, "images_per_second": None,
+                     "elapsed_seconds": 15.0})
+        rows.close()
+        assert ("2.0 min of run time over 8 runs (2.0 core-min)." in report.render(workdir)) == (number == 7)
+
+
 def test_arms_that_share_their_runs(tmp_path):
     arms = fake_sweep.ARMS | {"also_no_lrn": ("lrn", {"model.lrn.layers": ()}, 1.4, 1.2),
                               "nothing": ("mine", {}, 0.0, 0.0)}
