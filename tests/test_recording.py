@@ -43,8 +43,8 @@ def test_a_recorded_sweep_says_what_the_sweep_said(tmp_path, capsys):
 
 
 def test_what_is_no_sweep_or_no_other_folder_is_one_line(tmp_path):
-    with pytest.raises(WorkdirError, match="no plan[.]json"):
+    with pytest.raises(WorkdirError, match=r"no plan\.json"):
         recording.main([f"--workdir={tmp_path / 'absent'}", f"--record={tmp_path / 'r'}"])
     workdir = _workdir(tmp_path)
-    with pytest.raises(ConfigError, match="the workdir itself"):
+    with pytest.raises(ConfigError, match=r"the workdir itself"):
         recording.main([f"--workdir={workdir}", f"--record={workdir}"])
