@@ -1,5 +1,9 @@
 """What is kept of measurements in `experiments/results`: the records of runs, and claim files.
 
+    python -m experiments.recording --workdir=runs/claims_cifar10 --record=experiments/results/claims_cifar10
+
+copies a sweep without checkpoints, logs and machine paths, and writes its report; again, and it brings it up to date.
+
 A claim file `<tool>.json` is one measured claim of the paper: `{"schema": 1, "claim": id in experiments.claims,
 "measured": {"text", "value", "low", "high" (numbers or null), "unit": "ratio", "points" or "fraction", "n"},
 "verdict": {"word": reproduced, contradicted or unresolved, "why"}, "protocol": {"dataset", "train_split",
@@ -8,14 +12,15 @@ A claim file `<tool>.json` is one measured claim of the paper: `{"schema": 1, "c
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import pathlib
 import shutil
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-from alexnet_jax import records
-from alexnet_jax.errors import WorkdirError
+from alexnet_jax import errors, records
+from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import plan as plan_lib
 from experiments.protocol import protocol
 from experiments.readout import Arm, Run, Sweep
@@ -23,6 +28,7 @@ from experiments.readout import Arm, Run, Sweep
 SCHEMA = 1
 UNITS = ("ratio", "points", "fraction")
 WORDS = ("reproduced", "contradicted", "unresolved")
+SEARCH = pathlib.PurePath("search.json")  # of experiments.search; its sweep is in the folder search/
 KEPT = ("metrics.csv", "result.json", "timing.csv")  # and run.json, without paths
 
 
@@ -81,6 +87,8 @@ def as_sweep(runs: Sequence[Run], name: str = "runs") -> Sweep:
 def copy_sweep(workdir: pathlib.Path, destination: pathlib.Path) -> None:
     """Copies a sweep's plan and each run's small records, without checkpoints, logs and machine paths.
 
+    The search of its learning rates, if there was one, is copied with it.
+
     Raises:
       WorkdirError: it holds no plan.
     """
@@ -96,6 +104,9 @@ def copy_sweep(workdir: pathlib.Path, destination: pathlib.Path) -> None:
     for run in plan.runs.values():
         if (workdir / run.dir / "run.json").exists():
             copy_run(workdir / run.dir, destination / run.dir)
+    if (workdir / SEARCH).exists():
+        shutil.copyfile(workdir / SEARCH, destination / SEARCH)
+        copy_sweep(workdir / SEARCH.stem, destination / SEARCH.stem)
 
 
 def copy_run(folder: pathlib.Path, destination: pathlib.Path) -> None:
@@ -120,3 +131,29 @@ def without_path(argument: str) -> str:
     """`--workdir=/somewhere/runs/one` → `--workdir=one`: records name no machine's folders."""
     name, equals, value = argument.rpartition("=")
     return name + equals + (pathlib.PurePath(value).name if pathlib.PurePath(value).is_absolute() else value)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with this project's errors: one line, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    from experiments import report  # pandas and matplotlib: not before there is something to show
+
+    parser = _Parser(prog="python -m experiments.recording", description=__doc__, allow_abbrev=False,
+                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="the sweep's folder")
+    parser.add_argument("--record", type=pathlib.Path, required=True, help="the folder of the records, made if absent")
+    options = parser.parse_args(argv)
+    if options.workdir.absolute() == options.record.absolute():
+        raise ConfigError(f"--record={options.record}: the workdir itself; choose another folder")
+    copy_sweep(options.workdir, options.record)
+    report.write_report(options.record)
+    print(f"recorded in {options.record}; `make claims` takes it into experiments/CLAIMS.md")
+
+
+if __name__ == "__main__":
+    errors.run_main(main)

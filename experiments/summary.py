@@ -110,8 +110,7 @@ def _noise(sweep: Sweep, arms: list[dict[str, Any]], views: str) -> dict[str, An
 
 def _notes(sweep: Sweep, summary: dict[str, Any]) -> list[str]:
     """What a reader must know before quoting a number, each one sentence or two."""
-    searched = search.sentence(sweep.search) if sweep.search else ""
-    notes = (_missing(sweep), *_troubled(sweep), _damaged(sweep), _corrupt(sweep), _same_runs(sweep), searched,
+    notes = (_missing(sweep), *_troubled(sweep), _damaged(sweep), _corrupt(sweep), _same_runs(sweep), _searched(sweep),
              _noise_note(summary["noise"]), _correction(summary), _speed(sweep))
     return [note for note in notes if note]
 
@@ -168,6 +167,13 @@ def _same_runs(sweep: Sweep) -> str:
     same = [arm.name for arm in sweep.arms if arm is not baseline and arm.runs and not arm.views and
             all(seed in baseline.runs and run.id == baseline.runs[seed].id for seed, run in arm.runs.items())]
     return f"{', '.join(same)}: the config resolves to the baseline's: the same runs." if same else ""
+
+
+def _searched(sweep: Sweep) -> str:
+    try:
+        return search.sentence(sweep.search) if sweep.search else ""
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        return "Learning rates were searched, but search.json is damaged; the command that started the sweep writes it."
 
 
 def _noise_note(noise: dict[str, Any] | None) -> str:

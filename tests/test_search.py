@@ -206,3 +206,5 @@ def test_the_report_shows_what_was_tried(tmp_path):
     assert "tanh 0.005 of 0.0025 35.0%, 0.005 30.0%, 0.01 35.0%, 0.02 40.0%" in text
     assert "after 2 epochs on `train[:36000]` (1 seed)" in text
     assert json.loads((workdir / "search.json").read_text())["arms"]["tanh"]["factor"] == 0.5
+    (workdir / "search.json").write_text('{"schema": 1, "arms": {}, "protocol": {"epochs": 1}}')
+    assert "search.json is damaged" in report.render(workdir)

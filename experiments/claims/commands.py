@@ -50,7 +50,8 @@ _WHY_NOT = {
     "not built", "145 continued": "no measurement: needs ILSVRC and a rate that rises again"}
 # Claims that no arm measures: why there is no number, and the command.
 _CLAIMS: dict[str, tuple[str, str, float]] = {  # id → (why, command, full trainings)
-    "relu": ("no measurement", "python -m experiments.figure1 --workdir=runs/figure1", 0),
+    "relu": ("no measurement",
+             "python -m experiments.figure1 --workdir=runs/figure1 --record=experiments/results/figure1", 0),
     "dropout": ("no measurement of the iterations to convergence: in these short runs the schedule decides when a run "
                 "has converged", "", 0),
     "2010": (f"{_ILSVRC}-2010, whose test labels were published",
@@ -63,8 +64,10 @@ _CLAIMS: dict[str, tuple[str, str, float]] = {  # id → (why, command, full tra
     "time": (_ILSVRC, f"{_MAIN} --workdir=runs/imagenet", 1),
     "two-gpu-time": ("no measurement: compiled for two GPUs, not run; devices emulated on a CPU tell nothing of time",
                      "python -m alexnet_jax.describe --config=configs/imagenet_released.py --target=h100:1x2", 0),
-    "kernels": ("no measurement", "python -m experiments.kernels --help", 0),
-    "retrieval": ("no measurement", "python -m experiments.retrieval --help", 0)}
+    "kernels": ("no measurement of the checkpoints of a sweep",
+                "python -m experiments.kernels --workdir=runs/kernels --record=experiments/results/kernels", 0),
+    "retrieval": ("no measurement of the checkpoints of a sweep",
+                  "python -m experiments.retrieval --workdir=runs/cifar --record=experiments/results/retrieval", 0)}
 
 _COSTS = {"relu": "a few epochs for each rate of the grid, then ten runs until 25% training error; not timed here"}
 UNMEASURED = (*_CLAIMS, *(f"log-{run}" for run in LOG_ROWS if run not in ("150", "132", "127", "166", "167")))
