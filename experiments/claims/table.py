@@ -93,7 +93,7 @@ def _verdict(row: Row) -> str:
 
 def _how(row: Row, number: int) -> list[str]:
     splits = f"{row.dataset}, `{row.train_split}` → `{row.eval_split}`" if row.dataset else ""
-    cost = "" if row.cost_core_hours is None else f"{row.cost_core_hours:.1f}"
+    cost = "" if row.cost_core_hours is None else f"{row.cost_core_hours:.{1 if row.cost_core_hours >= 0.1 else 3}f}"
     return [str(number), row.quantity or row.unit, row.source, splits, row.resolution, row.seeds, row.epochs,
             row.device, cost, *("" if x is None else f"{x:.2f}" for x in (row.seed_sd, row.evaluation_se))]
 
