@@ -6,8 +6,10 @@ import collections
 import math
 from collections.abc import Callable, Iterable, Iterator
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from alexnet_jax.data import augment
 from alexnet_jax.feed import Feed, streamed_evaluation
@@ -15,6 +17,28 @@ from alexnet_jax.program import Counts, Program
 
 VIEWS = ("centre", "ten_view")
 _LAG = 2  # batches that may be under way before the host looks at a result
+
+
+def places(config: ConfigDict, views: str) -> np.ndarray:
+    """int32 [views, 3] of (y, x, mirrored), those of `augment`. `views`: of `VIEWS`."""
+    found = augment.ten_views(config) if views == "ten_view" else augment.centre_view(config)
+    if config.data.crop == config.data.size:  # the five crops are one: the ten views are two, five times each
+        found = np.unique(found, axis=0)
+    return found
+
+
+def log_probs(program: Program, params, consts, images, views: np.ndarray) -> jax.Array:
+    """log of the softmax, averaged over the views of a batch uint8 [batch, size, size, 3]: [batch, classes].
+
+    Args:
+      views: of `places`.
+    """
+    mean = None
+    for view in views:
+        one = program.view_log_probs(params, images, view, consts)
+        mean = one if mean is None else jnp.logaddexp(mean, one)
+    assert mean is not None
+    return mean - math.log(len(views))
 
 
 def evaluate(program: Program, params, consts, split, views: str = "centre",
@@ -28,11 +52,11 @@ def evaluate(program: Program, params, consts, split, views: str = "centre",
       check: called between batches; may raise to stop.
       feed: where the images are; without it they are streamed from the split.
     """
-    places = augment.ten_views(program.config) if views == "ten_view" else augment.centre_view(program.config)
-    found: Iterator[Counts] | None = feed.evaluation(split, params, consts, places) if feed else None
+    seen = places(program.config, views)
+    found: Iterator[Counts] | None = feed.evaluation(split, params, consts, seen) if feed else None
     if found is None:
         batches = feed.evaluation_batches(split) if feed else streamed_evaluation(program, split)
-        found = _one_by_one(program, params, consts, places, batches)
+        found = _one_by_one(program, params, consts, seen, batches)
     wrong1 = wrong5 = total = 0
     loss = 0.0
     for counts in _settled(found, check):
@@ -44,14 +68,9 @@ def evaluate(program: Program, params, consts, split, views: str = "centre",
     return {"top1_wrong": wrong1, "top5_wrong": wrong5, "total": total, "loss": loss / total}
 
 
-def _one_by_one(program: Program, params, consts, places: np.ndarray, batches: Iterable) -> Iterator[Counts]:
+def _one_by_one(program: Program, params, consts, views: np.ndarray, batches: Iterable) -> Iterator[Counts]:
     for images, labels, weight in batches:
-        log_probs = None
-        for place in places:
-            one = program.view_log_probs(params, images, place, consts)
-            log_probs = one if log_probs is None else jnp.logaddexp(log_probs, one)
-        assert log_probs is not None
-        yield program.count(log_probs - math.log(len(places)), labels, weight)
+        yield program.count(log_probs(program, params, consts, images, views), labels, weight)
 
 
 def _settled(counts: Iterator[Counts], check: Callable[[], object]) -> Iterator[Counts]:

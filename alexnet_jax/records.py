@@ -14,8 +14,12 @@ A run's folder (all written here, nothing else is):
 `result.json`   the end: `{"schema", "name", "id", "seed", "status", "message", "epochs", "steps",
                 "train": {"loss", "top1_error"} (of the last row), "data": {"name", "version", "size", "crop",
                 "train_split", "train_images", "eval_split", "eval_images", "corrupt"},
-                "eval": {"centre": COUNTS, "ten_view": COUNTS}}`, COUNTS = `{"top1_wrong", "top5_wrong",
-                "total", "loss"}`, the first three integers. Deterministic: no dates, no paths.
+                "eval": {"centre": COUNTS, "ten_view": COUNTS, "fit": COUNTS}}`, COUNTS = `{"top1_wrong",
+                "top5_wrong", "total", "loss"}`, the first three integers. "fit" is there with
+                `data.fit_split`: its centre crops by the last weights, without dropout and augmentation.
+                Deterministic: no dates, no paths.
+                `epochs` and `steps` are those of the config; of a finished run that stopped before them
+                (`train.stop_at_error`) those done, and a key "stopped" says so in words.
                 `status`: "finished"; "diverged" (the loss was not finite) and "failed" (an error, named in
                 `message`) have "eval" null. `message` of a finished run is "" or says that it never left
                 chance.

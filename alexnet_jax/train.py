@@ -97,6 +97,7 @@ class _Run:
         self.eval_split = data.open_split(d, d.eval_split, report=log)
         self.tune_split = data.open_split(d, d.tune_split, report=log) if d.tune_split else None
         self.fold_split = data.open_split(d, d.fold_split, report=log) if d.fold_split else None
+        self.fit_split = data.open_split(d, d.fit_split, report=log) if d.fit_split else None
         self._check_splits()
         classes = len(self.train_split.classes)
         if config.model.classes and config.model.classes < classes:
@@ -135,6 +136,11 @@ class _Run:
                 if tune.overlap(other):
                     raise ConfigError(f"config.data.tune_split: {tune.overlap(other):,} images of '{tune.split}' are "
                                       f"in config.data.{field} = '{other.split}' too; cut them apart")
+        fit = self.fit_split
+        if fit is not None and fit.overlap(self.train_split) < len(fit):
+            raise ConfigError(f"config.data.fit_split: {len(fit) - fit.overlap(self.train_split):,} images of "
+                              f"'{fit.split}' are not in config.data.train_split = '{self.train_split.split}'; choose "
+                              "images that are learnt from")
         for learnt in filter(None, (self.train_split, self.fold_split)):
             if learnt.overlap(reported):
                 self.log(f"note: {learnt.overlap(reported):,} of the {len(reported):,} images that errors are reported "
@@ -200,12 +206,14 @@ class _Run:
                 signals = health.signals(self.program, self.state.params, self.consts, self.train_split.images)
             for line in filter(None, (health.line(signals), health.warning(signals))):
                 self.log(line)
-        lost = False
+        lost, counts = False, {}
         with Progress(self.workdir, config.train.epochs, self.steps, self.show) as progress:
             try:
                 diverged = self._loop(progress)
                 if diverged is None:
-                    ten = self._evaluate(self.eval_split, "ten_view", progress)
+                    counts["ten_view"] = self._evaluate(self.eval_split, "ten_view", progress)
+                    if self.fit_split:
+                        counts["fit"] = self._evaluate(self.fit_split, "centre", progress)
                     self._record_times(self.course.place(self.step)[0], None)
                 self.checkpoints.wait()
             except workdir_lib.Stop:
@@ -225,8 +233,11 @@ class _Run:
                 self.events.close()
                 if not lost:  # else closing would wait for a process that no longer answers
                     self.checkpoints.close()
-            result = outcome.result(self.name, config, (self.train_split, self.eval_split), self.steps,
-                                    self.metrics.rows, diverged, self.centre, None if diverged else ten)
+            early = not diverged and self.step < self.steps
+            result = outcome.result(
+                self.name, config, (self.train_split, self.eval_split), self.step if early else self.steps,
+                self.metrics.rows, diverged, {"centre": self.centre, **counts},
+                self.course.place(self.step)[0] if early else None)
             records.write_json(self.workdir / "result.json", result)
             progress.update(result["status"], self.step, self.course.epochs_done(self.step))
         self.log(outcome.last_words(result))
@@ -250,7 +261,7 @@ class _Run:
                     if problem:
                         return problem
                     seen = None
-                if self.step == self.steps:
+                if self.step == self.steps or self._reached():
                     return None
                 if self._poll(self.step) and self.step and self.saved != (self.step, self.evaluated):
                     self._save()
@@ -287,6 +298,11 @@ class _Run:
         if stop:
             raise workdir_lib.Stop
         return due
+
+    def _reached(self) -> bool:
+        """Is the error of the last evaluation, which a checkpoint holds, the one that the run was to stop at?"""
+        wanted = self.config.train.stop_at_error
+        return bool(wanted) and self.centre is not None and records.error_rates(self.centre)[0] <= wanted
 
     def _due(self, step: int) -> bool:
         """Is there an evaluation after `step` steps, and a checkpoint with it?"""

@@ -51,6 +51,8 @@ class Arm:
     ablation: str  # "" for the baseline
     overrides: dict[str, Any]
     runs: dict[int, Run]  # by seed
+    against: str = ""  # the arm that it is compared with; '' for the baseline
+    views: str = ""  # how its runs are looked at; '' as the sweep's others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Sweep:
     config: str
     baseline: str
     arms: list[Arm]
+    search: dict[str, Any] | None = None  # search.json of experiments.search, if a rate was searched
 
     @property
     def runs(self) -> dict[str, Run]:
@@ -69,6 +72,10 @@ class Sweep:
 
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)
+
+    def reference(self, arm: Arm) -> Arm:
+        """The arm that `arm` is compared with: the baseline, unless it names another that is there."""
+        return next((other for other in self.arms if other.name == arm.against), self.arm(self.baseline))
 
 
 def read_sweep(workdir: pathlib.Path) -> Sweep:
@@ -95,8 +102,9 @@ def read_sweep(workdir: pathlib.Path) -> Sweep:
     try:
         runs = {i: _planned_run(workdir, i, run) for i, run in plan["runs"].items()}
         arms = [Arm(arm["name"], arm["ablation"], dict(arm["overrides"]),
-                    {int(seed): runs[i] for seed, i in arm["runs"].items()}) for arm in plan["arms"]]
-        sweep = Sweep(plan["name"], plan["config"], plan["baseline"], arms)
+                    {int(seed): runs[i] for seed, i in arm["runs"].items()},
+                    arm.get("against", ""), arm.get("views", "")) for arm in plan["arms"]]
+        sweep = Sweep(plan["name"], plan["config"], plan["baseline"], arms, records.read_json(workdir / "search.json"))
         sweep.arm(sweep.baseline)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WorkdirError(f"{path}: lacks or misspells {error}; {_AGAIN}") from error
@@ -224,6 +232,8 @@ def recorded(folder: pathlib.Path) -> list[pathlib.Path]:
     """The sweeps below `folder`, the latest last, by when their last run started."""
     found = []
     for plan in sorted(folder.glob("**/plan.json")) if folder.is_dir() else []:
+        if plan.parent.name == "search":
+            continue  # of a sweep's learning rates
         runs = [records.read_json(path) or {} for path in plan.parent.glob("runs/*/run.json")]
         starts = [run.get("started", "") for run in runs]
         found.append((max(starts, default=""), plan.parent))

@@ -187,3 +187,14 @@ def test_training_from_a_store_needs_few_libraries(finished, store, tmp_path):
     assert (tmp_path / "run" / "metrics.csv").read_bytes() == (finished / "metrics.csv").read_bytes()
     assert (tmp_path / "run" / "result.json").read_bytes() == (finished / "result.json").read_bytes()
     assert not list((tmp_path / "run").glob("events.out.tfevents.*"))
+
+
+def test_the_error_on_images_that_were_learnt_from(tiny, tmp_path, finished):
+    """`data.fit_split` only adds to what is reported, and counts as any evaluation on the same images does."""
+    c = tiny(data__fit_split="train[:64]")
+    result = train_lib.train(c, tmp_path / "one", show=False)
+    assert result["eval"]["fit"]["total"] == 64
+    before = records.read_json(finished / "result.json")
+    assert {k: result["eval"][k] for k in ("centre", "ten_view")} == before["eval"]
+    twin = train_lib.train(tiny(data__eval_split="train[:64]"), tmp_path / "twin", show=False)
+    assert result["eval"]["fit"] == twin["eval"]["centre"]

@@ -13,6 +13,8 @@ import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
 
+from alexnet_jax import environment
+
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 WORKER = (sys.executable, "-m", "experiments.worker")
 
@@ -71,7 +73,7 @@ class LocalExecutor:
         self._processes[run] = _Process(popen, slot)
 
     def _environment(self, slot: int) -> dict[str, str]:
-        env = dict(os.environ)
+        env = {**os.environ, **environment.allocator(os.environ)}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), env.get("PYTHONPATH"))))
         env.setdefault("PYTHONFAULTHANDLER", "1")  # a crash in native code leaves its stack in log.txt
         if self.accelerators:  # not tested on a machine with several
