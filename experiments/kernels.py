@@ -75,7 +75,7 @@ def load(path: pathlib.Path) -> tuple[Kernels, str]:
 
 def measure(kernels: Kernels) -> dict[str, dict[int, colour.Separation]]:
     """By arm and seed; arms of one column have nothing to separate."""
-    return {arm: {seed: colour.separation(colour.colour_shares(k), seed=seed) for seed, k in by.items()}
+    return {arm: {seed: colour.measure(k, seed) for seed, k in by.items()}
             for arm, by in kernels.items() if all(k.shape[0] > 1 for k in by.values())}
 
 
@@ -89,7 +89,7 @@ def table(measured: dict[str, dict[int, colour.Separation]]) -> str:
         of = colour.answer(list(by.values()))
         interval = "" if of.excess.low is None else f" [{of.excess.low:+.3f}, {of.excess.high:+.3f}]"
         lines.append(f"  gap beyond chance {of.excess.mean:+.3f}{interval}; {of.significant} of {of.excess.n} runs "
-                     f"p < 0.05; combined p {of.combined_p:.3g}")
+                     f"p < 0.05; combined p {of.combined_p:.3g}; smoothness {of.smooth:.2f}")
     return "\n".join(lines)
 
 

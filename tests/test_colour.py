@@ -10,9 +10,13 @@ from experiments import colour, kernels, kernels_plot
 RNG = np.random.default_rng(0)
 
 
-def _kernels(grey, columns=2, count=16):
+def _kernels(grey, columns=2, count=16, smooth=False):
     """[columns, 5, 5, 3, count]: `grey` of each column's kernels without colour, the others of opponent colours."""
     form = RNG.normal(size=(columns, 5, 5, 1, count))
+    if smooth:  # gratings whose period is longer than the kernel
+        y, x = np.mgrid[:5, :5][:, None, :, :, None, None]
+        a, b, phase = RNG.uniform(-0.6, 0.6, (3, columns, 1, 1, 1, count))
+        form = np.cos(a * y + b * x + 5 * phase)
     out = form * np.array([1.0, -1.0, 0.0])[None, None, None, :, None]
     for column, number in enumerate(grey):
         out[column, ..., :number] = form[column, ..., :number]
@@ -51,9 +55,22 @@ def test_without_separation_p_is_uniform():
     ([(15, 2)], "unresolved")])
 def test_verdicts_on_planted_columns(grey, word):
     # A little noise, so that no two runs are the same.
-    found = [colour.separation(colour.colour_shares(_kernels(g) + RNG.normal(0, 0.2, (2, 5, 5, 3, 16))), 2_000)
-             for g in grey]
+    found = [colour.measure(_kernels(g, smooth=True) + RNG.normal(0, 0.2, (2, 5, 5, 3, 16))) for g in grey]
     assert colour.verdict(colour.answer(found))[0] == word
+
+
+def test_kernels_that_are_still_noise_contradict_nothing():
+    found = [colour.measure(RNG.normal(size=(2, 5, 5, 3, 16))) for _ in range(4)]
+    word, why = colour.verdict(colour.answer(found))
+    assert word == "unresolved"
+    assert "still like random ones" in why
+
+
+def test_smoothness_of_flat_of_alternating_and_of_random_kernels():
+    assert colour.smoothness(np.ones((2, 5, 5, 3, 4))) == pytest.approx(1.0)
+    signs = (-1.0) ** np.add.outer(np.arange(5), np.arange(5))[None, :, :, None, None]
+    assert colour.smoothness(np.broadcast_to(signs, (1, 5, 5, 3, 4))) == pytest.approx(-1.0)
+    assert colour.smoothness(RNG.normal(size=(2, 5, 5, 3, 2_000))) == pytest.approx(0.0, abs=0.01)
 
 
 def test_four_columns_have_a_gap_too():

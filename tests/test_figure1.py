@@ -144,7 +144,7 @@ def test_a_broken_off_run_is_named_and_left_out(finished, tmp_path):
 
 @pytest.mark.parametrize(("arguments", "part"), [
     (("--seeds=0",), "--seeds=0"), (("--grid=fast",), "--grid=fast: write learning rates"),
-    (("--jobs=none",), "--jobs: 'none' is not a number"), (("--config=configs/nothing.py",), "no such file"),
+    (("--jobs=none",), "--jobs: 'none' is not a whole number"), (("--config=configs/nothing.py",), "no such file"),
     (("--config=configs/cifar10.py",), "recipe 'relu'")])
 def test_bad_arguments_in_one_line(tmp_path, arguments, part):
     with pytest.raises(ConfigError, match=part) as caught:
