@@ -35,7 +35,7 @@ def log_probs(program: Program, params, consts, images, views: np.ndarray) -> ja
     """
     mean = None
     for view in views:
-        one = program.view_log_probs(params, images, view, consts)
+        one = program.in_turn(program.view_log_probs(params, images, view, consts))
         mean = one if mean is None else jnp.logaddexp(mean, one)
     assert mean is not None
     return mean - math.log(len(views))

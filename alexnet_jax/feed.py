@@ -164,9 +164,10 @@ class Feed:
         done, batches = 0, -(-len(split) // self._batch)
         while done < batches:
             count = min(pace.steps, batches - done)
-            yield jax.tree.map(lambda leaf, count=count: leaf[:count], self._program.count_batches(
+            counts = self._program.in_turn(self._program.count_batches(
                 params, resident.source, order, self._index, np.int32(done), np.int32(count), np.int32(len(split)),
                 views, consts))
+            yield jax.tree.map(lambda leaf, count=count: leaf[:count], counts)
             pace.ended(count)
             done += count
 

@@ -104,6 +104,7 @@ class Program:
         self.param_specs = specs if self._column else jax.tree.map(lambda _: P(), specs, is_leaf=_is_spec)
         rule = config.optim
         self.tx = optim.paper_sgd(rule.momentum, rule.weight_decay, rule.decay_biases, dict(rule.layer_decay))
+        self._emulated = mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
         self._replicated = NamedSharding(mesh, P())
         self.state_shardings = State(*[shardings(mesh, self.param_specs)] * 2)
         self.init = jax.jit(self._init, out_shardings=self.state_shardings)
@@ -121,6 +122,14 @@ class Program:
             out_shardings=self._replicated)
         self.count = jax.jit(count, out_shardings=self._replicated)
         self.signals = jax.jit(self._signals, out_shardings=self._replicated)
+
+    def in_turn(self, result):
+        """`result`, awaited where a CPU plays several devices.
+
+        Programs that don't depend on each other are started side by side there. If their devices wait for one another
+        in collectives, enough of them take all threads, and none ends.
+        """
+        return jax.block_until_ready(result) if self._emulated else result
 
     def model(self, params) -> nnx.Module:
         """The NNX module with these parameters (local ones inside `shard_map`)."""
