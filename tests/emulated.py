@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-# Quick to compile rather than to run. Collectives on the CPU backend end the process when one participant is late, as
+# Quick to compile rather than to run. These flags alone: what is inherited depends on the tests that ran before in this
+# process, and the counts of operations depend on the flags. Collectives on the CPU backend end the process when one participant is late, as
 # on a busy machine: hence the patience.
 _FLAGS = " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true" + "".join(
     f" --xla_cpu_collective_{what}_seconds=240"
@@ -17,7 +18,7 @@ _FLAGS = " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passe
 def run(script, devices, *arguments, x64=False):
     """What the last line that `script` prints says, as JSON."""
     env = dict(os.environ, JAX_PLATFORMS="cpu", JAX_NUM_CPU_DEVICES=str(devices), JAX_ENABLE_X64=str(int(x64)),
-               XLA_FLAGS=os.environ.get("XLA_FLAGS", "") + _FLAGS,
+               XLA_FLAGS=_FLAGS,
                PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
     done = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], env=env, cwd=ROOT, capture_output=True,
                           text=True, timeout=580, check=False)
