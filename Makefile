@@ -2,6 +2,9 @@
 # make test        the tests
 # make test-targets  the network compiled for H100s and TPUs, without having one: installs XLA's compilers (6 GB;
 #                  they make JAX on a CPU talk on stderr: VENV=.venv-targets keeps them apart)
+# make claims      every claim of the paper beside what is recorded here: experiments/CLAIMS.md, .csv, .json
+# make bench       the benchmarks, this project beside PyTorch, and the tables of benchmarks/RESULTS.md: an hour or two
+#                  on two cores that do nothing else; make bench-quick tries all of them on tiny networks
 # make lint        ruff and mypy
 # Each sets up .venv first, if needed. WORKDIR=…, PYTHON=python3.12 and DATA=… can be given.
 
@@ -11,7 +14,7 @@ WORKDIR ?= runs/three
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: ablations test test-targets lint clean
+.PHONY: ablations claims test test-targets bench bench-quick lint clean
 .DELETE_ON_ERROR:
 
 # A stamp is written last, so an interrupted installation is taken up again.
@@ -29,6 +32,9 @@ $(VENV)/installed-dev: $(VENV)/installed
 ablations: $(VENV)/installed
 	$(BIN)/python -m experiments.run --sweep=configs/sweeps/three.py --workdir=$(WORKDIR)
 
+claims: $(VENV)/installed
+	$(BIN)/python -m experiments.claims --write
+
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest $(ARGS)
 
@@ -38,6 +44,19 @@ $(VENV)/installed-targets: $(VENV)/installed-dev
 
 test-targets: $(VENV)/installed-targets
 	$(BIN)/python -m pytest tests/test_targets.py -rs $(ARGS)
+
+$(VENV)/installed-bench: $(VENV)/installed
+	$(PIP) install --quiet -c constraints.txt -e '.[bench]'
+	@touch $@
+
+BENCHMARKS := full small epoch sweep cold_start growth roofline
+
+bench: $(VENV)/installed-bench
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --out=benchmarks/results/$$name.json || exit; done
+	$(BIN)/python -m benchmarks.table
+
+bench-quick: $(VENV)/installed-bench
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --quick || exit; done
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

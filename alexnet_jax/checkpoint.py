@@ -21,6 +21,35 @@ from alexnet_jax.errors import CheckpointError
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
+def read_newest(folder: pathlib.Path) -> tuple[Any, dict[str, Any]]:
+    """(arrays, host) of the newest checkpoint that can be read, on one device; changes nothing on the disk.
+
+    Shapes come from the checkpoint itself, so that neither the network nor its mesh need be known. The run may be
+    training meanwhile.
+
+    Raises:
+      CheckpointError: there is none, or none can be read.
+    """
+    folder, trouble = folder.absolute(), ""
+    steps = sorted((int(p.name) for p in folder.glob("*") if p.name.isdecimal()), reverse=True)
+    if not steps:
+        raise CheckpointError(f"{folder}: no checkpoint there; recorded results keep none: give the folder of a run "
+                              "of your own")
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True), item_handlers={
+            "arrays": ocp.StandardCheckpointHandler(), "host": ocp.JsonCheckpointHandler()}) as manager:
+        for step in steps:
+            try:
+                saved = manager.item_metadata(step)["arrays"]
+                like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), saved.tree)
+                got = manager.restore(step, args=ocp.args.Composite(
+                    arrays=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore()))
+                return got["arrays"], got["host"]
+            except Exception as error:
+                trouble = trouble or f"{step}: {' '.join(str(error).split())[:160]}"
+    raise CheckpointError(f"{folder}: none of its checkpoints can be read ({trouble})")
+
+
 class Checkpoints:
     """The `checkpoints/` folder of a run.
 

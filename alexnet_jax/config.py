@@ -154,6 +154,9 @@ def _check_together(c: ConfigDict) -> None:
         if late:
             raise ConfigError(f"config.train.schedule_unit is 'run', so times lie between 0 and 1, not {late[0]}")
     _check_folding(c)
+    if c.data.placement == "host" and c.train.steps_per_call > 1:
+        raise ConfigError(f"config.train.steps_per_call: {c.train.steps_per_call} steps a call need the images on the "
+                          "device; choose 1, or config.data.placement=device")
     kinds, pooled = c.model.pool.kinds, c.model.pool.layers
     if kinds and len(kinds) != len(pooled):
         raise ConfigError(f"config.model.pool.kinds: {len(kinds)} kinds for the {len(pooled)} layers of "

@@ -100,6 +100,13 @@ def agree(stop: bool, due: bool) -> tuple[bool, bool]:
     return bool(flags[:, 0].any()), bool(flags[0, 1])
 
 
+def everywhere(value: bool) -> bool:
+    """Is it so in every process? Called by all at once."""
+    if not several():
+        return value
+    return not agree(not value, False)[0]
+
+
 def from_first(value: int) -> int:
     """The first process's `value`, in every process."""
     import numpy as np

@@ -44,4 +44,5 @@ def run() -> None:
 
 
 if __name__ == "__main__":
+    environment.use_allocator()
     run()

@@ -70,6 +70,15 @@ def local_rows(mesh: Mesh, batch: int) -> slice:
     return slice(min(first for first, _, _ in bounds), max(last for _, last, _ in bounds))
 
 
+def put_whole(mesh: Mesh, arrays):
+    """A tree of host arrays onto the mesh, whole on every device; every process gives the same."""
+    sharding = NamedSharding(mesh, PartitionSpec())
+    if sharding.is_fully_addressable:
+        return jax.device_put(arrays, sharding)
+    return jax.tree.map(lambda array: jax.make_array_from_callback(
+        array.shape, sharding, lambda index: np.asarray(array[index])), arrays)
+
+
 def put_batch(mesh: Mesh, arrays, batch: int | None = None):
     """Host arrays with the rows `local_rows(mesh, batch)` onto the mesh, as [batch, …] split over 'data'.
 

@@ -130,6 +130,13 @@ def rates(config: ConfigDict, epochs_done: float, plateau: Plateau) -> Rates:
     }
 
 
+def changes(config: ConfigDict) -> tuple[float, ...]:
+    """When rates or the noise change by plan, in `train.schedule_unit`, in no order; the plateau rule isn't planned."""
+    off = (config.augment.pca.off_at,) if config.augment.pca.off_at else ()
+    table = config.optim.table.at if config.optim.schedule == "table" else ()
+    return (*table, *config.optim.conv1.at, *off)
+
+
 def noise_amount(config: ConfigDict, epochs_done: float) -> float:
     """Standard deviation of the colour noise's α now; 0 once `augment.pca.off_at` is reached."""
     pca = config.augment.pca

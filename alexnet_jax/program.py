@@ -1,4 +1,4 @@
-"""The compiled programs of a run: initialisation, the training step, the forward pass of one view.
+"""The compiled programs of a run: initialisation, the training step, the forward pass of one view; many of them a call.
 
 Each is one jitted function over the ('data', 'column') mesh. Inside `jax.shard_map` the network runs on the
 local columns; gradients are taken outside it, which is the form that is right on every mesh. Seeds, rates,
@@ -7,6 +7,7 @@ data statistics and the step are arguments, so that one compiled program serves 
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +26,7 @@ from alexnet_jax.models.alexnet import Dropout
 
 # Purposes of randomness, folded into the seed's key.
 _INIT, _AUGMENT, _DROPOUT = range(3)
+SLOTS = 256  # batches that one call of `count_batches` can count
 
 
 class State(NamedTuple):
@@ -35,11 +37,21 @@ class State(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Running sums over training images since the last evaluation: loss, top-1 mistakes, images."""
+    """Running sums over training images since the last evaluation: loss, top-1 mistakes, images.
+
+    `images` goes up to the first step whose loss was not finite.
+    """
 
     loss: Any
     wrong: Any
     images: Any
+
+
+class Source(NamedTuple):
+    """Images that lie whole on every device: uint8 [n, size, size, 3], and their labels, int32 [n]."""
+
+    images: Any
+    labels: Any
 
 
 class Counts(NamedTuple):
@@ -92,18 +104,32 @@ class Program:
         self.param_specs = specs if self._column else jax.tree.map(lambda _: P(), specs, is_leaf=_is_spec)
         rule = config.optim
         self.tx = optim.paper_sgd(rule.momentum, rule.weight_decay, rule.decay_biases, dict(rule.layer_decay))
+        self._emulated = mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
         self._replicated = NamedSharding(mesh, P())
         self.state_shardings = State(*[shardings(mesh, self.param_specs)] * 2)
         self.init = jax.jit(self._init, out_shardings=self.state_shardings)
         self.train_step = jax.jit(self._train_step, donate_argnums=(0,),
                                   out_shardings=(self.state_shardings, self._replicated))
         self.view_log_probs = jax.jit(self._view_log_probs)
+        # From images that lie on the devices: one batch of them, and many steps or batches a call.
+        self.gather = jax.jit(self._gather)
+        self.train_steps = jax.jit(self._train_steps, donate_argnums=(0,),
+                                   out_shardings=(self.state_shardings, self._replicated))
+        self.count_batches = jax.jit(self._count_batches, out_shardings=self._replicated)
         wide = jnp.float64 if config.train.precision == "float64" else jnp.float32
         self.zero_sums = jax.jit(
             lambda: Sums(jnp.zeros((), wide), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)),
             out_shardings=self._replicated)
         self.count = jax.jit(count, out_shardings=self._replicated)
         self.signals = jax.jit(self._signals, out_shardings=self._replicated)
+
+    def in_turn(self, result):
+        """`result`, awaited where a CPU plays several devices.
+
+        Programs that don't depend on each other are started side by side there. If their devices wait for one another
+        in collectives, enough of them take all threads, and none ends.
+        """
+        return jax.block_until_ready(result) if self._emulated else result
 
     def model(self, params) -> nnx.Module:
         """The NNX module with these parameters (local ones inside `shard_map`)."""
@@ -149,9 +175,46 @@ class Program:
         grads, scalars = jax.grad(loss, has_aux=True)(state.params)
         updates, new = self.tx.update(grads, optim.VelocityState(state.velocity), state.params, rates=rates)
         params = jax.tree.map(jnp.add, state.params, updates)
+        # The count stands still once the loss is not finite: it tells at which step that was.
         sums = Sums(sums.loss + scalars[0].astype(sums.loss.dtype), sums.wrong + scalars[1].astype(jnp.int32),
-                    sums.images + total)
+                    sums.images + jnp.where(jnp.isfinite(sums.loss), total, 0))
         return State(params, new.velocity), sums
+
+    def _gather(self, source: Source, order, index, place) -> tuple[jax.Array, jax.Array]:
+        """Images and labels of batch `place` of `order`, int32 [at least (place + 1) · batch], split over 'data'.
+
+        Each device takes its rows from its own copy. index: int32 [batch], 0 … batch − 1, split over 'data'.
+        """
+        batch = index.shape[0]
+
+        def local(source, order, index, place):
+            chosen = jnp.take(order, place * batch + index, mode="clip")
+            return tuple(jnp.take(x, chosen, axis=0, mode="clip") for x in source)
+
+        return jax.shard_map(local, mesh=self.mesh, in_specs=(P(), P(), P(self._data), P()),
+                             out_specs=P(self._data))(source, order, index, place)
+
+    def _train_steps(self, state: State, sums: Sums, source: Source, order, index, place, count, consts, seed, step,
+                     rates, noise) -> tuple[State, Sums]:
+        """`count` updates in one call, on the batches of `order` from `place` on (see `_gather`); the rest as one step.
+
+        `count` is no constant, so one compiled program serves all: a run is the same however it is cut into calls.
+        Stops after a step whose loss is not finite.
+        """
+
+        def go_on(carry):
+            done, _, sums = carry
+            return (done < count) & jnp.isfinite(sums.loss)
+
+        def body(carry):
+            done, state, sums = carry
+            # The barrier keeps the step what it is alone, rather than fused with the reading of its images.
+            images, labels = lax.optimization_barrier(self._gather(source, order, index, place + done))
+            return done + 1, *self._train_step(state, sums, (images, labels, index), consts, seed, step + done, rates,
+                                               noise)
+
+        _, state, sums = lax.while_loop(go_on, body, (jnp.zeros_like(count), state, sums))
+        return state, sums
 
     def _signals(self, params, images, consts: augment.Constants):
         """`health.measure` of the centre crops. Outside `shard_map`: XLA moves the columns as it needs them."""
@@ -167,3 +230,29 @@ class Program:
 
         return jax.shard_map(local, mesh=self.mesh, in_specs=(self.param_specs, P(self._data), P(), P()),
                              out_specs=P(self._data))(params, images, view, consts)
+
+    def _count_batches(self, params, source: Source, order, index, place, batches, total, views, consts) -> Counts:
+        """`Counts` [SLOTS] of `batches` batches of `order` from `place` on (see `_gather`), the rest zeros.
+
+        Args:
+          total: positions of `order` from here on are padding. views: int32 [views, 3], averaged as probabilities.
+        """
+
+        def log_probs(images):
+            def add(number, so_far):
+                return jnp.logaddexp(so_far, self._view_log_probs(params, images, views[number], consts))
+
+            first = self._view_log_probs(params, images, views[0], consts)
+            if len(views) == 1:
+                return first
+            return lax.fori_loop(1, len(views), add, first) - math.log(len(views))
+
+        def body(done, counts):
+            images, labels = lax.optimization_barrier(self._gather(source, order, index, place + done))
+            weight = (place + done) * index.shape[0] + index < total
+            new = count(log_probs(images), labels, weight)
+            return jax.tree.map(lambda all_, one: all_.at[done].set(one.astype(all_.dtype)), counts, new)
+
+        wide = jnp.float64 if self.config.train.precision == "float64" else jnp.float32
+        none = jnp.zeros(SLOTS, jnp.int32)
+        return lax.fori_loop(0, batches, body, Counts(none, none, none, jnp.zeros(SLOTS, wide)))

@@ -9,12 +9,17 @@ A run's folder (all written here, nothing else is):
                 fractions of 1, losses natural logarithms, train_* running means over the images since the
                 last row, with dropout and augmentation on; eval_* the centre crop, tune_* likewise (empty
                 without a tuning split).
-`timing.csv`    one row an evaluation: `TIMING`. Seconds since the process began to train.
+`timing.csv`    one row an evaluation: `TIMING`. Seconds since the row before; `elapsed_seconds` since the process began
+                to train. The last row is the ten views': nothing is trained, `images_per_second` is empty.
 `result.json`   the end: `{"schema", "name", "id", "seed", "status", "message", "epochs", "steps",
                 "train": {"loss", "top1_error"} (of the last row), "data": {"name", "version", "size", "crop",
                 "train_split", "train_images", "eval_split", "eval_images", "corrupt"},
-                "eval": {"centre": COUNTS, "ten_view": COUNTS}}`, COUNTS = `{"top1_wrong", "top5_wrong",
-                "total", "loss"}`, the first three integers. Deterministic: no dates, no paths.
+                "eval": {"centre": COUNTS, "ten_view": COUNTS, "fit": COUNTS}}`, COUNTS = `{"top1_wrong",
+                "top5_wrong", "total", "loss"}`, the first three integers. "fit" is there with
+                `data.fit_split`: its centre crops by the last weights, without dropout and augmentation.
+                Deterministic: no dates, no paths.
+                `epochs` and `steps` are those of the config; of a finished run that stopped before them
+                (`train.stop_at_error`) those done, and a key "stopped" says so in words.
                 `status`: "finished"; "diverged" (the loss was not finite) and "failed" (an error, named in
                 `message`) have "eval" null. `message` of a finished run is "" or says that it never left
                 chance.

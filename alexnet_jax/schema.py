@@ -119,10 +119,15 @@ SCHEMA: dict[str, Any] = {
         "train_split": Field("train", "images to learn from, e.g. train[:40000]"),
         "eval_split": Field("test", "images to report on"),
         "tune_split": Field("", "training images kept back for what is tuned; needed by the plateau rule"),
+        "fit_split": Field("", "training images, learnt from, whose error the end reports too: what overfitting is "
+                           "measured by"),
         "fold_split": Field("", "training images from `fold_at` on, e.g. with what was validated on folded in"),
         "fold_at": Field(0.0, "when, in `train.schedule_unit`, rounded to whole epochs", low=0.0),
         "size": Field(256, "side of the stored images, pixels", low=1),
         "crop": Field(224, "side of the network's input, pixels", low=1),
+        "placement": Field("auto", "the images: device, in the memory of each device; host, streamed from the store; "
+                           "auto: on accelerators where they take less than 30% of the free memory",
+                           choices=("auto", "device", "host"), identity=False),
         "on_corrupt": Field("skip", "an image that cannot be read", choices=("skip", "refuse")),
     },
     "augment": {
@@ -170,6 +175,10 @@ SCHEMA: dict[str, Any] = {
         "batch_size": Field(128, "images a step, over all devices", low=1),
         "epochs": Field(90, "passes over the training images", low=1),
         "eval_every": Field(1, "epochs between evaluations", low=1),
+        "stop_at_error": Field(0.0, "the run ends with the first evaluation whose top-1 error, a fraction of 1, is no "
+                               "larger; 0: never before `epochs`", low=0.0, high=1.0),
+        "steps_per_call": Field(0, "steps that a device makes in one go, with the images in its memory; 0: as many as "
+                                "take a quarter of a second on accelerators, one on a CPU", low=0, identity=False),
         "schedule_unit": Field("epoch", "unit of optim.*.at and augment.pca.off_at: epochs or parts of the run",
                                choices=("epoch", "run")),
         "precision": Field("float32", "of activations and products; parameters stay float32",

@@ -22,17 +22,18 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax import checkpoint, data, distributed, evaluate, health, optim, records
+from alexnet_jax import checkpoint, data, distributed, evaluate, health, optim, outcome, records
 from alexnet_jax import config as config_lib
 from alexnet_jax import workdir as workdir_lib
 from alexnet_jax.data import augment, loader
 from alexnet_jax.errors import ConfigError, Interrupted
-from alexnet_jax.mesh import local_rows, make_mesh, put_batch
+from alexnet_jax.feed import Call, Feed
+from alexnet_jax.mesh import make_mesh, put_whole
 from alexnet_jax.models import geometry
 from alexnet_jax.program import Program, State, Sums
 from alexnet_jax.progress import Progress, duration, percent
 
-_LAG = 2  # steps that may be under way before the host looks at a result
+_LAG = 2  # calls that may be under way before the host looks at a result
 
 
 def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", overrides: dict | None = None,
@@ -96,6 +97,7 @@ class _Run:
         self.eval_split = data.open_split(d, d.eval_split, report=log)
         self.tune_split = data.open_split(d, d.tune_split, report=log) if d.tune_split else None
         self.fold_split = data.open_split(d, d.fold_split, report=log) if d.fold_split else None
+        self.fit_split = data.open_split(d, d.fit_split, report=log) if d.fit_split else None
         self._check_splits()
         classes = len(self.train_split.classes)
         if config.model.classes and config.model.classes < classes:
@@ -108,7 +110,7 @@ class _Run:
         self.steps = self.course.steps
         self.mesh = make_mesh(config)
         self.program = Program(config, classes, self.mesh)
-        self.consts = augment.constants(config, self.train_split.statistics())
+        self.consts = put_whole(self.mesh, augment.constants(config, self.train_split.statistics()))
         self.checkpoints = checkpoint.Checkpoints(checkpoints, config.checkpoint.keep)
         self.clock, self.started = workdir_lib.Clock(), time.perf_counter()
         self.saved_at = time.monotonic()
@@ -119,6 +121,8 @@ class _Run:
         self.plateau = optim.Plateau()
         self.centre: dict | None = None
         self._restore()
+        evaluated = [s for s in (self.eval_split, self.tune_split) if s]
+        self.feed = Feed(config, self.program, self.course, evaluated, log)
         self._describe(overrides)
         self.metrics = records.Rows(workdir / "metrics.csv", records.METRICS, self.step)
         self.timing = records.Rows(workdir / "timing.csv", records.TIMING, self.step)
@@ -132,6 +136,11 @@ class _Run:
                 if tune.overlap(other):
                     raise ConfigError(f"config.data.tune_split: {tune.overlap(other):,} images of '{tune.split}' are "
                                       f"in config.data.{field} = '{other.split}' too; cut them apart")
+        fit = self.fit_split
+        if fit is not None and fit.overlap(self.train_split) < len(fit):
+            raise ConfigError(f"config.data.fit_split: {len(fit) - fit.overlap(self.train_split):,} images of "
+                              f"'{fit.split}' are not in config.data.train_split = '{self.train_split.split}'; choose "
+                              "images that are learnt from")
         for learnt in filter(None, (self.train_split, self.fold_split)):
             if learnt.overlap(reported):
                 self.log(f"note: {learnt.overlap(reported):,} of the {len(reported):,} images that errors are reported "
@@ -197,12 +206,15 @@ class _Run:
                 signals = health.signals(self.program, self.state.params, self.consts, self.train_split.images)
             for line in filter(None, (health.line(signals), health.warning(signals))):
                 self.log(line)
-        lost = False
+        lost, counts = False, {}
         with Progress(self.workdir, config.train.epochs, self.steps, self.show) as progress:
             try:
                 diverged = self._loop(progress)
                 if diverged is None:
-                    ten = self._evaluate(self.eval_split, "ten_view", progress)
+                    counts["ten_view"] = self._evaluate(self.eval_split, "ten_view", progress)
+                    if self.fit_split:
+                        counts["fit"] = self._evaluate(self.fit_split, "centre", progress)
+                    self._record_times(self.course.place(self.step)[0], None)
                 self.checkpoints.wait()
             except workdir_lib.Stop:
                 self.log("stopping: saving a checkpoint")
@@ -221,10 +233,14 @@ class _Run:
                 self.events.close()
                 if not lost:  # else closing would wait for a process that no longer answers
                     self.checkpoints.close()
-            result = self._result("diverged", diverged, None) if diverged else self._result("finished", "", ten)
+            early = not diverged and self.step < self.steps
+            result = outcome.result(
+                self.name, config, (self.train_split, self.eval_split), self.step if early else self.steps,
+                self.metrics.rows, diverged, {"centre": self.centre, **counts},
+                self.course.place(self.step)[0] if early else None)
             records.write_json(self.workdir / "result.json", result)
             progress.update(result["status"], self.step, self.course.epochs_done(self.step))
-        self.log(self._last_words(result))
+        self.log(outcome.last_words(result))
         return result
 
     def _loop(self, progress: Progress) -> str | None:
@@ -235,32 +251,34 @@ class _Run:
         if self.step < self.steps:
             progress.update("compiling", self.step, self.course.epochs_done(self.step))
         compiled = False
-        with contextlib.closing(loader.training_batches(
-                self.course, config.seed, self.step, self.steps,
-                local_rows(self.mesh, config.train.batch_size))) as batches:
+        pace = self.feed.pace
+        with contextlib.closing(self.feed.training(config.seed, self.step)) as calls:
             while True:
                 if self.step and self._due(self.step) and self.evaluated < self.step:
                     pending.clear()
+                    pace.begin()
                     problem = self._milestone(progress)
                     if problem:
                         return problem
                     seen = None
-                if self.step == self.steps:
+                if self.step == self.steps or self._reached():
                     return None
                 if self._poll(self.step) and self.step and self.saved != (self.step, self.evaluated):
                     self._save()
+                    pace.begin()
                 with self.clock.measure("train" if compiled else "compile"):
-                    batch = next(batches)
-                    self.state, self.sums = self._step(batch)
-                    self.step += 1
-                    pending.append((self.step, self.sums))
+                    call = next(calls)
+                    self.state, self.sums = self._step(call)
+                    self.step += call.steps
+                    pending.append((call.steps, self.sums))
                     if len(pending) > _LAG:
-                        # Waiting for an earlier step keeps the queue short without stalling the device.
-                        at, sums = pending.popleft()
+                        # Waiting for an earlier call keeps the queue short without stalling the device.
+                        steps, sums = pending.popleft()
                         seen = (float(sums.loss), int(sums.wrong), int(sums.images))
+                        pace.ended(steps)
                         if not math.isfinite(seen[0]):
-                            return self._not_finite(at)
-                self.clock.images += config.train.batch_size if compiled else 0
+                            return self._not_finite(seen[2])
+                self.clock.images += call.steps * config.train.batch_size if compiled else 0
                 compiled = True
                 if seen is not None:
                     rate = self.clock.rate()
@@ -281,19 +299,24 @@ class _Run:
             raise workdir_lib.Stop
         return due
 
+    def _reached(self) -> bool:
+        """Is the error of the last evaluation, which a checkpoint holds, the one that the run was to stop at?"""
+        wanted = self.config.train.stop_at_error
+        return bool(wanted) and self.centre is not None and records.error_rates(self.centre)[0] <= wanted
+
     def _due(self, step: int) -> bool:
         """Is there an evaluation after `step` steps, and a checkpoint with it?"""
         epoch, place = self.course.place(step)
         return (place == 0 and epoch % self.config.train.eval_every == 0) or step == self.steps
 
-    def _step(self, batch) -> tuple[State, Sums]:
+    def _step(self, call: Call) -> tuple[State, Sums]:
         epochs = self.course.epochs_done(self.step)
         rates = {k: np.float32(v) for k, v in optim.rates(self.config, epochs, self.plateau).items()}
-        arrays = put_batch(self.mesh, (batch.images, batch.labels, batch.index), self.config.train.batch_size)
-        return self.program.train_step(self.state, self.sums, arrays, self.consts, self.seed, np.int32(self.step),
-                                       rates, np.float32(optim.noise_amount(self.config, epochs)))
+        return self.feed.train(call, self.state, self.sums, self.consts, self.seed, np.int32(self.step), rates,
+                               np.float32(optim.noise_amount(self.config, epochs)))
 
-    def _not_finite(self, step: int) -> str:
+    def _not_finite(self, images: int) -> str:
+        step = self.evaluated + images // self.config.train.batch_size
         rate = self.config.optim.learning_rate
         return (f"the loss was not finite at step {step} of {self.steps}; try a smaller config.optim.learning_rate "
                 f"(it is {rate:g})")
@@ -303,18 +326,19 @@ class _Run:
         batches = itertools.count(1)
         with self.clock.measure("eval"):
             return evaluate.evaluate(self.program, self.state.params, self.consts, split, views,
-                                     lambda: self._poll(next(batches)))
+                                     lambda: self._poll(next(batches)), self.feed)
 
     def _milestone(self, progress: Progress) -> str | None:
         """Evaluation, the rows, the plateau rule and a checkpoint. Returns why to give up, or None."""
         config = self.config
-        loss, wrong, images = float(self.sums.loss), int(self.sums.wrong), int(self.sums.images)
+        with self.clock.measure("train"):  # the calls still under way
+            loss, wrong, images = float(self.sums.loss), int(self.sums.wrong), int(self.sums.images)
         if not math.isfinite(loss):
-            return self._not_finite(self.step)
+            return self._not_finite(images)
         rate = optim.rates(config, self.course.epochs_done(self.step - 1), self.plateau)["weights"]
         self.centre = self._evaluate(self.eval_split, "centre", progress)
         if not math.isfinite(self.centre["loss"]):  # the last update was one too many
-            return self._not_finite(self.step)
+            return self._not_finite(images)
         top1, top5 = records.error_rates(self.centre)
         # Once the tuning images may be among those that are learnt from, their error tells nothing.
         folded = self.fold_split is not None and self.course.split(self.step - 1) is self.fold_split
@@ -331,60 +355,25 @@ class _Run:
         self.evaluated = self.step
         self.sums = self.program.zero_sums()
         self._save()
-        clock = self.clock
-        times = {"epoch": epoch, "step": self.step, "train_seconds": round(clock.train, 3),
-                 "eval_seconds": round(clock.eval, 3), "checkpoint_seconds": round(clock.checkpoint, 3),
-                 "compile_seconds": round(clock.compile, 3), "images_per_second": round(clock.rate() or 0.0, 2),
-                 "elapsed_seconds": round(time.perf_counter() - self.started, 3)}
-        self.timing.append(times)
+        times = self._record_times(epoch, self.clock.rate() or 0.0)
         self.events.add(times)
-        self.clock = workdir_lib.Clock()
         progress.evaluated(top1)
         self.log(f"epoch {epoch}/{config.train.epochs}: rate {rate:g} · training loss {row['train_loss']:.4f}, error "
                  f"{percent(row['train_top1_error'])} · evaluation error {percent(top1)} top-1, {percent(top5)} top-5 "
                  f"· {duration(times['train_seconds'] + times['eval_seconds'])}")
         return None
 
-    # The end.
-
-    def _result(self, status: str, message: str, ten: dict | None) -> dict[str, Any]:
-        d, last = self.config.data, (self.metrics.rows or [{}])[-1]
-        if status == "finished":
-            message = self._stuck()
-        return {
-            "schema": records.SCHEMA, "name": self.name, "id": config_lib.run_id(self.config),
-            "seed": self.config.seed, "status": status, "message": message, "epochs": self.config.train.epochs,
-            "steps": self.steps,
-            "train": {"loss": last.get("train_loss"), "top1_error": last.get("train_top1_error")},
-            "data": {"name": d.name, "version": self.train_split.version, "size": d.size, "crop": d.crop,
-                     "train_split": d.train_split, "train_images": len(self.train_split), "eval_split": d.eval_split,
-                     "eval_images": len(self.eval_split),
-                     "corrupt": self.train_split.corrupt + self.eval_split.corrupt},
-            "eval": None if ten is None else {"centre": self.centre, "ten_view": ten}}
-
-    def _stuck(self) -> str:
-        """'' or that the network never did better than naming the commonest class, beyond the noise of the count."""
-        assert self.centre is not None
-        total = self.centre["total"]
-        chance = 1 - np.bincount(self.eval_split.labels).max() / total
-        noise = math.sqrt(chance * (1 - chance) / total)
-        best = min(row["eval_top1_error"] for row in self.metrics.rows)
-        if best > chance - 3 * noise:
-            return (f"never left chance: its best error is {percent(best)}, naming one class always gives "
-                    f"{percent(chance)}; more epochs, another config.optim.learning_rate or a larger init_std may help")
-        return ""
-
-    def _last_words(self, result: dict[str, Any]) -> str:
-        if result["status"] != "finished":
-            return f"given up: {result['message']}"
-        parts = []
-        for views, label in (("centre", "centre crop"), ("ten_view", "ten views")):
-            counts = result["eval"][views]
-            top1, top5 = records.error_rates(counts)
-            parts.append(f"{label} {percent(top1)} top-1, {percent(top5)} top-5 ({counts['top1_wrong']} and "
-                         f"{counts['top5_wrong']} of {counts['total']} wrong)")
-        warning = f"; WARNING: {result['message']}" if result["message"] else ""
-        return f"finished: error {'; '.join(parts)}{warning}"
+    def _record_times(self, epoch: int, rate: float | None) -> dict[str, Any]:
+        """Appends a row to timing.csv and begins to measure anew."""
+        clock = self.clock
+        times = {"epoch": epoch, "step": self.step, "train_seconds": round(clock.train, 3),
+                 "eval_seconds": round(clock.eval, 3), "checkpoint_seconds": round(clock.checkpoint, 3),
+                 "compile_seconds": round(clock.compile, 3),
+                 "images_per_second": None if rate is None else round(rate, 2),
+                 "elapsed_seconds": round(time.perf_counter() - self.started, 3)}
+        self.timing.append(times)
+        self.clock = workdir_lib.Clock()
+        return times
 
 
 def _with_shardings(shapes, shardings):

@@ -11,7 +11,7 @@ file,
         for factor in (0.5, 2):
             yield Arm(f"fc6_x{factor:g}", {"model.fc6.features": int(config.model.fc6.features * factor)})
 
-and name it on the command line: `--ablations=lrn,my_ablations.py:width`.
+and name it on the command line: `--ablations=lrn,my_ablations.py:width`. `lrn.no_lrn` stands for one arm.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ import dataclasses
 import difflib
 import inspect
 import pathlib
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -30,18 +29,10 @@ from alexnet_jax import cli
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
+from configs import recipes
+from experiments.arms import BASELINE, Arm, Search, check_arms
 
-BASELINE = "baseline"
-
-
-@dataclasses.dataclass(frozen=True)
-class Arm:
-    """One arm of a sweep: the base config with `overrides`, e.g. `{"model.lrn.layers": ()}`."""
-
-    name: str
-    overrides: Mapping[str, Any]
-    ablation: str = ""  # filled in by `arms_of`; '' for the baseline and for arms written out in a sweep file
-
+__all__ = ["BASELINE", "CATALOGUE", "Arm", "Search", "arms_of", "check_arms", "describe", "same_sizes"]
 
 Generator = Callable[[ConfigDict], Iterator[Arm]]
 CATALOGUE: dict[str, Generator] = {}
@@ -55,23 +46,41 @@ def ablation(generator: Generator) -> Generator:
 
 @ablation
 def lrn(config: ConfigDict) -> Iterator[Arm]:
-    """Without response normalisation (and without the same-map norm that follows it, as runs 148 and 167)."""
+    """Response normalisation: none (148), in conv1 or conv2 alone (167), before and after ReLU (166, paper)."""
+    # The same-map norm of the released recipe goes with the response norm that it follows, as in runs 148 and 167.
+    present = config.model.lrn.layers
     yield Arm("no_lrn", {"model.lrn.layers": ()})
+    if set(present) == {1, 2}:
+        yield Arm("lrn_first", {"model.lrn.layers": (1,)})
+        yield Arm("lrn_second", {"model.lrn.layers": (2,)})
+    if present:
+        # Where max pooling stands makes no difference to ReLU, so these are the two orders of each layer.
+        yield from _unlike(config, (
+            Arm("lrn_before_relu", {"model.lrn.order": ("lrn-pool-relu", "lrn-relu-pool")}),
+            Arm("lrn_after_relu", {"model.lrn.order": ("relu-lrn-pool", "relu-lrn-pool")})))
 
 
 @ablation
 def pooling(config: ConfigDict) -> Iterator[Arm]:
-    """Non-overlapping 2/2 pooling in place of 3/2, map sizes kept equal from pool2 on, as in run 147."""
+    """Non-overlapping 2/2 pooling in place of 3/2, map sizes kept equal from pool2 on (147); average pooling."""
     yield Arm("nonoverlapping", same_sizes(config, {"model.pool.window": 2, "model.pool.stride": 2}))
+    kinds = {"model.pool.kinds": ("avg",) * len(config.model.pool.kinds)} if config.model.pool.kinds else {}
+    yield from _unlike(config, [Arm("average_pooling", {"model.pool.kind": "avg", **kinds})])
 
 
 @ablation
 def activation(config: ConfigDict) -> Iterator[Arm]:
-    """Tanh in place of ReLU with biases of 0, at the same learning rate."""
+    """Tanh in place of ReLU, each at a learning rate of its own (searched); tanh with biases of 0."""
     # Biases of 1 are there "to provide the ReLUs with positive inputs" (paper, section 5); they push tanh units
     # towards saturation.
-    biased = [layer for layer in (*geometry.CONVS, *geometry.DENSE) if config.model[layer].bias]
-    yield Arm("tanh", {"model.activation": "tanh", **{f"model.{layer}.bias": 0.0 for layer in biased}})
+    yield Arm("relu", {"model.activation": "relu"}, search=Search())
+    yield Arm("tanh", {"model.activation": "tanh", **_biases(config, 0.0)}, search=Search(), against="relu")
+
+
+def _biases(config: ConfigDict, value: float) -> dict[str, float]:
+    """`value` for every initial bias of `config` that is not 0; for those of the paper where all are."""
+    layers = [layer for layer in (*geometry.CONVS, *geometry.DENSE) if config.model[layer].bias]
+    return {f"model.{layer}.bias": value for layer in layers or recipes.BIASED}
 
 
 @ablation
@@ -90,6 +99,97 @@ def columns(config: ConfigDict) -> Iterator[Arm]:
     yield Arm("no_exchange", {"model.exchange": (), **times("conv2", 160 / 128), **times("fc6", 2)})
     yield Arm("exchange_conv4", {"model.exchange": ("conv4", "fc6", "fc7")})
     yield Arm("no_exchange_conv3", {"model.exchange": ("fc6", "fc7"), **times("conv3", 256 / 192)})
+
+
+@ablation
+def dropout(config: ConfigDict) -> Iterator[Arm]:
+    """Without dropout in the dense layers."""
+    yield from _unlike(config, [Arm("no_dropout", {"model.dropout": 0.0})])
+
+
+@ablation
+def pca(config: ConfigDict) -> Iterator[Arm]:
+    """Without colour noise along the principal components."""
+    yield from _unlike(config, [Arm("no_pca", {"augment.pca.amount": 0.0})])
+
+
+@ablation
+def augmentation(config: ConfigDict) -> Iterator[Arm]:
+    """Training images without crops and mirrors, without crops, without mirrors."""
+    crops, mirrors = {"augment.crop_offsets": 1}, {"augment.mirror": False}
+    yield from _unlike(config, (Arm("no_augmentation", {**crops, **mirrors}), Arm("no_crops", crops),
+                                Arm("no_mirrors", mirrors)))
+
+
+@ablation
+def depth(config: ConfigDict) -> Iterator[Arm]:
+    """Without conv3, conv4, conv5, each; pooling and exchange move to the layer that takes its place."""
+    # Without pool5, fc6 would see 13×13 positions of the full network and have six times the weights: no question of
+    # depth any more. geometry.layers moves the exchange.
+    present = [i for i in range(1, 6) if config.model[f"conv{i}"].features]
+    for number in (3, 4, 5):
+        if number not in present or len(present) < 2:
+            continue
+        overrides: dict[str, Any] = {f"model.conv{number}.features": 0}
+        below = max(i for i in present if i < number)
+        pools = config.model.pool.layers
+        if number in pools and below not in pools:
+            overrides["model.pool.layers"] = tuple(below if i == number else i for i in pools)
+        yield Arm(f"no_conv{number}", overrides)
+
+
+@ablation
+def init(config: ConfigDict) -> Iterator[Arm]:
+    """Initial deviations of conv3, conv4 and conv5: 0.01 as everywhere (paper), 0.03 (released)."""
+    middle = ("conv3", "conv4", "conv5")
+    yield from _unlike(config, (Arm(f"init_{std:g}", {f"model.{layer}.init_std": std for layer in middle})
+                                for std in (0.01, 0.03)))
+
+
+@ablation
+def bias_init(config: ConfigDict) -> Iterator[Arm]:
+    """Initial biases of 0 in place of 1, or of 1 where they are not."""
+    yield from _unlike(config, (Arm("zero_bias", _biases(config, 0.0)), Arm("one_bias", _biases(config, 1.0))))
+
+
+@ablation
+def decay(config: ConfigDict) -> Iterator[Arm]:
+    """Without weight decay, or with the paper's 5e-4 where there is none."""
+    layers = {f"optim.layer_decay.{name}": 0.0 for name, own in config.optim.layer_decay.items() if own > 0}
+    has_decay = config.optim.weight_decay or layers
+    yield Arm("no_decay", {"optim.weight_decay": 0.0, **layers}) if has_decay else Arm(
+        "decay_5e-4", {"optim.weight_decay": 5e-4})
+
+
+# Length of the training and what is bound to it: the base's, whatever the recipe.
+_LENGTH = ("optim.schedule", "optim.plateau.", "optim.table.", "optim.conv1.", "augment.pca.off_at", "train.")
+
+
+@ablation
+def recipe(config: ConfigDict) -> Iterator[Arm]:
+    """The other recipes (paper, released, caffe: configs/recipes.py), with the base's batches, epochs and schedule."""
+    base = config_lib.flatten(config)
+    for name in recipes.RECIPES:
+        other = config_lib.copy(config)
+        recipes.apply(other, name)
+        changes = {key: value for key, value in config_lib.flatten(config_lib.override(config, {
+            key: value for key, value in config_lib.flatten(other).items() if not key.startswith(_LENGTH)})).items()
+            if value != base[key]}
+        yield from _unlike(config, [Arm(name, changes)])
+
+
+@ablation
+def views(config: ConfigDict) -> Iterator[Arm]:
+    """The same runs by their centre crops in place of ten views: an evaluation, no run more."""
+    yield Arm("centre", {}, views="centre")
+
+
+def _unlike(config: ConfigDict, arms: Iterable[Arm]) -> Iterator[Arm]:
+    """The arms that differ from `config`."""
+    base = config_lib.flatten(config)
+    for arm in arms:
+        if config_lib.flatten(config_lib.override(config, arm.overrides)) != base:
+            yield arm
 
 
 def same_sizes(config: ConfigDict, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,7 +235,7 @@ def arms_of(specs: Sequence[str], config: ConfigDict, field: str = "--ablations"
     """The arms of ablations by name or as 'FILE.py:generator'.
 
     Args:
-      specs: e.g. `("lrn", "my_ablations.py:width")`.
+      specs: e.g. `("lrn", "pooling.nonoverlapping", "my_ablations.py:width")`.
       config: the resolved base config.
       field: what to call the argument in a message.
 
@@ -145,6 +245,7 @@ def arms_of(specs: Sequence[str], config: ConfigDict, field: str = "--ablations"
     arms = []
     for spec in specs:
         name, generator = _find(spec, field)
+        wanted = spec.partition(".")[2] if spec not in CATALOGUE and name in CATALOGUE else ""
         try:
             found = list(generator(config))
         except ConfigError as error:
@@ -153,13 +254,23 @@ def arms_of(specs: Sequence[str], config: ConfigDict, field: str = "--ablations"
             what = " ".join(str(error).split())
             raise ConfigError(f"{field}={spec}: {type(error).__name__}: {what}") from error
         if not found:
-            raise ConfigError(f"{field}={spec}: yields no arm")
+            raise ConfigError(f"{field}={spec}: yields no arm for this config")
+        if wanted:
+            found = _only(wanted, found, f"{field}={spec}")
         for arm in found:
             if not isinstance(arm, Arm) or not isinstance(arm.overrides, Mapping):
                 raise ConfigError(f"{field}={spec}: yields {arm!r}; each must be "
                                   "Arm('name', {'a.field': value})")
             arms.append(dataclasses.replace(arm, ablation=name))
     return arms
+
+
+def _only(wanted: str, arms: Sequence[Arm], where: str) -> list[Arm]:
+    """That arm, with the arm that it is compared with."""
+    chosen = next((arm for arm in arms if arm.name == wanted), None)
+    if chosen is None:
+        raise ConfigError(f"{where}: no such arm for this config; there are {', '.join(arm.name for arm in arms)}")
+    return [arm for arm in arms if arm.name in (wanted, chosen.against)]
 
 
 def _find(spec: str, field: str) -> tuple[str, Generator]:
@@ -173,23 +284,11 @@ def _find(spec: str, field: str) -> tuple[str, Generator]:
             raise ConfigError(f"{field}={spec}: name a generator of the file, as in {path or spec}:width; "
                               f"{here}")
         return f"{pathlib.Path(path).stem}:{function}", getattr(module, function)
+    if spec.partition(".")[0] in CATALOGUE:
+        spec = spec.partition(".")[0]
     if spec not in CATALOGUE:
         near = difflib.get_close_matches(spec, CATALOGUE, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ConfigError(f"{field}={spec}: no such ablation; {hint}There are {', '.join(CATALOGUE)}, and "
                           "your own as FILE.py:generator")
     return spec, CATALOGUE[spec]
-
-
-def check_arms(arms: Sequence[Arm]) -> list[Arm]:
-    """The arms, the baseline first, repeated ones dropped. Raises ConfigError for a bad or ambiguous name."""
-    out = {BASELINE: Arm(BASELINE, {})}
-    for arm in arms:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}", str(arm.name)):
-            raise ConfigError(f"arm {arm.name!r}: a name is a folder's too: letters, digits, '_', '-', '+' "
-                              "and '.', at most 64")
-        other = out.setdefault(arm.name, arm)
-        if dict(other.overrides) != dict(arm.overrides):
-            hint = "the base config without overrides" if arm.name == BASELINE else "two different arms"
-            raise ConfigError(f"arm {arm.name!r}: this name stands for {hint}; choose another name")
-    return list(out.values())

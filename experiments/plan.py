@@ -2,9 +2,10 @@
 
 plan.json: `{"schema": 1, "name", "config" (file and recipe as given), "baseline", "seeds": […], "arms":
 [{"name", "ablation", "overrides": {dotted: value}, "runs": {"<seed>": "<id>"}}, …], "runs": {"<id>": {"dir",
-"seed", "config" (nested, resolved)}}}`. The first arm is the baseline. Equal configs are one run with one
-folder, `runs/<first arm's name>-<id>`. A later command on the same workdir may add arms and seeds (the file
-is merged), never change the base.
+"seed", "config" (nested, resolved)}}}`. An arm that isn't compared with the baseline has "against", one whose
+runs are looked at in another way "views" (experiments.arms). The first arm is the baseline. Equal configs are one
+run with one folder, `runs/<first arm's name>-<id>`. A later command on the same workdir may add arms and seeds (the
+file is merged), never change the base.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from alexnet_jax import config as config_lib
 from alexnet_jax import records
 from alexnet_jax.errors import ConfigError, WorkdirError
 from alexnet_jax.models import geometry
-from experiments.ablations import BASELINE, Arm, check_arms
+from experiments.arms import BASELINE, Arm, check_arms
 
 SCHEMA = 1
 DONE = ("finished", "diverged")
@@ -48,6 +49,13 @@ class PlannedArm:
     ablation: str
     overrides: Mapping[str, Any]
     runs: Mapping[int, str]
+    against: str = ""  # as in experiments.arms.Arm
+    views: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        extra = {key: value for key in ("against", "views") if (value := getattr(self, key))}
+        return {"name": self.name, "ablation": self.ablation, "overrides": dict(self.overrides), **extra,
+                "runs": {str(seed): run for seed, run in self.runs.items()}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +68,17 @@ class Plan:
     arms: tuple[PlannedArm, ...]
     runs: Mapping[str, Run]
 
-    def order(self) -> list[str]:
-        """The runs, each once, seed by seed: what is there so far can always be compared between arms."""
-        return list(dict.fromkeys(arm.runs[s] for s in self.seeds for arm in self.arms if s in arm.runs))
+    def order(self, by: str = "seeds") -> list[str]:
+        """The runs, each once.
+
+        Args:
+          by: 'seeds', seed by seed: what is there so far can always be compared between arms; 'arms', arm by arm:
+            the first arms have all their seeds, and so an interval, first.
+        """
+        pairs = [(s, arm) for s in self.seeds for arm in self.arms]
+        if by == "arms":
+            pairs = [(s, arm) for arm in self.arms for s in self.seeds]
+        return list(dict.fromkeys(arm.runs[s] for s, arm in pairs if s in arm.runs))
 
     @functools.cached_property
     def _first_arm(self) -> dict[str, PlannedArm]:
@@ -90,8 +106,7 @@ class Plan:
         return {
             "schema": SCHEMA, "name": self.name, "config": self.config, "baseline": BASELINE,
             "seeds": list(self.seeds),
-            "arms": [{"name": a.name, "ablation": a.ablation, "overrides": dict(a.overrides),
-                      "runs": {str(seed): run for seed, run in a.runs.items()}} for a in self.arms],
+            "arms": [arm.to_json() for arm in self.arms],
             "runs": {r.id: {"dir": r.dir, "seed": r.seed, "config": r.config} for r in self.runs.values()}}
 
 
@@ -120,7 +135,8 @@ def build(base: ConfigDict, config: str, name: str, arms: Iterable[Arm], seeds: 
         for seed, run in ids.items():
             if run not in runs:
                 runs[run] = Run(run, f"runs/{arm.name}-{run}", seed, {**nested, "seed": seed})
-        planned.append(PlannedArm(arm.name, arm.ablation, {key: flat[key] for key in arm.overrides}, ids))
+        planned.append(PlannedArm(arm.name, arm.ablation, {key: flat[key] for key in arm.overrides}, ids,
+                                  arm.against, arm.views))
     return Plan(name, config, tuple(seeds), tuple(planned), runs)
 
 
@@ -140,7 +156,8 @@ def read(workdir: pathlib.Path) -> Plan | None:
         raise WorkdirError(f"{path}: not a plan of this version (schema {SCHEMA}); choose another --workdir")
     try:
         arms = tuple(PlannedArm(a["name"], a["ablation"], a["overrides"],
-                                {int(seed): run for seed, run in a["runs"].items()}) for a in tree["arms"])
+                                {int(seed): run for seed, run in a["runs"].items()},
+                                a.get("against", ""), a.get("views", "")) for a in tree["arms"])
         runs = {id_: Run(id_, r["dir"], r["seed"], r["config"]) for id_, r in tree["runs"].items()}
         return Plan(tree["name"], tree["config"], tuple(tree["seeds"]), arms, runs)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

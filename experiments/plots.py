@@ -48,11 +48,11 @@ PANELS = {  # column of metrics.csv: (title, axis label, is it a fraction to be 
 }
 ERRORS = ("eval_top1_error", "train_top1_error")
 BANDS = {"range": "lowest to highest seed", "interval": "95% interval of the mean (Student's t)"}
-_WIDTH = 7.2  # inches: a page's text width; type is legible at half of it
-_STYLE: Any = {"font.size": 9.0, "axes.labelsize": 9.0, "axes.titlesize": 9.5, "xtick.labelsize": 8.5,
-          "ytick.labelsize": 8.5, "legend.fontsize": 8.5, "font.family": "DejaVu Sans", "axes.linewidth": 0.7,
-          "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "alexnet_jax",
-          "svg.fonttype": "path", "path.simplify": False}
+WIDTH = 7.2  # inches: a page's text width; type is legible at half of it
+STYLE: Any = {"font.size": 9.0, "axes.labelsize": 9.0, "axes.titlesize": 9.5, "xtick.labelsize": 8.5,
+              "ytick.labelsize": 8.5, "legend.fontsize": 8.5, "font.family": "DejaVu Sans", "axes.linewidth": 0.7,
+              "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "alexnet_jax",
+              "svg.fonttype": "path", "path.simplify": False}
 
 
 def load(workdir: pathlib.Path) -> pd.DataFrame:
@@ -76,6 +76,8 @@ def table(sweep: Sweep) -> pd.DataFrame:
     columns: dict[str, list[Any]] = {name: [] for name in (
         "arm", "ablation", "baseline", "run", "seed", "state", "planned", *records.METRICS)}
     for arm in sweep.arms:
+        if arm.views:  # the same runs again, otherwise looked at
+            continue
         for seed, run in arm.runs.items():
             about = {"arm": arm.name, "ablation": arm.ablation, "baseline": arm.name == sweep.baseline,
                      "run": run.id, "seed": seed, "state": run.state, "planned": len(arm.runs)}
@@ -116,7 +118,7 @@ def curves(source: pathlib.Path | pd.DataFrame, panels: Sequence[str] = ERRORS, 
     others = list(dict.fromkeys(frame.loc[~frame["baseline"].astype(bool), "arm"]))
     lines = [_line(frame[frame["arm"] == name], name, i, others) for i, name in enumerate(names)]
     title = frame.attrs.get("caption", "") if title is None else title
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         return _figure(lines, panels, band, title, log)
 
 
@@ -185,14 +187,14 @@ def _figure(lines: Sequence[_Line], panels: Sequence[str], band: str, title: str
     top, legend, foot = 0.08 + 0.17 * len(heading), 0.1 + 0.18 * rows, 0.08 + 0.145 * len(note)
     panel, axis, head = 2.4, 0.42, 0.26
     height = top + head + panel + axis + legend + foot
-    figure = Figure(figsize=(_WIDTH, height), facecolor="white")
+    figure = Figure(figsize=(WIDTH, height), facecolor="white")
     FigureCanvasAgg(figure)
     left, right, gap = 0.7, 0.16, 0.7
-    width = (_WIDTH - left - right - gap * (len(panels) - 1)) / len(panels)
+    width = (WIDTH - left - right - gap * (len(panels) - 1)) / len(panels)
     drawn: dict[str, list[Axes]] = {}
     for i, name in enumerate(panels):
         box = (left + i * (width + gap), axis + legend + foot, width, panel)
-        axes = figure.add_axes((box[0] / _WIDTH, box[1] / height, box[2] / _WIDTH, box[3] / height))
+        axes = figure.add_axes((box[0] / WIDTH, box[1] / height, box[2] / WIDTH, box[3] / height))
         _panel(axes, lines, name, band)
         drawn.setdefault(PANELS[name][1], []).append(axes)
     for label, group in drawn.items():
@@ -203,7 +205,7 @@ def _figure(lines: Sequence[_Line], panels: Sequence[str], band: str, title: str
     handles = [Line2D([], [], label=line.label, **line.style) for line in lines]
     figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, (legend + foot) / height),
                   ncol=columns, frameon=False, handlelength=3.4, columnspacing=1.8, borderpad=0.2)
-    figure.text(left / _WIDTH, 0.06 / height, "\n".join(note), ha="left", va="bottom", fontsize=7.5,
+    figure.text(left / WIDTH, 0.06 / height, "\n".join(note), ha="left", va="bottom", fontsize=7.5,
                 color="#444444")
     return figure
 
@@ -211,7 +213,7 @@ def _figure(lines: Sequence[_Line], panels: Sequence[str], band: str, title: str
 def _legend_columns(labels: Sequence[str]) -> int:
     """As many columns as fit the width, a character taken as 0.07 inch, spread evenly over the lines."""
     widest = max(len(label) for label in labels) * 0.07 + 0.65
-    most = max(1, min(len(labels), int((_WIDTH - 0.2) / widest)))
+    most = max(1, min(len(labels), int((WIDTH - 0.2) / widest)))
     return math.ceil(len(labels) / math.ceil(len(labels) / most))
 
 
@@ -306,7 +308,7 @@ def render(figure: Figure, kind: str) -> bytes:
     """The figure as 'png' (300 dots an inch) or 'svg', with no date in it."""
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure.savefig(buffer, format=kind, dpi=300, metadata=metadata)
     return buffer.getvalue()
 

@@ -52,9 +52,10 @@ def protocol(sweep: Sweep, views: str) -> dict[str, Any]:
         "jax": over(lambda r: (r.about.get("versions") or {}).get("jax")),
         "revision": over(lambda r: _revision(r.about)),
         "run_seconds": round(sum(r.seconds for r in runs), 1),
-        "unit": "core" if all(p == "cpu" for p in over(lambda r: _platform(r.about))) else "device",
-        "unit_seconds": round(sum(r.seconds * _units(r.about) for r in runs), 1),
+        "unit": "core" if all(p == "cpu" for p in over(lambda r: platform(r.about))) else "device",
+        "unit_seconds": round(sum(r.seconds * units(r.about) for r in runs), 1),
         "timed_runs": sum(r.seconds > 0 for r in runs),
+        "ten_views_timed": all(r.timed_to_end for r in runs if r.seconds > 0 and r.state == "finished"),
     }
 
 
@@ -70,7 +71,8 @@ def sentence(p: Mapping[str, Any]) -> str:
     cost = ""
     if p["timed_runs"]:
         cost = f" {duration(p['run_seconds'])} of run time over {p['timed_runs']} runs"
-        cost += f" ({duration(p['unit_seconds'], p['unit'] + '-')}), the ten-view evaluations not counted."
+        cost += f" ({duration(p['unit_seconds'], p['unit'] + '-')})"
+        cost += "." if p["ten_views_timed"] else ", the ten-view evaluations not counted."
     version = f" {listed('version')}" if p["version"] else ""
     return (f"{listed('dataset')}{version}: trained on `{listed('train_split')}` ({images('train_images')} "
             f"images){''.join(p['folded'])}, errors on `{listed('eval_split')}` ({images('eval_images')} images), "
@@ -163,11 +165,11 @@ def _device(about: Mapping[str, Any]) -> str | None:
     return text
 
 
-def _platform(about: Mapping[str, Any]) -> str:
+def platform(about: Mapping[str, Any]) -> str:
     return (about.get("device") or {}).get("platform", "")
 
 
-def _units(about: Mapping[str, Any]) -> float:
+def units(about: Mapping[str, Any]) -> float:
     """What a second of the run costs: cores on a CPU, devices elsewhere."""
     device = about.get("device") or {}
     return float(device.get("cores" if device.get("platform") == "cpu" else "count") or 1)

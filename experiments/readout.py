@@ -34,6 +34,7 @@ class Run:
     result: dict[str, Any] | None
     about: dict[str, Any]  # run.json without its config; {} if it can't be read
     seconds: float  # from timing.csv, over all resumes
+    timed_to_end: bool = False  # do they hold the ten views? Older records of runs do not.
 
     @functools.cached_property
     def _metrics(self) -> tuple[list[dict[str, Any]], str]:
@@ -62,6 +63,8 @@ class Arm:
     ablation: str  # "" for the baseline
     overrides: dict[str, Any]
     runs: dict[int, Run]  # by seed
+    against: str = ""  # the arm that it is compared with; '' for the baseline
+    views: str = ""  # how its runs are looked at; '' as the sweep's others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Sweep:
     config: str
     baseline: str
     arms: list[Arm]
+    search: dict[str, Any] | None = None  # search.json of experiments.search, if a rate was searched
 
     @functools.cached_property
     def runs(self) -> dict[str, Run]:
@@ -89,6 +93,10 @@ class Sweep:
 
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)
+
+    def reference(self, arm: Arm) -> Arm:
+        """The arm that `arm` is compared with: the baseline, unless it names another that is there."""
+        return next((other for other in self.arms if other.name == arm.against), self.arm(self.baseline))
 
 
 def read_sweep(workdir: pathlib.Path) -> Sweep:
@@ -115,8 +123,9 @@ def read_sweep(workdir: pathlib.Path) -> Sweep:
     try:
         runs = {i: _planned_run(workdir, i, run) for i, run in plan["runs"].items()}
         arms = [Arm(arm["name"], arm["ablation"], dict(arm["overrides"]),
-                    {int(seed): runs[i] for seed, i in arm["runs"].items()}) for arm in plan["arms"]]
-        sweep = Sweep(plan["name"], plan["config"], plan["baseline"], arms)
+                    {int(seed): runs[i] for seed, i in arm["runs"].items()},
+                    arm.get("against", ""), arm.get("views", "")) for arm in plan["arms"]]
+        sweep = Sweep(plan["name"], plan["config"], plan["baseline"], arms, records.read_json(workdir / "search.json"))
         sweep.arm(sweep.baseline)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WorkdirError(f"{path}: lacks or misspells {error}; {_AGAIN}") from error
@@ -147,7 +156,8 @@ def read_run(folder: pathlib.Path) -> Run:
         state, message = _begun(folder, about)
     name, config = str(about.get("id", folder.name)), about.pop("config", None) or {}
     return Run(name, int(about.get("seed", 0)), folder, config,
-               state, " ".join(message.split()), result, about, _seconds(timing))
+               state, " ".join(message.split()), result, about, _seconds(timing),
+               any(row.get("images_per_second") is None for row in timing))
 
 
 def _begun(folder: pathlib.Path, about: Mapping[str, Any]) -> tuple[str, str]:
@@ -197,7 +207,7 @@ def _are_counts(counts: Any) -> bool:
 
 
 def _seconds(timing: Iterable[Mapping[str, Any]]) -> float:
-    """Seconds of all of a run's processes up to the last evaluation in training.
+    """Seconds of all of a run's processes up to the last row: the ten views', or the last evaluation in training.
 
     `elapsed_seconds` starts again at each resume. Where that can't be seen in it (a first row after a resume
     that took longer than all before), the sum of the parts is the larger and the better figure.
@@ -248,6 +258,8 @@ def recorded(folder: pathlib.Path) -> list[pathlib.Path]:
     """The sweeps below `folder`, the latest last, by when their last run started."""
     found = []
     for plan in sorted(folder.glob("**/plan.json")) if folder.is_dir() else []:
+        if plan.parent.name == "search":
+            continue  # of a sweep's learning rates
         runs = [records.read_json(path) or {} for path in plan.parent.glob("runs/*/run.json")]
         starts = [run.get("started", "") for run in runs]
         found.append((max(starts, default=""), plan.parent))

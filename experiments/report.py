@@ -13,13 +13,13 @@ import csv
 import io
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
 from alexnet_jax import errors, records
 from experiments import plots
-from experiments.claims import signed
-from experiments.protocol import sentence
+from experiments.paper import signed
+from experiments.protocol import VIEW_NAMES, sentence
 from experiments.readout import VIEWS, Sweep, read_sweep
 from experiments.summary import summarise
 
@@ -68,11 +68,11 @@ def markdown(summary: dict[str, Any], picture: bool = False) -> str:
     scale = "Verdict at this scale" if summary["small_scale"] else "Verdict"
     head = ["Arm", "Seeds", "Top-1 error, %", "Top-5 error, %", "Δ top-1, points", "Δ top-5, points",
             "Paper's Δ", "Author's log Δ", scale]
-    lines = [f"# {summary['name']}", "", *_table(head, [_cells(arm, summary) for arm in summary["arms"]])]
+    lines = [f"# {summary['name']}", "", *markdown_table(head, [_cells(arm, summary) for arm in summary["arms"]])]
     level = f"{summary['confidence']:.0%}"
-    lines += ["", f"Errors: mean over seeds ± half the {level} interval. Δ: arm minus baseline, paired by "
-              f"seed: mean [{level} interval]. Intervals are Student's t. The paper's and the log's Δ are "
-              "top-1/top-5, on ImageNet."]
+    lines += ["", f"Errors: mean over seeds ± half the {level} interval. Δ: arm minus baseline (or the arm that it "
+              f"names after a minus sign), paired by seed: mean [{level} interval]. Intervals are Student's t. The "
+              "paper's and the log's Δ are top-1/top-5, on ImageNet."]
     lines += ["", f"**Protocol.** {sentence(summary['protocol'])}"]
     if summary["small_scale"]:
         lines += ["", "**Small scale.** This is not ImageNet at full size: dataset, resolution, network and "
@@ -91,11 +91,14 @@ def markdown(summary: dict[str, Any], picture: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Markdown with padded cells, so that it can be read in a terminal too; text left, numbers right."""
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = ()) -> list[str]:
+    """Markdown with padded cells, so that it can be read in a terminal too; text left, numbers right.
+
+    `left`: the columns of text; the first and the last where none is named.
+    """
     rows = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    left = {0, len(head) - 1}
+    left = set(left) or {0, len(head) - 1}
 
     def line(row: Sequence[str]) -> str:
         cells = [c.ljust(widths[i]) if i in left else c.rjust(widths[i]) for i, c in enumerate(row)]
@@ -112,6 +115,8 @@ def _cells(arm: dict[str, Any], summary: dict[str, Any]) -> list[str]:
         seeds += f", {arm['at_chance']} at chance"
     is_baseline = arm["name"] == summary["baseline"]
     name = f"{arm['name']} (baseline)" if is_baseline and arm["name"] != "baseline" else arm["name"]
+    name += f" − {arm['against']}" if arm["against"] else ""
+    name += f" ({VIEW_NAMES[arm['views']]})" if arm["views"] else ""
     paper = arm["paper"] or {}
     difference = arm["difference"] or {}
     return [name, seeds, _mean(arm["top1"]), _mean(arm["top5"]), _difference(difference.get("top1")),
@@ -166,7 +171,7 @@ def _source(arm: dict[str, Any], confidence: float) -> str:
     elif arm["paper"]["claim"] == "relu":
         told = "not comparable: the paper gives a speed, no error; see the notes"
     else:
-        told = "not comparable: the paper gives no number"
+        told = "not comparable: the paper gives no number; experiments.claims judges its sign"
     claimed = [f"{who} {value['text']} ({value['where']})" for who in ("paper", "log")
                if (value := arm["paper"][who]) is not None]
     return f"- {arm['name']}: {told}. Claimed: {'; '.join(claimed)}; {arm['paper']['protocol']}."

@@ -24,13 +24,14 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from alexnet_jax import cli, errors
+from alexnet_jax import cli, errors, records
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
-from alexnet_jax.progress import duration
-from experiments import ablations, costs, display, executors, schedule
+from experiments import ablations, costs, display, dry_run, executors, schedule, search
 from experiments import plan as plan_lib
 from experiments import sweep as sweep_lib
+from experiments.arms import Arm
+from experiments.dry_run import count
 from experiments.executors import local
 
 
@@ -42,6 +43,7 @@ def define_flags() -> None:
     flags.DEFINE_string("ablations", None, "names and FILE.py:generator, separated by commas; in place of a "
                         "sweep file's ablations and arms")
     flags.DEFINE_string("seeds", None, "how many (3 stands for 0, 1, 2) or which (0,5,7)")
+    flags.DEFINE_enum("order", None, sweep_lib.ORDERS, "what comes first: all arms of a seed, or all seeds of an arm")
     flags.DEFINE_string("jobs", None, "runs at a time; 0: one per accelerator or core")
     flags.DEFINE_string("cores", None, "cores of each run; 0: its share of this machine's, on a cluster one, or "
                         "a GPU's share of its node's")
@@ -92,8 +94,8 @@ class Command:
         self._config = config or ""
         return cli.parse_flags(argv)
 
-    def _plan(self) -> plan_lib.Plan:
-        """What the command asks for, every field and shape checked."""
+    def _asked(self) -> tuple[ConfigDict, list[Arm], tuple[int, ...]]:
+        """The base, the arms and the seeds that the command asks for."""
         values, sweep = flags.FLAGS, self._sweep
         if not self._config:
             raise ConfigError("--sweep=FILE or --config=FILE is needed, e.g. --sweep=configs/sweeps/three.py")
@@ -105,7 +107,22 @@ class Command:
         else:
             names = [name.strip() for name in values.ablations.split(",") if name.strip()]
             arms = ablations.arms_of(names, base)
-        return plan_lib.build(base, self._config, sweep.name, arms, seeds)
+        if sweep.search is None:
+            arms = search.without(arms, base)
+        return base, arms, seeds
+
+    def _standing(self, base: ConfigDict, arms: list[Arm], workdir: pathlib.Path | None) -> search.Standing | None:
+        """How the search of the arms' learning rates stands; None without a search."""
+        if self._sweep.search is None or not search.wanted(arms):
+            return None
+        return search.stand(base, self._config, arms, self._sweep.search, workdir)
+
+    def _plan(self, base: ConfigDict, arms: list[Arm], seeds: tuple[int, ...],
+              standing: search.Standing | None) -> plan_lib.Plan:
+        """The plan, every field and shape checked; arms whose search isn't done have their own value."""
+        if standing is not None and standing.choices is not None:
+            arms = search.with_chosen(arms, base, standing.choices)
+        return plan_lib.build(base, self._config, self._sweep.name, arms, seeds)
 
     def _number(self, flag: str, default: int, what: str) -> int:
         text = flags.FLAGS[flag].value
@@ -137,60 +154,60 @@ class Command:
         if flags.FLAGS.list:
             print(ablations.describe())
             return 0
-        asked, workdir = self._plan(), _workdir(flags.FLAGS.dry_run)
-        with contextlib.closing(self._executor(asked, workdir)) as executor:
-            if not flags.FLAGS.dry_run:
-                assert workdir is not None
-                return self._start(asked, workdir, executor)
+        (base, arms, seeds), workdir = self._asked(), _workdir(flags.FLAGS.dry_run)
+        standing = self._standing(base, arms, workdir)
+        asked = self._plan(base, arms, seeds, standing)
+        if flags.FLAGS.dry_run:
+            executor = self._executor(asked, workdir)
+            if standing is not None:
+                dry_run.show_search(standing, workdir, asked)
             if workdir is None:
-                _show(asked, asked, pathlib.Path(), executor, nothing_there=True)
+                dry_run.show(asked, asked, pathlib.Path(), executor, nothing_there=True)
             else:
                 whole, asked = plan_lib.merge(plan_lib.read(workdir), asked, workdir)
-                _show(whole, asked, workdir, executor)
+                dry_run.show(whole, asked, workdir, executor)
             return 0
-
-    def _start(self, asked: plan_lib.Plan, workdir: pathlib.Path, executor: executors.Executor) -> int:
-        self._check_data(plan_lib.merge(plan_lib.read(workdir), asked, workdir)[1], workdir)
-        workdir.mkdir(parents=True, exist_ok=True)
-        with plan_lib.locked(workdir / ".plan.lock"):  # a second sweep may be started here at the same moment
-            whole, asked = plan_lib.merge(plan_lib.read(workdir), asked, workdir)
-            plan_lib.write(whole, workdir)
-        return self._run(whole, asked, workdir, executor)
-
-    def _check_data(self, asked: plan_lib.Plan, workdir: pathlib.Path) -> None:
-        """Missing data is one message, not one a run; images are packed once, not while others wait."""
-        runs = asked.runs.values()
-        todo = [run for run in runs if plan_lib.state_of(workdir / run.dir) not in plan_lib.DONE]
-        for run in {json.dumps(run.config["data"]): run for run in todo}.values():
-            self._prepare(config_lib.from_json(run.config).data)
-
-    def _run(self, whole: plan_lib.Plan, asked: plan_lib.Plan, workdir: pathlib.Path,
-             executor: executors.Executor) -> int:
-        costs_ = costs.Costs(whole, workdir)
-        with schedule.Stop() as stop, display.Display(whole, workdir, costs_) as shown:
-            todo = schedule.Schedule(whole, workdir, asked.order(), executor, shown,
-                                     after_each=lambda: self._report_so_far(workdir, shown))
-            shown.line(f"{asked.name}: {_count(len(asked.runs), 'run')} ({_count(len(asked.arms), 'arm')}, "
-                       f"{_count(len(asked.seeds), 'seed')}), {len(todo.state.finished)} done before; "
-                       f"{executor.description}; {workdir}")
-            state = todo.run(stop)
+        assert workdir is not None
+        if standing is not None:
+            code = self._search(base, arms, workdir)
+            if code is not None:
+                return code
+            asked = self._plan(base, arms, seeds, self._standing(base, arms, workdir))
+        with contextlib.closing(self._executor(asked, workdir)) as executor:
+            whole, state = carry_out(asked, workdir, executor, self._prepare,
+                                     lambda shown: self._report_so_far(workdir, shown),
+                                     flags.FLAGS.order or self._sweep.order)
         if state.stopping:
             if self._report_is_old:
                 with contextlib.suppress(Exception):  # for whoever looks at it meanwhile
                     self._write_report(workdir, False)
-            return _stopped(state)
+            return stopped(state, "experiments.run")
+        return self._end(whole, state, workdir)
+
+    def _search(self, base: ConfigDict, arms: list[Arm], workdir: pathlib.Path) -> int | None:
+        """Does what of the search isn't done. Returns an exit code if it didn't come to its end."""
+        while (standing := self._standing(base, arms, workdir)) is not None and standing.choices is None:
+            folder = workdir / search.FOLDER
+            with contextlib.closing(self._executor(standing.plan, folder)) as executor:
+                whole, state = carry_out(standing.plan, folder, executor, self._prepare)
+            if state.stopping:
+                return stopped(state, "experiments.run")
+            if state.failed:
+                tell_failures(whole, state, folder)
+                return errors.RUN
+        assert standing is not None
+        search.record(standing, workdir)
+        print(search.sentence(records.read_json(workdir / search.FILE) or {}), flush=True)
+        return None
+
+    def _end(self, whole: plan_lib.Plan, state: schedule.State, workdir: pathlib.Path) -> int:
         diverged = [run for run, status in state.finished.items() if status == "diverged"]
         print(f"\n{self._final_report(workdir)}", end="")
         files = [workdir / name for name in ("report.md", "curves.png") if (workdir / name).exists()]
-        print(f"\n{len(state.finished) - len(diverged)} of {_count(state.total, 'run')} finished"
+        print(f"\n{len(state.finished) - len(diverged)} of {count(state.total, 'run')} finished"
               + (f"; diverged: {', '.join(map(whole.label, diverged))}" if diverged else "")
               + f". Report: {', '.join(map(str, files)) or 'none'}")
-        for run, message in state.failed.items():
-            print(f"failed: {whole.label(run)}: {message} ({workdir / whole.runs[run].dir / 'log.txt'})",
-                  file=sys.stderr)
-        if state.failed:
-            print("error: " + _count(len(state.failed), "run") + " failed; the same command tries again",
-                  file=sys.stderr)
+        tell_failures(whole, state, workdir)
         return errors.RUN if state.failed or self._report_failed else 0
 
     def _report_so_far(self, workdir: pathlib.Path, shown: display.Display) -> None:
@@ -214,6 +231,49 @@ class Command:
         except Exception as error:
             self._report_failed = True
             return f"error: the runs are there, the report is not: {_message(error)}\n"
+
+
+def carry_out(asked: plan_lib.Plan, workdir: pathlib.Path, executor: executors.Executor,
+              prepare: Callable[[Any], None] | None = None,
+              after_each: Callable[[display.Display], None] = lambda shown: None,
+              order: str = "seeds") -> tuple[plan_lib.Plan, schedule.State]:
+    """Runs what of `asked` is not done yet in a sweep's workdir, shows how it goes, and stops on a signal.
+
+    Args:
+      prepare: checks config.data and packs its images, before a run starts; alexnet_jax.data's where None.
+      after_each: is called with the display whenever a run has ended.
+      order: which runs come first (`Plan.order`).
+
+    Returns:
+      (the plan that the workdir has now, with the arms and seeds of earlier commands; what became of the runs).
+
+    Raises:
+      UserError: the data is missing, or the workdir is another sweep's.
+    """
+    # Missing data is one message, not one a run; images are packed once, not while others wait.
+    runs = plan_lib.merge(plan_lib.read(workdir), asked, workdir)[1].runs.values()
+    todo = [run for run in runs if plan_lib.state_of(workdir / run.dir) not in plan_lib.DONE]
+    for run in {json.dumps(run.config["data"]): run for run in todo}.values():
+        (prepare or _prepare)(config_lib.from_json(run.config).data)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with plan_lib.locked(workdir / ".plan.lock"):  # a second sweep may be started here at the same moment
+        whole, asked = plan_lib.merge(plan_lib.read(workdir), asked, workdir)
+        plan_lib.write(whole, workdir)
+    costs_ = costs.Costs(whole, workdir)
+    with schedule.Stop() as stop, display.Display(whole, workdir, costs_) as shown:
+        work = schedule.Schedule(whole, workdir, asked.order(order), executor, shown, lambda: after_each(shown))
+        shown.line(f"{asked.name}: {count(len(asked.runs), 'run')} ({count(len(asked.arms), 'arm')}, "
+                   f"{count(len(asked.seeds), 'seed')}), {len(work.state.finished)} done before; "
+                   f"{executor.description}; {workdir}")
+        return whole, work.run(stop)
+
+
+def tell_failures(plan: plan_lib.Plan, state: schedule.State, workdir: pathlib.Path) -> None:
+    """A line on stderr for each run that failed, and one for all."""
+    for run, message in state.failed.items():
+        print(f"failed: {plan.label(run)}: {message} ({workdir / plan.runs[run].dir / 'log.txt'})", file=sys.stderr)
+    if state.failed:
+        print("error: " + count(len(state.failed), "run") + " failed; the same command tries again", file=sys.stderr)
 
 
 def _write_report(workdir: pathlib.Path, plots: bool) -> str:
@@ -274,42 +334,10 @@ def _workdir(optional: bool) -> pathlib.Path | None:
     return workdir
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _show(whole: plan_lib.Plan, asked: plan_lib.Plan, workdir: pathlib.Path, executor: executors.Executor,
-          nothing_there: bool = False) -> None:
-    """The plan for people: arms, runs and what they would cost."""
-    states = {run: "waiting" if nothing_there else plan_lib.state_of(workdir / asked.runs[run].dir)
-              for run in asked.order()}
-    aliases = asked.aliases()
-    width = max(len(arm.name) for arm in asked.arms)
-    print(f"{asked.name}: base {asked.config}, seeds {', '.join(map(str, asked.seeds))}")
-    for arm in asked.arms:
-        changes = " ".join(f"{k}={v!r}" for k, v in arm.overrides.items()) or "the base as it is"
-        same = f"  (the same runs as {aliases[arm.name]})" if arm.name in aliases else ""
-        print(f"  {arm.name:<{width}}  {changes}{same}")
-    todo = [run for run, state in states.items() if state not in plan_lib.DONE]
-    notes = [f"{n} {word}" for word, n in (
-        ("finished", sum(s == "finished" for s in states.values())),
-        ("diverged", sum(s == "diverged" for s in states.values())),
-        ("to go on", sum(s == "partial" for s in states.values())),
-        ("failed before, to be tried again", sum(s == "failed" for s in states.values()))) if n]
-    print(f"{_count(len(states), 'run')}, {len(todo)} to do" + (f" ({', '.join(notes)})" if notes else ""))
-    left = None if nothing_there else costs.Costs(whole, workdir).left_of(todo, executor.slots)
-    if not todo:
-        print("nothing to run")
-    elif left is None:
-        print(f"cost: unknown until a run has its first evaluation ({executor.description}); "
-              f"{sum(asked.runs[run].config['train']['epochs'] for run in todo):,} epochs in all")
-    else:
-        print(f"cost: about {duration(left)} ({executor.description}), by the times of runs that are there")
-
-
-def _stopped(state: schedule.State) -> int:
-    print(f"stopped: {len(state.finished)} of {_count(state.total, 'run')} done; the same command goes on:\n"
-          "  " + shlex.join(["python", "-m", "experiments.run", *sys.argv[1:]]))
+def stopped(state: schedule.State, module: str) -> int:
+    """Says how `python -m module` goes on; returns the exit code."""
+    print(f"stopped: {len(state.finished)} of {count(state.total, 'run')} done; the same command goes on:\n"
+          "  " + shlex.join(["python", "-m", module, *sys.argv[1:]]))
     return errors.Interrupted.exit_code
 
 

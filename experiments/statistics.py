@@ -138,6 +138,11 @@ class Verdict:
     seeds_needed: int | None = None  # for the paper's effect, at 80% power, given the measured noise
 
 
+def _without_interval(difference: Estimate) -> Verdict:
+    why = {0: "no pair of finished runs", 1: "one seed has no interval"}
+    return Verdict("unresolved", why.get(difference.n, "the same difference at every seed: no measure of the noise"))
+
+
 def verdict(difference: Estimate, paper: float, whose: str = "the paper's") -> Verdict:
     """Holds a paired difference against the claimed difference `paper` (same unit, not zero) of `whose`.
 
@@ -152,12 +157,8 @@ def verdict(difference: Estimate, paper: float, whose: str = "the paper's") -> V
     """
     if paper == 0:
         raise ValueError("a verdict needs a claimed difference other than zero")
-    if difference.n == 0:
-        return Verdict("unresolved", "no pair of finished runs")
-    if difference.n == 1:
-        return Verdict("unresolved", "one seed has no interval")
     if difference.low is None or difference.high is None:
-        return Verdict("unresolved", "the same difference at every seed: no measure of the noise")
+        return _without_interval(difference)
     assert difference.sd is not None
     contains = difference.low <= paper <= difference.high
     if difference.low > 0 or difference.high < 0:
@@ -173,3 +174,60 @@ def verdict(difference: Estimate, paper: float, whose: str = "the paper's") -> V
     else:
         why = f"{need} would resolve {whose} effect"
     return Verdict("unresolved", why, contains, n)
+
+
+def sign_verdict(difference: Estimate, sign: int) -> Verdict:
+    """Holds a paired difference against a claim that has a sign (±1) and no size.
+
+    The words are `verdict`'s. An unresolved one names the number of seeds that would resolve the difference as
+    measured, which is all there is to go by.
+    """
+    if difference.low is None or difference.high is None:
+        return _without_interval(difference)
+    assert difference.mean is not None
+    assert difference.sd is not None
+    if difference.low > 0 or difference.high < 0:
+        same = (difference.low > 0) == (sign > 0)
+        return Verdict("reproduced" if same else "contradicted", "the claim has a sign and no size" if same else
+                       "opposite sign")
+    n = seeds_needed(difference.mean, difference.sd)
+    need = f"about {n:,} seeds" if n is not None else f"more than {MOST_SEEDS:,} seeds"
+    return Verdict("unresolved", f"{need} would resolve a difference as large as the one measured", None, n)
+
+
+def equivalence_power(margin: float, sd: float, n: int, alpha: float = 1 - CONFIDENCE) -> float:
+    """The chance that the interval of `n` seeds lies within ±margin, if there is no difference at all.
+
+    That is P(|mean| + t·s/√n < margin), integrated over the sample's deviation s.
+    """
+    if n < 2 or sd <= 0:
+        return float(n >= 2 and margin > 0)
+    # s² = sd²·χ²/(n−1) at evenly spaced quantiles; the mean is independent of it.
+    chi2 = stats.chi2.ppf((np.arange(400) + 0.5) / 400, n - 1)
+    room = margin - stats.t.isf(alpha / 2, n - 1) * sd * np.sqrt(chi2 / (n - 1) / n)
+    inside = 2 * stats.norm.cdf(room * math.sqrt(n) / sd) - 1
+    return float(np.where(room > 0, inside, 0.0).mean())
+
+
+def equivalence(difference: Estimate, margin: float) -> Verdict:
+    """Holds a paired difference against the claim that there is none worth the name.
+
+    The rule:
+      reproduced    the 95% interval lies within ±margin;
+      contradicted  it lies beyond the margin, on one side;
+      unresolved    neither. `seeds_needed`: at which four intervals in five would lie within ±margin, if there were
+                    no difference, given the noise as measured.
+    """
+    if difference.low is None or difference.high is None:
+        return _without_interval(difference)
+    assert difference.sd is not None
+    if -margin < difference.low and difference.high < margin:
+        return Verdict("reproduced", f"the interval lies within ±{margin:g}")
+    if difference.low > margin or difference.high < -margin:
+        return Verdict("contradicted", f"the interval lies beyond ±{margin:g}")
+    n = 2
+    while equivalence_power(margin, difference.sd, n) < POWER and n < 10_000:
+        n = math.ceil(n * 1.02) if n > 50 else n + 1
+    need = f"about {n:,} seeds" if n < 10_000 else "more than 10,000 seeds"
+    return Verdict("unresolved", f"{need} would show that nothing larger than {margin:g} is there",
+                   None, n if n < 10_000 else None)

@@ -29,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="the sweep's folder")
     workdir = parser.parse_args(argv).workdir
     plan = plan_lib.read(workdir)
+    if plan is None and (workdir / "search").is_dir():  # a sweep begins with the search of its learning rates
+        workdir = workdir / "search"
+        plan = plan_lib.read(workdir)
     if plan is None:
         raise errors.ConfigError(f"--workdir={workdir}: no plan.json, so no sweep of experiments.run")
     counts: collections.Counter[str] = collections.Counter()

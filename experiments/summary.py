@@ -10,7 +10,7 @@ import dataclasses
 import re
 from typing import Any
 
-from experiments import claims, statistics
+from experiments import paper, search, statistics
 from experiments.protocol import is_imagenet, protocol
 from experiments.readout import Arm, Run, Sweep, default_views, field
 
@@ -26,8 +26,7 @@ def summarise(sweep: Sweep, views: str | None = None) -> dict[str, Any]:
       views: 'ten_view' or 'centre'; None takes ten views if every finished run has them.
     """
     views = views or default_views(sweep.runs.values())
-    baseline = sweep.arm(sweep.baseline)
-    arms = [_arm(arm, baseline, views) for arm in sweep.arms]
+    arms = [_arm(arm, sweep.reference(arm), views) for arm in sweep.arms]
     adjusted = statistics.holm([(a["difference"] or {"top1": {}})["top1"].get("p_value") for a in arms])
     for arm, p in zip(arms, adjusted, strict=True):
         if arm["difference"]:
@@ -61,25 +60,25 @@ def _by_seed(arm: Arm, views: str, key: str) -> dict[int, float]:
     return {seed: value for seed, value in sorted(found.items()) if value is not None}
 
 
-def _arm(arm: Arm, baseline: Arm, views: str) -> dict[str, Any]:
-    errors = {key: _by_seed(arm, views, key) for key in ("top1", "top5")}
+def _arm(arm: Arm, against: Arm, views: str) -> dict[str, Any]:
+    errors = {key: _by_seed(arm, arm.views or views, key) for key in ("top1", "top5")}
     row: dict[str, Any] = {
         "name": arm.name, "ablation": arm.ablation, "overrides": arm.overrides,
         "planned": len(arm.runs), "finished": len(errors["top1"]), "seeds": sorted(errors["top1"]),
         "at_chance": sum(map(_at_chance, arm.runs.values())),
         "runs": {str(seed): run.id for seed, run in arm.runs.items()},
         **{key: dataclasses.asdict(statistics.estimate(list(by.values()))) for key, by in errors.items()},
-        "difference": None, "paper": None, "verdict": None,
+        "against": arm.against, "views": arm.views, "difference": None, "paper": None, "verdict": None,
     }
-    if arm.name == baseline.name:
+    if arm.name == against.name or arm.views == views:
         return row
-    others = {key: _by_seed(baseline, views, key) for key in errors}
+    others = {key: _by_seed(against, views, key) for key in errors}
     shared = {key: statistics.paired_difference(errors[key], others[key]) for key in errors}
     row["difference"] = {
         "pairs": sorted(set(errors["top1"]) & set(others["top1"])),
         **{key: dataclasses.asdict(value) for key, value in shared.items()},
     }
-    effect = claims.effect(arm.ablation, arm.name)
+    effect = paper.effect(arm.ablation, arm.name)
     if effect is not None:
         row["paper"] = {"claim": effect.claim, "where": effect.where, "protocol": effect.protocol,
                         "paper": effect.paper and dataclasses.asdict(effect.paper),
@@ -88,7 +87,7 @@ def _arm(arm: Arm, baseline: Arm, views: str) -> dict[str, Any]:
         if reference is not None and reference.top1:
             whose = "the paper's" if reference is effect.paper else "the log's"
             verdict = statistics.verdict(shared["top1"], reference.top1, whose)
-            if any(_at_chance(part.runs[s]) for part in (arm, baseline) for s in row["difference"]["pairs"]):
+            if any(_at_chance(part.runs[s]) for part in (arm, against) for s in row["difference"]["pairs"]):
                 # A stalled run is a finding of its own; its distance from one that learns is no effect.
                 verdict = statistics.Verdict("not comparable", "runs that never left chance; see the notes")
             row["verdict"] = dataclasses.asdict(verdict)
@@ -97,7 +96,7 @@ def _arm(arm: Arm, baseline: Arm, views: str) -> dict[str, Any]:
 
 def _noise(sweep: Sweep, arms: list[dict[str, Any]], views: str) -> dict[str, Any] | None:
     """Evaluation noise of one run beside the noise between seeds, both in points of top-1 error."""
-    groups = [list(_by_seed(arm, views, "top1").values()) for arm in sweep.arms]
+    groups = [list(_by_seed(arm, views, "top1").values()) for arm in sweep.arms if not arm.views]
     values = [v for group in groups for v in group]
     totals = [c["total"] for c in (r.counts(views) for r in sweep.runs.values()) if c]
     if not values:
@@ -113,6 +112,7 @@ def _noise(sweep: Sweep, arms: list[dict[str, Any]], views: str) -> dict[str, An
 def _notes(sweep: Sweep, summary: dict[str, Any]) -> list[str]:
     """What a reader must know before quoting a number, each one sentence or two."""
     notes = (_missing(sweep), *_troubled(sweep), _damaged(sweep), _restarted(sweep), _corrupt(sweep), _same_runs(sweep),
+             _searched(sweep),
              _noise_note(summary["noise"]), _correction(summary), _speed(sweep))
     return [note for note in notes if note]
 
@@ -178,9 +178,16 @@ def _corrupt(sweep: Sweep) -> str:
 
 def _same_runs(sweep: Sweep) -> str:
     baseline = sweep.arm(sweep.baseline)
-    same = [arm.name for arm in sweep.arms if arm is not baseline and arm.runs and
+    same = [arm.name for arm in sweep.arms if arm is not baseline and arm.runs and not arm.views and
             all(seed in baseline.runs and run.id == baseline.runs[seed].id for seed, run in arm.runs.items())]
     return f"{', '.join(same)}: the config resolves to the baseline's: the same runs." if same else ""
+
+
+def _searched(sweep: Sweep) -> str:
+    try:
+        return search.sentence(sweep.search) if sweep.search else ""
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        return "Learning rates were searched, but search.json is damaged; the command that started the sweep writes it."
 
 
 def _noise_note(noise: dict[str, Any] | None) -> str:
@@ -223,11 +230,11 @@ def p_text(p: float) -> str:
 def _speed(sweep: Sweep) -> str:
     """The paper's claim about activations is a speed: give the nearest thing that these runs measured."""
     arms = [arm for arm in sweep.arms
-            if (found := claims.effect(arm.ablation, arm.name)) is not None and found.claim == "relu"]
+            if (found := paper.effect(arm.ablation, arm.name)) is not None and found.claim == "relu"]
     if not arms:
         return ""
     words = []
-    for arm in (sweep.arm(sweep.baseline), *arms):
+    for arm in {arm.name: arm for arm in [*map(sweep.reference, arms), *arms]}.values():
         # `unfinished` runs are left out: they may still get there.
         runs = [r for r in arm.runs.values() if r.state == "finished" and r.rows]
         reached = [first for r in runs if (first := _first_epoch(r)) is not None]

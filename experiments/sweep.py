@@ -10,7 +10,17 @@ from typing import Any
 
 from alexnet_jax import cli
 from alexnet_jax.errors import ConfigError
-from experiments.ablations import Arm
+from experiments.arms import Arm
+
+ORDERS = ("seeds", "arms")
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSettings:
+    """How long the runs of a search (experiments.search) are, and how many seeds each candidate has."""
+
+    epochs: int = 0  # 0: as long as the sweep's runs
+    seeds: int = 1  # the first of the sweep's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +35,8 @@ class Sweep:
     seeds: tuple[int, ...] = (0,)
     jobs: int = 0  # at a time; 0: as many as there are cores, or accelerators
     cores: int = 0  # of each run; 0: its share
+    order: str = "seeds"  # which runs come first (experiments.plan.Plan.order)
+    search: SearchSettings | None = SearchSettings()  # of arms that ask for a search; None: they do without
 
 
 KEYS = tuple(field.name for field in dataclasses.fields(Sweep))
@@ -59,9 +71,11 @@ def load(path: str) -> Sweep:
     name = tree.get("name", pathlib.Path(path).stem)
     if not isinstance(name, str):
         raise ConfigError(f"{where}: name: {name!r} is not a text")
+    order = check_order(tree.get("order", "seeds"), f"{where}: order")
     return Sweep(config, name, _overrides(tree.get("overrides", {}), f"{where}: overrides"),
                  _ablations(tree.get("ablations", ()), where), _arms(tree.get("arms", {}), where),
-                 check_seeds(tree.get("seeds", 1), f"{where}: seeds"), jobs, cores)
+                 check_seeds(tree.get("seeds", 1), f"{where}: seeds"), jobs, cores, order,
+                 _search(tree.get("search", {}), f"{where}: search"))
 
 
 def _is_count(value: Any) -> bool:
@@ -88,6 +102,20 @@ def _arms(tree: Any, where: str) -> tuple[Arm, ...]:
                           "{'no_dropout': {'model.dropout': 0.0}}")
     return tuple(Arm(str(name), _overrides(changes, f"{where}: arms: {name}"))
                  for name, changes in tree.items())
+
+
+def check_order(order: Any, where: str) -> str:
+    if order not in ORDERS:
+        raise ConfigError(f"{where}: {order!r} is not one of {', '.join(ORDERS)}")
+    return order
+
+
+def _search(tree: Any, where: str) -> SearchSettings | None:
+    if tree is False or tree is None:
+        return None
+    if not isinstance(tree, Mapping) or set(tree) - {"epochs", "seeds"} or not all(map(_is_count, tree.values())):
+        raise ConfigError(f"{where}: {tree!r} is neither False nor e.g. {{'epochs': 2, 'seeds': 1}}")
+    return SearchSettings(tree.get("epochs", 0), max(1, tree.get("seeds", 1)))
 
 
 def check_seeds(seeds: Any, where: str) -> tuple[int, ...]:

@@ -36,7 +36,8 @@ def write_sweep(workdir: pathlib.Path, seeds: Sequence[int] = (0, 1, 2),
                 states: Mapping[tuple[str, int], str] | None = None, error: float = 20.0,
                 seed_sd: float = 0.5, pair_sd: float = 0.3, eval_images: int = 10_000, epochs: int = 10,
                 name: str = "shapes", train_images: int = 20_000, corrupt: int = 0,
-                rng_seed: int = 0) -> pathlib.Path:
+                rng_seed: int = 0, gaps: Mapping[str, float] | None = None,
+                base_overrides: Mapping[str, Any] | None = None) -> pathlib.Path:
     """Writes plan.json and the runs; returns the workdir.
 
     Args:
@@ -46,8 +47,12 @@ def write_sweep(workdir: pathlib.Path, seeds: Sequence[int] = (0, 1, 2),
       error: the baseline's true top-1 error, percent; top-5 is a fifth of it.
       seed_sd: noise of a seed that all arms share; pair_sd: an arm's own, so that paired differences have a
         standard deviation of √2 · pair_sd, all in points.
+      gaps: arm → how much lower the error on images learnt from is than the centre crop's, points; None: runs have no
+        such error.
     """
     base, rng = base_config(epochs, name), np.random.default_rng(rng_seed)
+    base = config_lib.override(base, {"data.fit_split": "train[:1000]"} if gaps else {})
+    base = config_lib.resolve(config_lib.override(base, base_overrides or {}))
     shared = {seed: float(rng.normal(0, seed_sd)) for seed in seeds}
     plan: dict[str, Any] = {"schema": 1, "name": "three", "config": "configs/shapes.py:released",
                             "baseline": next(iter(arms)), "seeds": list(seeds), "arms": [], "runs": {}}
@@ -65,6 +70,7 @@ def write_sweep(workdir: pathlib.Path, seeds: Sequence[int] = (0, 1, 2),
             write_run(workdir / folder, config, name=arm, top1=error + top1 + noise[0],
                       top5=error / 5 + top5 + noise[1] / 5, eval_images=eval_images,
                       train_images=train_images, corrupt=corrupt,
+                      gap=None if gaps is None else gaps.get(arm, 1.0) + float(rng.normal(0, pair_sd)),
                       state=(states or {}).get((arm, seed), "finished"))
         plan["arms"].append(entry)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -74,7 +80,7 @@ def write_sweep(workdir: pathlib.Path, seeds: Sequence[int] = (0, 1, 2),
 
 def write_run(folder: pathlib.Path, config, name: str = "baseline", top1: float = 20.0, top5: float = 4.0,
               eval_images: int = 10_000, train_images: int = 20_000, state: str = "finished",
-              corrupt: int = 0) -> None:
+              corrupt: int = 0, gap: float | None = None) -> None:
     """One run's folder that ends at the given errors (percent)."""
     if state == "not started":
         return
@@ -118,6 +124,9 @@ def write_run(folder: pathlib.Path, config, name: str = "baseline", top1: float 
         centre = [min(eval_images, w + eval_images // 200) for w in wrong]
         counts = {views: {"top1_wrong": n[0], "top5_wrong": n[1], "total": eval_images, "loss": 1.0}
                   for views, n in (("centre", centre), ("ten_view", wrong))}
+        if gap is not None:
+            fit = max(0, round((100 * centre[0] / eval_images - gap) / 100 * 10_000))
+            counts["fit"] = {"top1_wrong": fit, "top5_wrong": 0, "total": 10_000, "loss": 1.0}
     records.write_json(folder / "result.json", {
         "schema": records.SCHEMA, "name": name, "id": run_id, "seed": config.seed,
         "status": state if state in records.STATUSES else "finished", "message": message.get(state, ""),

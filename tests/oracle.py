@@ -1,7 +1,4 @@
-"""The whole network in PyTorch, written from the specification in PyTorch's own layout: columns are groups of channels.
-
-What the parity tests compare with, and the weights and images that they use.
-"""
+"""This project's networks held against those of benchmarks/peer.py in PyTorch: weights, images, comparisons."""
 
 import math
 import os
@@ -20,6 +17,8 @@ from alexnet_jax.models import geometry
 try:
     import torch
     import torch.nn.functional as F
+
+    from benchmarks import peer
 except ImportError:
     torch = None
 
@@ -80,22 +79,6 @@ def real_images(config, batch, first=0):
     return images - images.mean(axis=0)
 
 
-def _torch_params(params):
-    out = {}
-    for name, p in params.items():
-        k, b = p["kernel"], p["bias"].reshape(-1)
-        if k.ndim == 5 and p["bias"].ndim == 4:  # unshared: one column, as it is
-            w, b = k[0], p["bias"][0]
-        elif name.startswith("conv"):  # [column, h, w, in, out] → [column · out, in, h, w]
-            w = k.transpose(0, 4, 3, 1, 2).reshape(-1, k.shape[3], *k.shape[1:3])
-        elif name == "fc8":  # [column, in, classes] → [classes, column · in]
-            w = k.reshape(-1, k.shape[2]).T
-        else:  # [column, in, out] → [column · out, in]
-            w = k.transpose(0, 2, 1).reshape(-1, k.shape[1])
-        out[name] = [torch.tensor(np.ascontiguousarray(a), requires_grad=True) for a in (w, b)]
-    return out
-
-
 def _torch_gradient(name, tensors, like):
     w, k, bias = tensors[0].grad.numpy(), like["kernel"], tensors[1].grad.numpy()
     if k.ndim == 5 and like["bias"].ndim == 4:
@@ -110,89 +93,19 @@ def _torch_gradient(name, tensors, like):
     return {"kernel": kernel, "bias": bias.reshape(like["bias"].shape)}
 
 
-def _lrn(m, x):
-    shape = x.shape
-    if m.lrn.window == "column":  # the window doesn't know the other column
-        x = x.reshape(shape[0] * m.columns, -1, *shape[2:])
-    alpha = m.lrn.alpha if m.lrn.alpha_over_n else m.lrn.alpha * m.lrn.n  # PyTorch divides α by n
-    return F.local_response_norm(x, m.lrn.n, alpha, m.lrn.beta, m.lrn.k).reshape(shape)
-
-
-def _same_map(m, x):
-    size = m.same_map.size
-    total = size**2 * F.avg_pool2d(x**2, size, 1, padding=size // 2)  # counts the padding: the sum / size²
-    return x / (1 + m.same_map.alpha / size**2 * total) ** m.same_map.beta
-
-
-MARGINS: list[float] = []  # how near a network came to a kink: see `clear_of_kinks`
-
-
-def _activate(m, x):
-    if m.activation == "relu":
-        MARGINS.append(float(x.detach().abs().min() / x.detach().std()))
-        return F.relu(x)
-    return torch.tanh(x) if m.activation == "tanh" else 1.7159 * torch.tanh(x * 2 / 3)
-
-
-def _pool(m, number, x):
-    kind = m.pool.kinds[m.pool.layers.index(number)] if m.pool.kinds else m.pool.kind
-    ceil = m.pool.rounding == "ceil"
-    if kind == "max":
-        windows = x.detach().unfold(2, m.pool.window, m.pool.stride).unfold(3, m.pool.window, m.pool.stride)
+def _margin(margins, window, stride):
+    """Takes down how near the values that enter a ReLU or a pooling come to where its gradient jumps."""
+    def observe(what, x):
+        x = x.detach()
+        if what == "relu":
+            margins.append(float(x.abs().min() / x.std()))
+            return
+        windows = x.unfold(2, window, stride).unfold(3, window, stride)
         first, second = windows.flatten(4).topk(2).values.unbind(-1)
         gaps = (first - second)[first > 0]  # below, ReLU stops the gradient whichever is the maximum
-        MARGINS.append(float(gaps.min() / x.detach().std()))
-        return F.max_pool2d(x, m.pool.window, m.pool.stride, ceil_mode=ceil)
-    return F.avg_pool2d(x, m.pool.window, m.pool.stride, ceil_mode=ceil, count_include_pad=False)
+        margins.append(float(gaps.min() / x.std()))
 
-
-def _conv(m, conv, x, w, b, groups):
-    if m.rounding == "floor":
-        return F.conv2d(x, w, b, conv.stride, conv.padding, groups=groups)
-    # Far more zeros than are needed; then the positions that the ceil rule counts.
-    positions = 1 + math.ceil((2 * conv.padding + x.shape[-1] - conv.kernel) / conv.stride)
-    far = conv.padding + conv.stride
-    x = F.pad(x, (conv.padding, far, conv.padding, far))
-    return F.conv2d(x, w, b, stride=conv.stride, groups=groups)[..., :positions, :positions]
-
-
-def _local(conv, x, w, b):
-    """w [h', w', kh · kw · in, out], b [h', w', out]: each position its own product."""
-    rows, cols, _, out = w.shape
-    patches = F.unfold(x, conv.kernel, padding=conv.padding, stride=conv.stride)  # [batch, in · kh · kw, positions]
-    patches = patches.reshape(x.shape[0], x.shape[1], conv.kernel**2, rows * cols).permute(3, 0, 2, 1).flatten(2)
-    y = torch.bmm(patches, w.reshape(rows * cols, -1, out)) + b.reshape(rows * cols, 1, out)
-    return y.permute(1, 2, 0).reshape(x.shape[0], out, rows, cols)
-
-
-def torch_logits(config, params, x, sees_all):
-    m = config.model
-    keep = 1 - m.dropout if m.dropout_scale == "test" else 1
-    dense = False
-    for name, (w, b) in params.items():
-        if name.startswith("conv"):
-            if m[name].unshared:
-                x = _local(m[name], x, w, b)
-            else:
-                x = _conv(m, m[name], x, w, b, 1 if name in sees_all else m.columns)
-            number = int(name[-1])
-            order = m.lrn.order[number - 1].split("-") if number < 3 else ["relu", "pool"]
-            for what in order:
-                if what == "relu":
-                    x = _activate(m, x)
-                elif what == "lrn" and number in m.lrn.layers:
-                    x = _lrn(m, x)
-                    x = _same_map(m, x) if number in m.same_map.layers else x
-                elif what == "pool" and number in m.pool.layers:
-                    x = _pool(m, number, x)
-            x = x * keep if name in m.dropout_layers else x
-            continue
-        if not dense:  # [batch, height, width, channel], the order of the values
-            x, dense = x.permute(0, 2, 3, 1).flatten(1), True
-        if name == "fc8":
-            return F.linear(x, w, b)
-        x = _activate(m, F.linear(x, w, b)) * (keep if name in m.dropout_layers else 1)
-    raise AssertionError
+    return observe
 
 
 def clear_of_kinks(config, classes, sees_all, candidates, margin):
@@ -204,11 +117,12 @@ def clear_of_kinks(config, classes, sees_all, candidates, margin):
     """
     params = jax.tree.map(lambda a: a.astype(np.float32).astype(np.float64), params_of(config, classes))
     for images in candidates:
-        MARGINS.clear()
+        margins = []
         x = torch.tensor(np.moveaxis(images.astype(np.float32).astype(np.float64), -1, 1))
         with torch.no_grad():
-            torch_logits(config, _torch_params(params), x, sees_all)
-        if min(MARGINS) > margin:
+            peer.logits(config, peer.tensors(params), x, sees_all,
+                        observe=_margin(margins, config.model.pool.window, config.model.pool.stride))
+        if min(margins) > margin:
             return images
     raise AssertionError(f"no candidate is clear of kinks by {margin}")
 
@@ -256,8 +170,8 @@ def _our_results(config, classes):
 
 def _torch_results(config, params, images, labels, sees_all):
     """(logits, loss, gradients like `params`)."""
-    theirs = _torch_params(params)
-    logits = torch_logits(config, theirs, torch.tensor(np.moveaxis(images, -1, 1)), sees_all)
+    theirs = peer.tensors(params)
+    logits = peer.logits(config, theirs, torch.tensor(np.moveaxis(images, -1, 1)), sees_all)
     loss = F.cross_entropy(logits, torch.tensor(labels))
     loss.backward()
     gradients = {name: _torch_gradient(name, theirs[name], params[name]) for name in params}

@@ -7,7 +7,8 @@ from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
 from configs import author_runs, networks
-from experiments import ablations
+from configs.sweeps import initialisation
+from experiments import ablations, paper
 from experiments.ablations import Arm
 
 
@@ -20,15 +21,29 @@ def _config(network=None, **overrides):
     return config_lib.resolve(config_lib.override(config, overrides))
 
 
-def _one(name, config):
-    (arm,) = ablations.arms_of([name], config)
-    return arm, config_lib.resolve(config_lib.override(config, arm.overrides))
+def _arms(ablation, config):
+    """{name: (arm, its resolved config)}."""
+    return {arm.name: (arm, config_lib.resolve(config_lib.override(config, arm.overrides)))
+            for arm in ablations.arms_of([ablation], config)}
 
 
-def test_without_lrn_no_norm_is_left():
-    arm, config = _one("lrn", _config(networks.alexnet32, **{"model.same_map.layers": (2,)}))
-    assert (arm.name, arm.ablation) == ("no_lrn", "lrn")
-    assert not any(layer.lrn or layer.same_map for layer in geometry.layers(config))
+def test_norms_are_left_where_the_arm_says():
+    arms = _arms("lrn", _config(networks.alexnet32, **{"model.same_map.layers": (2,)}))
+    left = {name: [(layer.name, layer.same_map) for layer in geometry.layers(config) if layer.lrn]
+            for name, (_, config) in arms.items()}
+    assert left == {"no_lrn": [], "lrn_first": [("conv1", False)], "lrn_second": [("conv2", True)],
+                    "lrn_before_relu": [("conv1", False), ("conv2", True)]}
+    for name, (arm, config) in arms.items():
+        assert arm.ablation == "lrn"
+        before = [x.order.index("lrn") < x.order.index("relu") for x in geometry.layers(config)[:2]]
+        assert before == [name == "lrn_before_relu"] * 2
+
+
+def test_norm_orders_of_the_released_recipe_are_run_166_and_the_papers():
+    arms = _arms("lrn", config_lib.resolve(author_runs.get_config("145")))
+    orders = {name: [x.order for x in geometry.layers(config)[:2]] for name, (_, config) in arms.items()}
+    assert orders["lrn_before_relu"] == [("lrn", "pool", "relu"), ("lrn", "relu", "pool")]  # 145's conv1, 166's conv2
+    assert orders["lrn_after_relu"] == [("relu", "lrn", "pool")] * 2
 
 
 def test_columns_are_the_authors_runs():
@@ -65,7 +80,11 @@ def test_at_full_size_the_arms_are_the_authors_runs(ablation, arm, run):
 
 
 def test_tanh_has_no_bias_to_feed_relus_and_changes_nothing_else():
-    arm, _ = _one("activation", _config())
+    arms = _arms("activation", _config())
+    (arm, _), (relu, _) = arms["tanh"], arms["relu"]
+    assert relu.overrides == {"model.activation": "relu"}
+    assert arm.search == relu.search  # the same budget
+    assert arm.against == "relu"
     ones = {f"model.{layer}.bias": 0.0 for layer in ("conv2", "conv4", "conv5", "fc6", "fc7")}
     assert arm.overrides == {"model.activation": "tanh", **ones}
 
@@ -78,7 +97,7 @@ def test_tanh_has_no_bias_to_feed_relus_and_changes_nothing_else():
 ])
 def test_nonoverlapping_pooling_keeps_the_sizes_from_pool2_on(network, padding, sizes):
     base = _config(network)
-    arm, config = _one("pooling", base)
+    arm, config = _arms("pooling", base)["nonoverlapping"]
     assert arm.overrides == {"model.pool.window": 2, "model.pool.stride": 2, **padding}
     found = []
     for layer in geometry.layers(config)[:5]:
@@ -107,12 +126,73 @@ def test_the_catalogue_has_a_line_each():
     assert all(len(line.split()) > 3 for line in lines)
 
 
-def test_every_ablation_of_the_catalogue_builds_on_every_config():
-    for recipe in ("released", "paper"):
-        config = config_lib.override(cli.load_config(f"configs/cifar10.py:{recipe}"),
-                                     {"data.tune_split": "train[36000:40000]"})
-        for arm in ablations.arms_of(list(ablations.CATALOGUE), config_lib.resolve(config)):
-            geometry.layers(config_lib.resolve(config_lib.override(config, arm.overrides)))
+EXPECTED = {
+    "lrn": {"no_lrn", "lrn_first", "lrn_second", "lrn_before_relu", "lrn_after_relu"},
+    "pooling": {"nonoverlapping", "average_pooling"}, "activation": {"relu", "tanh"},
+    "columns": {"one_column", "no_exchange", "exchange_conv4", "no_exchange_conv3"}, "dropout": {"no_dropout"},
+    "pca": {"no_pca"}, "augmentation": {"no_augmentation", "no_crops", "no_mirrors"},
+    "depth": {"no_conv3", "no_conv4", "no_conv5"}, "init": {"init_0.01"}, "bias_init": {"zero_bias"},
+    "decay": {"no_decay"}, "recipe": {"paper", "caffe"}, "views": {"centre"}}
+OF_THE_PAPER = EXPECTED | {"lrn": EXPECTED["lrn"] - {"lrn_after_relu"}, "init": {"init_0.03"},
+                           "recipe": {"released", "caffe"}}
+
+
+@pytest.mark.parametrize("path", ["configs/cifar10.py", "configs/cifar10.py:paper", "configs/shapes.py",
+                                  "configs/tiny_imagenet.py", "configs/imagenet_released.py",
+                                  "configs/imagenet_paper.py"])
+def test_every_arm_of_the_catalogue_is_possible_on_every_config(path):
+    config = config_lib.resolve(cli.load_config(path))
+    for name, arms in (OF_THE_PAPER if "paper" in path else EXPECTED).items():
+        found = _arms(name, config)
+        assert set(found) == arms
+        for arm, changed in found.values():
+            assert geometry.layers(changed)[-1].is_output
+            same = config_lib.identity(changed) == config_lib.identity(config)
+            assert same == (arm.name in ("relu", "centre")), arm.name
+            assert paper.effect(name, arm.name) is not None or arm.name in NOT_IN_THE_PAPER
+
+
+NOT_IN_THE_PAPER = ("lrn_second", "lrn_after_relu", "average_pooling", "relu", "no_crops", "no_mirrors", "init_0.01",
+                    "init_0.03", "paper", "released", "caffe")
+
+
+@pytest.mark.parametrize("name", ["no_conv3", "no_conv4", "no_conv5"])
+def test_without_a_middle_layer_the_rest_sees_what_it_saw(name):
+    base = _config()
+    layers = {x.name: x for x in geometry.layers(_arms("depth", base)[name][1], 1000)}
+    assert name not in layers
+    pooled = [x.name for x in layers.values() if x.pool]
+    assert pooled == ["conv1", "conv2", "conv4" if name == "no_conv5" else "conv5"]
+    assert [x.name for x in layers.values() if x.sees == "all columns"] == [
+        "conv4" if name == "no_conv3" else "conv3", "fc6", "fc7", "fc8"]
+    assert layers["fc6"].in_features == 36 * (384 if name == "no_conv5" else 256)
+
+
+def test_a_recipe_keeps_the_networks_shape_and_the_length_of_the_base():
+    for path in ("configs/cifar10.py", "configs/shapes.py"):
+        base = config_lib.resolve(cli.load_config(path))
+        # The same network with the recipe from its own config file: what is left out is what `short` sets.
+        theirs = config_lib.resolve(cli.load_config(f"{path}:paper"))
+        assert config_lib.identity(_arms("recipe", base)["paper"][1]) == config_lib.identity(theirs)
+        caffe = _arms("recipe", base)["caffe"][1]
+        assert caffe.model.lrn.k == 1.0
+        assert (caffe.train, caffe.optim.table, caffe.data.crop) == (base.train, base.optim.table, 24)
+
+
+def test_the_recorded_initialisation_sweep_is_this_one():
+    base = config_lib.resolve(config_lib.override(cli.load_config("configs/cifar10.py"), {"train.epochs": 4}))
+    written_out = initialisation.get_sweep()["arms"]
+    for arm, recorded in (("init", "init_0.01"), ("recipe", "paper")):
+        mine = _arms(arm, base)[recorded][1]
+        theirs = config_lib.resolve(config_lib.override(base, written_out[recorded]))
+        assert config_lib.run_id(mine) == config_lib.run_id(theirs)
+
+
+def test_without_decay_no_layer_has_any():
+    config = config_lib.resolve(cli.load_config("configs/conv_local.py:11"))
+    changed = _arms("decay", config)["no_decay"][1]
+    assert changed.optim.weight_decay == 0.0
+    assert not any(decay > 0 for decay in changed.optim.layer_decay.values())
 
 
 MINE = '''
@@ -139,14 +219,21 @@ number = 3
 def test_a_users_file(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(MINE)
-    arms = ablations.arms_of([f"{file}:width", "lrn"], _config())
+    arms = ablations.arms_of([f"{file}:width", "lrn.no_lrn"], _config())
     assert [(a.name, a.ablation, dict(a.overrides)) for a in arms] == [
         ("fc6_x0.5", "mine:width", {"model.fc6.features": 2048}),
         ("fc6_x2", "mine:width", {"model.fc6.features": 8192}),
         ("no_lrn", "lrn", {"model.lrn.layers": ()})]
 
 
+def test_one_arm_of_an_ablation_comes_with_what_it_is_compared_with():
+    arms = ablations.arms_of(["activation.tanh", "lrn.lrn_first"], _config())
+    assert [(a.ablation, a.name) for a in arms] == [("activation", "relu"), ("activation", "tanh"),
+                                                    ("lrn", "lrn_first")]
+
+
 @pytest.mark.parametrize(("spec", "message"), [
+    ("lrn.no_lnr", "no such arm for this config; there are no_lrn, lrn_first"),
     ("poling", "--ablations=poling: no such ablation; did you mean pooling?"),
     ("nothing_like_it", "There are lrn, pooling, activation"),
     ("absent.py:width", "--ablations=absent.py: no such file"),
@@ -176,7 +263,9 @@ def test_the_baseline_comes_first_and_repeated_arms_count_once():
     ([Arm("baseline", {"model.dropout": 0.0})], "the base config without overrides"),
     ([Arm("a/b", {})], "a name is a folder's too"),
     ([Arm("", {})], "a name is a folder's too"),
+    ([Arm("a", {}, against="b")], "is to be compared with 'b', which is not among the arms"),
+    ([Arm("a", {}, views="left")], "not one of ten_view, centre"),
 ])
-def test_ambiguous_and_impossible_arm_names_are_refused(arms, message):
+def test_ambiguous_and_impossible_arms_are_refused(arms, message):
     with pytest.raises(ConfigError, match=message):
         ablations.check_arms(arms)

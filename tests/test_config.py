@@ -17,9 +17,10 @@ CONFIGS = sorted(p.name for p in (pathlib.Path(__file__).parents[1] / "configs")
                  if p.name not in ("__init__.py", "networks.py", "recipes.py"))
 # What may stand behind the colon, where it isn't a recipe.
 VARIANTS = {"imagenet_paper.py": (), "imagenet_released.py": (), "four_layer.py": ("relu", "tanh"),
-            "conv_local.py": conv_local.VARIANTS, "conv_local_test.py": conv_local.VARIANTS,
-            "lenet.py": ("cifar10", "shapes"), "author_runs.py": author_runs.RUNS}
-ANCESTORS = ("four_layer.py", "conv_local.py", "conv_local_test.py", "lenet.py")
+            "figure1.py": ("relu", "tanh"), "conv_local.py": conv_local.VARIANTS,
+            "conv_local_test.py": conv_local.VARIANTS, "lenet.py": ("cifar10", "shapes"),
+            "author_runs.py": author_runs.RUNS}
+ANCESTORS = ("four_layer.py", "figure1.py", "conv_local.py", "conv_local_test.py", "lenet.py")
 
 
 def _config(**overrides):

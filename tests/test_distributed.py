@@ -26,8 +26,9 @@ def store(tmp_path_factory):
     return tmp_path_factory.mktemp("store")
 
 
-def _start(store, workdir, epochs, mesh=(1, 1), place=()):
-    fields = FIELDS | {"train.epochs": epochs, "mesh.data": mesh[0], "mesh.column": mesh[1], "data.store": store}
+def _start(store, workdir, epochs, mesh=(1, 1), place=(), **more):
+    fields = FIELDS | {name.replace("__", "."): value for name, value in more.items()}
+    fields |= {"train.epochs": epochs, "mesh.data": mesh[0], "mesh.column": mesh[1], "data.store": store}
     # As few threads as can be: two processes of a busy machine have to keep up with each other.
     env = dict(os.environ, JAX_PLATFORMS="cpu", JAX_ENABLE_X64="1", JAX_NUM_CPU_DEVICES="1", PYTHONUNBUFFERED="1",
                PYTHONPATH=str(ROOT))
@@ -36,12 +37,12 @@ def _start(store, workdir, epochs, mesh=(1, 1), place=()):
     return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def _pair(store, workdir, epochs, mesh):
+def _pair(store, workdir, epochs, mesh, **more):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
     return [_start(store, workdir, epochs, mesh,
-                   (f"--coordinator=localhost:{port}", "--processes=2", f"--process={i}")) for i in (0, 1)]
+                   (f"--coordinator=localhost:{port}", "--processes=2", f"--process={i}"), **more) for i in (0, 1)]
 
 
 def _end(process, code=0):
@@ -104,6 +105,15 @@ def test_each_process_a_column(store, alone, tmp_path):
     # A finished run is not run again, by however many.
     for process in _pair(store, tmp_path / "run", 2, (1, 2)):
         assert "epoch" not in _end(process)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", [(2, 1), (1, 2)])
+def test_images_on_the_devices_of_both(store, alone, tmp_path, mesh):
+    for process in _pair(store, tmp_path / "run", 3, mesh, data__placement="device", train__steps_per_call=3):
+        _end(process)
+    assert "images on the device" in (tmp_path / "run" / "log.txt").read_text()
+    _assert_alike(records.read_rows(tmp_path / "run" / "metrics.csv"), alone[:3])
 
 
 @pytest.mark.parametrize(("place", "message"), [

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.models import geometry, layers
+from alexnet_jax.models import geometry, layers, pooling
 
 try:
     import torch
@@ -156,8 +156,8 @@ def test_pooling_with_clipped_windows(kind, size, window, stride):
         return F.avg_pool2d(x, window, stride, ceil_mode=True, count_include_pad=False)
 
     x = _random(6, 1, size, size + 1, 2)
-    _against_torch(lambda x: layers.pool(x, window, stride, kind), theirs, x)
-    assert layers.pool(jnp.asarray(x), window, stride, kind).shape[1] == geometry.pool_size(size, window, stride)
+    _against_torch(lambda x: pooling.pool(x, window, stride, kind), theirs, x)
+    assert pooling.pool(jnp.asarray(x), window, stride, kind).shape[1] == geometry.pool_size(size, window, stride)
 
 
 @needs_torch
@@ -166,8 +166,8 @@ def test_pooling_with_clipped_windows(kind, size, window, stride):
 def test_pooling_rounded_down(kind, size, window, stride):
     pool = F.max_pool2d if kind == "max" else F.avg_pool2d
     x = _random(6, 1, size, size + 1, 2)
-    _against_torch(lambda x: layers.pool(x, window, stride, kind, "floor"), lambda x: pool(x, window, stride), x)
-    assert layers.pool(jnp.asarray(x), window, stride, kind, "floor").shape[1] == geometry.pool_size(
+    _against_torch(lambda x: pooling.pool(x, window, stride, kind, "floor"), lambda x: pool(x, window, stride), x)
+    assert pooling.pool(jnp.asarray(x), window, stride, kind, "floor").shape[1] == geometry.pool_size(
         size, window, stride, "floor")
 
 
@@ -194,16 +194,16 @@ def test_unshared_convolution_with_the_same_weights_everywhere_is_a_convolution(
 
 def test_pooling_carries_leading_axes_along():
     x = jnp.asarray(_random(7, 2, 3, 6, 6, 4))
-    whole = layers.pool(x, 3, 2)
+    whole = pooling.pool(x, 3, 2)
     for column in range(2):
-        np.testing.assert_array_equal(whole[column], layers.pool(x[column], 3, 2))
+        np.testing.assert_array_equal(whole[column], pooling.pool(x[column], 3, 2))
 
 
 def test_the_gradient_of_tied_maxima_stays_on_them_and_sums_to_one():
     # Few distinct values, so that most windows hold ties, clipped windows included.
     x = np.random.default_rng(0).integers(-1, 2, (1, 8, 8, 2)).astype(np.float64)
     positions = geometry.pool_size(8, 3, 2)
-    pullback = jax.jit(lambda x, seed: jax.vjp(lambda x: layers.pool(x, 3, 2), x)[1](seed)[0])
+    pullback = jax.jit(lambda x, seed: jax.vjp(lambda x: pooling.pool(x, 3, 2), x)[1](seed)[0])
     for i in range(positions):
         for j in range(positions):
             one = np.zeros((1, positions, positions, 2))

@@ -5,7 +5,10 @@ import pathlib
 import sys
 
 import fake_sweep
+import numpy as np
 import pytest
+
+from experiments import figure1, kernels
 
 NOTEBOOK = pathlib.Path(__file__).resolve().parents[1] / "experiments" / "convergence.ipynb"
 
@@ -27,6 +30,7 @@ def execute(workdir, tmp_path, monkeypatch):
     for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     monkeypatch.setenv("ALEXNET_WORKDIR", str(workdir))
+    monkeypatch.setenv("ALEXNET_RESULTS", str(tmp_path / "results"))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     client = NotebookClient(notebook, timeout=120, kernel_name="python3",
                             resources={"metadata": {"path": str(NOTEBOOK.parent)}})
@@ -52,6 +56,25 @@ def test_notebook_on_a_sweep(tmp_path, monkeypatch):
     assert sorted(p for p in workdir.rglob("*")) == before  # it only reads
     assert not [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs
                 if o.output_type == "error" or o.get("name") == "stderr"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_notebook_with_figures_1_and_3(tmp_path, monkeypatch):
+    results = tmp_path / "results"
+    worker = (sys.executable, str(pathlib.Path(__file__).resolve().parent / "fake_curves.py"))
+    figure1.main([f"--workdir={results / 'figure1'}", "--seeds=2", "--grid=0.0005,0.002", "--grid_epochs=2"], worker,
+                 lambda data: None)
+    drawn = np.random.default_rng(0).normal(size=(2, 5, 5, 3, 16)).astype(np.float16)
+    (results / "kernels").mkdir()
+    kernels.save(results / "kernels" / "kernels.npz", {"baseline": {0: drawn, 1: drawn[::-1]}}, "cifar10, 3 epochs")
+    before = sorted(p for p in results.rglob("*"))
+    notebook = execute(fake_sweep.write_sweep(tmp_path / "three", seeds=(0, 1), epochs=4), tmp_path, monkeypatch)
+    assert len(outputs(notebook, "image/png")) == 4
+    printed = "".join(o.text for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs
+                      if o.get("name") == "stdout")
+    assert "6.0×" in printed
+    assert "baseline: colour share by column" in printed
+    assert sorted(p for p in results.rglob("*")) == before
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -68,6 +68,23 @@ def test_runs_go_seed_by_seed():
         "baseline seed 0", "no_lrn seed 0", "tanh seed 0", "baseline seed 1", "no_lrn seed 1", "tanh seed 1"]
 
 
+def test_runs_may_go_arm_by_arm():
+    plan = _build()
+    assert [plan.label(run) for run in plan.order("arms")] == [
+        "baseline seed 0", "baseline seed 1", "no_lrn seed 0", "no_lrn seed 1", "tanh seed 0", "tanh seed 1"]
+
+
+def test_what_an_arm_is_compared_with_and_its_views_are_kept(tmp_path):
+    arms = [Arm("relu", {}), Arm("tanh", TANH.overrides, against="relu"), Arm("centre", {}, views="centre")]
+    plan_lib.write(_build(arms), tmp_path)
+    tree = json.loads((tmp_path / "plan.json").read_text())
+    assert [(a.get("against"), a.get("views")) for a in tree["arms"]] == [
+        (None, None), (None, None), ("relu", None), (None, "centre")]
+    assert [(a.against, a.views) for a in plan_lib.read(tmp_path).arms] == [
+        ("", ""), ("", ""), ("relu", ""), ("", "centre")]
+    assert len(_build(arms).runs) == 4  # an evaluation is no run
+
+
 def test_identical_runs_are_one_run():
     plan = _build([NO_LRN, Arm("relu", {"model.activation": "relu"}),
                    Arm("norm_free", {"model.lrn.layers": []})])
@@ -218,7 +235,8 @@ def test_a_sweep_file(tmp_path):
                               "jobs=2, arms={'a': {'model.dropout': 0.1}}, overrides={'train.epochs': 2})"))
     assert found == sweep.Sweep("configs/shapes.py:paper", "mine", {"train.epochs": 2}, ("lrn",),
                                 (Arm("a", {"model.dropout": 0.1}),), (0, 1, 2), 2)
-    assert sweep.load("configs/sweeps/three.py").ablations == ("lrn", "pooling", "activation")
+    assert sweep.load("configs/sweeps/three.py").ablations == (
+        "lrn.no_lrn", "pooling.nonoverlapping", "activation.tanh")
 
 
 @pytest.mark.parametrize(("body", "message"), [
@@ -233,6 +251,9 @@ def test_a_sweep_file(tmp_path):
     ("dict(config='c.py', overrides=3)", "overrides: must be a dict from fields"),
     ("dict(config='c.py', ablations=3)", "ablations: must be names"),
     ("dict(config='c.py', name=3)", "name: 3 is not a text"),
+    ("dict(config='c.py', order='value')", "order: 'value' is not one of seeds, arms"),
+    ("dict(config='c.py', search=True)", "search: True is neither False nor"),
+    ("dict(config='c.py', search={'epoch': 1})", "search: {'epoch': 1} is neither False nor"),
     ("[1]", "must return a dict"),
     ("1 / 0", "ZeroDivisionError"),
 ])

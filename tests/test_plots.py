@@ -88,7 +88,7 @@ def test_text_doesn_t_overlap_and_stays_on_the_page(tmp_path):
                                      name="image_folder:" + "a-long-name-" * 7)
     for panels in (("eval_top1_error", "train_top1_error"), ("eval_top5_error",)):
         figure = plots.curves(workdir, panels=panels)
-        with matplotlib.rc_context(plots._STYLE):
+        with matplotlib.rc_context(plots.STYLE):
             renderer = figure.canvas.get_renderer()
             figure.draw(renderer)
             boxes = [text.get_window_extent(renderer) for text in figure.texts]

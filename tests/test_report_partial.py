@@ -7,7 +7,7 @@ import pytest
 
 from alexnet_jax import records
 from alexnet_jax.errors import ConfigError, WorkdirError, run_main
-from experiments import readout, report, summary
+from experiments import plots, readout, report, summary
 
 STATES = {("no_lrn", 2): "unfinished", ("tanh", 0): "diverged", ("tanh", 1): "failed",
           ("nonoverlapping", 1): "not started", ("nonoverlapping", 2): "truncated", ("baseline", 2): "chance"}
@@ -64,6 +64,19 @@ def test_one_seed_has_no_interval_and_no_noise(tmp_path):
     assert text.count("one seed has no interval") == 2
     assert "Seed noise: unknown, as no arm has two seeds" in text
     assert "Holm" not in text
+
+
+def test_the_ten_views_count_where_all_runs_timed_them(tmp_path):
+    workdir = fake_sweep.write_sweep(tmp_path, seeds=(0, 1), epochs=2)
+    without = "1.6 min of run time over 8 runs (1.6 core-min), the ten-view evaluations not counted."
+    assert without in report.render(workdir)
+    folders = [run.folder for run in readout.read_sweep(workdir).runs.values()]
+    for number, folder in enumerate(folders):
+        rows = records.Rows(folder / "timing.csv", records.TIMING, 10**9)
+        rows.append({**rows.rows[-1], "train_seconds": 0.0, "eval_seconds": 3.0, "images_per_second": None,
+                     "elapsed_seconds": 15.0})
+        rows.close()
+        assert ("2.0 min of run time over 8 runs (2.0 core-min)." in report.render(workdir)) == (number == 7)
 
 
 def test_arms_that_share_their_runs(tmp_path):
@@ -203,3 +216,24 @@ def test_a_workdir_that_cannot_be_written(tmp_path, capsys, monkeypatch):
     code, message = _exit(capsys, f"--workdir={workdir}")
     assert code == 1
     assert "the disk is full" in message
+
+
+def test_arms_are_held_against_what_they_name_and_views_against_the_same_runs(tmp_path):
+    relu = ("activation", {"optim.learning_rate": 0.02}, 2.0, 1.0)
+    arms = {"baseline": ("", {}, 0.0, 0.0), "relu": relu,
+            "tanh": ("activation", {"model.activation": "tanh"}, 6.0, 3.0), "centre": ("views", {}, 0.0, 0.0)}
+    workdir = fake_sweep.write_sweep(tmp_path, arms=arms, pair_sd=0.1, epochs=2)
+    plan = fake_sweep.plan_of(workdir)
+    plan["arms"][2]["against"], plan["arms"][3]["views"] = "relu", "centre"
+    (workdir / "plan.json").write_text(json.dumps(plan))
+    found = {a["name"]: a for a in summary.summarise(readout.read_sweep(workdir))["arms"]}
+    assert found["tanh"]["difference"]["top1"]["mean"] == pytest.approx(4.0, abs=0.4)
+    # Simulated centre crops are half a point worse in every run.
+    assert found["centre"]["difference"]["top1"]["mean"] == pytest.approx(0.5)
+    assert found["centre"]["paper"]["claim"] == "crops"
+    text = report.render(workdir)
+    assert "| tanh − relu " in text
+    assert "| centre (centre crop) " in text
+    assert "centre: the config resolves to the baseline's" not in text
+    assert summary.summarise(readout.read_sweep(workdir), "centre")["arms"][3]["difference"] is None
+    assert "centre" not in set(plots.load(workdir)["arm"])

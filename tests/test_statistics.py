@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import claims, statistics
+from experiments import paper, statistics
 from experiments.statistics import Estimate, estimate, paired_difference, verdict
 
 
@@ -127,20 +127,20 @@ def test_logged_differences_are_those_of_the_spec():
     expected = {"148": (1.370, 1.152), "147": (0.394, 0.300), "145-half": (1.695, 1.230),
                 "145-2010 centre": (1.552, 1.296), "150": (1.164, 1.120)}
     for run, (top1, top5) in expected.items():
-        value = claims.log_difference(run)
+        value = paper.log_difference(run)
         assert (value.top1, value.top5) == (pytest.approx(top1), pytest.approx(top5))
         assert f"run {run} against" in value.where
     with pytest.raises(KeyError):
-        claims.log_difference("133")
+        paper.log_difference("133")
 
 
 def test_every_claim_has_its_source_and_protocol():
-    assert len(claims.CLAIMS) == 23
-    for claim in claims.CLAIMS.values():
+    assert len(paper.CLAIMS) == 23
+    for claim in paper.CLAIMS.values():
         assert claim.kind in ("difference", "level", "ratio", "count", "qualitative")
         assert claim.where
         assert claim.protocol
-        assert claim.paper.source == claims.PAPER
+        assert claim.paper.source == paper.PAPER
         assert claim.log is None or "released source" in claim.log.source
         if claim.kind == "difference" and claim.log is not None and claim.log.top1 is not None:
             assert claim.log.top1 == pytest.approx(claim.paper.top1, abs=0.06)  # the paper rounds its logs
@@ -157,23 +157,63 @@ def test_every_claim_has_its_source_and_protocol():
     ("depth", "no_conv4", 2.0, None, None),
 ])
 def test_effect_of_an_arm(ablation, arm, top1, top5, log1):
-    effect = claims.effect(ablation, arm)
+    effect = paper.effect(ablation, arm)
     assert effect.reference is effect.paper
     assert (effect.paper.top1, effect.paper.top5) == (top1, top5)
     assert (effect.log and effect.log.top1) == (None if log1 is None else pytest.approx(log1))
 
 
 def test_effects_without_a_number_or_below_the_logs_noise():
-    tanh = claims.effect("activation", "tanh")
+    tanh = paper.effect("activation", "tanh")
     assert tanh.reference is None
     assert tanh.protocol.startswith("CIFAR-10")
-    second = claims.effect("lrn", "lrn_first")  # run 167: −0.0075 points, nothing
+    second = paper.effect("lrn", "lrn_first")  # run 167: −0.0075 points, nothing
     assert second.log is not None
     assert second.reference is None
-    assert claims.effect("columns", "no_exchange").reference.top1 == pytest.approx(1.164)
-    assert claims.effect("lrn", "somewhere_else") is None
-    assert claims.effect("mine:width", "no_lrn") is None
+    assert paper.effect("columns", "no_exchange").reference.top1 == pytest.approx(1.164)
+    assert paper.effect("lrn", "somewhere_else") is None
+    assert paper.effect("mine:width", "no_lrn") is None
 
 
 def test_signed():
-    assert [claims.signed(x, 2) for x in (1.4, -0.3, 0.001, -0.001)] == ["+1.40", "−0.30", "0.00", "0.00"]
+    assert [paper.signed(x, 2) for x in (1.4, -0.3, 0.001, -0.001)] == ["+1.40", "−0.30", "0.00", "0.00"]
+
+
+@pytest.mark.parametrize(("values", "sign", "word", "part"), [
+    ([1.3, 1.5, 1.4], 1, "reproduced", "a sign and no size"), ([1.3, 1.5, 1.4], -1, "contradicted", "opposite sign"),
+    ([-1.3, -1.5, -1.4], -1, "reproduced", "sign"), ([1.0, -1.0, 0.5], 1, "unresolved", "as large as the one measured"),
+    ([1.0], 1, "unresolved", "one seed"), ([], 1, "unresolved", "no pair"),
+    ([0.2, 0.2], 1, "unresolved", "no measure")])
+def test_verdict_on_a_claim_without_a_size(values, sign, word, part):
+    v = statistics.sign_verdict(estimate(values), sign)
+    assert v.word == word
+    assert part in v.why
+
+
+@pytest.mark.parametrize(("values", "word", "part"), [
+    ([0.1, -0.1, 0.05, 0.0], "reproduced", "within ±0.7"), ([0.3, 0.31, 0.32], "reproduced", "within ±0.7"),
+    ([1.4, 1.5, 1.6], "contradicted", "beyond ±0.7"), ([-1.4, -1.5, -1.6], "contradicted", "beyond"),
+    ([0.6, 0.7, 0.9], "unresolved", "would show that nothing larger than 0.7"), ([0.1], "unresolved", "one seed")])
+def test_verdict_on_a_claim_of_no_difference(values, word, part):
+    v = statistics.equivalence(estimate(values), 0.7)
+    assert v.word == word
+    assert part in v.why
+
+
+def test_seeds_for_a_claim_of_no_difference_show_it_four_times_in_five():
+    rng = np.random.default_rng(5)
+    v = statistics.equivalence(estimate([1.0, -1.0, 0.5, -0.5]), 0.7)
+    sd, n = estimate([1.0, -1.0, 0.5, -0.5]).sd, v.seeds_needed
+    within = [statistics.equivalence(estimate(row), 0.7).word == "reproduced" for row in rng.normal(0, sd, (4000, n))]
+    assert np.mean(within) == pytest.approx(0.8, abs=0.03)
+    assert statistics.equivalence_power(0.7, sd, n) == pytest.approx(np.mean(within), abs=0.02)
+    # A difference as large as the margin is called none in at most one of forty tables.
+    wrong = [statistics.equivalence(estimate(row), 0.7).word == "reproduced" for row in rng.normal(0.7, sd, (4000, n))]
+    assert np.mean(wrong) == pytest.approx(0.025, abs=0.01)
+
+
+def test_signs_are_called_wrongly_as_often_as_the_level_says():
+    rows = np.random.default_rng(6).normal(0, 1, (4000, 5))
+    words = [statistics.sign_verdict(estimate(row), 1).word for row in rows]
+    assert words.count("reproduced") / 4000 == pytest.approx(0.025, abs=0.01)
+    assert words.count("contradicted") / 4000 == pytest.approx(0.025, abs=0.01)

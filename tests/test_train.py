@@ -45,10 +45,14 @@ def test_the_records_are_as_promised(tiny, finished):
     assert tuple(metrics[0]) == records.METRICS
     assert tuple(timing[0]) == records.TIMING
     assert [(row["epoch"], row["step"]) for row in metrics] == [(1, 4), (2, 8)]
-    assert [(row["epoch"], row["step"]) for row in timing] == [(1, 4), (2, 8)]
+    assert [(row["epoch"], row["step"]) for row in timing] == [(1, 4), (2, 8), (2, 8)]
     assert all(row["tune_loss"] is None and row["tune_top1_error"] is None for row in metrics)
     assert result["train"] == {"loss": metrics[-1]["train_loss"], "top1_error": metrics[-1]["train_top1_error"]}
+    assert [row.pop("images_per_second") is None for row in timing] == [False, False, True]
     assert all(value >= 0 for row in timing for value in row.values())
+    ten = timing[-1]
+    assert ten["eval_seconds"] > 0
+    assert ten["train_seconds"] == 0
     assert tuple(records.read_json(finished / "progress.json")) == records.PROGRESS
     assert "finished: error centre crop" in (finished / "log.txt").read_text()
     assert steps_of(finished) == [4, 8]
@@ -183,3 +187,14 @@ def test_training_from_a_store_needs_few_libraries(finished, store, tmp_path):
     assert (tmp_path / "run" / "metrics.csv").read_bytes() == (finished / "metrics.csv").read_bytes()
     assert (tmp_path / "run" / "result.json").read_bytes() == (finished / "result.json").read_bytes()
     assert not list((tmp_path / "run").glob("events.out.tfevents.*"))
+
+
+def test_the_error_on_images_that_were_learnt_from(tiny, tmp_path, finished):
+    """`data.fit_split` only adds to what is reported, and counts as any evaluation on the same images does."""
+    c = tiny(data__fit_split="train[:64]")
+    result = train_lib.train(c, tmp_path / "one", show=False)
+    assert result["eval"]["fit"]["total"] == 64
+    before = records.read_json(finished / "result.json")
+    assert {k: result["eval"][k] for k in ("centre", "ten_view")} == before["eval"]
+    twin = train_lib.train(tiny(data__eval_split="train[:64]"), tmp_path / "twin", show=False)
+    assert result["eval"]["fit"] == twin["eval"]["centre"]

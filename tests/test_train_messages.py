@@ -57,6 +57,8 @@ def test_two_processes_do_not_train_one_run(tiny, tmp_path):
     ({"mesh__data": "2"}, r"config\.mesh"),
     ({"data__tune_split": "train[60:70]"}, r"config\.data\.tune_split: 4 images of 'train\[60:70\]' are in "
                                            r"config\.data\.train_split = 'train\[:64\]' too"),
+    ({"data__fit_split": "train[60:70]"}, r"config\.data\.fit_split: 6 images of 'train\[60:70\]' are not in "
+                                          r"config\.data\.train_split = 'train\[:64\]'; choose"),
     ({"data__tune_split": "test[:5]"}, r"config\.data\.tune_split: 5 images of 'test\[:5\]' are in "
                                        r"config\.data\.eval_split = 'test' too"),
 ])

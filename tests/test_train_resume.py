@@ -7,7 +7,7 @@ import signal
 import orbax.checkpoint as ocp
 import pytest
 import tiny_run
-from tiny_run import Killed, assert_same_run, at, go, interrupt, kill, steps_of
+from tiny_run import STEPS, Killed, assert_same_run, at, go, interrupt, kill, steps_of
 
 from alexnet_jax import data, evaluate, records
 from alexnet_jax import train as train_lib
@@ -99,8 +99,8 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tiny, tmp_path, finished, monk
     go(tiny(), tmp_path, name="baseline")
     assert_same_run(tiny(), tmp_path, finished)
     assert [row["step"] for row in records.read_rows(tmp_path / "timing.csv")] == (
-        [8] if (step, where, after) == (4, "_save", True) else
-        [4] if (step, where, after) == (8, "_save", True) else [4, 8])
+        [8, 8] if (step, where, after) == (4, "_save", True) else
+        [4, 8] if (step, where, after) == (8, "_save", True) else [4, 8, 8]), "the last is the ten views'"
 
 
 def test_checkpoints_within_an_epoch_keep_the_running_means(tiny, tmp_path, finished, monkeypatch):
@@ -193,3 +193,36 @@ def test_nothing_is_saved_twice(tiny, unfinished, finished, monkeypatch):
     assert not saves
     go(tiny(), unfinished, name="baseline")
     assert_same_run(tiny(), unfinished, finished)
+
+
+# Ending early.
+
+
+def test_a_run_stops_at_the_error_it_was_to_reach_and_says_so(tiny, finished, tmp_path):
+    error = records.read_rows(finished / "metrics.csv")[0]["eval_top1_error"]
+    c = tiny(train__stop_at_error=error)
+    result = go(c, tmp_path / "run")
+    assert (result["status"], result["epochs"], result["steps"]) == ("finished", 1, STEPS // 2)
+    assert result["stopped"].startswith("after epoch 1 of 2: the evaluation error had reached")
+    assert records.error_rates(result["eval"]["centre"])[0] <= error
+    assert [row["epoch"] for row in records.read_rows(tmp_path / "run" / "metrics.csv")] == [1]
+    assert "finished after epoch 1 of 2" in (tmp_path / "run" / "log.txt").read_text()
+    assert go(c, tmp_path / "run") == result
+
+
+def test_an_error_that_is_not_reached_changes_nothing(tiny, finished, tmp_path):
+    go(tiny(train__stop_at_error=1e-6), tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.csv").read_bytes() == (finished / "metrics.csv").read_bytes()
+    assert "stopped" not in records.read_json(tmp_path / "run" / "result.json")
+
+
+def test_interrupted_in_its_last_evaluation_it_trains_no_further(tiny, finished, tmp_path, monkeypatch):
+    c = tiny(train__stop_at_error=records.read_rows(finished / "metrics.csv")[0]["eval_top1_error"])
+    with monkeypatch.context() as patch:
+        at(patch, STEPS // 2, interrupt, name="_save", after=True)
+        with pytest.raises(Interrupted):
+            go(c, tmp_path / "run")
+    assert not (tmp_path / "run" / "result.json").exists()
+    go(c, tmp_path / "run")
+    go(c, tmp_path / "whole")
+    assert_same_run(c, tmp_path / "run", tmp_path / "whole")

@@ -121,7 +121,12 @@ def training_views(images: jax.Array, key: jax.Array, rows: jax.Array, noise: ja
             view = view / jnp.where(noise > 0, augment.pca.divide_by, 1.0)
         return _scaled(view, config)
 
-    return jax.vmap(one)(images, rows)
+    if crop < 100:
+        return jax.vmap(one)(images, rows)
+    # Large images one by one on a CPU: at once, XLA computes them a second time, serially and in the transposed order
+    # that conv1's weight gradient wants.
+    return lax.platform_dependent(images, rows, cpu=lambda *both: lax.map(lambda pair: one(*pair), both),
+                                  default=jax.vmap(one))
 
 
 def ten_views(config: ConfigDict) -> np.ndarray:

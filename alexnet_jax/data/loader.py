@@ -14,6 +14,7 @@ from alexnet_jax.data import Split
 from alexnet_jax.errors import ConfigError
 
 _AHEAD = 2  # batches that are read before they are asked for
+_SMALL = 1 << 15  # bytes of an image up to which one call of NumPy takes a batch: 16 × as fast as a loop at 32 pixels
 
 
 class Batch(NamedTuple):
@@ -79,6 +80,15 @@ class Course:
         epoch, place = divmod(step - self._fold_step, self._per_epoch[1])
         return self._fold_at + epoch, place
 
+    @property
+    def splits(self) -> tuple[Split, Split]:
+        """What the epochs read, before and after the folding; twice the same where nothing is folded in."""
+        return self._splits
+
+    def left_in_epoch(self, step: int) -> int:
+        """Steps from `step` to the end of its epoch, at least one."""
+        return self._per_epoch[self._part(step)] - self.place(step)[1]
+
     def epochs_done(self, step: int) -> float:
         """Passes over the training images after `step` steps, with the fraction."""
         if not self._part(step):
@@ -87,7 +97,8 @@ class Course:
 
 
 def training_batches(course: Course, seed: int, first_step: int, last_step: int,
-                     rows: Any = None) -> Generator[Batch, None, None]:
+                     rows: Any = None, put: Callable[[Batch], Any] = lambda batch: batch
+                     ) -> Generator[Any, None, None]:
     """The batches of the steps first_step … last_step − 1, read ahead by a thread.
 
     What an epoch has beyond its whole batches is left out; the order being another one, these are other images
@@ -96,17 +107,18 @@ def training_batches(course: Course, seed: int, first_step: int, last_step: int,
     Args:
       rows: the positions of the global batch that this process needs, a slice or an integer array; all
         by default.
+      put: makes of a batch what is handed out, in the reading thread.
     """
     index = np.arange(course.batch_size, dtype=np.int32)[slice(None) if rows is None else rows]
 
-    def produce() -> Generator[Batch, None, None]:
+    def produce() -> Generator[Any, None, None]:
         order, order_epoch = np.empty(0, np.int64), -1
         for step in range(first_step, last_step):
             split, (epoch, place) = course.split(step), course.place(step)
             if epoch != order_epoch:
                 order, order_epoch = epoch_order(len(split), seed, epoch), epoch
             chosen = order[place * course.batch_size + index]
-            yield Batch(_gather(split.images, chosen), split.labels[chosen], index)
+            yield put(Batch(_gather(split.images, chosen), split.labels[chosen], index))
 
     return _read_ahead(produce)
 
@@ -138,7 +150,9 @@ def evaluation_batches(split: Split, batch_size: int, rows: slice | None = None
 
 
 def _gather(images: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """images[chosen], reading the file from front to back."""
+    """images[chosen]; large ones are read from the front of the file to its back, one by one."""
+    if images[0].nbytes <= _SMALL:
+        return np.asarray(images)[chosen]
     out = np.empty((len(chosen), *images.shape[1:]), np.uint8)
     for row in np.argsort(chosen, kind="stable"):
         out[row] = images[chosen[row]]

@@ -17,7 +17,7 @@ from alexnet_jax.data import store as store_lib
 from alexnet_jax.errors import ConfigError, run_main
 
 _VERIFY = flags.DEFINE_bool("verify", False, "read every image of the stores and compare its checksum")
-_FIELDS = ("train_split", "fold_split", "eval_split", "tune_split")
+_FIELDS = ("train_split", "fold_split", "eval_split", "tune_split", "fit_split")
 
 
 def prepare(data, *, verify: bool = False, report=print) -> None:

@@ -15,7 +15,7 @@ from flax import nnx
 from jax import lax
 from ml_collections import ConfigDict
 
-from alexnet_jax.models import columns, geometry, layers
+from alexnet_jax.models import columns, geometry, layers, pooling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,7 @@ class AlexNet(nnx.Module):
                 if layer.same_map:
                     x = layers.same_map_norm(x, **self.same_map)
             elif step == "pool" and layer.pool:
-                x = layers.pool(x, kind=layer.pool, **self.pooling)
+                x = pooling.pool(x, kind=layer.pool, **self.pooling)
         return x
 
     def _normalise(self, x: jax.Array, axis: str | None) -> jax.Array:

@@ -75,7 +75,7 @@ class ColumnConv(nnx.Module):
             y = jnp.moveaxis(y.reshape(*y.shape[:-1], columns, features), -2, 0)
         else:
             y = jnp.stack([layers.convolve(x[i], kernel[i], self.stride, self.padding) for i in range(columns)])
-        return y + self.bias[...].astype(x.dtype)[:, None, None, None, :]
+        return layers.add_bias(y, self.bias[...].astype(x.dtype))
 
 
 class ColumnLocal(nnx.Module):
@@ -109,8 +109,7 @@ class ColumnDense(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, in] that all columns see, or [column, batch, in] → [column, batch, out]."""
         kernel = self.kernel[...].astype(x.dtype)
-        y = jnp.einsum("bi,cio->cbo" if x.ndim == 2 else "cbi,cio->cbo", x, kernel)
-        return y + self.bias[...].astype(x.dtype)[:, None, :]
+        return layers.dense(x, kernel) + self.bias[...].astype(x.dtype)[:, None, :]
 
 
 class ColumnSum(nnx.Module):
@@ -128,7 +127,7 @@ class ColumnSum(nnx.Module):
         """[column, batch, in] → [batch, out], in float32 at least: the softmax follows."""
         kernel = self.kernel[...].astype(x.dtype)
         wide = jnp.promote_types(x.dtype, jnp.float32)
-        y = jnp.einsum("cbi,cio->bo", x, kernel, preferred_element_type=wide)
+        y = layers.dense(x, kernel, wide).sum(axis=0)
         if axis is not None:
             y = lax.psum(y, axis)
         return y + self.bias[...].astype(wide)

@@ -1,14 +1,20 @@
-"""The layers' arithmetic: response normalisation, pooling, convolution, dropout. Pure functions.
+"""The layers' arithmetic: response normalisation, convolution, dropout (pooling: `pooling.py`). Pure functions.
 
 Arrays are `[…, height, width, channel]`; leading axes (column, batch) are carried along.
 """
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from alexnet_jax.models import pooling
 
 
 def local_response_norm(x: jax.Array, k: float, n: int, alpha: float, beta: float,
@@ -33,11 +39,43 @@ def local_response_norm(x: jax.Array, k: float, n: int, alpha: float, beta: floa
     channels = x.shape[-1]
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     scale = alpha / n if alpha_over_n else alpha
-    # A banded matrix product is several times faster than n shifted slices on a CPU, forward and backward.
     offset = np.arange(channels)[:, None] - np.arange(channels)[None, :]  # source − target
     band = ((offset >= -(n // 2)) & (offset <= (n - 1) // 2)).astype(np.float64) * scale
-    denominator = k + jnp.matmul(jnp.square(wide), jnp.asarray(band, wide.dtype), precision=lax.Precision.HIGHEST)
-    return (wide * _inverse_power(denominator, beta)).astype(x.dtype)
+
+    def banded(squares):
+        return jnp.matmul(squares, jnp.asarray(band, squares.dtype), precision=lax.Precision.HIGHEST)
+
+    def shifted(squares):
+        return scale * pooling.sum_of_windows(squares, squares.ndim - 1, n, 1, before=n // 2)
+
+    def window_sum(squares):
+        # A banded matrix product is several times faster than n shifted slices on a CPU. On a GPU the slices become
+        # part of the loops that read x and write the result: a fifth less memory traffic (benchmarks/RESULTS.md).
+        return lax.platform_dependent(squares, cuda=shifted, rocm=shifted, default=banded)
+
+    return _normalise(wide, window_sum, k, beta).astype(x.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _normalise(x: jax.Array, window_sum: Callable[[jax.Array], jax.Array], k: float, beta: float) -> jax.Array:
+    """x / (k + window_sum(x²))^β for a linear `window_sum`."""
+    return x * _inverse_power(k + window_sum(jnp.square(x)), beta)
+
+
+def _normalise_forward(x, window_sum, k, beta):
+    denominator = k + window_sum(jnp.square(x))
+    return x * _inverse_power(denominator, beta), (x, denominator)
+
+
+def _normalise_backward(window_sum, k, beta, residuals, g):
+    """g·d^-β − 2β x · windowᵀ(g·x·d^-(β+1)): JAX's own derivative of the roots costs a third more of a step."""
+    x, denominator = residuals
+    direct = g * _inverse_power(denominator, beta)
+    (spread,) = jax.vjp(window_sum, x)[1](direct * x / denominator)  # its transpose
+    return (direct - (2 * beta) * x * spread,)
+
+
+_normalise.defvjp(_normalise_forward, _normalise_backward)
 
 
 def _inverse_power(s: jax.Array, beta: float) -> jax.Array:
@@ -58,65 +96,20 @@ def same_map_norm(x: jax.Array, size: int, alpha: float, beta: float) -> jax.Arr
       x: [..., height, width, channel].
     """
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    total = jnp.square(wide)
-    for axis in (x.ndim - 3, x.ndim - 2):
-        total = _window(total, axis, size, 1, (size // 2, (size - 1) // 2), 0.0, lax.add)
-    denominator = 1.0 + (alpha / size**2) * total
-    return (wide * _inverse_power(denominator, beta)).astype(x.dtype)
 
+    def window_sum(squares):
+        for axis in (x.ndim - 3, x.ndim - 2):
+            squares = pooling.sum_of_windows(squares, axis, size, 1, before=size // 2)
+        return (alpha / size**2) * squares
 
-def _window(x, axis, window, stride, padding, fill, combine):
-    """Combines the entries of each window along one axis, as shifted strided slices."""
-    pads = [(0, 0, 0)] * x.ndim
-    pads[axis] = (*padding, 0)
-    x = lax.pad(x, jnp.asarray(fill, x.dtype), pads)
-    positions = (x.shape[axis] - window) // stride + 1
-    out = None
-    for i in range(window):
-        part = lax.slice_in_dim(x, i, i + (positions - 1) * stride + 1, stride, axis)
-        out = part if out is None else combine(out, part)
-    return out
-
-
-def pool(x: jax.Array, window: int, stride: int, kind: str = "max", rounding: str = "ceil") -> jax.Array:
-    """Max or average pooling with the ceil rule: 1 + ⌈(N − z)/s⌉ positions, the last window clipped.
-
-    Paper, section 3.4 (z = 3, s = 2 overlaps); the rule is the released code's (`layer.py`). An average is over the
-    pixels that the clipped window holds. With `rounding='floor'` a window that would be clipped is left out.
-
-    Slices and elementwise maxima, rows first, then columns: XLA's gradient of a windowed reduction is many
-    times slower on a CPU. The gradient of tied maxima is shared among them and sums to one; the released code
-    credits each of them in full, XLA and PyTorch only one.
-
-    Args:
-      x: [..., height, width, channel].
-
-    Returns:
-      [..., height', width', channel].
-    """
-    dtype, counts = x.dtype, None
-    if kind == "avg":
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # a sum of float16 overflows
-    for axis in (x.ndim - 3, x.ndim - 2):
-        size = x.shape[axis]
-        positions = 1 + ((size - window) // stride if rounding == "floor" else -(-(size - window) // stride))
-        needed = (positions - 1) * stride + window
-        overhang = max(needed - size, 0)
-        if size > needed:
-            x = lax.slice_in_dim(x, 0, needed, 1, axis)
-        fill = -jnp.inf if kind == "max" else 0.0
-        x = _window(x, axis, window, stride, (0, overhang), fill, lax.max if kind == "max" else lax.add)
-        if kind == "avg":
-            inside = np.minimum(np.arange(positions) * stride + window, size) - np.arange(positions) * stride
-            shape = [1] * x.ndim
-            shape[axis] = positions
-            along = inside.reshape(shape).astype(np.float64)
-            counts = along if counts is None else counts * along
-    return x if counts is None else (x / jnp.asarray(counts, x.dtype)).astype(dtype)
+    return _normalise(wide, window_sum, 1.0, beta).astype(x.dtype)
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]) -> jax.Array:
     """A dense convolution (cross-correlation, as everywhere in this field).
+
+    On a CPU a small filter on few channels (conv1 of 32-pixel networks) computes several neighbouring outputs at once:
+    a matrix product over 5 · 5 · 3 values for 32 kernels is too small to be efficient.
 
     Args:
       x: [batch, height, width, in].
@@ -127,8 +120,65 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, i
     Returns:
       [batch, height', width', out].
     """
+    neighbours = min(4, 128 // kernel.shape[-1])
+    width = x.shape[2] + sum(padding) - kernel.shape[1] + 1
+    if stride > 1 or x.shape[-1] > 4 or neighbours < 2 or width % neighbours:
+        return _convolve(x, kernel, stride, padding)
+    return _convolve_few(x, kernel, padding, neighbours)
+
+
+def _convolve(x, kernel, stride, padding):
     return lax.conv_general_dilated(x, kernel, (stride, stride), (padding, padding),
                                     dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve_few(x, kernel, padding, neighbours):
+    return lax.platform_dependent(x, kernel, cpu=lambda x, k: _convolve_neighbours(x, k, padding, neighbours),
+                                  default=lambda x, k: _convolve(x, k, 1, padding))
+
+
+def _convolve_neighbours(x, kernel, padding, n):
+    """Outputs n·q … n·q + n − 1 of a row as n times as many channels: pixels in groups of n, kernels shifted."""
+    kh, kw, channels, features = kernel.shape
+    batch, height, width = x.shape[0], x.shape[1] + sum(padding), x.shape[2] + sum(padding)
+    groups = -(-(kw + n - 1) // n)  # of input pixels that n neighbouring outputs see
+    outputs = (width - kw + 1) // n
+    far = (outputs + groups - 1) * n - x.shape[2] - padding[0]
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*padding, 0), (padding[0], far, 0), (0, 0, 0)))
+    x = x.reshape(batch, height, outputs + groups - 1, n * channels)
+    shifted = [jnp.pad(kernel, ((0, 0), (i, groups * n - kw - i), (0, 0), (0, 0))) for i in range(n)]
+    wide = jnp.concatenate(shifted, axis=-1).reshape(kh, groups, n * channels, n * features)
+    return _convolve(x, wide, 1, (0, 0)).reshape(batch, height - kh + 1, outputs * n, features)
+
+
+def _few_forward(x, kernel, padding, neighbours):
+    return _convolve_few(x, kernel, padding, neighbours), (x, kernel)
+
+
+def _few_backward(padding, neighbours, residuals, g):
+    # The weight gradient is quicker as it is; the input's is of images, and nobody asks for it.
+    return jax.vjp(lambda x, kernel: _convolve(x, kernel, 1, padding), *residuals)[1](g)
+
+
+_convolve_few.defvjp(_few_forward, _few_backward)
+
+
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """x [column, batch, height, width, channel] + bias [column, channel].
+
+    On a CPU over rows of many pixels at once: XLA sums a bias gradient of few channels eight times faster so.
+    """
+    pixels, channels = math.prod(x.shape[1:-1]), x.shape[-1]
+    together = 1
+    while pixels % (2 * together) == 0 and 2 * together * channels <= 1024:
+        together *= 2
+
+    def wide(x, bias):
+        rows = x.reshape(x.shape[0], pixels // together, together * channels)
+        return (rows + jnp.tile(bias, together)[:, None, :]).reshape(x.shape)
+
+    return lax.platform_dependent(x, bias, cpu=wide, default=lambda x, bias: x + bias[:, None, None, None, :])
 
 
 def convolve_unshared(x: jax.Array, kernel: jax.Array, window: int, stride: int, padding: tuple[int, int]) -> jax.Array:
@@ -147,6 +197,41 @@ def convolve_unshared(x: jax.Array, kernel: jax.Array, window: int, stride: int,
     parts = [x[:, i:i + (rows - 1) * stride + 1:stride, j:j + (cols - 1) * stride + 1:stride]
              for i in range(window) for j in range(window)]
     return jnp.einsum("bhwk,hwko->bhwo", jnp.concatenate(parts, axis=-1), kernel)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def dense(x: jax.Array, kernel: jax.Array, dtype=None) -> jax.Array:
+    """A matrix product for each column, in `dtype` (default: that of x).
+
+    Each product, the two gradients' too, is written so that the kernel is read as it lies in memory. XLA for CPUs
+    transposes it else, forward and again where the optimiser adds the gradient: a fifth of the full network's step.
+
+    Args:
+      x: [batch, in] that all columns see, or [column, batch, in]. kernel: [column, in, out].
+
+    Returns:
+      [column, batch, out].
+    """
+    return jnp.einsum("cbi,cio->cbo", _for_each(x, kernel), kernel, preferred_element_type=dtype)
+
+
+def _for_each(x, kernel):
+    return jnp.broadcast_to(x, (kernel.shape[0], *x.shape)) if x.ndim == 2 else x
+
+
+def _dense_forward(x, kernel, dtype):
+    return dense(x, kernel, dtype), (x, kernel)
+
+
+def _dense_backward(dtype, residuals, g):
+    x, kernel = residuals
+    to_x = jnp.einsum("cio,cbo->cib", kernel, g)
+    to_x = to_x.sum(axis=0).T if x.ndim == 2 else jnp.swapaxes(to_x, 1, 2)
+    to_kernel = jnp.einsum("cbi,cbo->cio", _for_each(x, kernel), g)
+    return to_x.astype(x.dtype), to_kernel.astype(kernel.dtype)
+
+
+dense.defvjp(_dense_forward, _dense_backward)
 
 
 def dropout_mask(key: jax.Array, columns: jax.Array, rows: jax.Array, features: int, rate: float) -> jax.Array:

@@ -15,13 +15,17 @@ def get_sweep():
         "config": "configs/shapes.py",
         # Changes of the base, so of every arm: {"train.epochs": 3}.
         "overrides": {},
-        # Arms of the catalogue (`python -m experiments.run --list`) or of a file of yours: "mine.py:width".
+        # Ablations of the catalogue (`python -m experiments.run --list`) or of a file of yours: "mine.py:width";
+        # "lrn" has several arms, "lrn.no_lrn" is one of them.
         # The arm "baseline", the base as it is, is always there; the report compares the others with it.
-        "ablations": ("lrn", "pooling", "activation"),
+        "ablations": ("lrn.no_lrn", "pooling.nonoverlapping", "activation.tanh"),
         # Arms written out, name → changes: {"no_dropout": {"model.dropout": 0.0}}.
         "arms": {},
+        # An arm such as tanh may ask for a learning rate of its own: {"epochs": 1, "seeds": 1} would train one run of
+        # an epoch for each candidate first. False: it does without, and tanh has ReLU's rate.
+        "search": False,
         # A number N stands for seeds 0 … N−1; a tuple for itself. Every arm runs with every seed, seed by
-        # seed, so that what is there so far can always be compared.
+        # seed, so that what is there so far can always be compared; "order": "arms" has it arm by arm.
         "seeds": 3,
         # Runs at a time, each a process with its share of the cores (or an accelerator of its own).
         # 0: one per core (or accelerator).

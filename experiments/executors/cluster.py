@@ -381,6 +381,7 @@ def _relative(plan: plan_lib.Plan) -> bool:
 
 def _environment() -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if name.startswith(_PREFIXES)}
+    env.update(environment.allocator(os.environ))
     env["XDG_CACHE_HOME"] = str(environment.cache_folder().parent)
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(local.ROOT), os.environ.get("PYTHONPATH"))))
     env.setdefault("PYTHONFAULTHANDLER", "1")  # a crash in native code leaves its stack in log.txt

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
 
+from alexnet_jax import environment
 from experiments.executors import Ended
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -81,7 +82,7 @@ class LocalExecutor:
         return True
 
     def _environment(self, slot: int) -> dict[str, str]:
-        env = dict(os.environ)
+        env = {**os.environ, **environment.allocator(os.environ)}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), env.get("PYTHONPATH"))))
         env.setdefault("PYTHONFAULTHANDLER", "1")  # a crash in native code leaves its stack in log.txt
         if self.accelerators:  # not tested on a machine with several

@@ -211,6 +211,7 @@ class Effect:
     protocol: str
     paper: Value | None = None
     log: Value | None = None
+    run: str = ""  # of LOG_RUNS, where only the logs have it
 
     @property
     def reference(self) -> Value | None:
@@ -235,7 +236,7 @@ def _reverse(claim_id: str, run: str, ablation: str, *names: str) -> Effect:
 
 
 def _from_log(run: str, ablation: str, *names: str) -> Effect:
-    return Effect(ablation, names, "", f"log {run}", LOG_RUNS[run].protocol, None, log_difference(run))
+    return Effect(ablation, names, "", f"log {run}", LOG_RUNS[run].protocol, None, log_difference(run), run)
 
 
 def _words(claim_id: str, text: str, ablation: str, *names: str) -> Effect:
@@ -247,6 +248,7 @@ _DEPTH = CLAIMS["depth"]
 EFFECTS: tuple[Effect, ...] = (
     _reverse("lrn", "148", "lrn", "no_lrn", "none", "without", "off"),
     _from_log("167", "lrn", "lrn_first", "lrn_first_only", "first_only", "first", "lrn_1", "lrn1"),
+    _from_log("166", "lrn", "lrn_before_relu", "before_relu"),
     _reverse("overlap", "147", "pooling", "nonoverlapping", "non_overlapping", "no_overlap", "pool_2_2",
              "pool_2x2", "pool22", "pooling"),
     _words("relu", "six times slower to 25% training error", "activation", "tanh", "activation"),
@@ -254,7 +256,9 @@ EFFECTS: tuple[Effect, ...] = (
              "one_half_width", "single_column", "one_column_half"),
     _from_log("150", "columns", "no_exchange", "none_exchanged", "separate", "none"),
     Effect("columns", ("exchange_conv4", "exchange_at_conv4", "conv4"), "", "log 133", VAL_2012, None,
-           Value("worse than run 131, no number", "runs 132 and 133", LOG)),
+           Value("worse than run 131, no number", "runs 132 and 133", LOG), "132"),
+    Effect("columns", ("no_exchange_conv3", "none_at_conv3"), "", "log 127", VAL_2012, None,
+           Value("significantly worse, no number", "run 127", LOG), "127"),
     _words("dropout", "substantial overfitting; half the iterations to converge", "dropout", "no_dropout",
            "none"),
     Effect("pca", ("no_pca", "none"), "pca", "§4.1", UNSAID, _paper("top-1 by over +1", "§4.1", 1.0)),

@@ -1,0 +1,262 @@
+"""How images reach the training step: from the devices' own memory where they fit, else batch by batch from the host.
+
+Either way a step sees the same images in the same order, and computes the same. Where the images lie on accelerators,
+one call makes many steps, which the host would else dispatch one by one; on a CPU a call is one step, because XLA for
+CPUs runs convolutions inside a loop about twenty times slower.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import pathlib
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from alexnet_jax import distributed, optim
+from alexnet_jax.data import Split, loader
+from alexnet_jax.errors import ConfigError
+from alexnet_jax.mesh import local_rows, put_batch, put_whole
+from alexnet_jax.program import SLOTS, Program, Source, State, Sums
+
+SHARE = 0.3  # of a device's free memory that images may take: the step's own temporaries come later
+TARGET = 0.25  # seconds a call; up to three are under way when a signal comes
+
+
+class Call(NamedTuple):
+    """What one call trains on: a batch on the mesh, or `steps` batches of `source` in `order`, from `place` on."""
+
+    steps: int
+    batch: Any = None
+    source: Source | None = None
+    order: Any = None
+    place: int = 0
+
+
+class Pace:
+    """How many steps a call makes: `fixed`, or as many as take about `TARGET` seconds, found by and by."""
+
+    def __init__(self, fixed: int = 0, most: int = 1 << 16):
+        self.steps = min(fixed or 1, most)
+        self._fixed, self._most = fixed, most
+        self._last: float | None = None
+
+    def begin(self) -> None:
+        """Forgets when the last call ended: something else came between."""
+        self._last = None
+
+    def ended(self, steps: int, now: float | None = None) -> None:
+        """Takes in that a call of `steps` has ended now (seconds), right after another one."""
+        now = time.perf_counter() if now is None else now
+        if self._last is not None and not self._fixed:
+            wanted = TARGET * steps / max(now - self._last, 1e-9)
+            self.steps = int(max(1, min(wanted, 2 * self.steps, self._most)))
+        self._last = now
+
+
+class Resident(NamedTuple):
+    """A slice of a store on every device: the images from `first` on."""
+
+    source: Source
+    first: int
+
+
+class Feed:
+    """The images of one run, and the calls that it is made of.
+
+    Args:
+      config: a resolved config. program: of the run. course: what it learns from, epoch by epoch.
+      others: splits that are evaluated. say: told where the images are.
+
+    Raises:
+      ConfigError: `data.placement` is 'device' and the images don't fit.
+    """
+
+    def __init__(self, config: ConfigDict, program: Program, course: loader.Course, others: Sequence[Split],
+                 say: Callable[[str], None] = lambda line: None):
+        self._program, self._course, self._mesh, self._batch = program, course, program.mesh, config.train.batch_size
+        self._rows = local_rows(self._mesh, self._batch)
+        self._index = put_batch(self._mesh, np.arange(self._batch, dtype=np.int32)[self._rows], self._batch)
+        self._resident = _place(config.data.placement, self._mesh, [*course.splits, *others], say)
+        self._orders: dict[int, Any] = {}
+        asked, on_cpu = config.train.steps_per_call, _is_cpu(self._mesh)
+        self.looped = asked > 1 or (asked == 0 and not on_cpu)
+        self._here = all(self.resident(split) for split in course.splits)
+        if asked > 1 and not self._here:
+            say("note: config.train.steps_per_call: one step a call, as the images are streamed from the host")
+        elif asked > 1 and on_cpu:
+            say("note: config.train.steps_per_call: on a CPU several steps a call are much slower than one")
+        # Several processes have to make the same calls, and agree on a stop between two.
+        fixed = asked or (distributed.EVERY if distributed.several() else 0)
+        self.pace = Pace(fixed if self.looped and self._here else 1)
+        self._evaluation_fixed = fixed
+        changes = [bisect.bisect_left(range(course.steps), at, key=lambda step: optim.position(
+            config, course.epochs_done(step))) for at in optim.changes(config)]
+        self._changes = sorted(changes)
+
+    def resident(self, split: Split) -> Resident | None:
+        """Where on the devices a split lies; None: on the host."""
+        return self._resident.get(split.store.folder)
+
+    def boundary(self, step: int) -> int:
+        """The last step that a call from `step` on may reach: an epoch ends there, or a rate or the noise changes."""
+        later = bisect.bisect_right(self._changes, step)
+        end = step + self._course.left_in_epoch(step)
+        if distributed.several():
+            end = min(end, step + distributed.EVERY - step % distributed.EVERY)
+        return min(end, *self._changes[later:later + 1], self._course.steps)
+
+    # Training.
+
+    def training(self, seed: int, step: int) -> Generator[Call, None, None]:
+        """The calls from step `step` to the run's end, each as long as `pace` says when it is asked for."""
+        return self._from_device(seed, step) if self._here else self._from_host(seed, step)
+
+    def _from_host(self, seed: int, step: int) -> Generator[Call, None, None]:
+        def put(batch: loader.Batch):  # in the reading thread: the step needn't wait for the transfer
+            return *put_batch(self._mesh, (batch.images, batch.labels), self._batch), self._index
+
+        with contextlib.closing(loader.training_batches(
+                self._course, seed, step, self._course.steps, self._rows, put)) as batches:
+            for batch in batches:
+                yield Call(1, batch)
+
+    def _from_device(self, seed: int, step: int) -> Generator[Call, None, None]:
+        order, order_epoch = None, -1
+        while step < self._course.steps:
+            split, (epoch, place) = self._course.split(step), self._course.place(step)
+            resident = self.resident(split)
+            assert resident is not None
+            if epoch != order_epoch:
+                order, order_epoch = self._order(loader.epoch_order(len(split), seed, epoch), split, resident), epoch
+            if self.looped:
+                call = Call(min(self.pace.steps, self.boundary(step) - step), None, resident.source, order, place)
+            else:
+                call = Call(1, self._gather(resident, order, place))
+            yield call
+            step += call.steps
+
+    def train(self, call: Call, state: State, sums: Sums, consts, seed, step, rates, noise) -> tuple[State, Sums]:
+        """Runs a call; arguments and result as of `Program.train_step`."""
+        if call.source is None:
+            return self._program.train_step(state, sums, call.batch, consts, seed, step, rates, noise)
+        return self._program.train_steps(state, sums, call.source, call.order, self._index, np.int32(call.place),
+                                         np.int32(call.steps), consts, seed, step, rates, noise)
+
+    # Evaluation.
+
+    def evaluation(self, split: Split, params, consts, views: np.ndarray) -> Generator[Any, None, None] | None:
+        """`Counts` of the batches of a resident split, arrays of [batches]; None where one call is one batch.
+
+        Args:
+          views: int32 [views, 3] of augment.ten_views or centre_view.
+        """
+        resident = self.resident(split)
+        return self._counts(split, resident, params, consts, views) if resident and self.looped else None
+
+    def _counts(self, split: Split, resident: Resident, params, consts, views) -> Generator[Any, None, None]:
+        order, pace = self._in_order(split, resident), Pace(self._evaluation_fixed, SLOTS)
+        done, batches = 0, -(-len(split) // self._batch)
+        while done < batches:
+            count = min(pace.steps, batches - done)
+            counts = self._program.in_turn(self._program.count_batches(
+                params, resident.source, order, self._index, np.int32(done), np.int32(count), np.int32(len(split)),
+                views, consts))
+            yield jax.tree.map(lambda leaf, count=count: leaf[:count], counts)
+            pace.ended(count)
+            done += count
+
+    def evaluation_batches(self, split: Split) -> Generator[Any, None, None]:
+        """`loader.evaluation_batches` on the mesh, from wherever the images are."""
+        resident = self.resident(split)
+        if resident is None:
+            yield from streamed_evaluation(self._program, split)
+            return
+        order = self._in_order(split, resident)
+        for place in range(-(-len(split) // self._batch)):
+            weight = np.arange(place * self._batch, (place + 1) * self._batch)[self._rows] < len(split)
+            images, labels, _ = self._gather(resident, order, place)
+            yield images, labels, put_batch(self._mesh, weight.astype(np.float32), self._batch)
+
+    def _in_order(self, split: Split, resident: Resident):
+        """The order of an evaluation: each image once, then the first again to fill the last batch."""
+        key = id(split)
+        if key not in self._orders:
+            fill = -len(split) % self._batch
+            self._orders[key] = self._order(np.pad(np.arange(len(split)), (0, fill)), split, resident)
+        return self._orders[key]
+
+    def _order(self, order: np.ndarray, split: Split, resident: Resident):
+        return put_whole(self._mesh, (order + (split.start - resident.first)).astype(np.int32))
+
+    def _gather(self, resident: Resident, order, place: int):
+        # A program of its own: the step stays the very same one, whose last bits a fusion might change.
+        return *self._program.gather(resident.source, order, self._index, np.int32(place)), self._index
+
+
+def streamed_evaluation(program: Program, split) -> Generator[Any, None, None]:
+    """`loader.evaluation_batches` on the program's mesh."""
+    batch = program.config.train.batch_size
+    for arrays in loader.evaluation_batches(split, batch, local_rows(program.mesh, batch)):
+        yield put_batch(program.mesh, arrays, batch)
+
+
+# Placement.
+
+
+def _is_cpu(mesh) -> bool:
+    return mesh.devices.flat[0].platform == "cpu"
+
+
+def free_bytes(mesh) -> int | None:
+    """Memory that is free on each of this process's devices; None where JAX doesn't tell."""
+    if _is_cpu(mesh):
+        try:
+            lines = pathlib.Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+        except (OSError, StopIteration, ValueError):
+            return None
+    stats = [device.memory_stats() for device in mesh.local_devices]
+    known = [s["bytes_limit"] - s.get("bytes_in_use", 0) for s in stats if s and "bytes_limit" in s]
+    return min(known) if len(known) == len(stats) else None
+
+
+def _place(placement: str, mesh, splits: Sequence[Split], say: Callable[[str], None]) -> dict[pathlib.Path, Resident]:
+    """What goes onto the devices, by store: each store's slices at once, those that are learnt from before others.
+
+    On a CPU 'auto' leaves the images where they are: in the same memory already.
+    """
+    if placement == "host" or (placement == "auto" and _is_cpu(mesh)):
+        return {}
+    groups: dict[pathlib.Path, list[Split]] = {}
+    for split in splits:
+        groups.setdefault(split.store.folder, []).append(split)
+    free, placed, used = free_bytes(mesh), {}, 0
+    room = None if free is None else int(free * (SHARE if placement == "auto" else 1))
+    for folder, parts in groups.items():
+        first, last = min(s.start for s in parts), max(s.stop for s in parts)
+        store = parts[0].store
+        need = (last - first) * (store.images[0].nbytes + 4)
+        fits = need + used <= room if room is not None else placement == "device"
+        if not distributed.everywhere(fits):
+            if placement == "device":
+                raise ConfigError(f"config.data.placement: 'device' needs {_size(need + used)} for the images and "
+                                  f"{_size(room or 0)} are free; choose auto or host")
+            say(f"images of {parts[0].source} ({_size(need)}) stay on the host; a device has {_size(room or 0)} for "
+                "them")
+            continue
+        placed[folder] = Resident(Source(*put_whole(mesh, (store.images[first:last], store.labels[first:last]))), first)
+        used += need
+    if used:
+        say(f"images on the device: {_size(used)}")
+    return placed
+
+
+def _size(count: int) -> str:
+    unit, name = next(((u, n) for u, n in ((1e9, "GB"), (1e6, "MB")) if count >= u), (1e3, "kB"))
+    return f"{count / unit:.1f} {name}"

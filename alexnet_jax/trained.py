@@ -1,0 +1,100 @@
+"""A trained network taken from a run's folder: its kernels, its predictions, its last hidden layer.
+
+The checkpoint may be of any mesh; here all columns are on one device.
+"""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from alexnet_jax import checkpoint, data, evaluate, records
+from alexnet_jax import config as config_lib
+from alexnet_jax.data import augment, loader
+from alexnet_jax.errors import WorkdirError
+from alexnet_jax.mesh import make_mesh
+from alexnet_jax.program import Program
+
+
+class Trained:
+    """The newest checkpoint of a run.
+
+    Attributes:
+      folder: the run's. config: resolved, with the mesh of one device. about: run.json.
+      params: nested dicts of arrays by layer, with a leading column axis. step: updates done.
+
+    Raises:
+      WorkdirError: no run there. CheckpointError: no checkpoint there that can be read.
+    """
+
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+        self.about = records.read_json(folder / "run.json") or {}
+        if not isinstance(self.about.get("config"), dict):
+            raise WorkdirError(f"{folder}: no run of alexnet_jax.main or experiments.run there (no whole run.json)")
+        self.config: ConfigDict = config_lib.resolve(config_lib.override(
+            config_lib.from_json(self.about["config"]), {"mesh.data": "auto", "mesh.column": "auto"}))
+        arrays, host = checkpoint.read_newest(folder / "checkpoints")
+        self.params: Any = arrays["state"]["params"]
+        self.step: int = host["step"]
+
+    @property
+    def classes(self) -> int:
+        return int(self.params["fc8"]["bias"].shape[0])
+
+    @functools.cached_property
+    def program(self) -> Program:
+        return Program(self.config, self.classes, make_mesh(self.config, jax.devices()[:1]))
+
+    @functools.cached_property
+    def consts(self) -> augment.Constants:
+        """What is subtracted from images: statistics of the images that it was trained on, which have to be there."""
+        return augment.constants(self.config, data.open_split(self.config.data, self.config.data.train_split,
+                                                              report=lambda line: None).statistics())
+
+    def open(self, split: str, name: str = "") -> data.Split:
+        """Images at this network's size. Raises ConfigError or DataError.
+
+        Args:
+          name: another dataset than the one that it was trained on.
+        """
+        d = config_lib.override(self.config, {"data.name": name or self.config.data.name}).data
+        return data.open_split(d, split, report=lambda line: None)
+
+    def log_probs(self, split: data.Split, views: str = "centre",
+                  progress: Callable[[int, int], object] = lambda done, of: None) -> np.ndarray:
+        """`evaluate.log_probs` of every image: float32 [images, classes]. `views`: of `evaluate.VIEWS`."""
+        seen = evaluate.places(self.config, views)
+        return np.concatenate([np.asarray(evaluate.log_probs(self.program, self.params, self.consts, images, seen)
+                                          )[weight > 0] for images, weight in self._batches(split, progress)])
+
+    def hidden(self, split: data.Split,
+               progress: Callable[[int, int], object] = lambda done, of: None) -> np.ndarray:
+        """What the last hidden layer hands on for each image's centre crop: float32 [images, units of all columns]."""
+        last = self.program.layers[-2].name
+        place = augment.centre_view(self.config)[0]
+
+        def look(params, images, consts):
+            seen = {}
+            self.program.model(params)(augment.test_view(images, place, consts, self.config),
+                                       observe=lambda name, x: seen.update({name: x}))
+            x = jnp.moveaxis(seen[last], 0, 1)  # [batch, column, ...]
+            return x.reshape(x.shape[0], -1).astype(jnp.float32)
+
+        compiled = jax.jit(look)
+        return np.concatenate([np.asarray(compiled(self.params, images, self.consts))[weight > 0]
+                               for images, weight in self._batches(split, progress)])
+
+    def _batches(self, split: data.Split, progress: Callable[[int, int], object]):
+        done = 0
+        for images, _, weight in loader.evaluation_batches(split, self.config.train.batch_size):
+            yield images, weight
+            done += int(np.sum(weight > 0))
+            progress(done, len(split))

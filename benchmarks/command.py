@@ -1,0 +1,123 @@
+"""What the benchmarks' command lines share: flags, the device's floor, the JSON file, errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from alexnet_jax import errors, records
+from alexnet_jax.errors import UserError
+from benchmarks import contenders
+
+SCHEMA = 1
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+Result = dict[str, Any]
+
+
+def parser(name: str, doc: str | None, rounds: int) -> argparse.ArgumentParser:
+    """A parser with the flags that all have: --rounds, --threads, --round_seconds, --out, --quick."""
+    out = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=doc, allow_abbrev=False,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+    out.add_argument("--rounds", type=_positive, default=rounds, help=f"how often each takes its turn ({rounds})")
+    out.add_argument("--round_seconds", type=float, default=2.0, help="of a turn, about; one step at least (2)")
+    out.add_argument("--threads", type=int, default=0, help="cores to use; 0: all that the process may use")
+    out.add_argument("--out", type=pathlib.Path, help="a JSON file for the result, for benchmarks.table")
+    out.add_argument("--quick", action="store_true", help="tiny networks, two rounds: does it work?")
+    return out
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return value
+
+
+def say(line: str) -> None:
+    """Progress, on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def begin(name: str, args: argparse.Namespace) -> Result:
+    """The head of a result: what was measured, when, by which command; `finish` completes it."""
+    if args.quick:
+        args.rounds, args.round_seconds = min(args.rounds, 2), 0.0
+    if args.out and not args.out.parent.is_dir():
+        raise UserError(f"--out={args.out}: no such folder as {args.out.parent}")
+    return {"schema": SCHEMA, "benchmark": name, "command": f"python -m benchmarks.{name} {' '.join(_given())}".strip(),
+            "started": records.now(), "git": records.git_state(), "quick": args.quick, "rounds": args.rounds,
+            "load_before": _load()}
+
+
+def _given() -> list[str]:
+    return [argument for argument in sys.argv[1:] if not argument.startswith("--out")]
+
+
+def _load() -> float | None:
+    """How busy the machine is: processes that wanted to run, over the last minute."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def device(result: Result, children: Sequence[contenders.Contender], cores: Sequence[int]) -> None:
+    """Adds 'device' and 'versions', from the children."""
+    versions: dict[str, str] = {}
+    for child in children:
+        about = child.ask("about")
+        versions |= about["versions"]
+        if child.side == "ours":
+            result["device"] = {key: about[key] for key in ("platform", "kind", "count")} | {"cores": len(cores)}
+    result["versions"] = versions
+
+
+def floor(result: Result, children: Sequence[contenders.Contender], precision: str) -> None:
+    """Adds 'floor': the device's best rates of a matrix product and of a memory copy, by either library."""
+    gpu = result["device"]["platform"] != "cpu"
+    size, megabytes = (8192, 1024) if gpu else (2048, 256)
+    if result["quick"]:
+        size, megabytes = 256, 8
+    rates = {child.side: (child.ask("matmul", size=size, repeats=10, precision=precision),
+                          child.ask("copy", megabytes=megabytes, repeats=10)) for child in children}
+    result["floor"] = {
+        "flops_per_second": max(rate for rate, _ in rates.values()),
+        "bytes_per_second": max(rate for _, rate in rates.values()),
+        "matrix": size, "megabytes": megabytes, "precision": precision,
+        "by": {side: {"flops_per_second": a, "bytes_per_second": b} for side, (a, b) in rates.items()}}
+
+
+def finish(result: Result, args: argparse.Namespace, table: Callable[[Result], list[str]]) -> None:
+    """Writes the JSON file, if one is asked for, and prints the tables."""
+    result["load_after"], result["ended"] = _load(), records.now()
+    if args.out:
+        records.write_text(args.out, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    print("\n".join([heading(result), "", *table(result)]))
+
+
+def heading(result: Result) -> str:
+    """One line: device, versions, command, date, and whether the machine was busy with other things."""
+    d, floor_ = result.get("device", {}), result.get("floor")
+    cores = f", {d['cores']} core{'s' if d.get('cores') != 1 else ''}" if d.get("platform") == "cpu" else ""
+    versions = ", ".join(f"{k} {v}" for k, v in result.get("versions", {}).items() if k in ("jax", "torch", "python"))
+    peak = (f" · matrix product {floor_['flops_per_second'] / 1e9:,.0f} GFLOP/s ({floor_['precision']}), memory copy "
+            f"{floor_['bytes_per_second'] / 1e9:,.1f} GB/s") if floor_ else ""
+    quick = " · QUICK: tiny networks, no measurement" if result.get("quick") else ""
+    when = f"{result['started'][:10]}, revision {result.get('git', {}).get('revision', '?')[:7]}"
+    if d:
+        when += f", load before {result.get('load_before')}"
+    parts = [f"{d['kind']}{cores}" if d else "", versions, when, f"`{result['command']}`{peak}{quick}"]
+    return " · ".join(part for part in parts if part)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table: the first column to the left, the others to the right."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "|".join(["---"] + ["---:"] * (len(header) - 1)) + "|"]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def run(main: Callable[[argparse.Namespace], None], made: argparse.ArgumentParser) -> None:
+    """The entry point of a benchmark."""
+    errors.run_main(lambda: main(made.parse_args()))

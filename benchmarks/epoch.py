@@ -1,0 +1,101 @@
+"""An epoch of training from the packed store against the bare step, in images a second; and the store's read rate.
+
+    python -m benchmarks.epoch --out=benchmarks/results/epoch.json
+
+CIFAR-10 (40,000 images, batch 128; the embedded shapes where ALEXNET_DATA_DIR has no CIFAR-10) with the 32-pixel
+network, and synthetic 256-pixel images with the full network. The epoch is `alexnet_jax.train.train`'s own; the bare
+step repeats one batch that lies on the device. Both crop, mirror and add colour noise.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+from benchmarks import command, contenders, rounds, synthetic
+
+
+def main(args) -> None:
+    result = command.begin("epoch", args)
+    cores = contenders.cores(args.threads)
+    with contenders.Contender("ours", cores) as ours, tempfile.TemporaryDirectory() as folder:
+        command.device(result, (ours,), cores)
+        gpu = result["device"]["platform"] != "cpu"
+        precision = "bfloat16" if gpu else "float32"
+        result["rows"] = []
+        for name, network, batch, changes in _cells(pathlib.Path(folder), args, gpu):
+            command.say(f"{name}, batch {batch}, {precision}")
+            spec = {"network": network, "batch": batch, "precision": precision, "shrink": args.quick}
+            ours.ask("setup", key="bare", **spec, changes=changes)
+            steps = rounds.enough(ours.ask("run", key="bare", steps=1), args.bare_seconds)
+            found = rounds.alternate({
+                "bare": functools.partial(_bare, ours, steps, batch),
+                "epoch": functools.partial(ours.ask, "epoch", **spec, changes=changes),
+            }, args.rounds, command.say, unit="images/s")
+            reading: dict[str, Any] = {"network": network, "batch": batch, "changes": changes, "images": 8192}
+            rates = {which: rounds.summary([ours.ask("read", **reading, cold=which == "cold")
+                                            for _ in range(args.rounds)]) for which in ("cold", "warm")}
+            ours.ask("forget")
+            result["rows"].append({
+                "data": name, "network": network, "batch": batch, "precision": precision,
+                "images_per_second": {key: rounds.summary(values) for key, values in found.items()},
+                "cost": rounds.ratio(found["bare"], found["epoch"]), "read": rates,
+                "bytes_per_image": 3 * int(changes["data.size"])**2})
+    command.finish(result, args, table)
+
+
+def _bare(ours: contenders.Contender, steps: int, batch: int) -> float:
+    return steps * batch / ours.ask("run", key="bare", steps=steps)
+
+
+def _cells(root: pathlib.Path, args, gpu: bool) -> list[tuple[str, str, int, dict[str, Any]]]:
+    """(what, network, batch, config fields) of each measurement."""
+    cifar = os.environ.get("ALEXNET_DATA_DIR", "")
+    there = any((pathlib.Path(cifar) / name).exists() for name in ("cifar-10-batches-bin", "cifar-10-binary.tar.gz"))
+    images = args.images or (51_200 if gpu else 1_280)
+    small: dict[str, Any] = {"data.size": 32, "data.name": "cifar10" if cifar and there else "shapes",
+                             "checkpoint.every_seconds": 1e6}
+    if small["data.name"] == "cifar10":
+        small |= {"data.train_split": "train[:512]" if args.quick else "train[:40000]",
+                  "data.eval_split": "train[40000:40256]"}
+    else:
+        small |= {"data.train_split": "train[:512]" if args.quick else "train", "data.eval_split": "test[:256]"}
+    size = 64 if args.quick else 256
+    images = 256 if args.quick else images
+    large = synthetic.fields(root, size) | {"data.train_split": "train", "data.eval_split": "val",
+                                            "checkpoint.every_seconds": 1e6}
+    classes = 10 if args.quick else 1000
+    synthetic.make(root, "train", images, size, classes)
+    synthetic.make(root, "val", 64, size, classes)
+    batch = 32 if args.quick else 1024 if gpu else 64
+    return [(f"{'CIFAR-10' if cifar and there else 'shapes'}, 32 pixels", "alexnet32", 128, small),
+            (f"{images:,} synthetic images of {size} pixels", "alexnet64" if args.quick else "released", batch, large)]
+
+
+def table(result: command.Result) -> list[str]:
+    """Markdown of a result."""
+    rows = []
+    for row in result["rows"]:
+        rate = {key: value["median"] for key, value in row["images_per_second"].items()}
+        rows.append([row["data"], row["network"], f"{row['batch']}", row["precision"], f"{rate['bare']:,.0f}",
+                     f"{rate['epoch']:,.0f}",
+                     f"{100 * (row['cost']['median'] - 1):+.1f}% [{100 * (row['cost']['low'] - 1):+.1f}%, "
+                     f"{100 * (row['cost']['high'] - 1):+.1f}%]",
+                     *(f"{read:,.0f} ({read * row['bytes_per_image'] / 1e6:,.0f} MB/s)"
+                       for read in (row["read"][which]["median"] for which in ("cold", "warm")))])
+    return [*command.markdown(["data", "network", "batch", "precision", "bare step, images/s", "epoch, images/s",
+                               "cost of the input", "read, file not in memory, images/s", "read, in memory, images/s"],
+                              rows), "",
+            "Cost of the input: the time of an image in the epoch over that in the bare step, less 1; median "
+            "[quartiles] of the rounds. Reading: the loader alone, in an epoch's order; whether the first column "
+            "really reads the disk is the system's decision."]
+
+
+if __name__ == "__main__":
+    made = command.parser("epoch", __doc__, rounds=5)
+    made.add_argument("--images", type=int, default=0, help="of 256 pixels; default 1,280 on a CPU, 51,200 on a GPU")
+    made.add_argument("--bare_seconds", type=float, default=20.0, help="of the bare step in a round (20)")
+    command.run(main, made)

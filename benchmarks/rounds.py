@@ -1,0 +1,42 @@
+"""Measurements that take turns, and what is said of them: medians, and the spread of the rounds' own ratios."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+def alternate(run: Mapping[str, Callable[[], float]], rounds: int,
+              say: Callable[[str], None] = lambda line: None, unit: str = "s") -> dict[str, list[float]]:
+    """{name: [what `run` gave in each round]}: in every round each of `run` once, a different one first each time."""
+    names = list(run)
+    out: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            out[name].append(run[name]())
+        say(f"round {number + 1} of {rounds}: " + ", ".join(f"{name} {out[name][-1]:.4g} {unit}" for name in names))
+    return out
+
+
+def summary(values: Sequence[float]) -> dict[str, Any]:
+    """{'median', 'low', 'high', 'least', 'most', 'all'}: the quartiles and the extremes."""
+    quarters = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
+    return {"median": statistics.median(values), "low": quarters[0], "high": quarters[2], "least": min(values),
+            "most": max(values), "all": list(values)}
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, Any]:
+    """`summary` of above / below, round by round: what slows a whole round down cancels."""
+    return summary([a / b for a, b in zip(above, below, strict=True)])
+
+
+def spread(found: Mapping[str, Any], digits: int = 2) -> str:
+    """'1.52 [1.48, 1.60]': median and quartiles."""
+    return f"{found['median']:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
+
+
+def enough(seconds: float, wanted: float) -> int:
+    """How many steps of about `seconds` make a round of `wanted` seconds, 1 at least."""
+    return max(1, round(wanted / max(seconds, 1e-9)))

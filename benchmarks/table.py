@@ -1,0 +1,65 @@
+"""Writes the tables of benchmarks/RESULTS.md from benchmarks/results/*.json: `python -m benchmarks.table`.
+
+Each table stands between `<!-- begin NAME -->` and `<!-- end NAME -->`, NAME being a file results/NAME.json; what
+stands elsewhere in RESULTS.md is written by hand and stays. A file without such a place is an error, a place without
+its file says so.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pathlib
+import re
+from collections.abc import Mapping
+
+from alexnet_jax import errors, records
+from alexnet_jax.errors import UserError
+from benchmarks import command
+
+_HERE = pathlib.Path(__file__).resolve().parent
+_PLACE = re.compile(r"(<!-- begin ([\w-]+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
+
+
+def render(result: command.Result) -> str:
+    """The heading and the tables of a result. Raises UserError for one of another schema or of --quick."""
+    if result.get("schema") != command.SCHEMA or "benchmark" not in result:
+        raise UserError("not a benchmark's result of this version; run the benchmark again")
+    if result.get("quick"):
+        raise UserError("a result of --quick, which measures nothing")
+    module = importlib.import_module(f"benchmarks.{result['benchmark']}")
+    return "\n".join([command.heading(result), "", *module.table(result)])
+
+
+def fill(text: str, results: Mapping[str, command.Result]) -> str:
+    """RESULTS.md with every place filled. Raises UserError for a result that has no place."""
+    places = {found[2] for found in _PLACE.finditer(text)}
+    homeless = sorted(set(results) - places)
+    if homeless:
+        raise UserError(f"results/{homeless[0]}.json: RESULTS.md has no <!-- begin {homeless[0]} --> … "
+                        f"<!-- end {homeless[0]} -->; add the two lines where its table is wanted")
+
+    def put(found: re.Match) -> str:
+        name = found[2]
+        try:
+            body = render(results[name]) if name in results else "Not measured yet."
+        except UserError as error:
+            raise UserError(f"results/{name}.json: {error}") from error
+        return f"{found[1]}{body}\n{found[3]}"
+
+    return _PLACE.sub(put, text)
+
+
+def main() -> None:
+    results = {}
+    for path in sorted((_HERE / "results").glob("*.json")):
+        found = records.read_json(path)
+        if found is None:
+            raise UserError(f"{path}: damaged; delete it or run its benchmark again")
+        results[path.stem] = found
+    target = _HERE / "RESULTS.md"
+    records.write_text(target, fill(target.read_text(encoding="utf-8"), results))
+    print(f"{target}: {len(results)} tables")
+
+
+if __name__ == "__main__":
+    errors.run_main(main)

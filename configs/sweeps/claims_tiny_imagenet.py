@@ -1,0 +1,21 @@
+"""The paper's claims on a hundred classes of Tiny-ImageNet at 64 pixels. For `make claims`.
+
+    python -m experiments.run --sweep=configs/sweeps/claims_tiny_imagenet.py --workdir=runs/claims_tiny --dry_run
+    python -m experiments.run --sweep=configs/sweeps/claims_tiny_imagenet.py --workdir=runs/claims_tiny
+
+The ablations stand in the order of what they are worth, and runs go seed by seed. With less time take the first ones
+first, `--ablations=lrn,pooling`, in the same workdir: the whole sweep goes on from there.
+
+Cost: 48 runs of 8 epochs (16 arms, 3 seeds).
+"""
+
+
+def get_sweep():
+    return {
+        "config": "configs/tiny_imagenet.py",
+        "overrides": {"train.epochs": 8, "data.fit_split": "train[:5000]"},
+        "ablations": ("lrn", "pooling.nonoverlapping", "views", "columns.one_column", "columns.no_exchange", "pca",
+                      "depth", "columns", "pooling"),
+        "seeds": 3,
+        "jobs": 0,
+    }

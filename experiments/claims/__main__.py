@@ -1,0 +1,57 @@
+"""Every claim of the paper beside what was measured here.
+
+    python -m experiments.claims                  # prints the table
+    python -m experiments.claims --write          # and writes experiments/CLAIMS.md, .csv and .json (`make claims`)
+
+Built from the results recorded under experiments/results alone: sweeps of experiments.run and the claim files of the
+other tools. A claim without a measurement has a row too, with the command that would make one and what it would cost.
+The same results give the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from alexnet_jax import errors, records
+from experiments.claims import table
+from experiments.claims.rows import rows
+
+HERE = pathlib.Path(__file__).resolve().parents[1]
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with this project's errors: one line, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise errors.ConfigError(message)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = _Parser(prog="python -m experiments.claims", description=__doc__, allow_abbrev=False,
+                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=pathlib.Path, default=HERE / "results", help="the folder of recorded results")
+    parser.add_argument("--write", action="store_true", help="write CLAIMS.md, CLAIMS.csv and CLAIMS.json too")
+    parser.add_argument("--out", type=pathlib.Path, default=HERE, help="the folder that they are written to")
+    options = parser.parse_args(argv)
+    if not options.results.is_dir():
+        raise errors.ConfigError(f"--results={options.results}: no such folder; recorded results are in "
+                                 "experiments/results")
+    found, troubles = rows(options.results)
+    text = table.markdown(found, troubles)
+    if options.write:
+        options.out.mkdir(parents=True, exist_ok=True)
+        records.write_json(options.out / "CLAIMS.json", table.to_json(found, troubles))
+        records.write_text(options.out / "CLAIMS.csv", table.to_csv(found))
+        records.write_text(options.out / "CLAIMS.md", text)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without ± or − still gets its table
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    errors.run_main(main)

@@ -1,0 +1,172 @@
+"""The command behind each row: the one that reproduces a measurement, or that would make it, and what it costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ml_collections import ConfigDict
+
+from alexnet_jax import cli, records
+from alexnet_jax import config as config_lib
+from alexnet_jax.errors import ConfigError
+from experiments import ablations, protocol, search
+from experiments import sweep as sweep_lib
+from experiments.claims import measures
+from experiments.readout import Sweep, field
+
+if TYPE_CHECKING:
+    from experiments.claims.rows import Row
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# The sweep that measures a claim where nothing is recorded yet.
+SWEEP = "configs/sweeps/claims_cifar10.py"
+LOCAL = ("python -m experiments.run --config=configs/conv_local.py:11 --ablations=lrn.no_lrn --seeds=3 "
+         "--config.train.epochs=52 --workdir=runs/conv_local")
+
+_MAIN = "python -m alexnet_jax.main --config=configs/imagenet_released.py"
+_ILSVRC = "no measurement: needs ILSVRC"
+_STEPS = 910_819  # of configs/imagenet_released.py, 128 images each
+# A run of the full network whose times are recorded.
+_TIMED = ROOT / "experiments" / "results" / "photographs" / "released"
+
+# What the logs have beyond the paper, in the order of the table; how to run it, where no arm does. The older variants
+# differ from run 145 in more than their words say.
+LOG_ROWS: dict[str, str] = {
+    "150": "",
+    "120": f"{_MAIN} --config.model.lrn.order=\"('relu-pool-lrn','relu-lrn-pool')\" --config.model.lrn.k=1 "
+           "--workdir=runs/120",
+    "131": f"{_MAIN} --config.model.lrn.k=1 --workdir=runs/131", "135": f"{_MAIN} --workdir=runs/135",
+    "132": "", "127": "", "128": "", "166": "", "167": "", "169": "", "170-quant": "",
+    "177": f"{_MAIN} --config.model.dropout_layers=\"('conv4','fc6','fc7')\" --workdir=runs/177", "145 continued": "",
+    "137": ""}
+TOGETHER = {"132": ("133",), "169": ("170", "171", "174")}  # runs that share a row
+_WHY_NOT = {
+    "128": "no measurement: its widths are not in the log", "169": "no measurement: they are the log's own noise",
+    "170-quant": "no measurement: sending quantised values is not built", "137": "no measurement: the blurred path is "
+    "not built", "145 continued": "no measurement: needs ILSVRC and a rate that rises again"}
+# Claims that no arm measures: why there is no number, and the command.
+_CLAIMS: dict[str, tuple[str, str, float]] = {  # id → (why, command, full trainings)
+    "relu": ("no measurement",
+             "python -m experiments.figure1 --workdir=runs/figure1 --record=experiments/results/figure1", 0),
+    "dropout": ("no measurement of the iterations to convergence: in these short runs the schedule decides when a run "
+                "has converged", "", 0),
+    "2010": (f"{_ILSVRC}-2010, whose test labels were published",
+             f"{_MAIN} --config.data.name=image_folder:ilsvrc2010 --workdir=runs/imagenet_2010", 1),
+    "2012": (_ILSVRC, f"{_MAIN} --workdir=runs/imagenet", 1),
+    "2012-5": (_ILSVRC, "python -m experiments.run --config=configs/imagenet_released.py --ablations=views --seeds=5 "
+               "--workdir=runs/imagenet_5", 5),
+    "2012-pre": (f"{_ILSVRC} and the Fall 2011 release; a sixth convolutional layer is not built", "", 0),
+    "2012-7": (f"{_ILSVRC} and the Fall 2011 release; a sixth convolutional layer is not built", "", 0),
+    "time": (_ILSVRC, f"{_MAIN} --workdir=runs/imagenet", 1),
+    "two-gpu-time": ("no measurement: compiled for two GPUs, not run; devices emulated on a CPU tell nothing of time",
+                     "python -m alexnet_jax.describe --config=configs/imagenet_released.py --target=h100:1x2", 0),
+    "kernels": ("no measurement of the checkpoints of a sweep",
+                "python -m experiments.kernels --workdir=runs/kernels --record=experiments/results/kernels", 0),
+    "retrieval": ("no measurement of the checkpoints of a sweep",
+                  "python -m experiments.retrieval --workdir=runs/cifar --record=experiments/results/retrieval", 0)}
+
+_COSTS = {"relu": "a few epochs for each rate of the grid, then ten runs until 25% training error; not timed here"}
+UNMEASURED = (*_CLAIMS, *(f"log-{run}" for run in LOG_ROWS if run not in ("150", "132", "127", "166", "167")))
+
+
+def missing(start: Row, what: measures.Measure | None, sweeps: Sequence[tuple[pathlib.Path, Sweep]]) -> Row:
+    """A row without a measurement: why, the command that makes one, and its estimated cost."""
+    if what is None and start.id.startswith("log-"):
+        run = start.id.removeprefix("log-")
+        command = LOG_ROWS[run]
+        return dataclasses.replace(start, why=_WHY_NOT.get(run, _ILSVRC), command=command,
+                                   estimate=_trainings(1) if command else "")
+    if what is None:
+        why, command, trainings = _CLAIMS[start.id]
+        estimate = _trainings(trainings) if trainings else _COSTS.get(start.id, "")
+        return dataclasses.replace(start, why=why, command=command, estimate=estimate)
+    if what.id == "lrn-cifar":
+        return dataclasses.replace(start, why="no measurement", command=LOCAL,
+                                   estimate=_estimate(cli.load_config("configs/conv_local.py:11"), 2 * 3 * 52, sweeps))
+    command = f"python -m experiments.run --sweep={SWEEP} --ablations={what.spec} --workdir=runs/claims_cifar10"
+    why = "no measurement"
+    if what.quantity == "gap" and any(_has(sweep, what) for _, sweep in sweeps):
+        why = "no measurement: the recorded runs have no error on images learnt from (data.fit_split)"
+    sweep = sweep_lib.load(str(ROOT / SWEEP))
+    base = config_lib.resolve(config_lib.override(cli.load_config(str(ROOT / sweep.config)), sweep.overrides))
+    arms = ablations.arms_of([what.spec], base)
+    trained = {config_lib.run_id(config_lib.override(base, arm.overrides)) for arm in arms} | {config_lib.run_id(base)}
+    epochs = len(trained) * len(sweep.seeds) * base.train.epochs
+    if sweep.search is not None and search.wanted(arms):
+        runs = search.stand(base, sweep.config, arms, sweep.search, None).plan.runs.values()
+        epochs += sum(run.config["train"]["epochs"] for run in runs)
+    return dataclasses.replace(start, why=why, command=command, estimate=_estimate(base, epochs, sweeps))
+
+
+def _has(sweep: Sweep, what: measures.Measure) -> bool:
+    """Has the sweep this arm, if not this quantity?"""
+    return measures.measure(sweep, dataclasses.replace(what, quantity="error")) is not None
+
+
+def _estimate(base: ConfigDict, epochs: int, sweeps: Sequence[tuple[pathlib.Path, Sweep]]) -> str:
+    """Core-hours of so many epochs, by the times of recorded runs of the same data and network; else epochs."""
+    layers = [f"model.{name}.features" for name in ("conv1", "conv3", "fc6")]
+    like = {name: config_lib.flatten(base)[name] for name in ("data.name", "data.crop", "train.batch_size", *layers)}
+    seconds = done = 0.0
+    for run in {run.id: run for _, sweep in sweeps for run in sweep.runs.values()}.values():
+        if (run.state == "finished" and run.seconds and protocol.platform(run.about) == "cpu"
+                and all(field(run.config, name) == value for name, value in like.items())):
+            seconds += run.seconds * protocol.units(run.about)
+            done += field(run.config, "train.epochs")
+    if not done:
+        return f"{epochs:,} epochs, not timed here"
+    return f"{epochs:,} epochs, about {_hours(seconds / done * epochs)}"
+
+
+def _trainings(count: float) -> str:
+    """Full trainings on ILSVRC: the paper's time, and core-hours at the speed that was recorded here."""
+    rows, about = records.read_rows(_TIMED / "timing.csv"), records.read_json(_TIMED / "run.json") or {}
+    cores = protocol.units(about)
+    text = f"{count * _STEPS:,.0f} steps; in the paper 5 to 6 days a network on two GTX 580"
+    if rows and rows[-1]["step"]:
+        each = sum(row["train_seconds"] for row in rows) / rows[-1]["step"] * cores
+        text += f"; about {_hours(each * count * _STEPS)} at the speed of {_TIMED.parent.name}/{_TIMED.name}"
+    return text
+
+
+def _hours(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:,.1f} core-hours" if hours < 100 else f"{round(hours, -2):,.0f} core-hours"
+
+
+def of_sweep(sweep: Sweep, what: measures.Measure) -> str:
+    """The command that gives a recorded sweep again, every field of it."""
+    file = f"configs/sweeps/{sweep.name}.py"
+    known = (ROOT / file).exists()
+    config = next((run.config for run in sweep.arm(sweep.baseline).runs.values()), {})
+    seeds = sorted({run.seed for run in sweep.runs.values()})
+    parts = ["python", "-m", "experiments.run", f"--sweep={file}" if known else f"--config={sweep.config}"]
+    if not known:
+        parts.append(f"--ablations={what.spec}")
+    default: tuple[int, ...] = (0,)
+    try:
+        if known:
+            written = sweep_lib.load(str(ROOT / file))
+            default = written.seeds
+            base = config_lib.override(cli.load_config(str(ROOT / written.config)), written.overrides)
+        else:
+            base = cli.load_config(str(ROOT / sweep.config))
+        parts += _changes(base, config)
+    except ConfigError:
+        pass  # a config of one's own, or of another time: the command without its changes
+    if tuple(seeds) != default:
+        row = seeds == list(range(len(seeds)))
+        parts.append(f"--seeds={len(seeds) if row else ','.join(map(str, seeds)) + ('' if len(seeds) > 1 else ',')}")
+    return shlex.join([*parts, f"--workdir=runs/{sweep.name}"])
+
+
+def _changes(base: ConfigDict, config: Mapping) -> list[str]:
+    """The flags that make `base` the recorded config."""
+    there = config_lib.flatten(config_lib.from_json(config))
+    here = config_lib.flatten(config_lib.resolve(base))
+    return [f"--config.{name}={there[name]}" for name, about in config_lib.FIELDS.items()
+            if about.identity and name != "seed" and there[name] != here[name]]

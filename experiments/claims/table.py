@@ -1,0 +1,113 @@
+"""The rows as Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from experiments import statistics
+from experiments.claims.rows import SCHEMA, Row
+from experiments.report import markdown_table
+
+_HEAD = ("#", "Claim", "Paper", "Author's log", "Measured", "Seeds", "Data", "Verdict")
+_HOW = ("#", "Quantity", "Result", "Dataset, splits", "Pixels", "Seeds", "Epochs", "Device", "Core-h",
+        "Seed noise", "Evaluation noise")
+_TEXT, _HOW_TEXT = (1, 2, 3, 6, 7), (1, 2, 3, 4, 7)  # columns that are read, not compared
+
+
+def markdown(rows: Sequence[Row], troubles: Sequence[str] = ()) -> str:
+    """The table of claims; below it how each row was measured, with its command, and how to read the words."""
+    main = [r for r in rows if r.kind != "log"]
+    logs = [r for r in rows if r.kind == "log"]
+    number = {id(row): i for i, row in enumerate(rows, start=1)}
+    counts = {word: sum(r.verdict == word for r in rows) for word in
+              ("reproduced", "contradicted", "unresolved", "not comparable")}
+    without = sum(not r.measured for r in rows)
+    words = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
+    lines = ["# The paper's claims, beside what was measured here", "",
+             f"{len(rows)} rows: {words or 'no verdict'}, {without} without a measurement. Written by "
+             "`python -m experiments.claims` from the recorded results; no number is typed in by hand.", "",
+             *markdown_table(_HEAD, [_cells(r, number[id(r)]) for r in main], _TEXT), "",
+             "## Ablations in the author's logs that the paper never printed", "",
+             *markdown_table(_HEAD, [_cells(r, number[id(r)]) for r in logs], _TEXT), "", *_legend(), "",
+             "## How each row was measured", "",
+             *markdown_table(_HOW, [_how(r, number[id(r)]) for r in rows if r.measured], _HOW_TEXT), "",
+             "Seed noise: the standard deviation of the paired differences, in points. Evaluation noise: the binomial "
+             "standard error of one run's error on that many images, in points; both arms are counted on the same "
+             "images, so little of it is in their difference.", "",
+             "The commands, for the same numbers again:", ""]
+    lines += _commands([r for r in rows if r.measured], number)
+    lines += ["", "## What is not measured", "", "Command and estimated cost, where there is a command:", ""]
+    for row in rows:
+        if not row.measured:
+            command = f": `{row.command}`" if row.command else ""
+            cost = f" ({row.estimate})" if row.estimate else ""
+            lines.append(f"- {number[id(row)]}. {_name(row)}: {row.why}{command}{cost}")
+    if troubles:
+        lines += ["", "## Records that could not be read", "", *(f"- {trouble}" for trouble in troubles)]
+    return "\n".join(lines) + "\n"
+
+
+def _commands(rows: Sequence[Row], number: dict[int, int]) -> list[str]:
+    """A line a command with the rows that it gives."""
+    by: dict[str, list[int]] = {}
+    for row in rows:
+        by.setdefault(row.command, []).append(number[id(row)])
+    return [f"- {', '.join(map(str, numbers))}: `{command}`" for command, numbers in by.items()]
+
+
+def _legend() -> list[str]:
+    level = f"{statistics.CONFIDENCE:.0%}"
+    return [
+        f"**How to read it.** Differences in points of error, paired by seed: mean [{level} interval, Student's t]. "
+        "Claims and their sign are the paper's. *Reproduced*: the interval excludes zero (one, for a ratio) with the "
+        "paper's sign; *contradicted*: with the other; *unresolved*: neither, with the number of seeds that would show "
+        "the paper's effect four times in five, given the noise measured here. For a claim of no difference (run 167) "
+        "*reproduced* means that the whole interval lies within the margin that the row names. A star: the verdict "
+        "doesn't survive Holm's correction over all tests of that result. \"Here\" stands for \"at this scale\": any "
+        "dataset but ILSVRC itself, a small network, a short schedule. A verdict here says nothing about the paper's "
+        "number on ImageNet."]
+
+
+def _name(row: Row) -> str:
+    return row.id + (f" ({row.part})" if row.part else "")
+
+
+def _cells(row: Row, number: int) -> list[str]:
+    claim = f"**{row.id}** {row.claim}" + (f"; {row.part}" if row.part else "") + f" ({row.where})"
+    data = f"{row.dataset}, {row.resolution} px" if row.dataset else ""
+    return [str(number), claim, row.paper, row.log, row.measured or "–", str(row.n or "") if row.measured else "",
+            data, _verdict(row)]
+
+
+def _verdict(row: Row) -> str:
+    if not row.verdict:
+        return row.why.partition(":")[0]
+    star = "*" if row.starred else ""
+    here = " here" if row.at_scale and row.verdict in ("reproduced", "contradicted") else ""
+    return f"{row.verdict}{star}{here}: {row.why}"
+
+
+def _how(row: Row, number: int) -> list[str]:
+    splits = f"{row.dataset}, `{row.train_split}` → `{row.eval_split}`" if row.dataset else ""
+    cost = "" if row.cost_core_hours is None else f"{row.cost_core_hours:.{1 if row.cost_core_hours >= 0.1 else 3}f}"
+    return [str(number), row.quantity or row.unit, row.source, splits, row.resolution, row.seeds, row.epochs,
+            row.device, cost, *("" if x is None else f"{x:.2f}" for x in (row.seed_sd, row.evaluation_se))]
+
+
+def to_json(rows: Sequence[Row], troubles: Sequence[str] = ()) -> dict[str, Any]:
+    """Everything, numbers in full. `value`, `low`, `high` are in `unit`, `seed_sd` and `evaluation_se` in points."""
+    return {"schema": SCHEMA, "confidence": statistics.CONFIDENCE, "power": statistics.POWER,
+            "rows": [dataclasses.asdict(row) for row in rows], "troubles": list(troubles)}
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """One line a row, the columns of `Row`."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, [f.name for f in dataclasses.fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(dataclasses.asdict(row) for row in rows)
+    return file.getvalue()

@@ -1,0 +1,119 @@
+"""How much of a first-layer kernel is colour, and whether one column has more of it than chance would give it.
+
+The paper's section 6.1: the kernels of one GPU are "largely color-agnostic", the other's "largely color-specific", in
+every run. One of two columns is always the more colourful, so the gap between them is held against the gaps that
+the same kernels have when they are dealt out to the columns at random.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from experiments import statistics
+
+SHUFFLES = 10_000
+NOISE = 0.1  # kernels whose neighbouring weights agree less than this are still like their random beginnings
+SMALL = 0.1  # a gap beyond chance that is less than this, of a scale from 0 to 1, isn't what the paper describes
+
+
+def colour_shares(kernels: np.ndarray) -> np.ndarray:
+    """[column, kernel]: the part of each kernel's energy Σ w² that a grey kernel couldn't have.
+
+    0 for equal weights of red, green and blue everywhere; 1 where the three add up to nothing everywhere (it does not
+    see grey at all); 2/3 is expected of independent random weights, such as the initial ones.
+
+    Args:
+      kernels: [column, height, width, 3, kernel].
+    """
+    k = np.asarray(kernels, np.float64)
+    energy = (k**2).sum(axis=(1, 2, 3))
+    grey = 3 * (k.mean(axis=3) ** 2).sum(axis=(1, 2))
+    return 1 - np.divide(grey, energy, out=np.full_like(grey, 1.0), where=energy > 0)
+
+
+def smoothness(kernels: np.ndarray) -> float:
+    """How far neighbouring weights agree, mean over kernels: their correlation, 0 for random weights, 1 for flat ones.
+
+    Args:
+      kernels: [column, height, width, 3, kernel].
+    """
+    k = np.asarray(kernels, np.float64)
+    products = np.stack([(k[:, 1:] * k[:, :-1]).mean(axis=(1, 2, 3)),
+                         (k[:, :, 1:] * k[:, :, :-1]).mean(axis=(1, 2, 3))])
+    power = (k**2).mean(axis=(1, 2, 3))
+    return float(np.mean(products / np.where(power > 0, power, 1.0)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Separation:
+    """Of one run: each column's mean colour share; the gap between the highest and the lowest; what chance gives.
+
+    `chance`: the mean gap under shuffling. `p_value`: the share of shufflings with a gap at least as large.
+    `smooth`: `smoothness` of its kernels.
+    """
+
+    columns: tuple[float, ...]
+    gap: float
+    chance: float
+    p_value: float
+    smooth: float = 1.0
+
+    @property
+    def excess(self) -> float:
+        return self.gap - self.chance
+
+
+def measure(kernels: np.ndarray, seed: int = 0) -> Separation:
+    """Of one run's kernels, [column, height, width, 3, kernel]."""
+    return dataclasses.replace(separation(colour_shares(kernels), seed=seed), smooth=smoothness(kernels))
+
+
+def separation(shares: np.ndarray, shuffles: int = SHUFFLES, seed: int = 0) -> Separation:
+    """The permutation test over the kernels' column labels. `shares`: [column, kernel]."""
+    rng = np.random.default_rng(seed)
+    means = shares.mean(axis=1)
+    flat = np.tile(shares.ravel(), (shuffles, 1))
+    dealt = rng.permuted(flat, axis=1).reshape(shuffles, *shares.shape).mean(axis=2)
+    gaps = dealt.max(axis=1) - dealt.min(axis=1)
+    gap = float(means.max() - means.min())
+    # The arrangement that was found is one of those possible; rounding mustn't make it larger than itself.
+    p = (1 + int((gaps >= gap - 1e-12).sum())) / (1 + shuffles)
+    return Separation(tuple(map(float, means)), gap, float(gaps.mean()), p)
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """Over the runs of an arm: the gap beyond chance, the runs whose p is below 0.05, Fisher's combined p, mean
+    smoothness."""
+
+    excess: statistics.Estimate
+    significant: int
+    combined_p: float
+    smooth: float
+
+
+def answer(found: Sequence[Separation]) -> Answer:
+    return Answer(statistics.estimate([s.excess for s in found]), sum(s.p_value < 0.05 for s in found),
+                  float(stats.combine_pvalues([s.p_value for s in found], method="fisher").pvalue),
+                  float(np.mean([s.smooth for s in found])))
+
+
+def verdict(of: Answer) -> tuple[str, str]:
+    """(word, why). reproduced: every run's gap is beyond chance (p < 0.05 each), and so is the mean (its 95% interval
+    excludes zero). contradicted: the interval lies below SMALL, in networks whose kernels have left their random
+    beginnings behind (NOISE). Else unresolved."""
+    e = of.excess
+    share = f"{of.significant} of {e.n} runs have a gap beyond chance (p < 0.05)"
+    if e.low is None or e.high is None:
+        return "unresolved", f"{share}; {'one run has' if e.n == 1 else 'equal runs have'} no interval"
+    if of.significant == e.n and e.low > 0:
+        return "reproduced", "every run's gap is beyond what shuffled columns have (p < 0.05)"
+    if of.smooth < NOISE:
+        return "unresolved", f"{share}; the kernels are still like random ones (smoothness {of.smooth:.2f})"
+    if e.high < SMALL:
+        return "contradicted", f"{share}; on average the gap exceeds chance by less than {SMALL}"
+    return "unresolved", share

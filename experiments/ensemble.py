@@ -1,0 +1,159 @@
+"""Several trained networks averaged: the error of each, and of the mean of their softmax outputs.
+
+    python -m experiments.ensemble runs/one runs/two runs/three
+    python -m experiments.ensemble --workdir=runs/cifar --arm=baseline
+
+The paper's table 2 averages five networks (40.7% → 38.1% top-1) and seven. Here: every number of networks, over all
+subsets of that size (or `--subsets` random ones), on the images that the runs report on, ten views. `ensemble.json`
+has the counts, whole numbers of wrong images; `--record` adds the claim.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax import errors, records
+from alexnet_jax.errors import ConfigError
+from experiments import recording, selection, statistics
+
+MANY = 5  # the paper's first ensemble: claim 2012-5
+PAPER = (-2.6, -1.8)  # table 2: 40.7/18.2 → 38.1/16.4
+
+
+def subsets(members: int, size: int, most: int, seed: int = 0) -> list[tuple[int, ...]]:
+    """All subsets of that size, or `most` different ones drawn at random."""
+    if math.comb(members, size) <= most:
+        return list(itertools.combinations(range(members), size))
+    rng = np.random.default_rng((seed, size))
+    found: set[tuple[int, ...]] = set()
+    while len(found) < most:
+        found.add(tuple(sorted(map(int, rng.choice(members, size, replace=False)))))
+    return sorted(found)
+
+
+def wrong(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """bool [2, images]: is the right class not the first, not among the first five? As `program.count` has it."""
+    own = np.take_along_axis(log_probs, labels[:, None], axis=1)
+    earlier = np.arange(log_probs.shape[1])[None] < labels[:, None]
+    rank = ((log_probs > own) | (earlier & (log_probs == own))).sum(axis=1)
+    bad = ~np.isfinite(own[:, 0])
+    return np.stack([bad | (rank >= 1), bad | (rank >= 5)])
+
+
+def mean(log_probs: np.ndarray) -> np.ndarray:
+    """log of the mean of probabilities: [networks, images, classes] → [images, classes], float32."""
+    return np.log(np.exp(log_probs.astype(np.float64)).mean(axis=0)).astype(np.float32)
+
+
+def by_size(log_probs: np.ndarray, labels: np.ndarray, most: int) -> list[dict[str, Any]]:
+    """One row a number of networks: its subsets, their counts of wrong images, the mean, least and most of them."""
+    rows = []
+    for size in range(1, len(log_probs) + 1):
+        chosen = subsets(len(log_probs), size, most)
+        counts = [[int(n) for n in wrong(mean(log_probs[list(s)]), labels).sum(axis=1)] for s in chosen]
+        rows.append({"networks": size, "subsets": [list(s) for s in chosen],
+                     "top1_wrong": [c[0] for c in counts], "top5_wrong": [c[1] for c in counts]})
+    return rows
+
+
+def gain(log_probs: np.ndarray, labels: np.ndarray) -> list[statistics.Estimate]:
+    """Top-1 and top-5 error of the average of all less the mean error of each, in points.
+
+    The interval is that of the images (of which each is one difference), for these networks: other networks of the
+    kind would differ a little.
+    """
+    together = wrong(mean(log_probs), labels).astype(float)
+    alone = np.mean([wrong(one, labels) for one in log_probs], axis=0)
+    return [statistics.estimate(list(100 * d)) for d in together - alone]
+
+
+def verdict(top1: statistics.Estimate, networks: int) -> tuple[str, str]:
+    """By the sign, as everywhere; whether the interval has the paper's size, said apart."""
+    if top1.low is None or top1.high is None:
+        return "unresolved", "no measure of the noise"
+    if top1.low <= 0 <= top1.high:
+        return "unresolved", "the interval over images contains zero"
+    inside = "contains" if top1.low <= PAPER[0] <= top1.high else "does not contain"
+    word = "reproduced" if top1.high < 0 else "contradicted"
+    return word, f"in kind: {networks} networks; the interval {inside} the paper's −2.6 points"
+
+
+def table(rows: Sequence[dict[str, Any]], total: int) -> str:
+    lines = ["networks  subsets  top-1 error (lowest to highest)   top-5 error"]
+    for row in rows:
+        one, five = (100 * np.asarray(row[key]) / total for key in ("top1_wrong", "top5_wrong"))
+        lines.append(f"{row['networks']:8d}{len(row['subsets']):9d}  {one.mean():6.2f}% ({one.min():.2f} to "
+                     f"{one.max():.2f})          {five.mean():6.2f}%")
+    return "\n".join(lines)
+
+
+def predict(runs, split_text: str, views: str, say) -> tuple[np.ndarray, np.ndarray]:
+    """(log probabilities [networks, images, classes], labels), all on the same images.
+
+    Raises:
+      ConfigError: the networks report on different images or know different classes.
+    """
+    from alexnet_jax.trained import Trained  # JAX starts here
+
+    networks = [Trained(run.folder) for run in runs]
+    first = networks[0]
+    text = split_text or first.config.data.eval_split
+    for other in networks[1:]:
+        for name in ("name", *(() if split_text else ("eval_split",))):
+            if other.config.data[name] != first.config.data[name]:
+                raise ConfigError(f"{other.folder}: config.data.{name} is {other.config.data[name]!r} there and "
+                                  f"{first.config.data[name]!r} in {first.folder}; an average is of the same images"
+                                  + ("" if name == "name" else " (--split=… names them for all)"))
+        if other.classes != first.classes:
+            raise ConfigError(f"{other.folder}: {other.classes} classes there, {first.classes} in {first.folder}")
+    found, labels = [], first.open(text).labels
+    for number, network in enumerate(networks, start=1):
+        found.append(network.log_probs(network.open(text), views))
+        say(f"{number} of {len(networks)}: {network.folder.name}, step {network.step}")
+    return np.stack(found), labels
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = selection.parser("experiments.ensemble", __doc__)
+    parser.add_argument("--views", choices=("ten_view", "centre"), default="ten_view")
+    parser.add_argument("--split", default="", help="images to count on (default: those that the runs report on)")
+    parser.add_argument("--subsets", type=selection.count, default=100, help="of one size, at most")
+    options = parser.parse_args(argv)
+    sweep = selection.sweep_of(options)
+    arm = selection.arm_of(sweep, options.arm)
+    runs = selection.finished(arm)
+    if len(runs) < 2:
+        raise ConfigError(f"arm {arm.name}: one finished run; an average needs two or more")
+    log_probs, labels = predict(runs, options.split, options.views, lambda line: print(line, file=sys.stderr))
+    rows = by_size(log_probs, labels, options.subsets)
+    gains = gain(log_probs, labels)
+    print(table(rows, len(labels)))
+    words = ["no interval" if e.low is None else f"[{e.low:+.2f}, {e.high:+.2f}]" for e in gains]
+    text = (f"{gains[0].mean:+.2f} {words[0]} points top-1, {gains[1].mean:+.2f} {words[1]} top-5, average of "
+            f"{len(runs)} against one").replace("-", "−")
+    text = text.replace("top−", "top-")
+    print(f"{text}; interval over {len(labels):,} images. The paper: 40.7/18.2 → 38.1/16.4 with {MANY}")
+    about, hours = recording.about(selection.only(sweep, arm, runs), selection.command("experiments.ensemble", argv),
+                                   options.views)
+    about["eval_split"] = options.split or about["eval_split"]
+    tree = {"schema": 1, "views": options.views, "total": len(labels), "runs": [run.id for run in runs], "sizes": rows}
+    folder = selection.place(options)
+    path = folder / "ensemble.json"
+    if options.record is not None:
+        path = recording.write_claim(folder, "ensemble", "2012-5", recording.Measured(
+            text, gains[0].mean, gains[0].low, gains[0].high, "points", len(runs)),
+            verdict(gains[0], len(runs)), about, hours)
+        tree = (records.read_json(path) or {}) | {"ensemble": tree}
+    records.write_json(path, tree)
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    errors.run_main(main)

@@ -1,0 +1,249 @@
+"""The paper's figure 1: training error against epochs with ReLU and tanh, and the time to 25%.
+
+    python -m experiments.figure1 --workdir=runs/figure1 --jobs=2
+    python -m experiments.figure1 --results=experiments/results/figure1        # draws what is recorded
+
+First a grid of learning rates for each activation, one seed and a few epochs each (`grid/`); the biases' rate is
+twice the weights'. Chosen is the rate with the lowest error on all training images after those epochs; where that is
+the grid's smallest or largest rate, the grid grows in that direction until it isn't. Then the seeds at the chosen
+rates (`seeds/`), each until its error is 25% or its epochs are over: then its time is a lower bound. `figure1.json`
+has the numbers, `figure1.png` and `.svg` the figure. The same command goes on after an interruption; both folders are
+sweeps of experiments.run, which experiments.status shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from alexnet_jax import cli, errors, records
+from alexnet_jax import config as config_lib
+from alexnet_jax.errors import ConfigError, WorkdirError
+from experiments import plan as plan_lib
+from experiments import recording, run, selection, speed
+from experiments import sweep as sweep_lib
+from experiments.ablations import Arm
+from experiments.executors import local
+from experiments.readout import field, read_sweep
+
+ACTIVATIONS = ("relu", "tanh")
+PAPER = 6.0  # section 3.1: "six times faster"
+FACTOR = 2.0  # between the rates of a grid that grows
+MOST = 8  # times that it may grow, each activation
+GRID, SEEDS = "grid", "seeds"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = selection.Parser(prog="python -m experiments.figure1", description=__doc__, allow_abbrev=False,
+                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--workdir", type=pathlib.Path, help="folder of the runs, made if absent")
+    where.add_argument("--results", type=pathlib.Path, help="folder of records: nothing is run, only drawn")
+    parser.add_argument("--record", type=pathlib.Path, help="folder that gets the records, numbers and figure too")
+    parser.add_argument("--config", default="configs/figure1.py", help="FILE with get_config(activation)")
+    parser.add_argument("--seeds", default="5", help="how many, or which (0,5,7); the grid takes the first")
+    parser.add_argument("--epochs", type=selection.count, help="at most, a run (default: the config's)")
+    parser.add_argument("--grid", default="0.0005,0.001,0.002", help="learning rates to begin with, comma-separated")
+    parser.add_argument("--grid_epochs", type=selection.count, default=6, help="epochs of a run of the grid")
+    parser.add_argument("--jobs", type=selection.count, default=1, help="runs at a time")
+    return parser
+
+
+def _rates(text: str) -> list[float]:
+    try:
+        rates = sorted({speed.rounded(float(part)) for part in text.split(",") if part.strip()})
+    except ValueError:
+        rates = []
+    if not rates or rates[0] <= 0:
+        raise ConfigError(f"--grid={text}: write learning rates, e.g. --grid=0.0005,0.001,0.002")
+    return rates
+
+
+class Interrupted(Exception):
+    """`code` is the exit code of a stage that was stopped, or whose runs failed."""
+
+    def __init__(self, code: int):
+        super().__init__(code)
+        self.code = code
+
+
+class Experiment:
+    """The stages, each a sweep in a folder of its own.
+
+    Args:
+      options: of the command line. worker, prepare: as for experiments.run.
+    """
+
+    def __init__(self, options: argparse.Namespace, worker: Sequence[str] = local.WORKER,
+                 prepare: Callable[[Any], None] | None = None):
+        self.options, self.worker, self.prepare = options, worker, prepare
+        self.workdir = options.workdir.absolute()
+        self.seeds = sweep_lib.parse_seeds(options.seeds)
+        self.rates = _rates(options.grid)
+        self.configs = {a: config_lib.resolve(cli.load_config(f"{options.config}:{a}")) for a in ACTIVATIONS}
+
+    def run(self) -> None:
+        """Grid, choice, seeds. Raises Interrupted."""
+        grid = {activation: list(self.rates) for activation in ACTIVATIONS}
+        for _ in range(MOST + 1):
+            points = self._grid(grid)
+            more = {a: speed.beyond([p for p in points if p.rate in grid[a]], a, FACTOR) for a in ACTIVATIONS}
+            for activation, rate in more.items():
+                if rate is not None:
+                    grid[activation].append(rate)
+            if not any(more.values()):
+                break
+        else:
+            raise ConfigError(f"--grid={self.options.grid}: grew {MOST} times and the best rate still lies at its "
+                              "edge; begin elsewhere, or train longer with --grid_epochs")
+        chosen = {a: speed.best([p for p in points if p.rate in grid[a]], a) for a in ACTIVATIONS}
+        found = {a: point.rate for a, point in chosen.items() if point is not None}
+        words = [f"{speed.NAMES[a]} {rate:g}" for a, rate in found.items()]
+        print(f"chosen learning rates: {', '.join(words)}", flush=True)
+        self._sweep(SEEDS, {} if self.options.epochs is None else {"train.epochs": self.options.epochs},
+                    {a: [rate] for a, rate in found.items()}, self.seeds)
+
+    def _grid(self, rates: dict[str, list[float]]) -> list[speed.Point]:
+        self._sweep(GRID, {"train.epochs": self.options.grid_epochs, "train.stop_at_error": 0.0}, rates,
+                    self.seeds[:1])
+        return speed.points(read_sweep(self.workdir / GRID))
+
+    def _sweep(self, name: str, overrides: dict[str, Any], rates: dict[str, list[float]],
+               seeds: Sequence[int]) -> None:
+        """Runs the first activation's first rate as the baseline, all else as arms of it."""
+        def at(activation: str, rate: float) -> ConfigDict:
+            return config_lib.override(self.configs[activation], {
+                **overrides, "optim.learning_rate": rate, "optim.bias_learning_rate": speed.rounded(2 * rate)})
+
+        first = ACTIVATIONS[0]
+        base = config_lib.resolve(at(first, rates[first][0]))
+        flat = config_lib.flatten(base)
+        arms = []
+        for activation, values in rates.items():
+            for rate in values:
+                mine = config_lib.flatten(config_lib.resolve(at(activation, rate)))
+                changes = {key: value for key, value in mine.items() if value != flat[key]}
+                if changes:
+                    arms.append(Arm(f"{activation}_{rate:g}", changes))
+        asked = plan_lib.build(base, f"{self.options.config}:{first}", f"figure 1, {name}", arms, seeds)
+        folder = self.workdir / name
+        executor = local.LocalExecutor(folder, self.options.jobs, len(asked.runs), self.worker)
+        plan, state = run.carry_out(asked, folder, executor, self.prepare)
+        if state.stopping:
+            raise Interrupted(run.stopped(state, "experiments.figure1"))
+        run.tell_failures(plan, state, folder)
+        if state.failed:
+            raise Interrupted(errors.RUN)
+
+
+# The numbers.
+
+
+def measure(folder: pathlib.Path) -> dict[str, Any]:
+    """The content of figure1.json's `figure` part, from the records of both sweeps.
+
+    Raises:
+      ConfigError, WorkdirError: there are no such records.
+    """
+    grid, seeds = read_sweep(folder / GRID), read_sweep(folder / SEEDS)
+    points = speed.points(grid)
+    arrivals: dict[str, dict[int, speed.Arrival]] = {a: {} for a in ACTIVATIONS}
+    rates, broken = {}, []
+    for r in seeds.runs.values():
+        activation = speed.activation_of(r)
+        rates[activation] = field(r.config, "optim.learning_rate")
+        threshold = field(r.config, "train.stop_at_error")
+        got = speed.arrival(r.rows, threshold) if r.state == "finished" else None
+        if got is not None:
+            arrivals[activation][r.seed] = got
+        else:
+            broken.append(f"{activation} seed {r.seed} ({r.state})")
+    missing = [a for a in ACTIVATIONS if not arrivals[a]]
+    if missing:
+        raise WorkdirError(f"{folder / SEEDS}: no finished run with {' or '.join(missing)} yet; the command with "
+                           "--workdir goes on")
+    ratio = speed.ratio(arrivals["relu"], arrivals["tanh"])
+    return {"grid": grid, "seeds": seeds, "points": points, "rates": rates, "arrivals": arrivals, "ratio": ratio,
+            "threshold": threshold, "broken": broken}
+
+
+def summary(found: dict[str, Any]) -> recording.Measured:
+    """The ratio in words and numbers."""
+    ratio: speed.Ratio = found["ratio"]
+    bound = f"{ratio.bound} " if ratio.bound else ""
+    text = f"{bound}{ratio.value:.1f}×"
+    if ratio.low is not None and ratio.high is not None:
+        text += f" [{ratio.low:.1f}, {ratio.high:.1f}]"
+    elif ratio.low is not None:
+        text += f" (95% interval from {ratio.low:.1f})"
+    for activation, by_seed in found["arrivals"].items():
+        times = [a.epochs for a in by_seed.values()]
+        late = sum(not a.reached for a in by_seed.values())
+        over = f"; {late} of {len(times)} not within {max(times):g}" if late else ""
+        text += f"; {speed.NAMES[activation]} {'at least ' if late else ''}{sum(times) / len(times):.1f} epochs{over}"
+    return recording.Measured(text, ratio.value, ratio.low, ratio.high, "ratio", ratio.log.n)
+
+
+def write(folder: pathlib.Path, found: dict[str, Any], command: Sequence[str]) -> None:
+    """figure1.json, figure1.png and figure1.svg."""
+    from experiments import figure1_plot, plots  # matplotlib: not before there is something to show
+
+    ratio: speed.Ratio = found["ratio"]
+    verdict = speed.verdict(ratio, PAPER)
+    both = [recording.about(found[part], command) for part in ("seeds", "grid")]
+    costs = [hours for _, hours in both]
+    about = both[0][0]
+    path = recording.write_claim(folder, "figure1", "relu", summary(found), (verdict.word, verdict.why), about,
+                                 None if None in costs else sum(c for c in costs if c is not None))
+    tree = records.read_json(path) or {}
+    tree["figure"] = {
+        "threshold": found["threshold"], "rates": found["rates"], "broken_off": found["broken"],
+        "grid": [{"activation": p.activation, "rate": p.rate, "error": p.error if p.error < 1 else None}
+                 for p in found["points"]],
+        "epochs_to_threshold": {a: {str(s): {"epochs": round(x.epochs, 3), "reached": x.reached}
+                                    for s, x in sorted(by.items())} for a, by in found["arrivals"].items()}}
+    records.write_json(path, tree)
+    figure = figure1_plot.draw(found)
+    for kind in ("png", "svg"):
+        plots.save(figure, folder / f"figure1.{kind}")
+    text = summary(found).text
+    print(f"epochs to {found['threshold']:.0%} training error: {text}; the paper: {PAPER:g}×. "
+          f"{verdict.word}: {verdict.why}")
+    print(f"{path}, {folder / 'figure1.png'}")
+
+
+def recorded_command(folder: pathlib.Path) -> list[str] | None:
+    """The command that made the records, so that drawing them again doesn't rename it."""
+    tree = records.read_json(folder / "figure1.json") or {}
+    command = (tree.get("protocol") or {}).get("command")
+    return [command] if command else None
+
+
+def main(argv: Sequence[str] | None = None, worker: Sequence[str] = local.WORKER,
+         prepare: Callable[[Any], None] | None = None) -> int:
+    given = list(sys.argv[1:] if argv is None else argv)
+    options = _parser().parse_args(given)
+    command = ["python", "-m", "experiments.figure1", *given]
+    if options.results is not None:
+        folder = options.results
+        write(folder, measure(folder), recorded_command(folder) or command)
+        return 0
+    try:
+        Experiment(options, worker, prepare).run()
+    except Interrupted as stop:
+        return stop.code
+    write(options.workdir, measure(options.workdir), command)
+    if options.record is not None:
+        for part in (GRID, SEEDS):
+            recording.copy_sweep(options.workdir / part, options.record / part)
+        write(options.record, measure(options.record), command)
+    return 0
+
+
+if __name__ == "__main__":
+    errors.run_main(main)

@@ -1,0 +1,160 @@
+"""The paper's figure 3: the first layer's kernels by column, and how much of them is colour.
+
+    python -m experiments.kernels --workdir=runs/kernels                    # a sweep, or one run's folder
+    python -m experiments.kernels --results=experiments/results/kernels     # draws what is recorded
+
+Draws `kernels.png` (an arm in a sweep: `kernels_<arm>.png`), a row a run, and prints each column's colour share with
+its permutation test (experiments/colour.py). `kernels.npz` has the kernels in half precision, so that the numbers
+and the figure can be had again without a checkpoint; `--record` writes it with `kernels.json`, the claim file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax import errors, records
+from alexnet_jax.errors import CheckpointError, ConfigError, WorkdirError
+from experiments import colour, recording, selection
+
+Kernels = dict[str, dict[int, np.ndarray]]  # by arm and seed: [column, height, width, 3, kernel]
+
+
+def gather(sweep, say) -> tuple[Kernels, dict[str, Any]]:
+    """The kernels of every finished run with a checkpoint, and of each arm the runs that gave them."""
+    from alexnet_jax.trained import Trained  # JAX starts here
+
+    found: Kernels = {}
+    used: dict[str, list] = {}
+    lost: list[str] = []
+    for arm in sweep.arms:
+        for run in (r for _, r in sorted(arm.runs.items()) if r.state == "finished"):
+            try:
+                kernel = np.asarray(Trained(run.folder).params["conv1"]["kernel"], np.float16)
+            except CheckpointError as error:
+                lost.append(str(error))
+                continue
+            if kernel.ndim != 5 or kernel.shape[3] != 3:
+                raise ConfigError(f"{run.folder}: its first layer doesn't see three colours (config.augment.grey)")
+            found.setdefault(arm.name, {})[run.seed] = kernel
+            used.setdefault(arm.name, []).append(run)
+    if not found:
+        raise CheckpointError(lost[0] if lost else "none of these runs is finished")
+    if lost:
+        say(f"{len(lost)} runs are left out: {lost[0]}")
+    return found, used
+
+
+def save(path: pathlib.Path, kernels: Kernels, caption: str) -> None:
+    arrays: dict[str, Any] = {f"{arm}/{seed}": k for arm, by in kernels.items() for seed, k in by.items()}
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays, caption=np.array(caption))
+
+
+def load(path: pathlib.Path) -> tuple[Kernels, str]:
+    """(kernels, caption) of a kernels.npz. Raises WorkdirError."""
+    try:
+        with np.load(path) as stored:
+            found: Kernels = {}
+            for name in stored.files:
+                if name != "caption":
+                    arm, _, seed = name.rpartition("/")
+                    found.setdefault(arm, {})[int(seed)] = stored[name]
+            return found, str(stored["caption"])
+    except FileNotFoundError:
+        raise WorkdirError(f"{path}: no such file; experiments.kernels --workdir=RUN --record=FOLDER writes "
+                           "it") from None
+    except (ValueError, KeyError, OSError, EOFError) as error:
+        raise WorkdirError(f"{path}: not a kernels.npz ({error})") from error
+
+
+def measure(kernels: Kernels) -> dict[str, dict[int, colour.Separation]]:
+    """By arm and seed; arms of one column have nothing to separate."""
+    return {arm: {seed: colour.measure(k, seed) for seed, k in by.items()}
+            for arm, by in kernels.items() if all(k.shape[0] > 1 for k in by.values())}
+
+
+def table(measured: dict[str, dict[int, colour.Separation]]) -> str:
+    lines = []
+    for arm, by in measured.items():
+        lines.append(f"{arm}: colour share by column; gap; gap under shuffling; p")
+        for seed, s in by.items():
+            columns = "  ".join(f"{c:.3f}" for c in s.columns)
+            lines.append(f"  seed {seed}: {columns}   {s.gap:.3f}   {s.chance:.3f}   {s.p_value:.4f}")
+        of = colour.answer(list(by.values()))
+        interval = "" if of.excess.low is None else f" [{of.excess.low:+.3f}, {of.excess.high:+.3f}]"
+        lines.append(f"  gap beyond chance {of.excess.mean:+.3f}{interval}; {of.significant} of {of.excess.n} runs "
+                     f"p < 0.05; combined p {of.combined_p:.3g}; smoothness {of.smooth:.2f}")
+    return "\n".join(lines)
+
+
+def write_claim(folder: pathlib.Path, arm: str, measured: dict[str, dict[int, colour.Separation]],
+                about: dict[str, Any], hours: float | None) -> pathlib.Path:
+    """kernels.json: the claim, and under "kernels" each run's figures for every arm."""
+    of = colour.answer(list(measured[arm].values()))
+    e = of.excess
+    assert e.mean is not None
+    interval = "" if e.low is None else f" [{e.low:+.2f}, {e.high:+.2f}]"
+    text = (f"gap between the columns' colour shares beyond chance {e.mean:+.2f}{interval}; "
+            f"p < 0.05 in {of.significant} of {e.n} runs")
+    path = recording.write_claim(folder, "kernels", "kernels", recording.Measured(
+        text, e.mean, e.low, e.high, "fraction", e.n), colour.verdict(of), about, hours)
+    tree = records.read_json(path) or {}
+    tree["kernels"] = {name: {str(seed): dataclasses.asdict(s) for seed, s in by.items()}
+                       for name, by in measured.items()}
+    records.write_json(path, tree)
+    return path
+
+
+def show(folder: pathlib.Path, kernels: Kernels, caption: str) -> list[pathlib.Path]:
+    """Draws each arm; returns the files."""
+    from experiments import kernels_plot, plots
+
+    measured, files = measure(kernels), []
+    for arm, by in kernels.items():
+        name = "kernels" if len(kernels) == 1 else f"kernels_{arm}"
+        files.append(folder / f"{name}.png")
+        plots.save(kernels_plot.draw(by, measured.get(arm, {}), arm, caption), files[-1])
+    return files
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = selection.parser("experiments.kernels", __doc__)
+    parser.add_argument("--results", type=pathlib.Path, help="a folder with kernels.npz, to draw again")
+    options = parser.parse_args(argv)
+    if options.results is not None:
+        kernels, caption = load(options.results / "kernels.npz")
+        first = next(iter(kernels))
+        folder = options.results
+    else:
+        sweep = selection.sweep_of(options)
+        if options.arm is not None:
+            sweep = dataclasses.replace(sweep, baseline=options.arm, arms=[selection.arm_of(sweep, options.arm)])
+        from experiments.protocol import caption as caption_of
+        from experiments.protocol import protocol
+
+        kernels, used = gather(sweep, lambda line: print(line, file=sys.stderr))
+        first = next(name for name in (sweep.baseline, *kernels) if name in kernels)
+        caption = caption_of(protocol(sweep, "centre"))
+        folder = selection.place(options)
+        save(folder / "kernels.npz", kernels, caption)
+    measured = measure(kernels)
+    print(table(measured) or "one column: nothing to separate")
+    if first in measured:
+        print("{}: {}".format(*colour.verdict(colour.answer(list(measured[first].values())))))
+    if options.results is None and options.record is not None and first in measured:
+        about, hours = recording.about(selection.only(sweep, sweep.arm(first), used[first]),
+                                       selection.command("experiments.kernels", argv))
+        print(write_claim(folder, first, measured, about, hours))
+    for path in show(folder, kernels, caption):
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    errors.run_main(main)

@@ -1,0 +1,131 @@
+"""The paper's figure 4: top-5 predictions for some images, and their nearest neighbours by the last hidden layer.
+
+    python -m experiments.retrieval runs/one
+    python -m experiments.retrieval --workdir=runs/cifar --arm=baseline --record=experiments/results/retrieval
+
+Draws `retrieval.png` of the first run, and counts over all runs the neighbours (of `--neighbours`, six as in the
+paper) that are of the query's class: by the last hidden layer, by raw pixels, by chance. Queries are images that the
+run reports on, neighbours are sought among those it was trained on; `--data`, `--queries` and `--gallery` choose
+others, of any dataset. `retrieval.json` has the numbers.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax import errors, records
+from alexnet_jax.data import Split, augment
+from alexnet_jax.errors import ConfigError
+from experiments import neighbours, recording, selection, statistics
+
+
+def limited(split: Split, most: int) -> Split:
+    """The split itself, or its first `most` images."""
+    return split if len(split) <= most else Split(split.store, f"{split.source}[{split.start}:{split.start + most}]",
+                                                  split.start, split.start + most)
+
+
+def pixels(split: Split, config: Any) -> np.ndarray:
+    """The centre crops, which the network sees too: float32 [images, values], 0–255."""
+    y, x, _ = augment.centre_view(config)[0]
+    crop = config.data.crop
+    return np.asarray(split.images[:, y : y + crop, x : x + crop], np.float32).reshape(len(split), -1)
+
+
+def chosen(text: str, images: int) -> list[int]:
+    """The images to draw: '8' for eight spread over all, '3,14,15' for these. Raises ConfigError."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isascii() and part.isdecimal() for part in parts):
+        raise ConfigError(f"--images={text}: write how many (8) or which (3,14,15)")
+    numbers = [int(part) for part in parts]
+    if len(numbers) == 1 and "," not in text:
+        if not 1 <= numbers[0] <= min(12, images):
+            raise ConfigError(f"--images={text}: between 1 and {min(12, images)} can be drawn")
+        return [int(i) for i in np.linspace(0, images - 1, numbers[0]).round()]
+    if max(numbers) >= images or len(numbers) > 12:
+        raise ConfigError(f"--images={text}: at most twelve, each below {images}, the number of queries")
+    return numbers
+
+
+def look(network, queries: Split, gallery: Split, count: int) -> dict[str, Any]:
+    """Neighbours by both distances, and the queries' own fractions of the same class by each."""
+    if len(gallery) < count:
+        raise ConfigError(f"--neighbours={count}: the gallery has {len(gallery)} images")
+    found = {"hidden": neighbours.nearest(network.hidden(queries), network.hidden(gallery), count),
+             "pixels": neighbours.nearest(pixels(queries, network.config), pixels(gallery, network.config), count)}
+    return {"rows": found, "fractions": {k: neighbours.same_class(queries.labels, gallery.labels, rows)
+                                         for k, rows in found.items()}}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = selection.parser("experiments.retrieval", __doc__)
+    parser.add_argument("--data", default="", help="another dataset than the run's, as config.data.name")
+    parser.add_argument("--queries", default="", help="split of the queries (default: the run's eval_split)")
+    parser.add_argument("--gallery", default="", help="split of the neighbours (default: the run's train_split)")
+    parser.add_argument("--most", type=selection.count, default=10_000, help="images of either split, at most")
+    parser.add_argument("--neighbours", type=selection.count, default=6)
+    parser.add_argument("--images", default="8", help="to draw: how many, or which (3,14,15)")
+    options = parser.parse_args(argv)
+    from alexnet_jax.trained import Trained  # JAX starts here
+    from experiments import plots, retrieval_plot
+
+    sweep = selection.sweep_of(options)
+    arm = selection.arm_of(sweep, options.arm)
+    runs, folder = selection.finished(arm), selection.place(options)
+    rows: list[dict[str, Any]] = []
+    for number, run in enumerate(runs):
+        network = Trained(run.folder)
+        d = network.config.data
+        queries, gallery = (limited(network.open(text, options.data), options.most)
+                            for text in (options.queries or d.eval_split, options.gallery or d.train_split))
+        if queries.overlap(gallery):
+            raise ConfigError(f"--gallery: {queries.overlap(gallery):,} images are queries too, and each its own "
+                              "nearest neighbour; name another split")
+        seen = look(network, queries, gallery, options.neighbours)
+        mean = {k: float(v.mean()) for k, v in seen["fractions"].items()}
+        by_image = statistics.estimate(list(seen["fractions"]["hidden"] - seen["fractions"]["pixels"]))
+        rows.append({"run": run.id, "seed": run.seed, **mean,
+                     "chance": neighbours.chance(queries.labels, gallery.labels)})
+        print(f"{run.folder.name}: of the {options.neighbours} nearest of {len(gallery):,} images, same class: "
+              f"{mean['hidden']:.1%} by the last hidden layer, {mean['pixels']:.1%} by pixels, "
+              f"{rows[-1]['chance']:.1%} by chance ({len(queries):,} queries)")
+        if number == 0:
+            drawn = chosen(options.images, len(queries))
+            own = Split(queries.store, queries.split, queries.start, queries.stop)
+            own.images, own.labels = queries.images[drawn], queries.labels[drawn]
+            probabilities = np.exp(network.log_probs(own))
+            names = network.open(d.train_split).classes
+            plots.save(retrieval_plot.draw(own, probabilities, names, gallery, seen["rows"]["hidden"][drawn],
+                                           f"{run.folder.name}, {queries.name} {queries.split}, step {network.step:,}"),
+                       folder / "retrieval.png")
+            print(folder / "retrieval.png")
+    # Between runs where there are several, else between images.
+    difference = by_image if len(rows) == 1 else statistics.estimate([r["hidden"] - r["pixels"] for r in rows])
+    assert difference.mean is not None
+    interval = "" if difference.low is None else f" [{difference.low:+.3f}, {difference.high:+.3f}]"
+    word, why = neighbours.verdict(difference)
+    text = (f"{np.mean([r['hidden'] for r in rows]):.1%} of {options.neighbours} nearest neighbours of the same class, "
+            f"{np.mean([r['pixels'] for r in rows]):.1%} by pixels, {rows[0]['chance']:.1%} by chance; hidden less "
+            f"pixels {difference.mean:+.3f}{interval}")
+    print(f"{text}, over {'runs' if len(rows) > 1 else 'images'}. {word}: {why}")
+    tree: dict[str, Any] = {"schema": 1, "neighbours": options.neighbours, "queries": [queries.split, len(queries)],
+                            "gallery": [gallery.split, len(gallery)], "dataset": queries.name, "runs": rows}
+    path = folder / "retrieval.json"
+    if options.record is not None:
+        about, hours = recording.about(selection.only(sweep, arm, runs),
+                                       selection.command("experiments.retrieval", argv))
+        about |= {"dataset": f"{queries.name} {queries.version}", "eval_split": queries.split}
+        path = recording.write_claim(folder, "retrieval", "retrieval", recording.Measured(
+            text, difference.mean, difference.low, difference.high, "fraction", len(rows)), (word, why), about, hours)
+        tree = (records.read_json(path) or {}) | {"retrieval": tree}
+    records.write_json(path, tree)
+    print(path, file=sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    errors.run_main(main)

@@ -1,0 +1,94 @@
+"""Which runs a tool looks at: folders of runs, or a sweep and an arm of it. And how it asks and answers."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from alexnet_jax.errors import ConfigError, WorkdirError
+from experiments.readout import Arm, Run, Sweep, read_run, read_sweep
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with this project's errors: one line, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+def parser(module: str, doc: str | None) -> Parser:
+    """With the arguments that name runs."""
+    made = Parser(prog=f"python -m {module}", description=doc, allow_abbrev=False,
+                  formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("runs", nargs="*", type=pathlib.Path, metavar="RUN", help="folders of runs")
+    made.add_argument("--workdir", type=pathlib.Path, help="in place of them: a sweep's folder, or one run's")
+    made.add_argument("--arm", help="of the sweep (default: the baseline)")
+    made.add_argument("--record", type=pathlib.Path, help="folder that gets the numbers and figures; default: none, "
+                      "and the figures go beside the runs")
+    return made
+
+
+def count(text: str) -> int:
+    """An argparse type: a whole number of 1 or more."""
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def sweep_of(options: argparse.Namespace) -> Sweep:
+    """The runs that are asked for, as a sweep: of a single arm, unless they are a sweep's.
+
+    Raises:
+      ConfigError: no runs, or both kinds of arguments. WorkdirError: a folder is no run's.
+    """
+    if bool(options.runs) == (options.workdir is not None):
+        raise ConfigError("name the runs' folders, or a sweep with --workdir=FOLDER")
+    folders = options.runs
+    if options.workdir is not None:
+        if (options.workdir / "plan.json").exists() or not (options.workdir / "run.json").exists():
+            return read_sweep(options.workdir)
+        folders = [options.workdir]
+    for folder in folders:
+        if not (folder / "run.json").exists():
+            raise WorkdirError(f"{folder}: no run of alexnet_jax.main or experiments.run there (no run.json)")
+    runs = [read_run(folder) for folder in folders]
+    if len({run.id for run in runs}) < len(runs):
+        raise ConfigError("the same run is named twice")
+    # Not by seed: runs of several configs may share one.
+    return Sweep("runs", "", "runs", [Arm("runs", "", {}, dict(enumerate(runs)))])
+
+
+def arm_of(sweep: Sweep, name: str | None) -> Arm:
+    """The arm of that name, else the baseline. Raises ConfigError."""
+    names = [arm.name for arm in sweep.arms]
+    if name is not None and name not in names:
+        raise ConfigError(f"--arm={name}: no such arm; there is {', '.join(names)}")
+    return sweep.arm(name or sweep.baseline)
+
+
+def only(sweep: Sweep, arm: Arm, runs: Sequence[Run]) -> Sweep:
+    """That arm alone with those of its runs: what a protocol is to be told of."""
+    kept = {seed: run for seed, run in arm.runs.items() if run.id in {r.id for r in runs}}
+    return Sweep(sweep.name, sweep.config, arm.name, [Arm(arm.name, arm.ablation, arm.overrides, kept)])
+
+
+def finished(arm: Arm) -> list[Run]:
+    """Its finished runs, by seed. Raises WorkdirError if there is none."""
+    found = [run for _, run in sorted(arm.runs.items()) if run.state == "finished"]
+    if not found:
+        raise WorkdirError(f"arm {arm.name}: none of its {len(arm.runs)} runs is finished")
+    return found
+
+
+def place(options: argparse.Namespace) -> pathlib.Path:
+    """Where the tool's files go."""
+    folder = options.record or options.workdir or pathlib.Path()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def command(module: str, argv: Sequence[str] | None) -> list[str]:
+    return ["python", "-m", module, *(sys.argv[1:] if argv is None else argv)]

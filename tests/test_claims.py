@@ -1,0 +1,296 @@
+"""The table of claims: from simulated sweeps with known effects and claim files to rows, verdicts and commands."""
+
+import csv
+import json
+import pathlib
+import shlex
+import subprocess
+import sys
+
+import fake_sweep
+import pytest
+
+from alexnet_jax import cli, config, records
+from alexnet_jax.errors import ConfigError
+from experiments import ablations, paper
+from experiments import sweep as sweep_lib
+from experiments.claims import __main__ as command
+from experiments.claims import measures, table
+from experiments.claims.rows import rows
+
+ROOT = pathlib.Path(command.__file__).resolve().parents[2]
+BASE = config.resolve(cli.load_config("configs/shapes.py"))  # of the same shape as fake_sweep's
+
+
+def _arms(**effects):
+    """fake_sweep's arms from the catalogue's: {'lrn.no_lrn': effect on top-1 in points}, with '__' for the dot."""
+    out = {"baseline": ("", {}, 0.0, 0.0)}
+    for name, effect in effects.items():
+        for arm in ablations.arms_of([name.replace("__", ".")], BASE):
+            if arm.overrides and arm.name == name.partition("__")[2]:
+                out[arm.name] = (arm.ablation, dict(arm.overrides), effect, effect / 2)
+    return out
+
+
+# The paper's effects, all true here.
+TRUE = _arms(lrn__no_lrn=1.4, lrn__lrn_first=0.0, lrn__lrn_before_relu=0.6, pooling__nonoverlapping=0.4,
+             columns__one_column=1.7, columns__no_exchange=1.16, columns__exchange_conv4=0.5, dropout__no_dropout=1.0,
+             pca__no_pca=1.2, augmentation__no_augmentation=5.0, depth__no_conv3=2.0, depth__no_conv4=2.0,
+             depth__no_conv5=2.0, bias_init__zero_bias=1.0, decay__no_decay=3.0)
+GAPS = {"no_dropout": 9.0, "no_augmentation": 12.0, "nonoverlapping": 2.0}
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A folder of results: a sweep in which the paper is right, ten seeds, with little noise; its rows by id."""
+    results = tmp_path_factory.mktemp("results")
+    fake_sweep.write_sweep(results / "true", arms=TRUE, seeds=range(10), gaps=GAPS, pair_sd=0.1, epochs=4)
+    found, troubles = rows(results)
+    assert troubles == []
+    by = {}
+    for row in found:
+        by.setdefault(row.id, []).append(row)
+    return results, by
+
+
+def test_every_claim_and_every_run_of_the_logs_has_a_row(tmp_path):
+    found, _ = rows(tmp_path / "nothing")
+    ids = {row.id for row in found}
+    assert set(paper.CLAIMS) <= ids
+    logged = {"150", "120", "131", "135", "132", "127", "128", "166", "167", "169", "170-quant", "177",
+              "145 continued", "137"}
+    assert {f"log-{run}" for run in logged} == ids - set(paper.CLAIMS)
+    for row in found:
+        assert bool(row.measured) == (row.id == "size"), row.id
+        assert row.measured or row.why.startswith("no measurement"), row.id
+        assert row.paper or row.log, row.id
+
+
+def test_commands_of_what_is_not_measured_are_commands(tmp_path):
+    checked = set()
+    for row in rows(tmp_path / "nothing")[0]:
+        words = shlex.split(row.command)
+        flags = dict(w[2:].split("=", 1) for w in words if w.startswith("--") and "=" in w)
+        if "sweep" in flags:
+            sweep = sweep_lib.load(str(ROOT / flags["sweep"]))
+            flags["config"] = sweep.config
+            assert "epochs" in row.estimate
+        if "config" in flags:
+            changes = {k.removeprefix("config."): v for k, v in flags.items() if k.startswith("config.")}
+            base = cli.load_config(str(ROOT / flags["config"]))
+            for name in changes:
+                config.check_name(name)
+            if "ablations" in flags:
+                assert ablations.arms_of([flags["ablations"]], config.resolve(base))
+            checked.add(row.id)
+    assert {"lrn", "lrn-cifar", "columns", "depth", "2012", "log-150", "log-177"} <= checked
+
+
+@pytest.mark.parametrize(("claim", "part", "effect", "verdict"), [
+    ("lrn", "", -1.4, "reproduced"), ("columns", "", -1.7, "reproduced"), ("overlap", "", -0.4, "reproduced"),
+    ("pca", "", -1.2, "reproduced"), ("depth", "without conv4", 2.0, "reproduced"),
+    ("overlap-fit", "2/2 − 3/2", 1.0, "reproduced"), ("crop-flip", "without − with", 11.0, "reproduced"),
+    ("dropout", "without − with", 8.0, "reproduced"), ("decay", "without − with", 3.0, "reproduced"),
+    ("log-150", "", 1.16, "reproduced"), ("log-166", "", 0.6, "reproduced"), ("log-132", "", 0.5, "reproduced"),
+    ("log-167", "", 0.0, "reproduced")])
+def test_known_effects_are_found_with_the_claims_sign(recorded, claim, part, effect, verdict):
+    row = next(r for r in recorded[1][claim] if r.part == part)
+    assert (row.verdict, row.n, row.unit) == (verdict, 10, "points")
+    tolerance = 0.35 if claim in ("overlap-fit", "crop-flip", "dropout", "decay") else 0.2
+    assert row.value == pytest.approx(effect, abs=tolerance)
+    assert row.low < row.value < row.high
+    assert row.at_scale
+    assert row.source == "true"
+
+
+def test_the_views_of_the_same_runs_are_paired(recorded):
+    (row,) = recorded[1]["crops"]
+    # Simulated centre crops are exactly half a point worse in each run: a difference, and no measure of its noise.
+    assert (row.value, row.n, row.low) == (pytest.approx(-0.5), 10, None)
+    assert row.why == "the same difference at every seed: no measure of the noise"
+
+
+def test_a_row_carries_its_protocol_cost_and_noises(recorded):
+    (row,) = recorded[1]["lrn"]
+    assert (row.dataset, row.resolution, row.seeds, row.epochs) == (
+        "shapes", "24 of 32", "0, 1, 2, 3, 4, 5, 6, 7, 8, 9", "4")
+    assert row.device == "Imaginary 9000, 1 core a run"
+    assert row.cost_core_hours == pytest.approx(20 * 4 * 6.0 / 3600)  # twenty runs of four epochs of six seconds
+    assert row.seed_sd == pytest.approx(0.1 * 2**0.5, rel=0.6)
+    assert row.evaluation_se == pytest.approx(100 * (0.2 * 0.8 / 10_000) ** 0.5, rel=0.1)
+    assert row.value_top5 == pytest.approx(-0.7, abs=0.2)
+    assert row.p_holm >= row.p_value
+    tests = [r for group in recorded[1].values() for r in group if r.p_holm is not None]
+    assert {r.comparisons for r in tests} == {len(tests)}
+
+
+def test_the_early_error_and_the_running_training_error(tmp_path):
+    fake_sweep.write_sweep(tmp_path / "w", arms=_arms(decay__no_decay=2.0, bias_init__zero_bias=6.0), pair_sd=0.05,
+                           epochs=4)
+    found = {row.id: row for row in rows(tmp_path)[0]}
+    assert found["bias-init"].quantity == "error after one epoch"
+    assert found["bias-init"].n == 3
+    # Runs without data.fit_split have no clean error on what was learnt from.
+    assert found["decay"].quantity == "running training error"
+
+
+def test_what_overfitting_needs_is_said_where_the_runs_lack_it(tmp_path):
+    fake_sweep.write_sweep(tmp_path / "w", arms=_arms(pooling__nonoverlapping=0.4), epochs=2)
+    row = next(row for row in rows(tmp_path)[0] if row.id == "overlap-fit")
+    assert not row.measured
+    assert "the recorded runs have no error on images learnt from (data.fit_split)" in row.why
+
+
+def test_effects_with_the_other_sign_are_contradicted_and_small_ones_unresolved(tmp_path):
+    arms = _arms(lrn__no_lrn=-1.4, pooling__nonoverlapping=0.4, dropout__no_dropout=1.0, lrn__lrn_first=2.0)
+    fake_sweep.write_sweep(tmp_path / "w", arms=arms, gaps={"no_dropout": -9.0}, pair_sd=0.1, epochs=2,
+                           states={("nonoverlapping", 2): "unfinished"})
+    found = {(row.id, row.part): row for row in rows(tmp_path)[0]}
+    assert found["lrn", ""].verdict == "contradicted"
+    assert found["dropout", "without − with"].verdict == "contradicted"
+    overlap = found["overlap", ""]
+    assert (overlap.verdict, overlap.n) == ("unresolved", 2)
+    assert f"about {overlap.seeds_needed} seeds would resolve the paper's effect" in overlap.why
+    assert found["log-167", ""].verdict == "contradicted"
+
+
+def test_runs_at_chance_give_no_verdict(tmp_path):
+    fake_sweep.write_sweep(tmp_path / "w", arms=_arms(lrn__no_lrn=1.4), epochs=2, states={("no_lrn", 1): "chance"})
+    row = next(row for row in rows(tmp_path)[0] if row.id == "lrn")
+    assert (row.verdict, row.why) == ("not comparable", "runs that never left chance")
+
+
+def test_tanh_counts_where_each_has_a_rate_of_its_own(tmp_path):
+    arms = {**_arms(), "tanh": ("activation", {"model.activation": "tanh"}, 6.0, 3.0)}
+    workdir = fake_sweep.write_sweep(tmp_path / "w", arms=arms, epochs=2)
+
+    def row():
+        return next(row for row in rows(tmp_path)[0] if row.id == "relu" and row.measured)
+
+    assert row().verdict == "not comparable"
+    records.write_json(workdir / "search.json", {"schema": 1, "protocol": {}, "arms": {"tanh": {}, "relu": {}}})
+    assert (row().verdict, row().part) == ("reproduced", "in kind: tanh − ReLU after the same epochs")
+    assert any(r.id == "relu" and not r.measured for r in rows(tmp_path)[0])  # the ratio is another matter
+
+
+def test_the_local_networks_norm_is_a_claim_of_its_own(tmp_path):
+    fake_sweep.write_sweep(tmp_path / "local", arms=_arms(lrn__no_lrn=2.0), epochs=2, pair_sd=0.05,
+                           base_overrides={"model.conv3.unshared": True})
+    found = {row.id: row for row in rows(tmp_path)[0]}
+    assert found["lrn-cifar"].value == pytest.approx(-2.0, abs=0.3)
+    assert not found["lrn"].measured
+
+
+def test_one_row_for_each_sweep_that_has_the_arm_most_seeds_first(tmp_path):
+    fake_sweep.write_sweep(tmp_path / "a_few", arms=_arms(lrn__no_lrn=1.4), seeds=range(2), epochs=2)
+    fake_sweep.write_sweep(tmp_path / "b_many", arms=_arms(lrn__no_lrn=1.4), seeds=range(4), epochs=2,
+                           name="tfds:imagenet2012", train_images=1_281_167)
+    found = [row for row in rows(tmp_path)[0] if row.id == "lrn"]
+    assert [(row.source, row.n, row.at_scale) for row in found] == [("b_many", 4, False), ("a_few", 2, True)]
+    text = table.markdown(found)
+    assert "unresolved" in text or "reproduced here" in text
+
+
+def test_commands_of_recorded_sweeps_name_every_change(tmp_path):
+    workdir = fake_sweep.write_sweep(tmp_path / "w", arms=_arms(lrn__no_lrn=1.4), seeds=(0, 1), epochs=7)
+    plan = fake_sweep.plan_of(workdir)
+    base = config.resolve(config.override(cli.load_config("configs/cifar10.py"), {"train.epochs": 7}))
+    plan["name"], plan["config"] = "cifar10_three", "configs/cifar10.py"
+    for run in plan["runs"].values():
+        run["config"] = config.to_json(config.override(base, {"seed": run["seed"]}))
+    records.write_json(workdir / "plan.json", plan)
+    row = next(row for row in rows(tmp_path)[0] if row.id == "lrn")
+    assert row.command == ("python -m experiments.run --sweep=configs/sweeps/cifar10_three.py "
+                           "--config.train.epochs=7 --seeds=2 --workdir=runs/cifar10_three")
+    plan["name"] = "mine"
+    records.write_json(workdir / "plan.json", plan)
+    row = next(row for row in rows(tmp_path)[0] if row.id == "lrn")
+    assert row.command == ("python -m experiments.run --config=configs/cifar10.py --ablations=lrn.no_lrn "
+                           "--config.train.epochs=7 --seeds=2 --workdir=runs/mine")
+
+
+CLAIM_FILE = {
+    "schema": 1, "claim": "relu",
+    "measured": {"text": "4.2× [3.1, 5.7]", "value": 4.2, "low": 3.1, "high": 5.7, "unit": "ratio", "n": 5},
+    "verdict": {"word": "reproduced", "why": "the size differs from the paper's"},
+    "protocol": {"dataset": "cifar10", "train_split": "train[:50000]", "eval_split": "train[:50000]",
+                 "resolution": "32 px", "seeds": [0, 1, 2, 3, 4], "epochs": 60, "device": "Imaginary 9000",
+                 "command": "python -m experiments.figure1 --workdir=runs/figure1"}, "cost_core_hours": 3.5}
+
+
+def test_claim_files_are_rows_as_they_stand(tmp_path):
+    (tmp_path / "figure1").mkdir()
+    records.write_json(tmp_path / "figure1" / "figure1.json", CLAIM_FILE)
+    found = [row for row in rows(tmp_path)[0] if row.id == "relu"]
+    assert len(found) == 1
+    (row,) = found
+    assert (row.measured, row.value, row.unit, row.verdict) == ("4.2× [3.1, 5.7]", 4.2, "ratio", "reproduced")
+    assert (row.seeds, row.cost_core_hours, row.source) == ("0, 1, 2, 3, 4", 3.5, "figure1")
+    assert "4.2× [3.1, 5.7]" in table.markdown(found)
+
+
+def test_records_that_cannot_be_read_are_named_and_stop_nothing(tmp_path):
+    for name, text in (("cut", '{"schema": 1, "na'), ("fine", "")):
+        (tmp_path / name).mkdir()
+        if text:
+            (tmp_path / name / "plan.json").write_text(text)
+    records.write_json(tmp_path / "fine" / "new.json", {**CLAIM_FILE, "schema": 2})
+    records.write_json(tmp_path / "fine" / "other.json", {**CLAIM_FILE, "claim": "unheard of"})
+    records.write_json(tmp_path / "fine" / "report.json", {"schema": 1})  # no claim file
+    found, troubles = rows(tmp_path)
+    assert not any(row.id == "relu" and row.measured for row in found)
+    assert len(troubles) == 3
+    assert "cut/plan.json: cut short or not JSON" in troubles[0]
+    assert "Records that could not be read" in table.markdown(found, troubles)
+
+
+def test_a_verdict_that_does_not_survive_the_correction_is_starred(recorded):
+    (row,) = recorded[1]["lrn"]
+    row = type(row)(**{**vars(row), "p_holm": 0.06})
+    assert row.starred
+    assert "reproduced* here" in table.markdown([row])
+
+
+def test_size_is_counted():
+    row = next(row for row in rows(pathlib.Path("nowhere"))[0] if row.id == "size")
+    assert row.measured == "60,965,224 parameters, 659,272 neurons"
+    assert (row.verdict, row.value) == ("reproduced", 60_965_224)
+
+
+def test_the_command_writes_the_same_bytes_and_no_machine_path(recorded, tmp_path, capsys):
+    results, _ = recorded
+    command.main([f"--results={results}", "--write", f"--out={tmp_path}"])
+    text = capsys.readouterr().out
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert set(before) == {"CLAIMS.md", "CLAIMS.csv", "CLAIMS.json"}
+    assert before["CLAIMS.md"].decode() == text
+    command.main([f"--results={results}", "--write", f"--out={tmp_path}"])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    for content in before.values():
+        assert str(results) not in content.decode()
+        assert str(ROOT) not in content.decode()
+    tree = json.loads(before["CLAIMS.json"])
+    with (tmp_path / "CLAIMS.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len(tree["rows"])
+    assert float(next(line for line in lines if line["id"] == "lrn")["value"]) == next(
+        row for row in tree["rows"] if row["id"] == "lrn")["value"]
+
+
+def test_a_wrong_folder_is_one_line(tmp_path):
+    with pytest.raises(ConfigError, match="no such folder; recorded results are in"):
+        command.main([f"--results={tmp_path / 'absent'}"])
+
+
+def test_the_recorded_table_is_that_of_the_recorded_results():
+    done = subprocess.run([sys.executable, "-m", "experiments.claims"], capture_output=True, text=True, check=False,
+                          cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (ROOT / "experiments" / "CLAIMS.md").read_text(), "run `make claims`"
+
+
+def test_every_measure_is_of_an_arm_of_the_catalogue_and_of_a_known_claim():
+    for what in measures.MEASURES:
+        assert any(arm.name == what.arm for arm in ablations.arms_of([what.spec], BASE))
+        assert what.id in paper.CLAIMS or what.id.removeprefix("log-") in paper.LOG_RUNS
+        assert bool(what.sign) + bool(what.margin) + (measures.claimed_of(what)[0] is not None) >= 1

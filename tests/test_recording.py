@@ -1,0 +1,50 @@
+"""A sweep's records as they are kept: small, without paths, with the search of its learning rates."""
+
+import json
+
+import fake_sweep
+import pytest
+
+from alexnet_jax import config, records
+from alexnet_jax.errors import ConfigError, WorkdirError
+from experiments import plan as plan_lib
+from experiments import readout, recording, report, summary
+
+
+def _workdir(tmp_path):
+    """A sweep with a checkpoint, a log and a search."""
+    workdir = fake_sweep.write_sweep(tmp_path / "w", seeds=(0, 1), epochs=2,
+                                     base_overrides={"data.dir": "/home/someone/data"})
+    folder = fake_sweep.folder_of(workdir, "no_lrn", 1)
+    (folder / "checkpoints").mkdir()
+    (folder / "log.txt").write_text("/home/someone/secret")
+    fake_sweep.write_sweep(workdir / "search", seeds=(0,), epochs=1)
+    records.write_json(workdir / "search.json", {"schema": 1, "arms": {"tanh": {
+        "field": "optim.learning_rate", "value": 0.01, "factor": 1.0, "at_edge": False, "candidates": [
+            {"factor": 1.0, "value": 0.01, "errors": {"0": 0.5}, "error": 0.5}]}}, "protocol": {
+        "train_split": "train[:90%]", "eval_split": "train[90%:]", "epochs": 1, "seeds": [0]}})
+    return workdir
+
+
+def test_a_recorded_sweep_says_what_the_sweep_said(tmp_path, capsys):
+    workdir, kept = _workdir(tmp_path), tmp_path / "results" / "mine"
+    recording.main([f"--workdir={workdir}", f"--record={kept}"])
+    assert "make claims" in capsys.readouterr().out
+    ours, theirs = (summary.summarise(readout.read_sweep(folder)) for folder in (kept, workdir))
+    assert ours == theirs
+    assert (kept / "report.md").read_text() == report.write_report(kept)
+    assert json.loads((kept / "search.json").read_text()) == json.loads((workdir / "search.json").read_text())
+    assert set(plan_lib.read(kept / "search").runs) == set(plan_lib.read(workdir / "search").runs)
+    for run in plan_lib.read(kept).runs.values():  # still the run that its id names
+        assert config.run_id(config.from_json(run.config)) == run.id
+    files = [path for path in kept.glob("**/*") if path.is_file()]
+    assert not any(path.name == "log.txt" or "checkpoints" in path.parts for path in files)
+    assert not any(b"someone" in path.read_bytes() for path in files)
+
+
+def test_what_is_no_sweep_or_no_other_folder_is_one_line(tmp_path):
+    with pytest.raises(WorkdirError, match=r"no plan\.json"):
+        recording.main([f"--workdir={tmp_path / 'absent'}", f"--record={tmp_path / 'r'}"])
+    workdir = _workdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"the workdir itself"):
+        recording.main([f"--workdir={workdir}", f"--record={workdir}"])
