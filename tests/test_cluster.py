@@ -23,7 +23,7 @@ from experiments import report
 from experiments.executors import supervisor
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install -e '.[cluster]')")
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"), pytest.mark.timeout(600)]
 
 GATE = "--config.train.eval_every=8"  # fake_worker.py: each run waits after its first step
 nodes = ray_cluster.nodes
