@@ -7,7 +7,9 @@ were pulled; the first line is the cluster's address. Without input any more it 
 """
 
 import os
+import pathlib
 import sys
+import tempfile
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
@@ -25,6 +27,8 @@ def main():
         if verb == "add":
             options = {"num_cpus": int(arguments[0]), "num_gpus": int(arguments[1]), "object_store_memory": MEMORY}
             if cluster is None:
+                # Ray notes its newest cluster in a folder that it only makes where the nodes use it themselves.
+                pathlib.Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), "ray").mkdir(exist_ok=True)
                 cluster = Cluster(initialize_head=True, head_node_args={
                     **options, "include_dashboard": False, "temp_dir": sys.argv[1]})
                 node = cluster.head_node
