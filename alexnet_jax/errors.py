@@ -6,9 +6,11 @@ Every message is one line: it names the field or the file, says what is wrong an
 
 from __future__ import annotations
 
+import argparse
 import errno
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 USAGE = 2  # the command or the config is wrong: nothing was started
 RUN = 1  # the command was right and could not be carried out
@@ -52,6 +54,17 @@ class Interrupted(UserError):
     """Stopped by a signal, with everything saved: the same command goes on."""
 
     exit_code = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse for `python -m module`, with this project's errors: one line, exit code 2."""
+
+    def __init__(self, module: str, doc: str | None):
+        super().__init__(prog=f"python -m {module}", description=doc, allow_abbrev=False,
+                         formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
 
 
 def describe_os_error(error: OSError) -> str:

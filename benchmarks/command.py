@@ -21,8 +21,7 @@ Result = dict[str, Any]
 
 def parser(name: str, doc: str | None, rounds: int) -> argparse.ArgumentParser:
     """A parser with the flags that all have: --rounds, --threads, --round_seconds, --out, --quick."""
-    out = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=doc, allow_abbrev=False,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+    out = errors.Parser(f"benchmarks.{name}", doc)
     out.add_argument("--rounds", type=_positive, default=rounds, help=f"how often each takes its turn ({rounds})")
     out.add_argument("--round_seconds", type=float, default=2.0, help="of a turn, about; one step at least (2)")
     out.add_argument("--threads", type=int, default=0, help="cores to use; 0: all that the process may use")

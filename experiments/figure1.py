@@ -39,8 +39,7 @@ GRID, SEEDS = "grid", "seeds"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = selection.Parser(prog="python -m experiments.figure1", description=__doc__, allow_abbrev=False,
-                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = errors.Parser("experiments.figure1", __doc__)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--workdir", type=pathlib.Path, help="folder of the runs, made if absent")
     where.add_argument("--results", type=pathlib.Path, help="folder of records: nothing is run, only drawn")

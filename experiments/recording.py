@@ -12,12 +12,11 @@ A claim file `<tool>.json` is one measured claim of the paper: `{"schema": 1, "c
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import pathlib
 import shutil
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from alexnet_jax import errors, records
 from alexnet_jax.errors import ConfigError, WorkdirError
@@ -133,18 +132,10 @@ def without_path(argument: str) -> str:
     return name + equals + (pathlib.PurePath(value).name if pathlib.PurePath(value).is_absolute() else value)
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse with this project's errors: one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     from experiments import report  # pandas and matplotlib: not before there is something to show
 
-    parser = _Parser(prog="python -m experiments.recording", description=__doc__, allow_abbrev=False,
-                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = errors.Parser("experiments.recording", __doc__)
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="the sweep's folder")
     parser.add_argument("--record", type=pathlib.Path, required=True, help="the folder of the records, made if absent")
     options = parser.parse_args(argv)

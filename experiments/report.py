@@ -8,13 +8,12 @@ It works at any moment of a sweep, says what is missing, and gives the same byte
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import pathlib
 import sys
 from collections.abc import Collection, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from alexnet_jax import errors, records
 from experiments import plots
@@ -211,16 +210,8 @@ def to_csv(summary: dict[str, Any]) -> str:
     return file.getvalue()
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse with this project's errors: one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise errors.ConfigError(message)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = _Parser(prog="python -m experiments.report", description=__doc__, allow_abbrev=False,
-                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = errors.Parser("experiments.report", __doc__)
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="the sweep's folder")
     parser.add_argument("--views", choices=VIEWS,
                         help="which errors; default: ten views if every finished run has them")

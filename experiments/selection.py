@@ -6,23 +6,15 @@ import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
+from alexnet_jax import errors
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments.readout import Arm, Run, Sweep, read_run, read_sweep
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse with this project's errors: one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
-
-
-def parser(module: str, doc: str | None) -> Parser:
+def parser(module: str, doc: str | None) -> errors.Parser:
     """With the arguments that name runs."""
-    made = Parser(prog=f"python -m {module}", description=doc, allow_abbrev=False,
-                  formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = errors.Parser(module, doc)
     made.add_argument("runs", nargs="*", type=pathlib.Path, metavar="RUN", help="folders of runs")
     made.add_argument("--workdir", type=pathlib.Path, help="in place of them: a sweep's folder, or one run's")
     made.add_argument("--arm", help="of the sweep (default: the baseline)")

@@ -5,27 +5,17 @@ Reads the workdir and changes nothing there; what it shows as running is what ho
 
 from __future__ import annotations
 
-import argparse
 import collections
 import pathlib
 from collections.abc import Sequence
-from typing import NoReturn
 
 from alexnet_jax import errors
 from experiments import costs, display
 from experiments import plan as plan_lib
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse with this project's errors: one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise errors.ConfigError(message)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = _Parser(prog="python -m experiments.status", description=__doc__, allow_abbrev=False,
-                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = errors.Parser("experiments.status", __doc__)
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="the sweep's folder")
     workdir = parser.parse_args(argv).workdir
     plan = plan_lib.read(workdir)

@@ -10,12 +10,10 @@ The same results give the same bytes.
 
 from __future__ import annotations
 
-import argparse
 import io
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from alexnet_jax import errors, records
 from experiments.claims import table
@@ -24,16 +22,8 @@ from experiments.claims.rows import rows
 HERE = pathlib.Path(__file__).resolve().parents[1]
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse with this project's errors: one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise errors.ConfigError(message)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = _Parser(prog="python -m experiments.claims", description=__doc__, allow_abbrev=False,
-                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = errors.Parser("experiments.claims", __doc__)
     parser.add_argument("--results", type=pathlib.Path, default=HERE / "results", help="the folder of recorded results")
     parser.add_argument("--write", action="store_true", help="write CLAIMS.md, CLAIMS.csv and CLAIMS.json too")
     parser.add_argument("--out", type=pathlib.Path, default=HERE, help="the folder that they are written to")
