@@ -6,17 +6,9 @@
 Batch 64 on a CPU, 128, 512 and 2048 on a GPU, unless told. About half a minute a network and round on two cores.
 """
 
-from benchmarks import command, networks, racing
+from benchmarks import networks, racing
 
 table = racing.table
 
-
-def main(args) -> None:
-    cells = [(name, 0) for name in racing.chosen(args, networks.FULL)]
-    command.finish(racing.race("full", args, cells), args, table)
-
-
 if __name__ == "__main__":
-    made = command.parser("full", __doc__, rounds=7)
-    racing.add_flags(made)
-    command.run(main, made)
+    racing.script("full", __doc__, networks.FULL, on_cpu=[64], on_gpu=[128, 512, 2048], rounds=7)

@@ -13,12 +13,21 @@ from benchmarks import command, contenders, networks, rounds
 STOCK, BEST = "PyTorch", "PyTorch, tuned"
 
 
-def race(name: str, args: argparse.Namespace, cells: Sequence[tuple[str, int]]) -> command.Result:
-    """Runs all (network, batch) of `cells`; returns the result for `command.finish`.
+def script(name: str, doc: str | None, names: Sequence[str], on_cpu: Sequence[int], on_gpu: Sequence[int],
+           rounds: int) -> None:
+    """The entry point of a benchmark that lets `names` race, with these batches on a CPU and on a GPU."""
+    parser = command.parser(name, doc, rounds)
+    add_flags(parser)
 
-    `cells` may depend on the device: give (network, 0) to have the batches of `args.batch`, or 64 on a CPU and 128, 512
-    and 2048 on a GPU.
-    """
+    def main(args: argparse.Namespace) -> None:
+        command.finish(race(name, args, chosen(args, names), on_cpu, on_gpu), args, table)
+
+    command.run(main, parser)
+
+
+def race(name: str, args: argparse.Namespace, names: Sequence[str], on_cpu: Sequence[int], on_gpu: Sequence[int]
+         ) -> command.Result:
+    """Runs all networks with the batches of `args.batch`, or those of the device; the result for `command.finish`."""
     result = command.begin(name, args)
     cores = contenders.cores(args.threads)
     with (contenders.Contender("ours", cores) as ours, contenders.Contender("torch", cores) as torch,
@@ -27,11 +36,9 @@ def race(name: str, args: argparse.Namespace, cells: Sequence[tuple[str, int]]) 
         gpu = result["device"]["platform"] != "cpu"
         precision = args.precision or ("bfloat16" if gpu else "float32")
         command.floor(result, (ours, torch), precision)
-        result["rows"] = []
-        for network, batch in cells:
-            batches = [batch] if batch else args.batch or ([128, 512, 2048] if gpu else [64])
-            for each in [8] if args.quick else batches:
-                result["rows"].append(_cell(args, (ours, plain, torch), network, each, precision, gpu, result["floor"]))
+        batches = [8] if args.quick else args.batch or (on_gpu if gpu else on_cpu)
+        result["rows"] = [_cell(args, (ours, plain, torch), network, batch, precision, gpu, result["floor"])
+                          for network in names for batch in batches]
     return result
 
 
