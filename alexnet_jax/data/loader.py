@@ -118,7 +118,7 @@ def training_batches(course: Course, seed: int, first_step: int, last_step: int,
             if epoch != order_epoch:
                 order, order_epoch = epoch_order(len(split), seed, epoch), epoch
             chosen = order[place * course.batch_size + index]
-            yield put(Batch(_gather(split.images, chosen), split.labels[chosen], index))
+            yield put(Batch(_gather(split, chosen), split.labels[chosen], index))
 
     return _read_ahead(produce)
 
@@ -149,14 +149,10 @@ def evaluation_batches(split: Split, batch_size: int, rows: slice | None = None
     return _read_ahead(produce)
 
 
-def _gather(images: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """images[chosen]; large ones are read from the front of the file to its back, one by one."""
-    if images[0].nbytes <= _SMALL:
-        return np.asarray(images)[chosen]
-    out = np.empty((len(chosen), *images.shape[1:]), np.uint8)
-    for row in np.argsort(chosen, kind="stable"):
-        out[row] = images[chosen[row]]
-    return out
+def _gather(split: Split, chosen: np.ndarray) -> np.ndarray:
+    if split.images[0].nbytes <= _SMALL:
+        return np.asarray(split.images)[chosen]
+    return split.read(chosen)
 
 
 class _Failure(NamedTuple):
