@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import sys
 import time
 from typing import Any
 
@@ -84,4 +83,4 @@ def _train(config, workdir: pathlib.Path, **options) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(worker.main(train=_train))
+    worker.end(worker.main(train=_train))

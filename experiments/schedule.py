@@ -91,7 +91,7 @@ class Schedule:
         self.state = State(len(order), collections.deque())
         self._deaths: collections.Counter[str] = collections.Counter()
         self._losses: collections.Counter[str] = collections.Counter()
-        self._began, self._deadline = time.time(), 0.0
+        self._began, self._deadline, self._changed = time.time(), 0.0, False
         for run in order:
             state = plan_lib.state_of(self._folder(run))
             if state in plan_lib.DONE:
@@ -110,8 +110,13 @@ class Schedule:
                     self._stop(stop)
                 for end in self.executor.ended():
                     self._ended(end)
+                for line in self.executor.news():
+                    self.display.line(line)
                 if not stop.count:
                     self._fill()
+                if self._changed:  # only now: what it does takes time, and the next run need not wait for it
+                    self._changed = False
+                    self.after_each()
                 todo = not stop.count and (self.state.waiting or self.state.elsewhere)
                 if not self.state.running and not todo:
                     break
@@ -208,14 +213,14 @@ class Schedule:
     def _done(self, run: str, result: dict[str, Any]) -> None:
         self.state.finished[run] = result["status"]
         self.display.ended(run, result, self.state)
-        self.after_each()
+        self._changed = True
 
     def _failed(self, run: str, message: str, record: bool = True) -> None:
         self.state.failed[run] = message
         if record:
             worker.record_failure(self._folder(run), self.plan.runs[run], self.plan.arm_of(run).name, message)
         self.display.ended(run, None, self.state)
-        self.after_each()
+        self._changed = True
 
     def _last_word(self, folder: pathlib.Path) -> str:
         """What the worker said last, where it could not record it."""

@@ -132,5 +132,12 @@ def _end_with(parent: int) -> bool:
     return os.getppid() == parent
 
 
+def end(code: int) -> None:
+    """Ends this process at once: nothing is left to save, and JAX takes most of a second to end in order."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())
