@@ -64,10 +64,22 @@ def write_json(path: pathlib.Path, tree: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_json(path: pathlib.Path) -> dict[str, Any] | None:
-    """The file's content; None if it is absent or no JSON object (a reader decides what that means)."""
+def read_json(path: pathlib.Path, shared: bool = False) -> dict[str, Any] | None:
+    """The file's content; None if it is absent or no JSON object (a reader decides what that means).
+
+    Args:
+      shared: equal objects that hold no others are one in memory, to be left as they are: the parts of ten thousand
+        configs are few.
+    """
+    seen: dict[str, dict[str, Any]] = {}
+
+    def one_of_equals(part: dict[str, Any]) -> dict[str, Any]:
+        if any(isinstance(value, dict) for value in part.values()):
+            return part
+        return seen.setdefault(repr(part), part)
+
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(path.read_text(encoding="utf-8"), object_hook=one_of_equals if shared else None)
         return tree if isinstance(tree, dict) else None
     except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
         return None
@@ -136,6 +148,8 @@ class Events:
     """TensorBoard events through tensorboardX; does nothing where that isn't installed."""
 
     def __init__(self, workdir: pathlib.Path, first_step: int):
+        # tensorboardX imports PyTorch where that is installed, more than a second of each run's for nothing.
+        hidden = sys.modules.setdefault("torch", None) is None  # type: ignore[arg-type]
         try:
             from tensorboardX import SummaryWriter
         except ImportError:
@@ -143,6 +157,9 @@ class Events:
         else:
             # purge_step hides what an interrupted run wrote beyond its last checkpoint.
             self._writer = SummaryWriter(str(workdir), purge_step=first_step or None, flush_secs=10)
+        finally:
+            if hidden:
+                del sys.modules["torch"]
 
     def add(self, row: Mapping[str, Any]) -> None:
         if self._writer is not None:

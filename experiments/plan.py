@@ -147,7 +147,7 @@ def read(workdir: pathlib.Path) -> Plan | None:
       WorkdirError: plan.json cannot be understood.
     """
     path = workdir / "plan.json"
-    tree = records.read_json(path)
+    tree = records.read_json(path, shared=True)
     if tree is None:
         if not path.exists():
             return None

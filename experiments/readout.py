@@ -35,20 +35,19 @@ class Run:
     about: dict[str, Any]  # run.json without its config; {} if it can't be read
     seconds: float  # from timing.csv, over all resumes
     timed_to_end: bool = False  # do they hold the ten views? Older records of runs do not.
-
-    @functools.cached_property
-    def _metrics(self) -> tuple[list[dict[str, Any]], str]:
-        return _rows(self.folder / "metrics.csv")
+    _wrong: list[str] = dataclasses.field(default_factory=list, compare=False, repr=False)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """metrics.csv, read when it is asked for: a sweep may have ten thousand of them."""
-        return self._metrics[0]
+        """metrics.csv, read anew whenever it is asked for: a sweep may have ten thousand of them."""
+        rows, wrong = _rows(self.folder / "metrics.csv")
+        self._wrong[:] = [wrong]
+        return rows
 
     @property
     def trouble(self) -> str:
         """What is wrong with metrics.csv, as far as anything has asked for its rows."""
-        return self._metrics[1] if "_metrics" in self.__dict__ else ""
+        return "".join(self._wrong)
 
     def counts(self, views: str) -> dict[str, Any] | None:
         """The COUNTS of a finished run ('ten_view' or 'centre'); None where there are none."""
@@ -115,7 +114,7 @@ def read_sweep(workdir: pathlib.Path) -> Sweep:
             raise ConfigError(f"--workdir={workdir}: the folder of a single run; a report is for a sweep of "
                               "experiments.run")
         raise ConfigError(f"--workdir={workdir}: no plan.json, so no sweep of experiments.run")
-    plan = records.read_json(path)
+    plan = records.read_json(path, shared=True)
     if not isinstance(plan, dict):
         raise WorkdirError(f"{path}: cut short or not JSON; {_AGAIN}")
     if not isinstance(plan.get("schema"), int) or plan["schema"] > records.SCHEMA:
