@@ -175,6 +175,50 @@ def test_a_path_that_workers_do_not_see_is_named_before_a_run_starts(nodes, tmp_
     assert not (tmp_path / "w").exists()
 
 
+def test_a_node_that_comes_without_the_paths_is_named_and_gets_no_run(nodes, tmp_path):
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no mount namespaces here")
+    workdir, file = tmp_path / "w", sweep(tmp_path, seeds=2)
+    ray_start = 'mount -t tmpfs none "$1" && exec "$2" -m ray.scripts.scripts start --address="$3" --num-cpus=2 --block'
+    with _begin(nodes, file, f"--workdir={workdir}", GATE) as driver:
+        wait(lambda: len(_training(workdir)) == 3, LONG)
+        blind = subprocess.Popen(
+            ["unshare", "-rm", "bash", "-c", ray_start, "bash", str(tmp_path), sys.executable, nodes.address],
+            env={**os.environ, **ray_cluster.TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            told = next(line for line in iter(driver.stdout.readline, "") if "it gets no run" in line)
+            assert f"--workdir: node {nodes.address.partition(':')[0]} sees no {workdir}; it gets no run" in told
+            (workdir / "go").touch()
+            output, errors = driver.communicate(timeout=LONG)
+        finally:
+            blind.terminate()
+            blind.wait(60)
+    assert (driver.returncode, errors) == (0, ""), (output, errors)
+    assert set(map(tuple, steps(workdir).values())) == {tuple(ALL)}
+    assert "lost" not in output  # no run was ever there
+
+
+def test_the_loss_of_the_head_ends_the_command_and_it_goes_on_with_another(nodes, tmp_path):
+    workdir, file = tmp_path / "w", sweep(tmp_path)
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as short:
+        other = ray_cluster.Nodes(short + "/ray")
+        try:
+            other.add(1)
+            with _begin(other, file, f"--workdir={workdir}", GATE) as driver:
+                wait(lambda: len(_training(workdir)) == 1, LONG)
+                other.close()
+                output, errors = driver.communicate(timeout=LONG)
+        finally:
+            other.process.kill()
+    assert (driver.returncode, len(errors.splitlines())) == (1, 1), (output, errors)
+    wait(lambda: not _workers(workdir), 30)
+    (workdir / "go").touch()
+    done = _go(nodes, file, f"--workdir={workdir}", GATE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(map(tuple, steps(workdir).values())) == {tuple(ALL)}
+
+
 def test_an_address_where_nothing_listens_is_one_line(tmp_path):
     done = run(sweep(tmp_path), f"--workdir={tmp_path / 'w'}", "--executor=ray", "--ray_address=127.0.0.1:1",
                timeout=LONG)

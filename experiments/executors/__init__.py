@@ -58,6 +58,10 @@ class Executor(Protocol):
         """Those that have ended since."""
         ...
 
+    def news(self) -> list[str]:
+        """What else a user should know since, a line each."""
+        ...
+
     def stop(self) -> None:
         """Asks all of them to save a checkpoint and end."""
         ...
@@ -95,6 +99,9 @@ class Unasked:
         return False
 
     def ended(self) -> list[Ended]:
+        return []
+
+    def news(self) -> list[str]:
         return []
 
     def stop(self) -> None:

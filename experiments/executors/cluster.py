@@ -138,6 +138,7 @@ class RayExecutor:
         self._looks: dict[Any, str] = {}  # nodes that are being asked what they see
         self._asked: set[str] = set()
         self._blind: set[str] = set()  # those that don't see everything
+        self._news: list[str] = []
         self._cores = each
         self._token: storage.Token | None = None
         try:
@@ -158,7 +159,7 @@ class RayExecutor:
         if self._token is not None:
             self._ask(alive.keys() - self._asked)
             for look in self._done(self._looks):
-                self._heard(look)
+                self._news += [f"{wrong}; it gets no run" for wrong in self._heard(look)[:1]]
             waiting = {*self._looks.values(), *self._blind}
             alive = {id_: node for id_, node in alive.items() if id_ in self._asked - waiting}
         self._nodes, self._looked = alive, time.monotonic()
@@ -318,6 +319,10 @@ class RayExecutor:
                 out.append(Ended(run, -signal.SIGKILL))
                 self._let_go(run)
         return out
+
+    def news(self) -> list[str]:
+        news, self._news = self._news, []
+        return news
 
     def _done(self, futures: Mapping[Any, Any]) -> list[Any]:
         if not futures:

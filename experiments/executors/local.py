@@ -101,6 +101,9 @@ class LocalExecutor:
                 out.append(Ended(run, code))
         return out
 
+    def news(self) -> list[str]:
+        return []
+
     def stop(self) -> None:
         # SIGTERM says the same as SIGINT, and says it quietly to a process that is still starting.
         self._signal(signal.SIGTERM)
