@@ -85,7 +85,7 @@ def _biases(config: ConfigDict, value: float) -> dict[str, float]:
 
 @ablation
 def columns(config: ConfigDict) -> Iterator[Arm]:
-    """Columns, by the author's runs: half a network (145-half), no exchange (150), none at conv3 (132, 127)."""
+    """Columns, by the author's runs: half (145-half), no exchange (150), not at conv3 (132, 127); everywhere."""
     # Features relative to run 145's, from layers/layers-{145-half,150,132,127}.cfg of the released source. 132 and 127
     # were variants of run 120, which had a third, blurred path; here they are variants of the base config.
     def times(name: str, factor: float) -> dict[str, int]:
@@ -99,6 +99,10 @@ def columns(config: ConfigDict) -> Iterator[Arm]:
     yield Arm("no_exchange", {"model.exchange": (), **times("conv2", 160 / 128), **times("fc6", 2)})
     yield Arm("exchange_conv4", {"model.exchange": ("conv4", "fc6", "fc7")})
     yield Arm("no_exchange_conv3", {"model.exchange": ("fc6", "fc7"), **times("conv3", 256 / 192)})
+    # No run of the paper's: there a column of conv1 means nothing, so that what experiments.kernels finds in it is
+    # what it finds where there are no columns.
+    after = [name for name in (*geometry.CONVS, *geometry.DENSE) if config.model[name].features][1:]
+    yield Arm("exchange_everywhere", {"model.exchange": tuple(after)})
 
 
 @ablation

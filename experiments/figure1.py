@@ -1,14 +1,15 @@
 """The paper's figure 1: training error against epochs with ReLU and tanh, and the time to 25%.
 
     python -m experiments.figure1 --workdir=runs/figure1 --jobs=2
-    python -m experiments.figure1 --results=experiments/results/figure1        # draws what is recorded
+    python -m experiments.figure1 --results=experiments/results/figure1        # draws what is recorded, or a workdir
 
 First a grid of learning rates for each activation, one seed and a few epochs each (`grid/`); the biases' rate is
 twice the weights'. Chosen is the rate with the lowest error on all training images after those epochs; where that is
 the grid's smallest or largest rate, the grid grows in that direction until it isn't. Then the seeds at the chosen
-rates (`seeds/`), each until its error is 25% or its epochs are over: then its time is a lower bound. `figure1.json`
-has the numbers, `figure1.png` and `.svg` the figure. The same command goes on after an interruption; both folders are
-sweeps of experiments.run, which experiments.status shows.
+rates (`seeds/`), each until its error is 25% or its epochs are over: then its time is a lower bound, and so is what a
+run under way has had when the command is stopped. `figure1.json` has the numbers, `figure1.png` and `.svg` the figure.
+The same command goes on after an interruption; both folders are sweeps of experiments.run, which experiments.status
+shows.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import cli, errors, records
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
+from experiments import grid as grid_lib
 from experiments import plan as plan_lib
 from experiments import recording, run, selection, speed
 from experiments import sweep as sweep_lib
@@ -55,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _rates(text: str) -> list[float]:
     try:
-        rates = sorted({speed.rounded(float(part)) for part in text.split(",") if part.strip()})
+        rates = sorted({grid_lib.rounded(float(part)) for part in text.split(",") if part.strip()})
     except ValueError:
         rates = []
     if not rates or rates[0] <= 0:
@@ -90,8 +92,8 @@ class Experiment:
         """Grid, choice, seeds. Raises Interrupted."""
         grid = {activation: list(self.rates) for activation in ACTIVATIONS}
         for _ in range(MOST + 1):
-            points = self._grid(grid)
-            more = {a: speed.beyond([p for p in points if p.rate in grid[a]], a, FACTOR) for a in ACTIVATIONS}
+            tried = self._grid(grid)
+            more = {a: grid_lib.beyond(tried[a], FACTOR) for a in ACTIVATIONS}
             for activation, rate in more.items():
                 if rate is not None:
                     grid[activation].append(rate)
@@ -100,24 +102,26 @@ class Experiment:
         else:
             raise ConfigError(f"--grid={self.options.grid}: grew {MOST} times and the best rate still lies at its "
                               "edge; begin elsewhere, or train longer with --grid_epochs")
-        chosen = {a: speed.best([p for p in points if p.rate in grid[a]], a) for a in ACTIVATIONS}
-        found = {a: point.rate for a, point in chosen.items() if point is not None}
+        found = {a: rate for a in ACTIVATIONS if (rate := grid_lib.best(tried[a])) is not None}
         words = [f"{speed.NAMES[a]} {rate:g}" for a, rate in found.items()]
         print(f"chosen learning rates: {', '.join(words)}", flush=True)
         self._sweep(SEEDS, {} if self.options.epochs is None else {"train.epochs": self.options.epochs},
                     {a: [rate] for a, rate in found.items()}, self.seeds)
 
-    def _grid(self, rates: dict[str, list[float]]) -> list[speed.Point]:
+    def _grid(self, rates: dict[str, list[float]]) -> dict[str, dict[float, float]]:
+        """activation → rate → error after the grid's epochs."""
         self._sweep(GRID, {"train.epochs": self.options.grid_epochs, "train.stop_at_error": 0.0}, rates,
                     self.seeds[:1])
-        return speed.points(read_sweep(self.workdir / GRID))
+        points = speed.points(read_sweep(self.workdir / GRID))
+        return {a: {rate: error for rate, error in speed.errors_of(points, a).items() if rate in rates[a]}
+                for a in ACTIVATIONS}
 
     def _sweep(self, name: str, overrides: dict[str, Any], rates: dict[str, list[float]],
                seeds: Sequence[int]) -> None:
         """Runs the first activation's first rate as the baseline, all else as arms of it."""
         def at(activation: str, rate: float) -> ConfigDict:
             return config_lib.override(self.configs[activation], {
-                **overrides, "optim.learning_rate": rate, "optim.bias_learning_rate": speed.rounded(2 * rate)})
+                **overrides, "optim.learning_rate": rate, "optim.bias_learning_rate": grid_lib.rounded(2 * rate)})
 
         first = ACTIVATIONS[0]
         base = config_lib.resolve(at(first, rates[first][0]))
@@ -152,16 +156,25 @@ def measure(folder: pathlib.Path) -> dict[str, Any]:
     grid, seeds = read_sweep(folder / GRID), read_sweep(folder / SEEDS)
     points = speed.points(grid)
     arrivals: dict[str, dict[int, speed.Arrival]] = {a: {} for a in ACTIVATIONS}
-    rates, broken = {}, []
+    rates, broken, under_way = {}, [], []
     for r in seeds.runs.values():
         activation = speed.activation_of(r)
         rates[activation] = field(r.config, "optim.learning_rate")
         threshold = field(r.config, "train.stop_at_error")
-        got = speed.arrival(r.rows, threshold) if r.state == "finished" else None
-        if got is not None:
+        got = speed.arrival(r.rows, threshold) if r.state in ("finished", "unfinished") else None
+        if got is not None and (got.reached or r.state == "finished"):
             arrivals[activation][r.seed] = got
+        elif got is not None:
+            under_way.append((activation, r.seed, got))
         else:
             broken.append(f"{activation} seed {r.seed} ({r.state})")
+    # What a run under way has had is a lower bound too, and says something once ReLU took less.
+    for activation, seed, got in under_way:
+        partner = arrivals["relu"].get(seed)
+        if activation != "relu" and partner is not None and partner.reached and got.epochs > partner.epochs:
+            arrivals[activation][seed] = got
+        else:
+            broken.append(f"{activation} seed {seed} (under way, epoch {got.epochs:g})")
     missing = [a for a in ACTIVATIONS if not arrivals[a]]
     if missing:
         raise WorkdirError(f"{folder / SEEDS}: no finished run with {' or '.join(missing)} yet; the command with "
@@ -196,7 +209,7 @@ def write(folder: pathlib.Path, found: dict[str, Any], command: Sequence[str]) -
     verdict = speed.verdict(ratio, PAPER)
     both = [recording.about(found[part], command) for part in ("seeds", "grid")]
     costs = [hours for _, hours in both]
-    about = both[0][0]
+    about = both[0][0] | {"seeds": sorted(set(found["arrivals"]["relu"]) & set(found["arrivals"]["tanh"]))}
     path = recording.write_claim(folder, "figure1", "relu", summary(found), (verdict.word, verdict.why), about,
                                  None if None in costs else sum(c for c in costs if c is not None))
     tree = records.read_json(path) or {}
@@ -232,16 +245,23 @@ def main(argv: Sequence[str] | None = None, worker: Sequence[str] = local.WORKER
         folder = options.results
         write(folder, measure(folder), recorded_command(folder) or command)
         return 0
+    code = 0
     try:
         Experiment(options, worker, prepare).run()
     except Interrupted as stop:
-        return stop.code
-    write(options.workdir, measure(options.workdir), command)
+        code = stop.code
+    try:
+        found = measure(options.workdir)
+    except (ConfigError, WorkdirError):
+        if code:  # stopped before there was something to show
+            return code
+        raise
+    write(options.workdir, found, command)
     if options.record is not None:
         for part in (GRID, SEEDS):
             recording.copy_sweep(options.workdir / part, options.record / part)
         write(options.record, measure(options.record), command)
-    return 0
+    return code
 
 
 if __name__ == "__main__":

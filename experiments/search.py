@@ -25,7 +25,7 @@ from alexnet_jax import config as config_lib
 from alexnet_jax import records
 from alexnet_jax.data import splits
 from alexnet_jax.errors import ConfigError
-from experiments import costs
+from experiments import costs, grid
 from experiments import plan as plan_lib
 from experiments.arms import Arm
 from experiments.sweep import SearchSettings
@@ -61,23 +61,24 @@ class Choice:
     candidates: tuple[Candidate, ...]  # by factor
 
     @property
+    def _errors(self) -> dict[float, float]:
+        return {c.factor: c.error for c in self.candidates}
+
+    @property
     def best(self) -> Candidate:
-        """The lowest error; of equal ones the factor nearest to 1."""
-        return min(self.candidates, key=lambda c: (c.error, abs(math.log(c.factor))))
+        """By `grid.best`; the arm's own value where all diverged."""
+        factor = grid.best(self._errors) or 1.0
+        return next(c for c in self.candidates if c.factor == factor)
 
     @property
     def at_edge(self) -> bool:
         """Is the best one the first or the last, or none any good?"""
-        return self.best in (self.candidates[0], self.candidates[-1]) or math.isinf(self.best.error)
+        return self.beyond() is not None
 
     def beyond(self) -> float | None:
-        """The factor to try next: beyond the edge where the best one lies, downwards if all diverged."""
-        if not self.at_edge:
-            return None
-        factors = [c.factor for c in self.candidates]
-        step = factors[1] / factors[0] if len(factors) > 1 else 2.0
-        down = self.best is self.candidates[0] or math.isinf(self.best.error)
-        return _rounded(factors[0] / step if down else factors[-1] * step)
+        """The factor to try next, if any (`grid.beyond`)."""
+        factors = sorted(self._errors)
+        return grid.beyond(self._errors, factors[1] / factors[0] if len(factors) > 1 else 2.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,11 +114,6 @@ def with_chosen(arms: Sequence[Arm], base: ConfigDict, choices: Mapping[str, Cho
     return out
 
 
-def _rounded(value: float) -> float:
-    """Four digits: 0.01 · 0.3 is 0.003, whatever floating point makes of it. A rate is part of a run's name."""
-    return float(f"{value:.4g}")
-
-
 def _scaled(arm: Arm, base: ConfigDict, factor: float) -> dict[str, float]:
     """The overrides that multiply the searched field, and what goes with it, by `factor`."""
     assert arm.search is not None
@@ -125,7 +121,7 @@ def _scaled(arm: Arm, base: ConfigDict, factor: float) -> dict[str, float]:
         return {}
     flat = config_lib.flatten(config_lib.override(base, arm.overrides))
     fields = (arm.search.field, *_TOGETHER.get(arm.search.field, ()))
-    return {field: _rounded(flat[field] * factor) for field in fields if flat[field]}
+    return {field: grid.rounded(flat[field] * factor) for field in fields if flat[field]}
 
 
 def held_back(split: str) -> tuple[str, str]:
@@ -206,7 +202,7 @@ def _choice(arm: Arm, own: ConfigDict, factors: Sequence[float], workdir: pathli
             result = plan_lib.result_of(workdir / FOLDER / plan.runs[run].dir) or {}
             counts = (result.get("eval") or {}).get("centre") if result.get("status") == "finished" else None
             errors[seed] = records.error_rates(counts)[0] if counts else None
-        found.append(Candidate(factor, _rounded(start * factor), errors))
+        found.append(Candidate(factor, grid.rounded(start * factor), errors))
     return Choice(arm.search.field, tuple(found))
 
 

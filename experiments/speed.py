@@ -121,25 +121,10 @@ def points(grid: Sweep) -> list[Point]:
     return sorted(found, key=lambda p: (p.activation, p.rate))
 
 
+def errors_of(points: Iterable[Point], activation: str) -> dict[float, float]:
+    """rate → error, for `experiments.grid`."""
+    return {p.rate: p.error for p in points if p.activation == activation}
+
+
 def activation_of(run: Run) -> str:
     return str(field(run.config, "model.activation"))
-
-
-def best(grid: Iterable[Point], activation: str) -> Point | None:
-    """The rate with the lowest error (the smaller of two equal ones); None where every run diverged."""
-    mine = [p for p in grid if p.activation == activation and math.isfinite(p.error)]
-    return min(mine, key=lambda p: (p.error, p.rate), default=None)
-
-
-def beyond(grid: Iterable[Point], activation: str, factor: float) -> float | None:
-    """The rate to try next: beyond the edge at which the best one lies; None if it lies inside."""
-    rates = sorted(p.rate for p in grid if p.activation == activation)
-    chosen = best(grid, activation)
-    if chosen is None or chosen.rate == rates[0]:
-        return rounded(rates[0] / factor)
-    return rounded(chosen.rate * factor) if chosen.rate == rates[-1] else None
-
-
-def rounded(rate: float) -> float:
-    """Three digits: 0.0005 / 2 is 0.00025, whatever floating point makes of it. A rate is part of a run's name."""
-    return float(f"{rate:.3g}")

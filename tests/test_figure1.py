@@ -11,9 +11,9 @@ from scipy import stats
 
 from alexnet_jax import records
 from alexnet_jax.errors import ConfigError, WorkdirError
-from experiments import figure1, speed
+from experiments import figure1, grid, speed
 from experiments import plan as plan_lib
-from experiments.speed import Arrival, Point
+from experiments.speed import Arrival
 
 WORKER = (sys.executable, str(pathlib.Path(__file__).resolve().parent / "fake_curves.py"))
 
@@ -73,8 +73,12 @@ def test_a_slower_relu_contradicts():
     ({1.0: 0.4, 2.0: math.inf}, 0.5), ({1.0: math.inf, 2.0: math.inf}, 0.5),
     ({0.5: 0.5, 1.0: 0.4, 2.0: math.inf}, None)])
 def test_a_grid_grows_at_the_edge_where_its_best_rate_lies(errors, expected):
-    grid = [Point("relu", rate, error) for rate, error in errors.items()] + [Point("tanh", 8.0, 0.1)]
-    assert speed.beyond(grid, "relu", 2.0) == expected
+    assert grid.beyond(errors, 2.0) == expected
+
+
+def test_equal_errors_do_not_move_a_grid():
+    assert grid.best({0.5: 0.9, 1.0: 0.9, 2.0: 0.9}) == 1.0
+    assert grid.beyond({0.5: 0.9, 1.0: 0.9, 2.0: 0.9}, 2.0) is None
 
 
 def test_the_known_ratio_comes_out_at_the_rates_that_are_best(finished):
@@ -142,6 +146,26 @@ def test_a_broken_off_run_is_named_and_left_out(finished, tmp_path):
     assert found["ratio"].log.n == 2
 
 
+def test_a_run_under_way_is_a_lower_bound_once_it_took_longer_than_relu(finished, tmp_path):
+    _, kept = finished
+    shutil.copytree(kept, tmp_path / "kept")
+    seeds = plan_lib.read(tmp_path / "kept" / "seeds")
+    for seed, epochs in ((0, 20), (1, 3)):
+        run = next(r for r in seeds.runs.values() if seeds.label(r.id) == f"tanh_0.0005 seed {seed}")
+        folder = tmp_path / "kept" / "seeds" / run.dir
+        (folder / "result.json").unlink()
+        lines = (folder / "metrics.csv").read_text().splitlines()
+        (folder / "metrics.csv").write_text("\n".join(lines[:1 + epochs]) + "\n")
+    found = figure1.measure(tmp_path / "kept")
+    assert found["arrivals"]["tanh"][0] == Arrival(20, False)
+    assert found["broken"] == ["tanh seed 1 (under way, epoch 3)"]
+    assert (found["ratio"].bound, found["ratio"].log.n) == ("at least", 2)
+    figure1.write(tmp_path / "kept", found, ["figure1"])
+    claim = json.loads((tmp_path / "kept" / "figure1.json").read_text())
+    assert claim["protocol"]["seeds"] == [0, 2]
+    assert claim["measured"]["text"].startswith("at least ")
+
+
 @pytest.mark.parametrize(("arguments", "part"), [
     (("--seeds=0",), "--seeds=0"), (("--grid=fast",), "--grid=fast: write learning rates"),
     (("--jobs=none",), "--jobs: 'none' is not a whole number"), (("--config=configs/nothing.py",), "no such file"),
@@ -161,7 +185,6 @@ def test_nothing_recorded_yet(tmp_path):
 def test_too_early_to_draw(finished, tmp_path):
     _, kept = finished
     shutil.copytree(kept, tmp_path / "kept")
-    for path in (tmp_path / "kept" / "seeds").rglob("result.json"):
-        path.unlink()
+    shutil.rmtree(tmp_path / "kept" / "seeds" / "runs")
     with pytest.raises(WorkdirError, match="no finished run with relu or tanh yet"):
         figure1.measure(tmp_path / "kept")

@@ -27,6 +27,7 @@ SWEEP = "configs/sweeps/claims_cifar10.py"
 LOCAL = ("python -m experiments.run --config=configs/conv_local.py:11 --ablations=lrn.no_lrn --seeds=3 "
          "--config.train.epochs=52 --workdir=runs/conv_local")
 
+_SWEEP = f"python -m experiments.run --sweep={SWEEP}"
 _MAIN = "python -m alexnet_jax.main --config=configs/imagenet_released.py"
 _ILSVRC = "no measurement: needs ILSVRC"
 _STEPS = 910_819  # of configs/imagenet_released.py, 128 images each
@@ -48,6 +49,8 @@ _WHY_NOT = {
     "128": "no measurement: its widths are not in the log", "169": "no measurement: they are the log's own noise",
     "170-quant": "no measurement: sending quantised values is not built", "137": "no measurement: the blurred path is "
     "not built", "145 continued": "no measurement: needs ILSVRC and a rate that rises again"}
+# Claims about checkpoints of that sweep's runs: the ablation that makes them.
+_FROM_THE_SWEEP = {"kernels": "columns.exchange_everywhere", "retrieval": "views"}
 # Claims that no arm measures: why there is no number, and the command.
 _CLAIMS: dict[str, tuple[str, str, float]] = {  # id → (why, command, full trainings)
     "relu": ("no measurement",
@@ -65,9 +68,12 @@ _CLAIMS: dict[str, tuple[str, str, float]] = {  # id → (why, command, full tra
     "two-gpu-time": ("no measurement: compiled for two GPUs, not run; devices emulated on a CPU tell nothing of time",
                      "python -m alexnet_jax.describe --config=configs/imagenet_released.py --target=h100:1x2", 0),
     "kernels": ("no measurement of the checkpoints of a sweep",
-                "python -m experiments.kernels --workdir=runs/kernels --record=experiments/results/kernels", 0),
+                f"{_SWEEP} --ablations={_FROM_THE_SWEEP['kernels']} --workdir=runs/claims_cifar10 && "
+                "python -m experiments.kernels --workdir=runs/claims_cifar10 --record=experiments/results/kernels", 0),
     "retrieval": ("no measurement of the checkpoints of a sweep",
-                  "python -m experiments.retrieval --workdir=runs/cifar --record=experiments/results/retrieval", 0)}
+                  f"{_SWEEP} --ablations={_FROM_THE_SWEEP['retrieval']} --workdir=runs/claims_cifar10 && "
+                  "python -m experiments.retrieval --workdir=runs/claims_cifar10 "
+                  "--record=experiments/results/retrieval", 0)}
 
 _COSTS = {"relu": "a few epochs for each rate of the grid, then ten runs until 25% training error; not timed here"}
 UNMEASURED = (*_CLAIMS, *(f"log-{run}" for run in LOG_ROWS if run not in ("150", "132", "127", "166", "167")))
@@ -83,23 +89,30 @@ def missing(start: Row, what: measures.Measure | None, sweeps: Sequence[tuple[pa
     if what is None:
         why, command, trainings = _CLAIMS[start.id]
         estimate = _trainings(trainings) if trainings else _COSTS.get(start.id, "")
+        if start.id in _FROM_THE_SWEEP:
+            estimate = _of_claims_sweep(_FROM_THE_SWEEP[start.id], sweeps)
         return dataclasses.replace(start, why=why, command=command, estimate=estimate)
     if what.id == "lrn-cifar":
         return dataclasses.replace(start, why="no measurement", command=LOCAL,
                                    estimate=_estimate(cli.load_config("configs/conv_local.py:11"), 2 * 3 * 52, sweeps))
-    command = f"python -m experiments.run --sweep={SWEEP} --ablations={what.spec} --workdir=runs/claims_cifar10"
+    command = f"{_SWEEP} --ablations={what.spec} --workdir=runs/claims_cifar10"
     why = "no measurement"
     if what.quantity == "gap" and any(_has(sweep, what) for _, sweep in sweeps):
         why = "no measurement: the recorded runs have no error on images learnt from (data.fit_split)"
+    return dataclasses.replace(start, why=why, command=command, estimate=_of_claims_sweep(what.spec, sweeps))
+
+
+def _of_claims_sweep(spec: str, sweeps: Sequence[tuple[pathlib.Path, Sweep]]) -> str:
+    """What it costs to run an ablation of `SWEEP` with its baseline and the search of its rate."""
     sweep = sweep_lib.load(str(ROOT / SWEEP))
     base = config_lib.resolve(config_lib.override(cli.load_config(str(ROOT / sweep.config)), sweep.overrides))
-    arms = ablations.arms_of([what.spec], base)
+    arms = ablations.arms_of([spec], base)
     trained = {config_lib.run_id(config_lib.override(base, arm.overrides)) for arm in arms} | {config_lib.run_id(base)}
     epochs = len(trained) * len(sweep.seeds) * base.train.epochs
     if sweep.search is not None and search.wanted(arms):
         runs = search.stand(base, sweep.config, arms, sweep.search, None).plan.runs.values()
         epochs += sum(run.config["train"]["epochs"] for run in runs)
-    return dataclasses.replace(start, why=why, command=command, estimate=_estimate(base, epochs, sweeps))
+    return _estimate(base, epochs, sweeps)
 
 
 def _has(sweep: Sweep, what: measures.Measure) -> bool:
