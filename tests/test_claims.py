@@ -1,6 +1,7 @@
 """The table of claims: from simulated sweeps with known effects and claim files to rows, verdicts and commands."""
 
 import csv
+import dataclasses
 import json
 import pathlib
 import shlex
@@ -287,6 +288,18 @@ def test_the_recorded_table_is_that_of_the_recorded_results():
                           cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (ROOT / "experiments" / "CLAIMS.md").read_text(), "run `make claims`"
+
+
+def test_the_readme_has_what_is_measured_and_of_several_results_the_one_with_most_seeds():
+    found, _ = rows(ROOT / "experiments" / "results")
+    readme = (ROOT / "README.md").read_text()
+    assert table.fill(readme, found) == readme, "run `make claims`"
+    brief = table.brief(found)
+    assert brief in readme
+    one = next(row for row in found if row.measured and row.n)
+    fewer = dataclasses.replace(one, n=one.n - 1, measured="of fewer")
+    assert "of fewer" not in table.brief([fewer, one, fewer])
+    assert table.brief([fewer, one, fewer]) == table.brief([one])
 
 
 def test_every_measure_is_of_an_arm_of_the_catalogue_and_of_a_known_claim():

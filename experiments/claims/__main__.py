@@ -1,7 +1,9 @@
 """Every claim of the paper beside what was measured here.
 
     python -m experiments.claims                  # prints the table
-    python -m experiments.claims --write          # and writes experiments/CLAIMS.md, .csv and .json (`make claims`)
+    python -m experiments.claims --write          # and writes experiments/CLAIMS.md, .csv and .json, and the table in
+                                                  # README.md (`make claims`)
+    python -m experiments.claims --brief          # prints what is measured, a line each
 
 Built from the results recorded under experiments/results alone: sweeps of experiments.run and the claim files of the
 other tools. A claim without a measurement has a row too, with the command that would make one and what it would cost.
@@ -25,7 +27,9 @@ HERE = pathlib.Path(__file__).resolve().parents[1]
 def main(argv: Sequence[str] | None = None) -> None:
     parser = errors.Parser("experiments.claims", __doc__)
     parser.add_argument("--results", type=pathlib.Path, default=HERE / "results", help="the folder of recorded results")
-    parser.add_argument("--write", action="store_true", help="write CLAIMS.md, CLAIMS.csv and CLAIMS.json too")
+    parser.add_argument("--write", action="store_true", help="write CLAIMS.md, CLAIMS.csv, CLAIMS.json and README.md's "
+                        "table too")
+    parser.add_argument("--brief", action="store_true", help="print only what is measured, a line each")
     parser.add_argument("--out", type=pathlib.Path, default=HERE, help="the folder that they are written to")
     options = parser.parse_args(argv)
     if not options.results.is_dir():
@@ -38,9 +42,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         records.write_json(options.out / "CLAIMS.json", table.to_json(found, troubles))
         records.write_text(options.out / "CLAIMS.csv", table.to_csv(found))
         records.write_text(options.out / "CLAIMS.md", text)
+        if options.out == HERE:
+            readme = HERE.parent / "README.md"
+            records.write_text(readme, table.fill(readme.read_text(encoding="utf-8"), found))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without ± or − still gets its table
-    print(text, end="")
+    print(table.brief(found) if options.brief else text, end="")
 
 
 if __name__ == "__main__":

@@ -51,6 +51,27 @@ def markdown(rows: Sequence[Row], troubles: Sequence[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
+def brief(rows: Sequence[Row]) -> str:
+    """What is measured, a line each: claim, the paper's number, ours, verdict; of several results that with most seeds."""
+    best: dict[tuple[str, str, str], Row] = {}
+    for row in rows:
+        key = row.id, row.part, row.dataset
+        if row.measured and (key not in best or row.n > best[key].n):
+            best[key] = row
+    cells = [[f"**{row.id}** {row.claim}" + (f"; {row.part}" if row.part else "") + f" ({row.where})",
+              row.paper or row.log, row.measured, str(row.n or ""), row.dataset, _word(row)]
+             for row in best.values()]
+    head = ("Claim", "Paper", "Measured", "Seeds", "Data", "Verdict")
+    return "\n".join(markdown_table(head, cells, (0, 1, 4, 5))) + "\n"
+
+
+def fill(text: str, rows: Sequence[Row]) -> str:
+    """`text` with what `brief` gives between `<!-- begin claims -->` and `<!-- end claims -->`."""
+    before, begin, rest = text.partition("<!-- begin claims -->\n")
+    _, end, after = rest.partition("<!-- end claims -->")
+    return before + begin + brief(rows) + end + after if begin and end else text
+
+
 def _commands(rows: Sequence[Row], number: dict[int, int]) -> list[str]:
     """A line a command with the rows that it gives."""
     by: dict[str, list[int]] = {}
@@ -86,9 +107,13 @@ def _cells(row: Row, number: int) -> list[str]:
 def _verdict(row: Row) -> str:
     if not row.verdict:
         return row.why.partition(":")[0]
+    return f"{_word(row)}: {row.why}"
+
+
+def _word(row: Row) -> str:
     star = "*" if row.starred else ""
     here = " here" if row.at_scale and row.verdict in ("reproduced", "contradicted") else ""
-    return f"{row.verdict}{star}{here}: {row.why}"
+    return f"{row.verdict}{star}{here}"
 
 
 def _how(row: Row, number: int) -> list[str]:
