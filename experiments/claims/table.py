@@ -52,7 +52,7 @@ def markdown(rows: Sequence[Row], troubles: Sequence[str] = ()) -> str:
 
 
 def brief(rows: Sequence[Row]) -> str:
-    """What is measured, a line each: claim, the paper's number, ours, verdict; of several results that with most seeds."""
+    """What is measured, a line each: claim, the paper's number, ours, verdict; of several results the largest."""
     best: dict[tuple[str, str, str], Row] = {}
     for row in rows:
         key = row.id, row.part, row.dataset
