@@ -9,7 +9,7 @@ import pytest
 from data_files import data_config
 
 from alexnet_jax.data import Split, loader, open_split, shapes
-from alexnet_jax.errors import ConfigError
+from alexnet_jax.errors import ConfigError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,22 @@ def test_the_order_is_the_permutation_of_seed_and_epoch(split):
     [batch] = loader.training_batches(course(split, 10), seed=3, first_step=25, last_step=26)
     order = np.random.default_rng((3, 2)).permutation(103)
     assert positions(split, batch.images) == list(order[50:60])
+
+
+def test_large_images_are_those_of_the_map_and_a_file_cut_short_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(shapes, "COUNTS", {"train": 12, "test": 4})
+    monkeypatch.setattr(loader, "_SMALL", 0)
+    split = open_split(data_config(tmp_path), "train[2:]", report=lambda line: None)
+    [batch] = loader.training_batches(course(split, 8), seed=3, first_step=0, last_step=1)
+    order = np.random.default_rng((3, 0)).permutation(10)[:8]
+    np.testing.assert_array_equal(batch.images, split.images[order])
+    np.testing.assert_array_equal(batch.labels, split.labels[order])
+    file = split.store.folder / "images.u8"
+    with file.open("r+b") as opened:
+        opened.truncate(11 * split.images[0].nbytes + 5)
+    np.testing.assert_array_equal(split.read(np.array([8])), split.images[8:9])
+    with pytest.raises(DataError, match=r"images\.u8: cut short; delete the folder"):
+        split.read(np.array([0, 9]))
 
 
 def test_any_step_can_be_the_first(split):

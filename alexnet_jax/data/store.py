@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import weakref
 import zlib
 from typing import Any
 
@@ -51,7 +52,7 @@ class Store:
         self.meta = meta
         self.images = images
         self.labels = labels
-        self._file: Any = None
+        self._descriptor: int | None = None
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """`images[rows]`, by one request to the system for each image, from the front of the file to its back.
@@ -64,13 +65,14 @@ class Store:
         """
         if not hasattr(os, "preadv"):  # Windows
             return np.asarray(self.images)[rows]
-        if self._file is None:
-            self._file = (self.folder / IMAGES).open("rb", buffering=0)
+        if self._descriptor is None:
+            self._descriptor = os.open(self.folder / IMAGES, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._descriptor)
         out = np.empty((len(rows), *self.images.shape[1:]), np.uint8)
         for place in np.argsort(rows, kind="stable"):
             part, offset = memoryview(out[place]).cast("B"), int(rows[place]) * out[place].nbytes
             while part:
-                done = os.preadv(self._file.fileno(), [part], offset)
+                done = os.preadv(self._descriptor, [part], offset)
                 if not done:
                     raise _damaged(self.folder / IMAGES, "cut short")
                 part, offset = part[done:], offset + done
