@@ -32,7 +32,7 @@ def gather(sweep, say) -> tuple[Kernels, dict[str, Any]]:
     found: Kernels = {}
     used: dict[str, list] = {}
     lost: list[str] = []
-    for arm in sweep.arms:
+    for arm in (a for a in sweep.arms if not a.views):  # else the baseline's runs, otherwise looked at
         for run in (r for _, r in sorted(arm.runs.items()) if r.state == "finished"):
             try:
                 kernel = np.asarray(Trained(run.folder).params["conv1"]["kernel"], np.float16)
