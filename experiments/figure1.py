@@ -243,6 +243,10 @@ def main(argv: Sequence[str] | None = None, worker: Sequence[str] = local.WORKER
     command = ["python", "-m", "experiments.figure1", *given]
     if options.results is not None:
         folder = options.results
+        for part in (GRID, SEEDS):
+            if not (folder / part).is_dir():
+                raise ConfigError(f"--results={folder}: no folder {part} there; experiments.figure1 --workdir=FOLDER "
+                                  "makes both, the grid first")
         write(folder, measure(folder), recorded_command(folder) or command)
         return 0
     code = 0

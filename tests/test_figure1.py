@@ -178,7 +178,7 @@ def test_bad_arguments_in_one_line(tmp_path, arguments, part):
 
 
 def test_nothing_recorded_yet(tmp_path):
-    with pytest.raises(ConfigError, match="no such folder"):
+    with pytest.raises(ConfigError, match="--results=.*none: no folder grid there"):
         figure1.main([f"--results={tmp_path / 'none'}"])
 
 
