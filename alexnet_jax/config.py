@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -124,6 +125,8 @@ def _coerce(name: str, value: Any) -> Any:
             near = difflib.get_close_matches(str(item), [str(c) for c in field.choices], n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise ConfigError(f"config.{name}: {item!r} is not one of {', '.join(map(str, field.choices))}{hint}")
+        if item in (math.inf, -math.inf):
+            raise ConfigError(f"config.{name}: {item!r} is not finite")
         if field.low is not None and item < field.low:
             raise ConfigError(f"config.{name}: {item!r} is below {field.low}")
         if field.high is not None and item > field.high:

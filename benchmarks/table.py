@@ -50,6 +50,7 @@ def fill(text: str, results: Mapping[str, command.Result]) -> str:
 
 
 def main() -> None:
+    errors.Parser("benchmarks.table", __doc__).parse_args()
     results = {}
     for path in sorted((_HERE / "results").glob("*.json")):
         found = records.read_json(path)

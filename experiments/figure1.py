@@ -15,6 +15,7 @@ shows.
 from __future__ import annotations
 
 import argparse
+import math
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -60,7 +61,7 @@ def _rates(text: str) -> list[float]:
         rates = sorted({grid_lib.rounded(float(part)) for part in text.split(",") if part.strip()})
     except ValueError:
         rates = []
-    if not rates or rates[0] <= 0:
+    if not rates or not all(0 < rate < math.inf for rate in rates):
         raise ConfigError(f"--grid={text}: write learning rates, e.g. --grid=0.0005,0.001,0.002")
     return rates
 

@@ -22,7 +22,7 @@ from alexnet_jax import errors, records
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import plan as plan_lib
 from experiments.protocol import protocol
-from experiments.readout import Arm, Run, Sweep
+from experiments.readout import Arm, Run, Sweep, read_run
 
 SCHEMA = 1
 UNITS = ("ratio", "points", "fraction")
@@ -86,14 +86,22 @@ def as_sweep(runs: Sequence[Run], name: str = "runs") -> Sweep:
 def copy_sweep(workdir: pathlib.Path, destination: pathlib.Path) -> None:
     """Copies a sweep's plan and each run's small records, without checkpoints, logs and machine paths.
 
-    The search of its learning rates, if there was one, is copied with it.
+    The search of its learning rates, if there was one, is copied with it; arms of which no run has begun are left out.
 
     Raises:
-      WorkdirError: it holds no plan.
+      WorkdirError: it holds no plan or a damaged result, or the destination is another sweep's.
     """
     plan = plan_lib.read(workdir)
     if plan is None:
         raise WorkdirError(f"{workdir}: no plan.json, so nothing to record")
+    plan = _begun(plan, workdir)
+    there = plan_lib.read(destination)
+    if there is not None and not set(there.runs) & set(plan.runs):
+        raise WorkdirError(f"{destination}: holds the records of another sweep, {there.name}; choose another folder")
+    for planned in plan.runs.values():
+        found = read_run(workdir / planned.dir)
+        if found.state == "unreadable":
+            raise WorkdirError(f"{found.folder}: {found.message}; the sweep's own command mends it")
     destination.mkdir(parents=True, exist_ok=True)
     tree = plan.to_json()
     for run in tree["runs"].values():
@@ -106,6 +114,15 @@ def copy_sweep(workdir: pathlib.Path, destination: pathlib.Path) -> None:
     if (workdir / SEARCH).exists():
         shutil.copyfile(workdir / SEARCH, destination / SEARCH)
         copy_sweep(workdir / SEARCH.stem, destination / SEARCH.stem)
+
+
+def _begun(plan: plan_lib.Plan, workdir: pathlib.Path) -> plan_lib.Plan:
+    begun = [arm for arm in plan.arms[1:] if any((workdir / plan.runs[run].dir / "run.json").exists()
+                                                 for run in arm.runs.values())]
+    kept = {plan.arms[0].name, *(arm.name for arm in begun), *(arm.against for arm in begun)}
+    arms = tuple(arm for arm in plan.arms if arm.name in kept)
+    ids = {run for arm in arms for run in arm.runs.values()}
+    return dataclasses.replace(plan, arms=arms, runs={id_: run for id_, run in plan.runs.items() if id_ in ids})
 
 
 def copy_run(folder: pathlib.Path, destination: pathlib.Path) -> None:

@@ -12,7 +12,7 @@ import fake_sweep
 import pytest
 
 from alexnet_jax import cli, config, records
-from alexnet_jax.errors import ConfigError
+from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import ablations, paper
 from experiments import sweep as sweep_lib
 from experiments.claims import __main__ as command
@@ -242,7 +242,20 @@ def test_records_that_cannot_be_read_are_named_and_stop_nothing(tmp_path):
     assert not any(row.id == "relu" and row.measured for row in found)
     assert len(troubles) == 3
     assert "cut/plan.json: cut short or not JSON" in troubles[0]
+    (tmp_path / "fine" / "third.json").write_text("{")
+    records.write_json(tmp_path / "fine" / "fourth.json", {**CLAIM_FILE, "verdict": {"word": "great", "why": ""}})
+    assert len(rows(tmp_path)[1]) == 5
     assert "Records that could not be read" in table.markdown(found, troubles)
+
+
+def test_a_damaged_record_is_an_error_and_nothing_is_written(tmp_path, capsys):
+    workdir = fake_sweep.write_sweep(tmp_path / "results" / "mine", seeds=(0, 1), states={("no_lrn", 1): "truncated"})
+    assert workdir.exists()
+    with pytest.raises(WorkdirError, match=r"mine/no_lrn-.*: result\.json is cut short.*: nothing is written") as error:
+        command.main([f"--results={tmp_path / 'results'}", "--write", f"--out={tmp_path / 'out'}"])
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+    assert "Records that could not be read" in capsys.readouterr().out
 
 
 def test_a_verdict_that_does_not_survive_the_correction_is_starred(recorded):

@@ -121,6 +121,7 @@ def test_what_an_older_run_json_lacks_has_its_default_and_what_is_unknown_is_ref
     ("train.epochs", True, r"is not a whole number"),
     ("train.epochs", 0, r"config\.train\.epochs: 0 is below 1"),
     ("optim.learning_rate", float("nan"), r"is not a number"),
+    ("optim.learning_rate", float("inf"), r"^config\.optim\.learning_rate: inf is not finite"),
     ("optim.momentum", 1.0, r"config\.optim\.momentum: 1\.0 is above 0\.9999"),
     ("augment.mirror", 1, r"config\.augment\.mirror: 1 is not True or False"),
     ("data.name", None, r"is not a text"),

@@ -168,6 +168,7 @@ def test_a_run_under_way_is_a_lower_bound_once_it_took_longer_than_relu(finished
 
 @pytest.mark.parametrize(("arguments", "part"), [
     (("--seeds=0",), "--seeds=0"), (("--grid=fast",), "--grid=fast: write learning rates"),
+    (("--grid=0.1,inf",), "--grid=0.1,inf: write learning rates"),
     (("--jobs=none",), "--jobs: 'none' is not a whole number"), (("--config=configs/nothing.py",), "no such file"),
     (("--config=configs/cifar10.py",), "recipe 'relu'")])
 def test_bad_arguments_in_one_line(tmp_path, arguments, part):
@@ -178,7 +179,7 @@ def test_bad_arguments_in_one_line(tmp_path, arguments, part):
 
 
 def test_nothing_recorded_yet(tmp_path):
-    with pytest.raises(ConfigError, match="--results=.*none: no folder grid there"):
+    with pytest.raises(ConfigError, match=r"--results=.*none: no folder grid there"):
         figure1.main([f"--results={tmp_path / 'none'}"])
 
 

@@ -48,3 +48,27 @@ def test_what_is_no_sweep_or_no_other_folder_is_one_line(tmp_path):
     workdir = _workdir(tmp_path)
     with pytest.raises(ConfigError, match=r"the workdir itself"):
         recording.main([f"--workdir={workdir}", f"--record={workdir}"])
+
+
+def test_records_of_another_sweep_and_good_ones_are_not_written_over(tmp_path):
+    kept, mine = tmp_path / "kept", fake_sweep.write_sweep(tmp_path / "mine", seeds=(0, 1))
+    recording.copy_sweep(mine, kept)
+    before = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+    other = fake_sweep.write_sweep(tmp_path / "other", seeds=(0, 1), epochs=3)
+    with pytest.raises(WorkdirError, match="kept: holds the records of another sweep, three; choose another folder"):
+        recording.copy_sweep(other, kept)
+    (fake_sweep.folder_of(mine, "no_lrn", 1) / "result.json").write_text('{"id": ')
+    with pytest.raises(WorkdirError, match=r"no_lrn-.*: result\.json is cut short"):
+        recording.copy_sweep(mine, kept)
+    assert {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()} == before
+
+
+def test_arms_that_nobody_has_begun_are_left_out(tmp_path):
+    workdir = fake_sweep.write_sweep(tmp_path / "w", seeds=(0, 1), states={
+        ("tanh", 0): "not started", ("tanh", 1): "not started", ("no_lrn", 0): "unfinished",
+        ("no_lrn", 1): "not started"})
+    recording.copy_sweep(workdir, tmp_path / "kept")
+    assert [arm.name for arm in readout.read_sweep(tmp_path / "kept").arms] == ["baseline", "no_lrn", "nonoverlapping"]
+    plan = plan_lib.read(tmp_path / "kept")
+    assert set(plan.runs) == {run for arm in plan.arms for run in arm.runs.values()}
+    assert len(plan_lib.read(workdir).arms) == 4

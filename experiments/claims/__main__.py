@@ -6,7 +6,8 @@
     python -m experiments.claims --brief          # prints what is measured, a line each
 
 Built from the results recorded under experiments/results alone: sweeps of experiments.run and the claim files of the
-other tools. A claim without a measurement has a row too, with the command that would make one and what it would cost.
+other tools. Records that can't be read are an error, and nothing is written. A claim without a measurement has a row
+too, with the command that would make one and what it would cost.
 The same results give the same bytes.
 """
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                                  "experiments/results")
     found, troubles = rows(options.results)
     text = table.markdown(found, troubles)
-    if options.write:
+    if options.write and not troubles:
         options.out.mkdir(parents=True, exist_ok=True)
         records.write_json(options.out / "CLAIMS.json", table.to_json(found, troubles))
         records.write_text(options.out / "CLAIMS.csv", table.to_csv(found))
@@ -47,7 +48,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             records.write_text(readme, table.fill(readme.read_text(encoding="utf-8"), found))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without ± or − still gets its table
-    print(table.brief(found) if options.brief else text, end="")
+    print(table.brief(found) if options.brief else text, end="", flush=True)
+    if troubles:
+        more = f" (and {len(troubles) - 1} more)" if len(troubles) > 1 else ""
+        raise errors.WorkdirError(f"{options.results}: {troubles[0]}{more}; record it again or delete it"
+                                  + (": nothing is written" if options.write else ""))
 
 
 if __name__ == "__main__":

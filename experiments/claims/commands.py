@@ -40,12 +40,13 @@ LOG_ROWS: dict[str, str] = {
     "150": "",
     "120": f"{_MAIN} --config.model.lrn.order=\"('relu-pool-lrn','relu-lrn-pool')\" --config.model.lrn.k=1 "
            "--workdir=runs/120",
-    "131": f"{_MAIN} --config.model.lrn.k=1 --workdir=runs/131", "135": f"{_MAIN} --workdir=runs/135",
+    "131": f"{_MAIN} --config.model.lrn.k=1 --workdir=runs/131", "135": "",
     "132": "", "127": "", "128": "", "166": "", "167": "", "169": "", "170-quant": "",
     "177": f"{_MAIN} --config.model.dropout_layers=\"('conv4','fc6','fc7')\" --workdir=runs/177", "145 continued": "",
     "137": ""}
 TOGETHER = {"132": ("133",), "169": ("170", "171", "174")}  # runs that share a row
 _WHY_NOT = {
+    "135": "no measurement: what else than its words set it apart from run 145 is not in the log",
     "128": "no measurement: its widths are not in the log", "169": "no measurement: they are the log's own noise",
     "170-quant": "no measurement: sending quantised values is not built", "137": "no measurement: the blurred path is "
     "not built", "145 continued": "no measurement: needs ILSVRC and a rate that rises again"}

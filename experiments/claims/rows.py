@@ -15,7 +15,7 @@ from typing import Any
 
 from alexnet_jax import records
 from alexnet_jax.errors import WorkdirError
-from experiments import paper, protocol, statistics
+from experiments import paper, protocol, recording, statistics
 from experiments.claims import commands, counted, measures
 from experiments.readout import Run, Sweep, read_sweep
 
@@ -115,13 +115,19 @@ def _read(results: pathlib.Path) -> tuple[list[tuple[pathlib.Path, Sweep]], list
             continue
         if (folder / "plan.json").exists():
             try:
-                sweeps.append((folder, read_sweep(folder)))
+                sweep = read_sweep(folder)
+                sweeps.append((folder, sweep))
+                troubles += [f"{folder.name}/{run.folder.name}: {run.message}" for run in sweep.runs.values()
+                             if run.state == "unreadable"]
             except WorkdirError as error:
                 troubles.append(str(error).replace(f"{results}/", ""))
         for path in sorted(folder.glob("*.json")):
-            tree = records.read_json(path) or {}
-            if {"claim", "measured", "verdict", "protocol"} <= set(tree):
-                if tree.get("schema") == SCHEMA and tree["claim"] in paper.CLAIMS:
+            tree = records.read_json(path)
+            if tree is None and path.name != "plan.json":  # which has been named above
+                troubles.append(f"{folder.name}/{path.name}: cut short or not JSON")
+            if {"claim", "measured", "verdict", "protocol"} <= set(tree or {}):
+                assert tree is not None
+                if _is_understood(tree):
                     files.append((path, tree))
                 else:
                     troubles.append(f"{folder.name}/{path.name}: schema {tree.get('schema')!r}, claim "
@@ -132,6 +138,14 @@ def _read(results: pathlib.Path) -> tuple[list[tuple[pathlib.Path, Sweep]], list
 
     sweeps.sort(key=lambda pair: newest(pair[1]), reverse=True)
     return sweeps, files, troubles
+
+
+def _is_understood(tree: dict[str, Any]) -> bool:
+    measured, verdict = tree["measured"], tree["verdict"]
+    return (tree.get("schema") == SCHEMA and tree["claim"] in paper.CLAIMS and isinstance(measured, dict)
+            and all(isinstance(measured.get(key), int | float | None) for key in ("value", "low", "high"))
+            and isinstance(verdict, dict) and verdict.get("word") in recording.WORDS
+            and isinstance(tree["protocol"], dict))
 
 
 def _of_one(start: Row, sweeps: Sequence[tuple[pathlib.Path, Sweep]],

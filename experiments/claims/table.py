@@ -38,7 +38,7 @@ def markdown(rows: Sequence[Row], troubles: Sequence[str] = ()) -> str:
              "Seed noise: the standard deviation of the paired differences, in points. Evaluation noise: the binomial "
              "standard error of one run's error on that many images, in points; both arms are counted on the same "
              "images, so little of it is in their difference.", "",
-             "The commands, for the same numbers again:", ""]
+             "The commands behind them; the same numbers again come from the recorded revision and seeds:", ""]
     lines += _commands([r for r in rows if r.measured], number)
     lines += ["", "## What is not measured", "", "Command and estimated cost, where there is a command:", ""]
     for row in rows:
