@@ -7,10 +7,12 @@ Every message is one line: it names the field or the file, says what is wrong an
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
+import itertools
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 USAGE = 2  # the command or the config is wrong: nothing was started
 RUN = 1  # the command was right and could not be carried out
@@ -62,6 +64,16 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, module: str, doc: str | None):
         super().__init__(prog=f"python -m {module}", description=doc, allow_abbrev=False,
                          formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, but a misspelt option is named before one that is missing because of that."""
+        known = self._option_string_actions
+        for word in itertools.takewhile(lambda word: word != "--", sys.argv[1:] if args is None else args):
+            name = word.partition("=")[0]
+            if name.startswith("--") and name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                self.error(f"{name}: no such option" + (f" (did you mean {near[0]}?)" if near else ""))
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message)

@@ -28,7 +28,7 @@ from experiments.arms import BASELINE, Arm, check_arms
 
 SCHEMA = 1
 DONE = ("finished", "diverged")
-_AGAIN = "delete it and give the sweep's command again (its runs are kept)"
+AGAIN = "delete it and give the sweep's command again (its runs are kept)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +151,7 @@ def read(workdir: pathlib.Path) -> Plan | None:
     if tree is None:
         if not path.exists():
             return None
-        raise WorkdirError(f"{path}: damaged; {_AGAIN}")
+        raise WorkdirError(f"{path}: damaged; {AGAIN}")
     if not isinstance(tree, dict) or tree.get("schema") != SCHEMA:
         raise WorkdirError(f"{path}: not a plan of this version (schema {SCHEMA}); choose another --workdir")
     try:
@@ -161,7 +161,7 @@ def read(workdir: pathlib.Path) -> Plan | None:
         runs = {id_: Run(id_, r["dir"], r["seed"], r["config"]) for id_, r in tree["runs"].items()}
         return Plan(tree["name"], tree["config"], tuple(tree["seeds"]), arms, runs)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise WorkdirError(f"{path}: damaged ({type(error).__name__}: {error}); {_AGAIN}") from error
+        raise WorkdirError(f"{path}: damaged or misspelt (at {error}); {AGAIN}") from error
 
 
 def merge(old: Plan | None, new: Plan, workdir: pathlib.Path) -> tuple[Plan, Plan]:

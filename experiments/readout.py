@@ -15,10 +15,10 @@ from typing import Any
 
 from alexnet_jax import records
 from alexnet_jax.errors import ConfigError, WorkdirError
+from experiments import plan as plan_lib
 
 VIEWS = ("ten_view", "centre")
 _PARTS = ("train_seconds", "eval_seconds", "checkpoint_seconds", "compile_seconds")
-_AGAIN = "the command that started the sweep writes it again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +116,7 @@ def read_sweep(workdir: pathlib.Path) -> Sweep:
         raise ConfigError(f"--workdir={workdir}: no plan.json, so no sweep of experiments.run")
     plan = records.read_json(path, shared=True)
     if not isinstance(plan, dict):
-        raise WorkdirError(f"{path}: cut short or not JSON; {_AGAIN}")
+        raise WorkdirError(f"{path}: cut short or not JSON; {plan_lib.AGAIN}")
     if not isinstance(plan.get("schema"), int) or plan["schema"] > records.SCHEMA:
         raise WorkdirError(f"{path}: schema {plan.get('schema')!r} is not one that this version reads")
     try:
@@ -127,7 +127,7 @@ def read_sweep(workdir: pathlib.Path) -> Sweep:
         sweep = Sweep(plan["name"], plan["config"], plan["baseline"], arms, records.read_json(workdir / "search.json"))
         sweep.arm(sweep.baseline)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise WorkdirError(f"{path}: lacks or misspells {error}; {_AGAIN}") from error
+        raise WorkdirError(f"{path}: lacks or misspells {error}; {plan_lib.AGAIN}") from error
     except StopIteration:
         raise WorkdirError(f"{path}: its baseline {plan['baseline']!r} is not among its arms") from None
     return sweep

@@ -59,7 +59,7 @@ def draw(queries: Split, probabilities: np.ndarray, classes: Sequence[str], gall
                     spine.set_color(RIGHT if same else "#BBBBBB")
                     spine.set_linewidth(2.0 if same else 0.6)
         figure.text(0.12 / plots.WIDTH, 0.08 / height, "Orange: the right class; neighbours of the query's class have "
-                    "an orange frame. The network sees the centre crops. Bars are probabilities, full width 1.",
+                    "an orange frame.\nThe network sees the centre crops. Bars are probabilities, full width 1.",
                     fontsize=7.5, va="bottom", color="#444444")
         return figure
 

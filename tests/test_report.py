@@ -10,6 +10,7 @@ import fake_sweep
 import pytest
 
 from alexnet_jax import cli, config, records
+from alexnet_jax.errors import ConfigError
 from experiments import protocol, readout, report, statistics, summary
 
 ROOT = pathlib.Path(report.__file__).resolve().parents[1]
@@ -197,3 +198,11 @@ def test_reading_results_needs_no_jax(whole):
             f"report.write_report(pathlib.Path({str(workdir)!r}), plots=False); "
             "heavy = {'jax', 'flax', 'matplotlib.pyplot'} & set(sys.modules); assert not heavy, heavy")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--workdirr=x"], r"^--workdirr: no such option \(did you mean --workdir\?\)$"),
+    (["--workdir=x", "--nope"], "^--nope: no such option$"), ([], "are required: --workdir$")])
+def test_a_misspelt_option_is_named(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        report.main(arguments)
