@@ -8,7 +8,7 @@ from alexnet_jax import config as config_lib
 from alexnet_jax import records
 from alexnet_jax.errors import ConfigError, WorkdirError
 from configs import networks
-from experiments import costs, sweep
+from experiments import costs, executors, schedule, sweep
 from experiments import plan as plan_lib
 from experiments.ablations import Arm
 
@@ -275,3 +275,44 @@ def test_seeds_on_the_command_line(text, seeds):
 def test_wrong_seeds(text):
     with pytest.raises(ConfigError, match="--seeds="):
         sweep.parse_seeds(text)
+
+
+class OneByOne(executors.Unasked):
+    """Each run is done at once. `events`: what happened, in order."""
+
+    events = ()
+    now = ()
+
+    def room(self, run):
+        return not self.now
+
+    def start(self, run, folder):
+        records.write_json(folder / "result.json", {"id": run, "status": "finished"})
+        OneByOne.now, OneByOne.events = (run,), (*self.events, "start")
+        return True
+
+    def ended(self):
+        ended, OneByOne.now = self.now, ()
+        return [executors.Ended(run, 0) for run in ended]
+
+
+class Silent:
+    def line(self, text): ...
+
+    def ended(self, run, result, state): ...
+
+    def update(self, state): ...
+
+
+def test_the_next_run_starts_before_the_interim_report(tmp_path):
+    whole, one = _build(), OneByOne(1)
+    first = whole.order()[:3]
+    for run in first:
+        (tmp_path / whole.runs[run].dir).mkdir(parents=True)
+
+    def report():
+        OneByOne.events = (*OneByOne.events, "report")
+
+    state = schedule.Schedule(whole, tmp_path, first, one, Silent(), report).run(schedule.Stop())
+    assert list(state.finished) == first
+    assert one.events == ("start", "start", "report", "start", "report", "report")

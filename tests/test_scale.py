@@ -5,7 +5,7 @@ import tracemalloc
 
 import scale
 
-from experiments import costs, plan, report, schedule, status
+from experiments import costs, plan, readout, report, schedule, status
 from experiments.executors import Unasked
 
 RUNS = 200  # a hundred arms
@@ -52,3 +52,14 @@ def test_notes_name_the_first_of_many(tmp_path):
     state = schedule.Schedule(whole, workdir, whole.order(), Unasked(1), None).state
     assert (len(state.finished), len(state.waiting)) == (3, RUNS - 3)
     assert costs.Costs(whole, workdir).left_of(whole.order()[:1], 1) is not None
+
+
+def test_parts_of_configs_are_once_in_memory_and_rows_are_not_kept(tmp_path):
+    workdir = tmp_path / "w"
+    scale.write(workdir, RUNS)
+    runs = list(plan.read(workdir).runs.values())
+    assert all(run.config["data"] is runs[0].config["data"] for run in runs)
+    found = list(readout.read_sweep(workdir).runs.values())
+    assert found[0].config["data"] is found[-1].config["data"]
+    assert found[0].rows == found[0].rows
+    assert found[0].rows is not found[0].rows

@@ -107,6 +107,21 @@ def test_tensorboard_has_the_rows(finished):
     assert not any(tag.startswith("tune") for tag in scalars)
 
 
+def test_tensorboard_s_writer_does_not_import_pytorch(tmp_path):
+    pytest.importorskip("tensorboardX")
+    (tmp_path / "torch.py").write_text("raise SystemExit('PyTorch was imported')")
+    code = f"""
+import pathlib, sys
+sys.path.insert(0, {str(tmp_path)!r})
+from alexnet_jax import records
+records.Events(pathlib.Path({str(tmp_path)!r}), 0).close()
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
 def _go_in_parts(c, folder, steps, monkeypatch):
     """The run, interrupted at each of `steps` and taken up again."""
     for step in steps:
