@@ -3,8 +3,8 @@
     python -m benchmarks.growth --out=benchmarks/results/growth.json
 
 Batch and columns: the 32-pixel network. Devices: the same on one and on two devices of this machine; on a CPU both are
-emulated on the same cores. Dataset: runs of `alexnet_jax.main` on sparse stores
-of 10,000 to 1,281,167 black 256-pixel images, of which the process's memory and the time of a step must not depend.
+emulated on the same cores. Dataset: runs of `alexnet_jax.main` on sparse stores of 10,000 to 1,281,167 black 256-pixel
+images, on whose number the process's memory and the time of a step must not depend.
 """
 
 from __future__ import annotations

@@ -120,15 +120,26 @@ def test_a_killed_driver_and_two_at_once(nodes, tmp_path):
     assert steps(workdir) == {f"{arm} seed {seed}": ALL for seed in (0, 1) for arm in ("baseline", "no_lrn")}
 
 
+def _named_actors(nodes):
+    code = ("import ray, sys; ray.init(sys.argv[1], log_to_driver=False); "
+            "print(*(actor['name'] for actor in ray.util.list_named_actors(all_namespaces=True)), sep='\\n')")
+    done = subprocess.run([sys.executable, "-c", code, nodes.address], env=on(nodes)[1]["env"], capture_output=True,
+                          text=True, check=True, timeout=LONG)
+    return done.stdout.split()
+
+
 def test_ctrl_c_leaves_everything_resumable_and_status_tells(nodes, tmp_path):
     workdir, file = tmp_path / "w", sweep(tmp_path, seeds=2)
     with _begin(nodes, file, f"--workdir={workdir}", GATE) as driver:
         wait(lambda: len(_training(workdir)) == 3, LONG)
         told = run(f"--workdir={workdir}", command=("-m", "experiments.status"))
+        names = _named_actors(nodes)  # what Ray's dashboard lists
         driver.send_signal(signal.SIGINT)
         output, errors = driver.communicate(timeout=LONG)
     assert (driver.returncode, errors) == (130, ""), (output, errors)
     assert "4 runs: 3 running, 1 waiting" in told.stdout
+    running = [folder(workdir, label).name for label in ("baseline seed 0", "no_lrn seed 0", "baseline seed 1")]
+    assert all(any(name.endswith(f"/{each}") for name in names) for each in running), names
     assert "stopping: 3 runs save a checkpoint each" in output
     assert collections.Counter(states(workdir).values()) == {"partial": 3, "waiting": 1}
     for label in ("baseline seed 0", "no_lrn seed 0", "baseline seed 1"):
