@@ -49,7 +49,7 @@ $(VENV)/installed-bench: $(VENV)/installed
 	$(PIP) install --quiet -c constraints.txt -e '.[bench]'
 	@touch $@
 
-BENCHMARKS := full small epoch sweep cold_start growth roofline
+BENCHMARKS := full small epoch sweep cold_start growth profile roofline
 
 bench: $(VENV)/installed-bench
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --out=benchmarks/results/$$name.json || exit; done

@@ -25,7 +25,7 @@ from alexnet_jax.data import augment, loader, store  # noqa: E402
 from alexnet_jax.data.statistics import Statistics  # noqa: E402
 from alexnet_jax.mesh import make_mesh, put_batch  # noqa: E402
 from alexnet_jax.program import Program  # noqa: E402
-from benchmarks import networks  # noqa: E402
+from benchmarks import networks, tracing  # noqa: E402
 
 
 def about() -> dict[str, Any]:
@@ -61,12 +61,18 @@ class Step:
         jax.block_until_ready(self.state)
         begin = time.perf_counter()
         for _ in range(steps):
-            self.state, self.sums = self.program.train_step(
-                self.state, self.sums, self.batch, self.consts, np.uint32(0), np.int32(self.done), self.rates,
-                self.noise)
+            self.state, self.sums = self.program.train_step(*self._arguments())
             self.done += 1
         jax.block_until_ready(self.state)
         return time.perf_counter() - begin
+
+    def _arguments(self) -> tuple:
+        return (self.state, self.sums, self.batch, self.consts, np.uint32(0), np.int32(self.done), self.rates,
+                self.noise)
+
+    def compiled_text(self) -> str:
+        """XLA's text of the compiled step."""
+        return self.program.train_step.lower(*self._arguments()).compile().as_text()
 
     def loss(self) -> float:
         """The mean training loss so far."""
@@ -87,6 +93,10 @@ def setup(key: str, network: str, batch: int, precision: str, shrink: bool = Fal
 
 def run(key: str, steps: int) -> float:
     return _STEPS[key].run(steps)
+
+
+def profile(key: str, steps: int) -> list[dict[str, Any]]:
+    return tracing.profile(_STEPS[key], steps)
 
 
 def epoch(network: str, batch: int, precision: str, changes: dict[str, Any], shrink: bool = False) -> float:

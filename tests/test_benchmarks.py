@@ -12,7 +12,8 @@ from oracle import needs_torch, network, random_images
 from alexnet_jax import data, placement
 from alexnet_jax.errors import UserError
 from alexnet_jax.models import geometry
-from benchmarks import command, contenders, networks, racing, roofline, rounds, sweep_worker, synthetic, table
+from alexnet_jax.targets import hlo
+from benchmarks import command, contenders, networks, profile, racing, roofline, rounds, sweep_worker, synthetic, table
 
 try:
     import torch
@@ -278,3 +279,41 @@ def test_every_network_has_its_own_layers():
     assert shapes["conv-local-11"] == ["conv1", "conv2", "conv3", "conv4", "fc8"]
     assert len(shapes["alexnet64"]) == 8
     assert not networks.config_of("released-no-lrn", 8).model.same_map.layers
+
+
+@pytest.mark.parametrize(("operation", "where", "kind"), [
+    ("convolution", "jit(_train_step)/transpose(jvp())/conv2/conv_general_dilated", profile.PRODUCTS),
+    ("dot", "jit(_train_step)/jvp()/fc6/cbi,cio->cbo/dot_general", profile.PRODUCTS),
+    ("dot", "jit(_train_step)/jvp()/conv1/cond/branch_0_fun/dot_general", profile.LAYERS),  # the norm's window
+    ("fusion", "jit(_train_step)/jvp()/conv1/mul", profile.LAYERS),
+    ("fusion", "", profile.LAYOUT),
+    ("copy", "", profile.LAYOUT),
+    ("fusion", "jit(_train_step)/jit(_where)/select_n", profile.UPDATE),
+    ("fusion", "jit(_train_step)/jvp()/vmap()/gather", profile.IMAGES),
+    ("reduce", "jit(_train_step)/jvp()/reduce_sum", profile.REST),
+    ("while", "jit(_train_step)/jvp()/cond/branch_0_fun/while", None),
+])
+def test_an_instruction_belongs_to_one_kind_of_work(operation, where, kind):
+    assert profile.kind_of(operation, where) == kind
+
+
+def test_a_profile_counts_every_product_of_the_step_once():
+    from benchmarks import side_ours
+
+    try:
+        side_ours.setup("four", "four-layer", 4, "float32", shrink=True)
+        found = side_ours.profile("four", 2)
+        text = side_ours._STEPS["four"].compiled_text()
+    finally:
+        side_ours.forget()
+    assert all(row["seconds"] > 0 for row in found)
+    products = {row["name"] for row in found if profile.kind_of(row["operation"], row["where"]) == profile.PRODUCTS}
+    entry = {x.name for x in hlo.instructions(text) if x.operation in ("convolution", "dot")}
+    assert products == entry
+    summary = profile.summarise(found)
+    # Forward, weight gradient and, but for conv1, input gradient: every layer has products of its own.
+    assert all(own["products"] > 0 for own in summary["layers"].values())
+    assert list(summary["layers"]) == ["conv1", "conv2", "conv3", "fc8"]
+    own = sum(row["seconds"] for row in found if profile.kind_of(row["operation"], row["where"]))
+    assert sum(summary["kinds"].values()) == pytest.approx(own)
+    assert len(summary["dearest"]) == 5
