@@ -70,7 +70,7 @@ class Step:
         return (self.state, self.sums, self.batch, self.consts, np.uint32(0), np.int32(self.done), self.rates,
                 self.noise)
 
-    def compiled_text(self) -> str:
+    def compiled_text(self) -> str | None:
         """XLA's text of the compiled step."""
         return self.program.train_step.lower(*self._arguments()).compile().as_text()
 

@@ -26,7 +26,7 @@ def profile(step, steps: int) -> list[dict[str, Any]]:
     Raises:
       UserError: it saw none.
     """
-    known = {x.name: x for x in hlo.instructions(step.compiled_text())}
+    known = {x.name: x for x in hlo.instructions(step.compiled_text() or "")}
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0
     spent: collections.Counter[str] = collections.Counter()
