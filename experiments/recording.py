@@ -144,9 +144,14 @@ def _without_places(config: Any) -> dict[str, Any]:
 
 
 def without_path(argument: str) -> str:
-    """`--workdir=/somewhere/runs/one` → `--workdir=one`: records name no machine's folders."""
+    """`--workdir=/somewhere/one` → `--workdir=runs/one`, `--sweep=/somewhere/mine.py` → `--sweep=mine.py`.
+
+    Records name no machine's folders. Workdirs are in runs/, as in every command that this project prints.
+    """
     name, equals, value = argument.rpartition("=")
-    return name + equals + (pathlib.PurePath(value).name if pathlib.PurePath(value).is_absolute() else value)
+    if not pathlib.PurePath(value).is_absolute():
+        return argument
+    return name + equals + ("runs/" if name == "--workdir" else "") + pathlib.PurePath(value).name
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -72,3 +72,10 @@ def test_arms_that_nobody_has_begun_are_left_out(tmp_path):
     plan = plan_lib.read(tmp_path / "kept")
     assert set(plan.runs) == {run for arm in plan.arms for run in arm.runs.values()}
     assert len(plan_lib.read(workdir).arms) == 4
+
+
+@pytest.mark.parametrize(("given", "kept"), [
+    ("--workdir=/somewhere/on/this/machine/one", "--workdir=runs/one"), ("--workdir=runs/one", "--workdir=runs/one"),
+    ("--sweep=/somewhere/mine.py", "--sweep=mine.py"), ("/somewhere/one", "one"), ("--jobs=2", "--jobs=2")])
+def test_a_recorded_command_names_no_machines_folder(given, kept):
+    assert recording.without_path(given) == kept

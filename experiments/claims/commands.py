@@ -30,9 +30,9 @@ LOCAL = ("python -m experiments.run --config=configs/conv_local.py:11 --ablation
 _SWEEP = f"python -m experiments.run --sweep={SWEEP}"
 _MAIN = "python -m alexnet_jax.main --config=configs/imagenet_released.py"
 _ILSVRC = "no measurement: needs ILSVRC"
-_STEPS = 910_819  # of configs/imagenet_released.py, 128 images each
-# A run of the full network whose times are recorded.
-_TIMED = ROOT / "experiments" / "results" / "photographs" / "released"
+_STEPS, _BATCH = 910_819, 128  # of configs/imagenet_released.py
+# A benchmark of the full network's training step (benchmarks/RESULTS.md).
+_TIMED = ROOT / "benchmarks" / "results" / "full_one_core.json"
 
 # What the logs have beyond the paper, in the order of the table; how to run it, where no arm does. The older variants
 # differ from run 145 in more than their words say.
@@ -138,12 +138,13 @@ def _estimate(base: ConfigDict, epochs: int, sweeps: Sequence[tuple[pathlib.Path
 
 def _trainings(count: float) -> str:
     """Full trainings on ILSVRC: the paper's time, and core-hours at the speed that was recorded here."""
-    rows, about = records.read_rows(_TIMED / "timing.csv"), records.read_json(_TIMED / "run.json") or {}
-    cores = protocol.units(about)
     text = f"{count * _STEPS:,.0f} steps; in the paper 5 to 6 days a network on two GTX 580"
-    if rows and rows[-1]["step"]:
-        each = sum(row["train_seconds"] for row in rows) / rows[-1]["step"] * cores
-        text += f"; about {_hours(each * count * _STEPS)} at the speed of {_TIMED.parent.name}/{_TIMED.name}"
+    timed = records.read_json(_TIMED) or {}
+    for row in timed.get("rows", []):
+        if row["network"] == "released":
+            an_image = row["seconds"]["ours"]["median"] / row["batch"] * timed["device"]["cores"]
+            text += (f"; about {_hours(an_image * _BATCH * count * _STEPS)} of training steps at the speed of "
+                     f"{_TIMED.relative_to(ROOT)}")
     return text
 
 
