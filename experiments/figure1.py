@@ -7,7 +7,8 @@ First a grid of learning rates for each activation, one seed and a few epochs ea
 twice the weights'. Chosen is the rate with the lowest error on all training images after those epochs; where that is
 the grid's smallest or largest rate, the grid grows in that direction until it isn't. Then the seeds at the chosen
 rates (`seeds/`), each until its error is 25% or its epochs are over: then its time is a lower bound, and so is what a
-run under way has had when the command is stopped. `figure1.json` has the numbers, `figure1.png` and `.svg` the figure.
+run under way has had when the command is stopped, if that is more than any other run took; one that had less is named
+and left out. `figure1.json` has the numbers, `figure1.png` and `.svg` the figure.
 The same command goes on after an interruption; both folders are sweeps of experiments.run, which experiments.status
 shows.
 """
@@ -169,10 +170,12 @@ def measure(folder: pathlib.Path) -> dict[str, Any]:
             under_way.append((activation, r.seed, got))
         else:
             broken.append(f"{activation} seed {r.seed} ({r.state})")
-    # What a run under way has had is a lower bound too, and says something once ReLU took less.
+    # What a run under way has had is a lower bound too, and says something once ReLU and all that arrived took less.
+    slowest = max((a.epochs for a in arrivals["tanh"].values() if a.reached), default=0.0)
     for activation, seed, got in under_way:
         partner = arrivals["relu"].get(seed)
-        if activation != "relu" and partner is not None and partner.reached and got.epochs > partner.epochs:
+        if (activation != "relu" and partner is not None and partner.reached
+                and got.epochs > max(partner.epochs, slowest)):
             arrivals[activation][seed] = got
         else:
             broken.append(f"{activation} seed {seed} (under way, epoch {got.epochs:g})")

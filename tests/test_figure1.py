@@ -146,24 +146,38 @@ def test_a_broken_off_run_is_named_and_left_out(finished, tmp_path):
     assert found["ratio"].log.n == 2
 
 
-def test_a_run_under_way_is_a_lower_bound_once_it_took_longer_than_relu(finished, tmp_path):
-    _, kept = finished
+def _stop(kept, tmp_path, epochs):
+    """A copy of the records in which these seeds with tanh are under way, after so many epochs."""
     shutil.copytree(kept, tmp_path / "kept")
     seeds = plan_lib.read(tmp_path / "kept" / "seeds")
-    for seed, epochs in ((0, 20), (1, 3)):
+    for seed, had in epochs.items():
         run = next(r for r in seeds.runs.values() if seeds.label(r.id) == f"tanh_0.0005 seed {seed}")
         folder = tmp_path / "kept" / "seeds" / run.dir
         (folder / "result.json").unlink()
         lines = (folder / "metrics.csv").read_text().splitlines()
-        (folder / "metrics.csv").write_text("\n".join(lines[:1 + epochs]) + "\n")
-    found = figure1.measure(tmp_path / "kept")
-    assert found["arrivals"]["tanh"][0] == Arrival(20, False)
+        (folder / "metrics.csv").write_text("\n".join(lines[:1 + had]) + "\n")
+    return tmp_path / "kept"
+
+
+def test_a_run_under_way_is_a_lower_bound_once_it_took_longer_than_relu(finished, tmp_path):
+    _, kept = finished
+    folder = _stop(kept, tmp_path, {0: 20, 1: 3, 2: 25})
+    found = figure1.measure(folder)
+    assert found["arrivals"]["tanh"] == {0: Arrival(20, False), 2: Arrival(25, False)}
     assert found["broken"] == ["tanh seed 1 (under way, epoch 3)"]
     assert (found["ratio"].bound, found["ratio"].log.n) == ("at least", 2)
-    figure1.write(tmp_path / "kept", found, ["figure1"])
-    claim = json.loads((tmp_path / "kept" / "figure1.json").read_text())
+    figure1.write(folder, found, ["figure1"])
+    claim = json.loads((folder / "figure1.json").read_text())
     assert claim["protocol"]["seeds"] == [0, 2]
     assert claim["measured"]["text"].startswith("at least ")
+
+
+def test_a_run_under_way_says_nothing_before_it_took_longer_than_all_that_arrived(finished, tmp_path):
+    _, kept = finished
+    found = figure1.measure(_stop(kept, tmp_path, {1: 20}))
+    assert sorted(found["arrivals"]["tanh"]) == [0, 2]
+    assert found["broken"] == ["tanh seed 1 (under way, epoch 20)"]
+    assert (found["ratio"].bound, found["ratio"].log.n) == ("", 2)
 
 
 @pytest.mark.parametrize(("arguments", "part"), [
