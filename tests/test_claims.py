@@ -313,6 +313,9 @@ def test_the_readme_has_what_is_measured_and_of_several_results_the_one_with_mos
     fewer = dataclasses.replace(one, n=one.n - 1, measured="of fewer")
     assert "of fewer" not in table.brief([fewer, one, fewer])
     assert table.brief([fewer, one, fewer]) == table.brief([one])
+    beside = dataclasses.replace(one, part="in kind", verdict="not comparable")
+    assert table.brief([beside, one]) == table.brief([one])
+    assert "not comparable" in table.brief([beside])
 
 
 def test_every_measure_is_of_an_arm_of_the_catalogue_and_of_a_known_claim():

@@ -15,6 +15,7 @@ from experiments.report import markdown_table
 _HEAD = ("#", "Claim", "Paper", "Author's log", "Measured", "Seeds", "Data", "Verdict")
 _HOW = ("#", "Quantity", "Result", "Dataset, splits", "Pixels", "Seeds", "Epochs", "Device", "Core-h",
         "Seed noise", "Evaluation noise")
+_NO_VERDICT = "not comparable"
 _TEXT, _HOW_TEXT = (1, 2, 3, 6, 7), (1, 2, 3, 4, 7)  # columns that are read, not compared
 
 
@@ -24,7 +25,7 @@ def markdown(rows: Sequence[Row], troubles: Sequence[str] = ()) -> str:
     logs = [r for r in rows if r.kind == "log"]
     number = {id(row): i for i, row in enumerate(rows, start=1)}
     counts = {word: sum(r.verdict == word for r in rows) for word in
-              ("reproduced", "contradicted", "unresolved", "not comparable")}
+              ("reproduced", "contradicted", "unresolved", _NO_VERDICT)}
     without = sum(not r.measured for r in rows)
     words = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
     lines = ["# The paper's claims, beside what was measured here", "",
@@ -52,15 +53,19 @@ def markdown(rows: Sequence[Row], troubles: Sequence[str] = ()) -> str:
 
 
 def brief(rows: Sequence[Row]) -> str:
-    """What is measured, a line each: claim, the paper's number, ours, verdict; of several results the largest."""
+    """What is measured, a line each: claim, the paper's number, ours, verdict; of several results the largest.
+
+    Without what can't be compared with the paper where something else measures the same claim.
+    """
     best: dict[tuple[str, str, str], Row] = {}
     for row in rows:
         key = row.id, row.part, row.dataset
         if row.measured and (key not in best or row.n > best[key].n):
             best[key] = row
+    judged = {row.id for row in best.values() if row.verdict != _NO_VERDICT}
     cells = [[f"**{row.id}** {row.claim}" + (f"; {row.part}" if row.part else "") + f" ({row.where})",
               row.paper or row.log, row.measured, str(row.n or ""), row.dataset, _word(row)]
-             for row in best.values()]
+             for row in best.values() if row.verdict != _NO_VERDICT or row.id not in judged]
     head = ("Claim", "Paper", "Measured", "Seeds", "Data", "Verdict")
     return "\n".join(markdown_table(head, cells, (0, 1, 4, 5))) + "\n"
 
