@@ -41,12 +41,13 @@ def draw(found: dict[str, Any]) -> Figure:
 
 
 def _note(found: dict[str, Any]) -> str:
-    seeds = max(len(by) for by in found["arrivals"].values())
-    return (f"Left: one line a seed ({seeds} each), the error of the weights at the end of each epoch on all training "
+    left_out = f"; drawn but not counted: {', '.join(found['broken'])}" if found["broken"] else ""
+    return (f"Left: one line a seed{left_out}. The error of the weights at the end of each epoch on all training "
             "images, no regularisation; a run ends with the first epoch at or below "
             f"{found['threshold']:.0%}. Marked: mean epochs to {found['threshold']:.0%} with the 95% interval "
-            "(Student's t); a triangle to the right where runs were not there yet at their end. Right: the rates "
-            "that were tried, one seed, error after the grid's epochs; filled: chosen; a cross at the top: diverged.")
+            "(Student's t) over a kind's seeds; a triangle to the right where runs were not there yet at their end. "
+            "Right: the rates that were tried, one seed, error after the grid's epochs; filled: chosen; a cross at the "
+            "top: diverged.")
 
 
 def _curves(axes: Axes, found: dict[str, Any]) -> None:
