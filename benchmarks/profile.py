@@ -1,7 +1,7 @@
 """What a training step's time goes into, from JAX's profiler: products, layer by layer, and everything else.
 
     python -m benchmarks.profile --out=benchmarks/results/profile.json
-    python -m benchmarks.profile --networks alexnet32 four-layer --batch 128
+    python -m benchmarks.profile --only alexnet32 four-layer --batch 128
 
 One core unless --threads says otherwise: with several, instructions run side by side and each counts its own time.
 The names are XLA's and JAX's: an instruction belongs to the layer that its operation was traced in. What the compiler
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from alexnet_jax.models import geometry
-from benchmarks import command, contenders, networks, rounds
+from benchmarks import command, contenders, networks, racing, rounds
 
 PRODUCTS, LAYERS, LAYOUT, UPDATE, IMAGES, REST = (
     "convolutions and matrix products", "the layers' other arithmetic", "copies and transposes of the compiler's",
@@ -78,6 +78,7 @@ def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main(args) -> None:
+    names = racing.chosen(args, (*networks.FULL, *networks.SMALL))
     result = command.begin("profile", args)
     cores = contenders.cores(args.threads)
     with contenders.Contender("ours", cores) as ours:
@@ -86,7 +87,7 @@ def main(args) -> None:
         precision = "bfloat16" if gpu else "float32"
         command.floor(result, (ours,), precision)
         result["rows"] = []
-        for name in args.networks:
+        for name in names:
             batch = 8 if args.quick else args.batch
             command.say(f"{name}, batch {batch}, {precision}")
             ours.ask("setup", key=name, network=name, batch=batch, precision=precision, shrink=args.quick)
@@ -131,9 +132,8 @@ def _short(where: str) -> str:
 
 if __name__ == "__main__":
     made = command.parser("profile", __doc__, rounds=3)
-    made.add_argument("--networks", nargs="+", choices=(*networks.FULL, *networks.SMALL), metavar="NAME",
-                      default=["released", "released-no-lrn"], help="of benchmarks.full or small (released with and "
-                      "without its norms)")
+    made.add_argument("--only", nargs="+", metavar="NAME", default=["released", "released-no-lrn"],
+                      help="networks of benchmarks.full or small (released with and without its norms)")
     made.add_argument("--batch", type=int, default=64, help="images (64)")
     made.set_defaults(threads=1)
     command.run(main, made)
