@@ -55,13 +55,14 @@ class Step:
         self.noise = np.float32(optim.noise_amount(config, 0.0))
         self.state, self.sums = self.program.init(np.uint32(0)), self.program.zero_sums()
         self.done = 0
+        self._step: Any = self.program.train_step
 
     def run(self, steps: int) -> float:
         """Seconds of `steps` steps, from a device at rest to a device at rest."""
         jax.block_until_ready(self.state)
         begin = time.perf_counter()
         for _ in range(steps):
-            self.state, self.sums = self.program.train_step(*self._arguments())
+            self.state, self.sums = self._step(*self._arguments())
             self.done += 1
         jax.block_until_ready(self.state)
         return time.perf_counter() - begin
@@ -71,8 +72,13 @@ class Step:
                 self.noise)
 
     def compiled_text(self) -> str | None:
-        """XLA's text of the compiled step."""
-        return self.program.train_step.lower(*self._arguments()).compile().as_text()
+        """XLA's text of the compiled step, which `run` runs from here on.
+
+        Compiled ahead once: what a call of `jax.jit` compiles may number its instructions differently.
+        """
+        if self._step is self.program.train_step:
+            self._step = self.program.train_step.lower(*self._arguments()).compile()
+        return self._step.as_text()
 
     def loss(self) -> float:
         """The mean training loss so far."""
