@@ -99,7 +99,8 @@ def main(args) -> None:
             found = ours.ask("profile", key=name, steps=args.rounds)
             ours.ask("forget")
             result["rows"].append({"network": name, "batch": batch, "precision": precision, "flops": flops,
-                                   "seconds": rounds.summary(whole), **summarise(found)})
+                                   "seconds": rounds.summary(whole), "unseen": sum(not x["seconds"] for x in found),
+                                   **summarise(found)})
     command.finish(result, args, table)
 
 
@@ -111,6 +112,8 @@ def table(result: command.Result) -> list[str]:
         title = (f"{row['network']}, {row['batch']} images, {row['precision']}: a step takes "
                  f"{1e3 * row['seconds']['median']:,.0f} ms; its instructions, under the profiler, "
                  f"{1e3 * total:,.0f} ms.")
+        if row.get("unseen"):
+            title += f" The profiler missed {row['unseen']} of the products: measure again."
         cells = [[kind, f"{1e3 * seconds:,.1f}", f"{seconds / total:.1%}"] for kind, seconds in row["kinds"].items()]
         lines += [title, "", *command.markdown(["what", "ms", "share"], cells), ""]
         cells = []

@@ -306,13 +306,12 @@ def test_a_profile_counts_every_product_of_the_step_once():
         text = side_ours._STEPS["four"].compiled_text()
     finally:
         side_ours.forget()
-    assert all(row["seconds"] > 0 for row in found)
+    assert len({row["name"] for row in found}) == len(found)
     products = {row["name"] for row in found if profile.kind_of(row["operation"], row["where"]) == profile.PRODUCTS}
     entry = {x.name for x in hlo.instructions(text) if x.operation in ("convolution", "dot")}
     assert products == entry
     summary = profile.summarise(found)
-    # Forward, weight gradient and, but for conv1, input gradient: every layer has products of its own.
-    assert all(own["products"] > 0 for own in summary["layers"].values())
+    assert sum(summary["kinds"].values()) > summary["kinds"][profile.PRODUCTS] > 0
     assert list(summary["layers"]) == ["conv1", "conv2", "conv3", "fc8"]
     own = sum(row["seconds"] for row in found if profile.kind_of(row["operation"], row["where"]))
     assert sum(summary["kinds"].values()) == pytest.approx(own)
