@@ -6,6 +6,7 @@ the reports give percent for error rates and percentage points for differences.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -225,9 +226,8 @@ def equivalence(difference: Estimate, margin: float) -> Verdict:
         return Verdict("reproduced", f"the interval lies within ±{margin:g}")
     if difference.low > margin or difference.high < -margin:
         return Verdict("contradicted", f"the interval lies beyond ±{margin:g}")
-    n = 2
-    while equivalence_power(margin, difference.sd, n) < POWER and n < 10_000:
-        n = math.ceil(n * 1.02) if n > 50 else n + 1
+    sd = difference.sd
+    n = bisect.bisect_left(range(10_000), POWER, lo=2, key=lambda n: equivalence_power(margin, sd, n))
     need = f"about {n:,} seeds" if n < 10_000 else "more than 10,000 seeds"
     return Verdict("unresolved", f"{need} would show that nothing larger than {margin:g} is there",
                    None, n if n < 10_000 else None)

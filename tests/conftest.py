@@ -1,6 +1,14 @@
-"""Which test files come first: where several processes share the work, the long ones must not be begun last."""
+"""For all tests: which files come first, and Ctrl-C."""
 
-# Minutes each: clusters, emulated devices, whole runs.
+import signal
+
+# A shell without job control starts what is in its background with SIGINT ignored, and that is inherited. The tests
+# send SIGINT to themselves and to processes that they start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Where several processes share the work, the long ones must not be begun last. Minutes each: clusters, emulated
+# devices, whole runs.
 LONG = ("test_cluster", "test_parity", "test_train_resume", "test_distributed", "test_feed", "test_same_curve")
 
 

@@ -204,11 +204,11 @@ def test_seeds_for_a_claim_of_no_difference_show_it_four_times_in_five():
     rng = np.random.default_rng(5)
     v = statistics.equivalence(estimate([1.0, -1.0, 0.5, -0.5]), 0.7)
     sd, n = estimate([1.0, -1.0, 0.5, -0.5]).sd, v.seeds_needed
-    within = [statistics.equivalence(estimate(row), 0.7).word == "reproduced" for row in rng.normal(0, sd, (4000, n))]
+    within = [statistics.equivalence(estimate(row), 0.7).word == "reproduced" for row in rng.normal(0, sd, (2000, n))]
     assert np.mean(within) == pytest.approx(0.8, abs=0.03)
     assert statistics.equivalence_power(0.7, sd, n) == pytest.approx(np.mean(within), abs=0.02)
     # A difference as large as the margin is called none in at most one of forty tables.
-    wrong = [statistics.equivalence(estimate(row), 0.7).word == "reproduced" for row in rng.normal(0.7, sd, (4000, n))]
+    wrong = [statistics.equivalence(estimate(row), 0.7).word == "reproduced" for row in rng.normal(0.7, sd, (2000, n))]
     assert np.mean(wrong) == pytest.approx(0.025, abs=0.01)
 
 
