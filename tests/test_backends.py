@@ -90,6 +90,14 @@ def test_convolution_of_few_channels(platform, size, kernel, padding, channels, 
            _random(2, size, size, channels), _random(kernel, kernel, channels, features, seed=1))
 
 
+@pytest.mark.parametrize(("size", "kernel", "padding"), [(13, 3, (1, 1)), (9, 5, (2, 2))])
+def test_convolution_of_many_channels(platform, size, kernel, padding):
+    _alike(lambda x, w: layers.convolve(x, w, 1, padding),
+           lambda x, w: lax.conv_general_dilated(x, w, (1, 1), (padding, padding),
+                                                 dimension_numbers=("NHWC", "HWIO", "NHWC")),
+           _random(2, size, size, 16), _random(kernel, kernel, 16, 24, seed=1))
+
+
 @pytest.mark.parametrize("shape", [(2, 4, 6, 6, 16), (1, 3, 5, 5, 7), (2, 2, 1, 1, 2048)])
 def test_bias(platform, shape):
     _alike(layers.add_bias, lambda x, bias: x + bias[:, None, None, None], _random(*shape),

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from alexnet_jax.models import pooling
+from alexnet_jax.models import pooling, winograd
 
 
 def local_response_norm(x: jax.Array, k: float, n: int, alpha: float, beta: float,
@@ -109,7 +109,8 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, i
     """A dense convolution (cross-correlation, as everywhere in this field).
 
     On a CPU a small filter on few channels (conv1 of 32-pixel networks) computes several neighbouring outputs at once:
-    a matrix product over 5 · 5 · 3 values for 32 kernels is too small to be efficient.
+    a matrix product over 5 · 5 · 3 values for 32 kernels is too small to be efficient. A filter of 3 or 5 rows on more
+    channels (conv2 to conv5) goes by Winograd's algorithm there, from float32 on (`winograd.py`).
 
     Args:
       x: [batch, height, width, in].
@@ -120,11 +121,15 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, i
     Returns:
       [batch, height', width', out].
     """
-    neighbours = min(4, 128 // kernel.shape[-1])
+    side, _, channels, features = kernel.shape
+    neighbours = min(4, 128 // features)
     width = x.shape[2] + sum(padding) - kernel.shape[1] + 1
-    if stride > 1 or x.shape[-1] > 4 or neighbours < 2 or width % neighbours:
-        return _convolve(x, kernel, stride, padding)
-    return _convolve_few(x, kernel, padding, neighbours)
+    if stride == 1 and channels <= 4 and neighbours > 1 and width % neighbours == 0:
+        return _convolve_few(x, kernel, padding, neighbours)
+    if (stride == 1 and kernel.shape[1] == side and 3 <= side <= winograd.LONGEST and min(channels, features) >= 16
+            and x.dtype.itemsize >= 4):  # its sums and differences need the digits
+        return _convolve_winograd(x, kernel, padding)
+    return _convolve(x, kernel, stride, padding)
 
 
 def _convolve(x, kernel, stride, padding):
@@ -162,6 +167,25 @@ def _few_backward(padding, neighbours, residuals, g):
 
 
 _convolve_few.defvjp(_few_forward, _few_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve_winograd(x, kernel, padding):
+    return lax.platform_dependent(x, kernel, cpu=lambda x, k: winograd.convolve(x, k, padding),
+                                  default=lambda x, k: _convolve(x, k, 1, padding))
+
+
+def _winograd_forward(x, kernel, padding):
+    return _convolve_winograd(x, kernel, padding), (x, kernel)
+
+
+def _winograd_backward(padding, residuals, g):
+    return lax.platform_dependent(
+        *residuals, g, cpu=lambda x, k, g: winograd.gradients(x, k, padding, g),
+        default=lambda x, k, g: jax.vjp(lambda x, k: _convolve(x, k, 1, padding), x, k)[1](g))
+
+
+_convolve_winograd.defvjp(_winograd_forward, _winograd_backward)
 
 
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
