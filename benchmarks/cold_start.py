@@ -11,7 +11,8 @@ from __future__ import annotations
 import pathlib
 import tempfile
 
-from benchmarks import command, contenders, launch, rounds, synthetic
+from alexnet_jax import cli
+from benchmarks import command, contenders, launch, networks, rounds, synthetic
 
 
 def main(args) -> None:
@@ -22,7 +23,10 @@ def main(args) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
         commands = {"configs/shapes.py": ["--config=configs/shapes.py", "--config.train.batch_size=64"]}
-        if not args.quick:
+        if args.quick:
+            commands["configs/shapes.py"] += [f"--config.{name}={value}" for name, value in networks.shrunk(
+                cli.load_config("configs/shapes.py")).items()]
+        else:
             (root / "store").mkdir()
             fields = synthetic.fields(root / "store", 256)
             for split in ("train", "val"):

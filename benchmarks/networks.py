@@ -52,10 +52,14 @@ def config_of(name: str, batch: int, precision: str = "float32", shrink: bool = 
                               "model.classes": c.model.classes or 10,
                               "augment.chunk": 1 if batch % c.augment.chunk else c.augment.chunk}
     if shrink:
-        fields |= {f"model.{layer}.features": 8 for layer in (*geometry.CONVS, *geometry.DENSE)
-                   if c.model[layer].features}
-        fields["model.classes"] = 10
+        fields |= shrunk(c) | {"model.classes": 10}
     return config_lib.resolve(config_lib.override(c, fields | dict(changes or {})))
+
+
+def shrunk(config: ConfigDict) -> dict[str, int]:
+    """The fields that leave each layer 8 units a column."""
+    return {f"model.{layer}.features": 8 for layer in (*geometry.CONVS, *geometry.DENSE)
+            if config.model[layer].features}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,9 +34,9 @@ def _go(nodes, *arguments, **options):
     return run(*command, timeout=LONG, **env)
 
 
-def _begin(nodes, *arguments):
+def _begin(nodes, *arguments, **more):
     command, env = on(nodes, *arguments)
-    return start(*command, **env)
+    return start(*command, env={**env["env"], **more})
 
 
 def _workers(workdir):
@@ -216,7 +216,8 @@ def test_the_loss_of_the_head_ends_the_command_and_it_goes_on_with_another(nodes
         other = ray_cluster.Nodes(short + "/ray")
         try:
             other.add(1)
-            with _begin(other, file, f"--workdir={workdir}", GATE) as driver:
+            patience = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}  # Ray's own is a minute
+            with _begin(other, file, f"--workdir={workdir}", GATE, **patience) as driver:
                 wait(lambda: len(_training(workdir)) == 1, LONG)
                 other.close()
                 output, errors = driver.communicate(timeout=LONG)

@@ -88,7 +88,7 @@ def test_a_run_says_it_before_its_first_step(images, tmp_path, monkeypatch):
 def test_released_leaves_chance_on_real_images(tmp_path):
     # 250 steps of 64 images. Chance is a loss of ln 10 = 2.303; what `paper` does is measured and recorded, not tested.
     c = _config("cifar10.py", data__train_split="train[:3200]", data__eval_split="train[49000:]",
-                data__store=str(tmp_path / "store"), train__batch_size=64, train__epochs=5)
+                data__store=str(tmp_path / "store"), train__batch_size=64, train__epochs=5, train__eval_every=5)
     result = train_lib.train(c, tmp_path / "run", show=False)
     assert result["steps"] == 250
     counts = result["eval"]["centre"]
