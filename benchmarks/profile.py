@@ -120,7 +120,7 @@ def table(result: command.Result) -> list[str]:
         for layer, own in row["layers"].items():
             rate = f"{row['flops'][layer] / own['products'] / 1e9:,.0f}" if own["products"] else "–"
             cells.append([layer, f"{1e3 * own['products']:,.1f}", rate, f"{1e3 * own['else']:,.1f}"])
-        lines += [*command.markdown(["layer", "products, ms", "GFLOP/s", "other arithmetic, ms"], cells), ""]
+        lines += [*command.markdown(["layer", "products, ms", "plain GFLOP/s", "other arithmetic, ms"], cells), ""]
         cells = [[x["kind"], _short(x["where"]), x["shape"].split("{")[0], f"{1e3 * x['seconds']:,.1f}"]
                  for x in row["dearest"]]
         lines += [*command.markdown(["the five dearest besides products", "where", "result", "ms"], cells), ""]

@@ -45,7 +45,8 @@ def collectives(executable, column):
 '''
 
 COSTS = COMMON + r'''
-c = config(train__batch_size=16)
+# 16 kernels a column: enough for Winograd's algorithm on one device and on two.
+c = config(train__batch_size=16, **{f"model__conv{i}__features": 32 for i in range(1, 6)})
 out = {}
 for column in (1, 2):
     p = programs(c, column)
@@ -115,11 +116,13 @@ print(json.dumps(out))
 def test_two_devices_halve_work_and_memory():
     out = emulated.run(COSTS, 2)
     one, two = out["1"], out["2"]
-    layers = out["layers"]
+    # Winograd's algorithm: 4 of conv2's 12 rows in 8 products and not 4 · 5, 3 of the others' 6 in 5 and not 3 · 3.
+    fewer = {"conv2": (8, 20)} | dict.fromkeys(("conv3", "conv4", "conv5"), (5, 9))
+    layers = out["layers"] | {name: out["layers"][name] * few // many for name, (few, many) in fewer.items()}
 
     # Every product of every convolution and matrix: half, to the last one. In the forward pass they are those of the
-    # geometry and the banded products of the response norms (24² and 12² pixels, 8 channels a column).
-    norms = 2 * 8 * 8 * (24**2 + 12**2)
+    # layers and the banded products of the response norms (24² and 12² pixels, 16 channels a column).
+    norms = 2 * 16 * 16 * (24**2 + 12**2)
     # conv1 computes four neighbours at once from 8 columns of pixels, where each alone needs 5 (`layers.convolve`).
     wider = layers["conv1"] * 8 // 5 - layers["conv1"]
     assert one["forward"]["products"] == 16 * (sum(layers.values()) + wider + norms)
