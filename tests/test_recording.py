@@ -42,6 +42,15 @@ def test_a_recorded_sweep_says_what_the_sweep_said(tmp_path, capsys):
     assert not any(b"someone" in path.read_bytes() for path in files)
 
 
+def test_a_copy_of_records_is_a_workdir_that_goes_on(tmp_path):
+    workdir, kept = _workdir(tmp_path), tmp_path / "kept"
+    recording.copy_sweep(workdir, kept)
+    asked = plan_lib.read(workdir)
+    whole, todo = plan_lib.merge(plan_lib.read(kept), asked, kept)
+    assert set(whole.runs) == set(todo.runs) == set(asked.runs)
+    assert {plan_lib.state_of(kept / run.dir) for run in todo.runs.values()} == {"finished"}
+
+
 def test_what_is_no_sweep_or_no_other_folder_is_one_line(tmp_path):
     with pytest.raises(WorkdirError, match=r"no plan\.json"):
         recording.main([f"--workdir={tmp_path / 'absent'}", f"--record={tmp_path / 'r'}"])
