@@ -91,3 +91,12 @@ def test_all_else_is_a_plain_convolution(dtype, channels, stride):
     jaxpr = str(jax.make_jaxpr(lambda x, w: layers.convolve(x, w, stride, (1, 1)))(x.astype(dtype), w.astype(dtype)))
     assert "winograd" not in jaxpr
     assert jaxpr.count("conv_general_dilated") == 1
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_accelerators_get_plain_convolutions(platform):
+    """Lowered, not compiled: one for each of the two gradients, which is all that is asked for."""
+    x, w, g = (jax.ShapeDtypeStruct(a.shape, jnp.float32) for a in _case(*SHAPES[0]))
+    text = jax.jit(lambda x, w, g: jax.vjp(lambda x, w: layers.convolve(x, w, 1, (2, 2)), x, w)[1](g)).trace(
+        x, w, g).lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("stablehlo.convolution(") == 2
