@@ -140,17 +140,21 @@ class Schedule:
 
     def _next(self) -> str | None:
         """The next run that is unfinished, nobody's and has room; those that are in use are put aside for later."""
+        self._look_elsewhere()
         while self.state.waiting:
             if not self.executor.room(self.state.waiting[0]):
                 return None
             run = self.state.waiting.popleft()
             if self._free(run):
                 return run
+        return None
+
+    def _look_elsewhere(self) -> None:
+        """Counts the runs that another process has ended; those that it has let go of are next."""
         now = time.monotonic()
         for run in [run for run, at in self.state.elsewhere.items() if at <= now]:
-            if self.executor.room(run) and self._free(run):
-                return run
-        return None
+            if self._free(run):
+                self.state.waiting.appendleft(run)
 
     def _free(self, run: str) -> bool:
         """False, with the run where it belongs, if it has ended or is in use."""
