@@ -109,7 +109,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, i
     """A dense convolution (cross-correlation, as everywhere in this field).
 
     On a CPU a small filter on few channels (conv1 of 32-pixel networks) computes several neighbouring outputs at once:
-    a matrix product over 5 · 5 · 3 values for 32 kernels is too small to be efficient. A filter of 3 or 5 rows on more
+    a matrix product over 5 · 5 · 3 values for 32 kernels is too small to be efficient. A filter of 3 to 5 rows on more
     channels (conv2 to conv5) goes by Winograd's algorithm there, from float32 on (`winograd.py`).
 
     Args:
