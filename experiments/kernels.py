@@ -133,6 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = options.results
     else:
         sweep = selection.sweep_of(options)
+        control = options.arm not in (None, sweep.baseline)  # the paper's claim is of its own network
         if options.arm is not None:
             sweep = dataclasses.replace(sweep, baseline=options.arm, arms=[selection.arm_of(sweep, options.arm)])
         from experiments.protocol import caption as caption_of
@@ -150,7 +151,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.results is None and options.record is not None and first in measured:
         about, hours = recording.about(selection.only(sweep, sweep.arm(first), used[first]),
                                        selection.command("experiments.kernels", argv))
-        print(write_claim(folder, first, measured, about, hours))
+        path = write_claim(folder, first, measured, about, hours)
+        if control:  # kept beside what it was measured on, but not counted by experiments.claims
+            tree = records.read_json(path) or {}
+            path.unlink()
+            path = folder / "control.json"
+            records.write_json(path, {key: tree[key] for key in ("schema", "measured", "protocol", "kernels")})
+        print(path)
     for path in show(folder, kernels, caption):
         print(path)
     return 0

@@ -1,5 +1,7 @@
 """Colour shares of kernels, and the permutation test over columns, where the answers are known."""
+import json
 
+import fake_sweep
 import numpy as np
 import pytest
 from scipy import stats
@@ -106,6 +108,21 @@ def test_what_is_recorded_gives_the_same_numbers_and_picture(tmp_path, capsys):
     first = [(tmp_path / f"kernels_{arm}.png").read_bytes() for arm in made]
     kernels.main([f"--results={tmp_path}"])
     assert [(tmp_path / f"kernels_{arm}.png").read_bytes() for arm in made] == first
+
+
+@pytest.mark.parametrize(("arm", "claimed"), [("baseline", True), (None, True), ("no_lrn", False)])
+def test_a_control_is_recorded_with_its_protocol_and_makes_no_claim(tmp_path, monkeypatch, arm, claimed):
+    """The paper's claim is of its own network; another arm's kernels.json would be counted as a measurement of it."""
+    monkeypatch.setattr(kernels, "gather", lambda sweep, say: (
+        {sweep.baseline: {s: _kernels((12, 3)) for s in (0, 1)}}, {sweep.baseline: list(sweep.runs.values())}))
+    workdir, record = fake_sweep.write_sweep(tmp_path / "w", seeds=(0, 1), epochs=2), tmp_path / "results" / "mine"
+    kernels.main([f"--workdir={workdir}", f"--record={record}", *([f"--arm={arm}"] if arm else [])])
+    [path] = record.glob("*.json")
+    tree = json.loads(path.read_text())
+    assert path.name == ("kernels.json" if claimed else "control.json")
+    assert ("claim" in tree) == ("verdict" in tree) == claimed
+    assert tree["protocol"]["seeds"] == [0, 1]
+    assert list(tree["kernels"]) == [arm or "baseline"]
 
 
 def test_files_that_are_none(tmp_path):
