@@ -252,8 +252,8 @@ def _dense_backward(dtype, residuals, g):
     to_x = jnp.einsum("cio,cbo->cib", kernel, g)
     to_x = to_x.sum(axis=0).T if x.ndim == 2 else jnp.swapaxes(to_x, 1, 2)
     to_kernel = jnp.einsum("cbi,cbo->cio", _for_each(x, kernel), g)
-    # The kernel's gradient waits for the input's: else XLA for CPUs copies the kernel, on one thread, lest the
-    # optimiser's update in place be done before it is read.
+    # The kernel's gradient waits for the input's: measured to be quicker on two cores, for reasons that are not known
+    # (benchmarks/RESULTS.md).
     return lax.platform_dependent(to_x.astype(x.dtype), to_kernel.astype(kernel.dtype),
                                   cpu=lambda *both: lax.optimization_barrier(both), default=lambda *both: both)
 
