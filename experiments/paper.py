@@ -212,6 +212,7 @@ class Effect:
     paper: Value | None = None
     log: Value | None = None
     run: str = ""  # of LOG_RUNS, where only the logs have it
+    local: bool = False  # of cuda-convnet's conv-local networks; else of the paper's own
 
     @property
     def reference(self) -> Value | None:
@@ -270,21 +271,25 @@ EFFECTS: tuple[Effect, ...] = (
            "biases_0"),
     _words("decay", "a higher training error", "decay", "no_decay", "none", "decay_0"),
     _reverse("crops", "145-2010 centre", "views", "centre", "center"),
+    *(Effect("lrn", (name,), "lrn-cifar", "§3.3", CIFAR, _paper("13 against 11", "§3.3", 2.0), local=True)
+      for name in ("no_lrn", "conv_local_13")),
 )
 
 
-def effect(ablation: str, arm: str) -> Effect | None:
+def effect(ablation: str, arm: str, local: bool = False) -> Effect | None:
     """What paper and log say of this arm, or None: they have no such arm.
 
     `ablation` is the catalogue's name ('lrn'), `arm` the arm's name in the sweep ('no_lrn'); case and
     hyphens don't matter, and an arm may carry its ablation as a prefix ('lrn_none'). An arm written out in
     a sweep file has no ablation (''): then the name must be the first of an effect's `names`.
+    `local`: the arms are those of cuda-convnet's conv-local networks, of whose norms the paper says something else.
     """
     key, name = _normal(ablation), _normal(arm)
+    effects = [e for e in EFFECTS if e.local == local or (local and e.ablation != "lrn")]
     if not key:
-        return next((e for e in EFFECTS if e.names[0] == name), None)
+        return next((e for e in effects if e.names[0] == name), None)
     names = {name, name.removeprefix(f"{key}_")}
-    for candidate in EFFECTS:
+    for candidate in effects:
         if candidate.ablation == key and names & set(candidate.names):
             return candidate
     return None

@@ -90,6 +90,12 @@ class Sweep:
                 found.setdefault(run.id, []).append(arm.name)
         return found
 
+    @functools.cached_property
+    def local(self) -> bool:
+        """Are these cuda-convnet's conv-local networks, whose upper layers have unshared weights?"""
+        runs = self.arm(self.baseline).runs.values()
+        return bool(field(next((run.config for run in runs), {}), "model.conv3.unshared"))
+
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)
 

@@ -26,7 +26,7 @@ def summarise(sweep: Sweep, views: str | None = None) -> dict[str, Any]:
       views: 'ten_view' or 'centre'; None takes ten views if every finished run has them.
     """
     views = views or default_views(sweep.runs.values())
-    arms = [_arm(arm, sweep.reference(arm), views) for arm in sweep.arms]
+    arms = [_arm(sweep, arm, views) for arm in sweep.arms]
     adjusted = statistics.holm([(a["difference"] or {"top1": {}})["top1"].get("p_value") for a in arms])
     for arm, p in zip(arms, adjusted, strict=True):
         if arm["difference"]:
@@ -60,7 +60,8 @@ def _by_seed(arm: Arm, views: str, key: str) -> dict[int, float]:
     return {seed: value for seed, value in sorted(found.items()) if value is not None}
 
 
-def _arm(arm: Arm, against: Arm, views: str) -> dict[str, Any]:
+def _arm(sweep: Sweep, arm: Arm, views: str) -> dict[str, Any]:
+    against = sweep.reference(arm)
     errors = {key: _by_seed(arm, arm.views or views, key) for key in ("top1", "top5")}
     row: dict[str, Any] = {
         "name": arm.name, "ablation": arm.ablation, "overrides": arm.overrides,
@@ -78,7 +79,7 @@ def _arm(arm: Arm, against: Arm, views: str) -> dict[str, Any]:
         "pairs": sorted(set(errors["top1"]) & set(others["top1"])),
         **{key: dataclasses.asdict(value) for key, value in shared.items()},
     }
-    effect = paper.effect(arm.ablation, arm.name)
+    effect = paper.effect(arm.ablation, arm.name, sweep.local)
     if effect is not None:
         row["paper"] = {"claim": effect.claim, "where": effect.where, "protocol": effect.protocol,
                         "paper": effect.paper and dataclasses.asdict(effect.paper),
@@ -230,7 +231,7 @@ def p_text(p: float) -> str:
 def _speed(sweep: Sweep) -> str:
     """The paper's claim about activations is a speed: give the nearest thing that these runs measured."""
     arms = [arm for arm in sweep.arms
-            if (found := paper.effect(arm.ablation, arm.name)) is not None and found.claim == "relu"]
+            if (found := paper.effect(arm.ablation, arm.name, sweep.local)) is not None and found.claim == "relu"]
     if not arms:
         return ""
     words = []

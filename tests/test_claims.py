@@ -13,10 +13,10 @@ import pytest
 
 from alexnet_jax import cli, config, records
 from alexnet_jax.errors import ConfigError, WorkdirError
-from experiments import ablations, paper
+from experiments import ablations, paper, readout, summary
 from experiments import sweep as sweep_lib
 from experiments.claims import __main__ as command
-from experiments.claims import measures, table
+from experiments.claims import commands, measures, table
 from experiments.claims.rows import rows
 
 ROOT = pathlib.Path(command.__file__).resolve().parents[2]
@@ -175,11 +175,31 @@ def test_tanh_counts_where_each_has_a_rate_of_its_own(tmp_path):
 
 
 def test_the_local_networks_norm_is_a_claim_of_its_own(tmp_path):
-    fake_sweep.write_sweep(tmp_path / "local", arms=_arms(lrn__no_lrn=2.0), epochs=2, pair_sd=0.05,
-                           base_overrides={"model.conv3.unshared": True})
-    found = {row.id: row for row in rows(tmp_path)[0]}
-    assert found["lrn-cifar"].value == pytest.approx(-2.0, abs=0.3)
-    assert not found["lrn"].measured
+    arms = {**_arms(lrn__no_lrn=1.4), "conv_local_13": ("", {"model.conv3.features": 32}, 2.0, 1.0)}
+    workdir = fake_sweep.write_sweep(tmp_path / "local", arms=arms, epochs=2, pair_sd=0.05,
+                                     base_overrides={"model.conv3.unshared": True})
+    found = rows(tmp_path)[0]
+    alone, released = (row for row in found if row.id == "lrn-cifar")
+    assert alone.value == pytest.approx(-1.4, abs=0.3)
+    assert "norms" in alone.part
+    assert released.value == pytest.approx(-2.0, abs=0.3)
+    assert "as released" in released.part
+    assert "the paper's" in released.why
+    assert "contains" in released.why
+    assert not next(row for row in found if row.id == "lrn").measured
+    # Against the two points of these networks, not against what the norm was worth on ImageNet.
+    said = {a["name"]: a["paper"] for a in summary.summarise(readout.read_sweep(workdir))["arms"]}
+    assert said["no_lrn"]["paper"]["top1"] == said["conv_local_13"]["paper"]["top1"] == 2.0
+
+
+def test_the_local_sweep_has_the_arms_of_the_claim():
+    sweep = sweep_lib.load(str(ROOT / commands.LOCAL))
+    arms = {arm.name: arm for arm in [*ablations.arms_of(sweep.ablations, cli.load_config(sweep.config)), *sweep.arms]}
+    asked = {what.arm for what in measures.MEASURES if what.local}
+    assert asked == {"no_lrn", "conv_local_13"} <= set(arms)
+    # cuda-convnet's two files differ in local3's maps and fc's decay besides the norms.
+    changed = {name for name in arms["conv_local_13"].overrides if not name.startswith("model.lrn.")}
+    assert changed == {"model.conv3.features", "optim.layer_decay.fc8"}
 
 
 def test_one_row_for_each_sweep_that_has_the_arm_most_seeds_first(tmp_path):
@@ -320,6 +340,7 @@ def test_the_readme_has_what_is_measured_and_of_several_results_the_one_with_mos
 
 def test_every_measure_is_of_an_arm_of_the_catalogue_and_of_a_known_claim():
     for what in measures.MEASURES:
-        assert any(arm.name == what.arm for arm in ablations.arms_of([what.spec], BASE))
+        # Those of cuda-convnet's networks: test_the_local_sweep_has_the_arms_of_the_claim.
+        assert what.local or any(arm.name == what.arm for arm in ablations.arms_of([what.spec], BASE))
         assert what.id in paper.CLAIMS or what.id.removeprefix("log-") in paper.LOG_RUNS
         assert bool(what.sign) + bool(what.margin) + (measures.claimed_of(what)[0] is not None) >= 1

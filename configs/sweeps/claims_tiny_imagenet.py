@@ -6,7 +6,8 @@
 The ablations stand in the order of what they are worth, and runs go seed by seed. With less time take the first ones
 first, `--ablations=lrn,pooling`, in the same workdir: the whole sweep goes on from there.
 
-Cost: 48 runs of 8 epochs (16 arms, 3 seeds).
+Cost: 27 runs of 8 epochs (9 arms, 3 seeds), about 10 minutes a run on one core. `--ablations=lrn,columns,pooling` adds
+the arms of the author's logs.
 """
 
 
@@ -14,8 +15,8 @@ def get_sweep():
     return {
         "config": "configs/tiny_imagenet.py",
         "overrides": {"train.epochs": 8, "data.fit_split": "train[:5000]"},
-        "ablations": ("lrn", "pooling.nonoverlapping", "views", "columns.one_column", "columns.no_exchange", "pca",
-                      "depth", "columns", "pooling"),
+        "ablations": ("lrn.no_lrn", "pooling.nonoverlapping", "views", "columns.one_column", "columns.no_exchange",
+                      "pca", "depth"),
         "seeds": 3,
         "jobs": 0,
     }

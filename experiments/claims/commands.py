@@ -15,6 +15,7 @@ from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
 from experiments import ablations, protocol, search
 from experiments import sweep as sweep_lib
+from experiments.arms import Arm
 from experiments.claims import measures
 from experiments.readout import Sweep, field
 
@@ -22,10 +23,9 @@ if TYPE_CHECKING:
     from experiments.claims.rows import Row
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# The sweep that measures a claim where nothing is recorded yet.
+# The sweep that measures a claim where nothing is recorded yet; and that of cuda-convnet's conv-local networks.
 SWEEP = "configs/sweeps/claims_cifar10.py"
-LOCAL = ("python -m experiments.run --config=configs/conv_local.py:11 --ablations=lrn.no_lrn --seeds=3 "
-         "--config.train.epochs=52 --workdir=runs/conv_local")
+LOCAL = "configs/sweeps/conv_local.py"
 
 _SWEEP = f"python -m experiments.run --sweep={SWEEP}"
 _MAIN = "python -m alexnet_jax.main --config=configs/imagenet_released.py"
@@ -91,29 +91,45 @@ def missing(start: Row, what: measures.Measure | None, sweeps: Sequence[tuple[pa
         why, command, trainings = _CLAIMS[start.id]
         estimate = _trainings(trainings) if trainings else _COSTS.get(start.id, "")
         if start.id in _FROM_THE_SWEEP:
-            estimate = _of_claims_sweep(_FROM_THE_SWEEP[start.id], sweeps)
+            estimate = _of_part(_FROM_THE_SWEEP[start.id], sweeps)
         return dataclasses.replace(start, why=why, command=command, estimate=estimate)
-    if what.id == "lrn-cifar":
-        return dataclasses.replace(start, why="no measurement", command=LOCAL,
-                                   estimate=_estimate(cli.load_config("configs/conv_local.py:11"), 2 * 3 * 52, sweeps))
+    if what.local:
+        return dataclasses.replace(start, why="no measurement", estimate=_of_whole(LOCAL, sweeps),
+                                   command=f"python -m experiments.run --sweep={LOCAL} --workdir=runs/conv_local")
     command = f"{_SWEEP} --ablations={what.spec} --workdir=runs/claims_cifar10"
     why = "no measurement"
     if what.quantity == "gap" and any(_has(sweep, what) for _, sweep in sweeps):
         why = "no measurement: the recorded runs have no error on images learnt from (data.fit_split)"
-    return dataclasses.replace(start, why=why, command=command, estimate=_of_claims_sweep(what.spec, sweeps))
+    return dataclasses.replace(start, why=why, command=command, estimate=_of_part(what.spec, sweeps))
 
 
-def _of_claims_sweep(spec: str, sweeps: Sequence[tuple[pathlib.Path, Sweep]]) -> str:
+def _of_part(spec: str, sweeps: Sequence[tuple[pathlib.Path, Sweep]]) -> str:
     """What it costs to run an ablation of `SWEEP` with its baseline and the search of its rate."""
     sweep = sweep_lib.load(str(ROOT / SWEEP))
-    base = config_lib.resolve(config_lib.override(cli.load_config(str(ROOT / sweep.config)), sweep.overrides))
+    base = _base(sweep)
     arms = ablations.arms_of([spec], base)
-    trained = {config_lib.run_id(config_lib.override(base, arm.overrides)) for arm in arms} | {config_lib.run_id(base)}
-    epochs = len(trained) * len(sweep.seeds) * base.train.epochs
+    epochs = _epochs(sweep, base, arms)
     if sweep.search is not None and search.wanted(arms):
         runs = search.stand(base, sweep.config, arms, sweep.search, None).plan.runs.values()
         epochs += sum(run.config["train"]["epochs"] for run in runs)
     return _estimate(base, epochs, sweeps)
+
+
+def _of_whole(file: str, sweeps: Sequence[tuple[pathlib.Path, Sweep]]) -> str:
+    """What a sweep file's runs cost, without a search."""
+    sweep = sweep_lib.load(str(ROOT / file))
+    base = _base(sweep)
+    return _estimate(base, _epochs(sweep, base, [*ablations.arms_of(sweep.ablations, base), *sweep.arms]), sweeps)
+
+
+def _base(sweep: sweep_lib.Sweep) -> ConfigDict:
+    return config_lib.resolve(config_lib.override(cli.load_config(str(ROOT / sweep.config)), sweep.overrides))
+
+
+def _epochs(sweep: sweep_lib.Sweep, base: ConfigDict, arms: Sequence[Arm]) -> int:
+    """Of the arms and the baseline; arms that are one run count once."""
+    trained = {config_lib.run_id(config_lib.override(base, arm.overrides)) for arm in arms} | {config_lib.run_id(base)}
+    return len(trained) * len(sweep.seeds) * base.train.epochs
 
 
 def _has(sweep: Sweep, what: measures.Measure) -> bool:

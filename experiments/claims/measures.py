@@ -49,6 +49,11 @@ class Measure:
     in_kind: bool = False
 
     @property
+    def local(self) -> bool:
+        """About cuda-convnet's conv-local networks? The paper's 13% and 11% are."""
+        return self.id == "lrn-cifar"
+
+    @property
     def spec(self) -> str:
         """The arm for `experiments.run --ablations=`."""
         return f"{self.ablation}.{self.arm}"
@@ -58,7 +63,8 @@ MEASURES: tuple[Measure, ...] = (
     Measure("relu", "activation", "tanh", sign=1, part="in kind: tanh − ReLU after the same epochs", in_kind=True),
     Measure("columns", "columns", "one_column", turned=True),
     Measure("lrn", "lrn", "no_lrn", turned=True),
-    Measure("lrn-cifar", "lrn", "no_lrn", turned=True),
+    Measure("lrn-cifar", "lrn", "no_lrn", turned=True, part="the 11% network, with its norms − without"),
+    Measure("lrn-cifar", "lrn", "conv_local_13", turned=True, part="the two networks as released, 11% − 13%"),
     Measure("overlap", "pooling", "nonoverlapping", turned=True),
     Measure("overlap-fit", "pooling", "nonoverlapping", "gap", sign=1, part="2/2 − 3/2"),
     Measure("crops", "views", "centre", turned=True),
@@ -150,17 +156,15 @@ def _pair(sweep: Sweep, what: Measure) -> tuple[Arm, Arm, tuple[str, str]] | Non
         if views != "ten_view" or field(config, "data.size") == field(config, "data.crop"):
             return None
         return baseline, baseline, ("centre", "ten_view")
-    # The paper's 13% and 11% are about cuda-convnet's networks, whose upper layers have unshared weights.
-    local = bool(field(config, "model.conv3.unshared"))
-    if what.ablation == "lrn" and local != (what.id == "lrn-cifar"):
+    if what.ablation == "lrn" and sweep.local != what.local:
         return None
-    arm = next((a for a in sweep.arms if _is(a, what)), None)
+    arm = next((a for a in sweep.arms if _is(a, what, sweep.local)), None)
     return None if arm is None or arm.views else (arm, sweep.reference(arm), (views, views))
 
 
-def _is(arm: Arm, what: Measure) -> bool:
-    found = paper.effect(arm.ablation, arm.name)
-    return found is not None and found is paper.effect(what.ablation, what.arm)
+def _is(arm: Arm, what: Measure, local: bool) -> bool:
+    found = paper.effect(arm.ablation, arm.name, local)
+    return found is not None and found is paper.effect(what.ablation, what.arm, local)
 
 
 def _judge(sweep: Sweep, what: Measure, difference: statistics.Estimate,
@@ -184,5 +188,5 @@ def claimed_of(what: Measure) -> tuple[float | None, str]:
     claim = paper.CLAIMS.get(what.id)
     if claim is not None:
         return (claim.paper.top1 if claim.paper else None), "the paper's"
-    effect = paper.effect(what.ablation, what.arm)
+    effect = paper.effect(what.ablation, what.arm, what.local)
     return (effect.log.top1 if effect and effect.log else None), "the log's"
