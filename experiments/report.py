@@ -2,7 +2,8 @@
 
     python -m experiments.report --workdir=runs/sweep
 
-writes report.md, report.csv, report.json, curves.png and curves.svg into the workdir and prints report.md.
+writes report.md, report.csv, report.json, curves.{png,svg} (error against epochs) and differences.{png,svg} (each arm's
+difference with its interval) into the workdir and prints report.md.
 It works at any moment of a sweep, says what is missing, and gives the same bytes for the same workdir.
 """
 
@@ -15,14 +16,17 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from alexnet_jax import errors, records
-from experiments import plots
+from experiments import differences_plot, plots
 from experiments.paper import signed
 from experiments.protocol import VIEW_NAMES, sentence
 from experiments.readout import VIEWS, Sweep, read_sweep
 from experiments.summary import summarise
 
 _NONE = "–"
+_PICTURES = {"curves": "Error against epoch, all arms", "differences": "Differences with their intervals, all arms"}
 
 
 def render(workdir: pathlib.Path, views: str | None = None) -> str:
@@ -31,10 +35,10 @@ def render(workdir: pathlib.Path, views: str | None = None) -> str:
 
 
 def write_report(workdir: pathlib.Path, *, plots: bool = True, views: str | None = None) -> str:
-    """Writes report.{md,csv,json} and curves.{png,svg} into the workdir, each in one move.
+    """Writes report.{md,csv,json} and the pictures into the workdir, each in one move.
 
     Args:
-      plots: draw the curves too.
+      plots: draw curves.{png,svg} and, where an arm has a difference, differences.{png,svg}.
       views: 'ten_view' or 'centre'; None takes ten views if every finished run has them.
 
     Returns:
@@ -42,28 +46,39 @@ def write_report(workdir: pathlib.Path, *, plots: bool = True, views: str | None
     """
     workdir = pathlib.Path(workdir)
     sweep = read_sweep(workdir)
-    drawn = plots and _draw(sweep, workdir)
+    curves = plots and _draw_curves(sweep, workdir)  # reads the curves, which the notes say something of
     summary = summarise(sweep, views)
-    text = markdown(summary, picture=drawn)
+    differences = plots and _draw_differences(summary, workdir)
+    text = markdown(summary, [name for name, drawn in (("curves", curves), ("differences", differences)) if drawn])
     records.write_json(workdir / "report.json", summary)
     records.write_text(workdir / "report.csv", to_csv(summary))
     records.write_text(workdir / "report.md", text)
     return text
 
 
-def _draw(sweep: Sweep, workdir: pathlib.Path) -> bool:
+def _draw_curves(sweep: Sweep, workdir: pathlib.Path) -> bool:
     """False where no run has a row yet."""
     frame = plots.table(sweep)
-    if frame.empty:
-        return False
-    figure = plots.curves(frame)
-    plots.save(figure, workdir / "curves.png")
-    plots.save(figure, workdir / "curves.svg")
-    return True
+    if not frame.empty:
+        _save(plots.curves(frame), workdir, "curves")
+    return not frame.empty
 
 
-def markdown(summary: dict[str, Any], picture: bool = False) -> str:
-    """The table, the protocol under it, the paper's numbers with theirs, and the notes."""
+def _draw_differences(summary: dict[str, Any], workdir: pathlib.Path) -> bool:
+    """False where no arm differs from what it is compared with in any finished run."""
+    rows = differences_plot.rows(summary)
+    if rows:
+        _save(differences_plot.draw(summary), workdir, "differences")
+    return bool(rows)
+
+
+def _save(figure: Figure, workdir: pathlib.Path, name: str) -> None:
+    for kind in ("png", "svg"):
+        plots.save(figure, workdir / f"{name}.{kind}")
+
+
+def markdown(summary: dict[str, Any], pictures: Collection[str] = ()) -> str:
+    """The table, the protocol under it, the paper's numbers with theirs, the notes, and the pictures."""
     scale = "Verdict at this scale" if summary["small_scale"] else "Verdict"
     head = ["Arm", "Seeds", "Top-1 error, %", "Top-5 error, %", "Δ top-1, points", "Δ top-5, points",
             "Paper's Δ", "Author's log Δ", scale]
@@ -71,7 +86,7 @@ def markdown(summary: dict[str, Any], picture: bool = False) -> str:
     level = f"{summary['confidence']:.0%}"
     lines += ["", f"Errors: mean over seeds ± half the {level} interval. Δ: arm minus baseline (or the arm that it "
               f"names after a minus sign), paired by seed: mean [{level} interval]. Intervals are Student's t. The "
-              "paper's and the log's Δ are top-1/top-5, on ImageNet."]
+              "paper's and the log's Δ are top-1/top-5, by the protocols named below."]
     lines += ["", f"**Protocol.** {sentence(summary['protocol'])}"]
     if summary["small_scale"]:
         lines += ["", "**Small scale.** This is not ImageNet at full size: dataset, resolution, network and "
@@ -85,8 +100,8 @@ def markdown(summary: dict[str, Any], picture: bool = False) -> str:
                   "numbers are from:", "", *sources]
     if summary["notes"]:
         lines += ["", "**Notes**", "", *(f"- {note}" for note in summary["notes"])]
-    if picture:
-        lines += ["", f"![Error against epoch, all arms of {summary['name']}](curves.png)"]
+    for name in pictures:
+        lines += ["", f"![{_PICTURES[name]} of {summary['name']}]({name}.png)"]
     return "\n".join(lines) + "\n"
 
 

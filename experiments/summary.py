@@ -75,8 +75,9 @@ def _arm(sweep: Sweep, arm: Arm, views: str) -> dict[str, Any]:
         return row
     others = {key: _by_seed(against, views, key) for key in errors}
     shared = {key: statistics.paired_difference(errors[key], others[key]) for key in errors}
+    pairs = sorted(set(errors["top1"]) & set(others["top1"]))
     row["difference"] = {
-        "pairs": sorted(set(errors["top1"]) & set(others["top1"])),
+        "pairs": pairs, "each": [errors["top1"][seed] - others["top1"][seed] for seed in pairs],
         **{key: dataclasses.asdict(value) for key, value in shared.items()},
     }
     effect = paper.effect(arm.ablation, arm.name, sweep.local)

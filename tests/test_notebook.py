@@ -49,7 +49,7 @@ def test_notebook_on_a_sweep(tmp_path, monkeypatch):
                                      states={("tanh", 1): "unfinished"})
     before = sorted(p for p in workdir.rglob("*"))
     notebook = execute(workdir, tmp_path, monkeypatch)
-    assert len(outputs(notebook, "image/png")) == 2
+    assert len(outputs(notebook, "image/png")) == 3
     (table,) = outputs(notebook, "text/markdown")
     assert "+1.4/+1.2" in table
     assert "tanh seed 1 (unfinished: epoch 2 of 4)" in table
@@ -69,7 +69,7 @@ def test_notebook_with_figures_1_and_3(tmp_path, monkeypatch):
     kernels.save(results / "kernels" / "kernels.npz", {"baseline": {0: drawn, 1: drawn[::-1]}}, "cifar10, 3 epochs")
     before = sorted(p for p in results.rglob("*"))
     notebook = execute(fake_sweep.write_sweep(tmp_path / "three", seeds=(0, 1), epochs=4), tmp_path, monkeypatch)
-    assert len(outputs(notebook, "image/png")) == 4
+    assert len(outputs(notebook, "image/png")) == 5
     printed = "".join(o.text for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs
                       if o.get("name") == "stdout")
     assert "6.0×" in printed

@@ -31,8 +31,10 @@ def arm(summary, name):
 def test_files(whole):
     workdir, text, _ = whole
     assert (workdir / "report.md").read_text() == text
-    assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in (workdir / "curves.svg").read_text()
+    for name in ("curves", "differences"):
+        assert (workdir / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (workdir / f"{name}.svg").read_text()
+        assert f"({name}.png)" in text
     assert not list(workdir.glob(".*"))  # no half-written file left
 
 
@@ -111,7 +113,8 @@ def test_csv_has_a_row_an_arm_with_its_protocol(whole):
 
 def test_the_same_workdir_gives_the_same_bytes(whole):
     workdir, _, _ = whole
-    names = ("report.md", "report.csv", "report.json", "curves.png", "curves.svg")
+    names = ("report.md", "report.csv", "report.json", "curves.png", "curves.svg", "differences.png",
+             "differences.svg")
     before = {name: (workdir / name).read_bytes() for name in names}
     report.write_report(workdir)
     assert {name: (workdir / name).read_bytes() for name in names} == before
@@ -119,7 +122,7 @@ def test_the_same_workdir_gives_the_same_bytes(whole):
 
 def test_no_machine_path_in_any_file(whole, tmp_path):
     workdir, _, _ = whole
-    for name in ("report.md", "report.csv", "report.json", "curves.svg"):
+    for name in ("report.md", "report.csv", "report.json", "curves.svg", "differences.svg"):
         assert str(workdir.parent) not in (workdir / name).read_text()
     other = fake_sweep.write_sweep(tmp_path, name="image_folder:/home/someone/pictures", seeds=(0,), epochs=2)
     plan = fake_sweep.plan_of(other)

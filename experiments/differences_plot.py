@@ -1,0 +1,157 @@
+"""The differences of a sweep with their intervals, beside the paper's: one row an arm, every seed's pair a dot."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from alexnet_jax.errors import ConfigError
+from experiments import plots
+from experiments.paper import signed
+from experiments.protocol import VIEW_NAMES
+from experiments.protocol import caption as protocol_caption
+
+COLOURS = {"reproduced": plots.COLOURS[2], "contradicted": plots.COLOURS[1]}
+_OTHER = "#555555"
+_CLAIMS = {"paper": ("D", "the paper"), "log": ("s", "its author's log")}
+_ROW, _LEFT, _RIGHT = 0.21, 1.55, 1.95  # inches
+MOST = 60  # rows: a sweep may have thousands of arms
+
+
+def rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """The summary's arms that can be drawn: with a difference, and not their reference's own runs once more."""
+    by_name = {arm["name"]: arm for arm in summary["arms"]}
+    return [arm for arm in summary["arms"] if _mean(arm) is not None and (
+        arm["views"] or arm["runs"] != by_name.get(arm["against"], by_name[summary["baseline"]])["runs"])]
+
+
+def draw(summary: dict[str, Any]) -> Figure:
+    """The figure.
+
+    Args:
+      summary: of `experiments.summary.summarise`. Drawn are the arms with a pair of finished runs, in its order; of
+        more than `MOST` those with the largest differences.
+
+    Raises:
+      ConfigError: no arm has a difference yet.
+    """
+    arms = rows(summary)
+    if not arms:
+        raise ConfigError("differences: no arm has a finished run beside one of its baseline with the same seed yet")
+    largest = sorted(arms, key=lambda arm: -abs(_mean(arm) or 0.0))[:MOST]
+    shown = [arm for arm in arms if arm in largest]
+    level = f"{summary['confidence']:.0%}"
+    views = VIEW_NAMES[summary["views"]]
+    words = [f"Arm minus baseline (or the arm named after a minus sign), top-1 error by {views}, paired by seed: dots "
+             f"are pairs, bars {level} intervals of the mean (Student's t). Colours: the verdict at this scale; "
+             "hollow: no longer so after Holm's correction over all arms. The paper's and the log's numbers are of "
+             "their own networks and data."]
+    if len(arms) > len(shown):
+        words.append(f"The {len(shown)} largest of {len(arms)} differences.")
+    note, heading = textwrap.wrap(" ".join(words), 116), textwrap.wrap(protocol_caption(summary["protocol"]), 84)
+    top, axis, legend, foot = 0.3 + 0.17 * len(heading), 0.42, 0.26, 0.1 + 0.145 * len(note)
+    panel = _ROW * (len(shown) + 0.6)
+    height = top + panel + axis + legend + foot
+    with matplotlib.rc_context(plots.STYLE):
+        figure = Figure(figsize=(plots.WIDTH, height), facecolor="white")
+        FigureCanvasAgg(figure)
+        axes = figure.add_axes((_LEFT / plots.WIDTH, (axis + legend + foot) / height,
+                                (plots.WIDTH - _LEFT - _RIGHT) / plots.WIDTH, panel / height))
+        axes.set_xlim(*_limits(shown))
+        axes.set_ylim(len(shown) - 0.2, -0.8)
+        _beside(axes, -0.85, f"points [{level} interval]", "seeds", color="#444444")
+        for place, arm in enumerate(shown):
+            _row(axes, place, arm, summary["confidence"])
+        axes.axvline(0, color="#000000", linewidth=0.8, zorder=1)
+        axes.set_xlabel("difference in top-1 error, points (right: more errors)")
+        axes.set_yticks(range(len(shown)), [_label(arm) for arm in shown])
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+        axes.set_axisbelow(True)
+        figure.text(0.5, 1 - 0.08 / height, "\n".join(heading), ha="center", va="top", fontsize=9.5, weight="bold")
+        handles = [Line2D([], [], color="none", marker=marker, markeredgecolor="#000000", markerfacecolor="white",
+                          markersize=4.5, label=label) for who, (marker, label) in _CLAIMS.items()
+                   if any(_claimed(arm)[0] == who for arm in shown)]
+        handles += [Line2D([], [], color=_colour(word), marker="o", markersize=5, label=word)
+                    for word in COLOURS if any(_word(arm) == word for arm in shown)]
+        if any(_word(arm) not in COLOURS for arm in shown):
+            handles.append(Line2D([], [], color=_OTHER, marker="o", markersize=5, label="unresolved, or no number"))
+        if handles:
+            figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, (legend + foot) / height),
+                          ncol=len(handles), frameon=False, handlelength=1.6, columnspacing=1.3, borderpad=0.2)
+        figure.text(0.12 / plots.WIDTH, 0.06 / height, "\n".join(note), va="bottom", fontsize=7.5, color="#444444")
+    return figure
+
+
+def _row(axes: Axes, place: int, arm: dict[str, Any], confidence: float) -> None:
+    e, colour = arm["difference"]["top1"], _colour(_word(arm))
+    holm = arm["difference"]["p_holm"]
+    lost = _word(arm) in COLOURS and holm is not None and holm >= 1 - confidence
+    if e["low"] is not None:
+        axes.plot([e["low"], e["high"]], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=3,
+                  clip_on=True)
+    each = arm["difference"]["each"]
+    axes.plot(each, [place + 0.22] * len(each), linestyle="none", marker="o", markersize=2.0, markeredgewidth=0,
+              color=colour, alpha=0.6, zorder=2)
+    axes.plot(e["mean"], place, marker="o", markersize=5, color=colour, markeredgewidth=1.2,
+              markerfacecolor="white" if lost else colour, zorder=5)
+    who, claimed = _claimed(arm)
+    if claimed is not None:
+        axes.plot(claimed, place, marker=_CLAIMS[who][0], markersize=4.5, markerfacecolor="white",
+                  markeredgecolor="#000000", markeredgewidth=0.8, linestyle="none", zorder=4)
+    text = signed(e["mean"], 2)
+    text += "" if e["low"] is None else f" [{signed(e['low'], 2)}, {signed(e['high'], 2)}]"
+    _beside(axes, place, text, str(e["n"]))
+
+
+def _beside(axes: Axes, place: float, *texts: str, color: str = "#000000") -> None:
+    """Text right of the panel, in two columns."""
+    for text, x in zip(texts, (6, 72 * _RIGHT - 36), strict=True):
+        axes.annotate(text, (1, place), xycoords=("axes fraction", "data"), xytext=(x, 0), textcoords="offset points",
+                      va="center", fontsize=7.5, color=color, annotation_clip=False)
+
+
+def _limits(rows: list[dict[str, Any]]) -> tuple[float, float]:
+    """All means and claimed numbers; intervals and pairs as far as they go, but the one of two seeds can be huge."""
+    points = [0.0, *(value for arm in rows for value in (_mean(arm), _claimed(arm)[1]) if value is not None)]
+    low, high = min(points), max(points)
+    room = 0.6 * max(high - low, 0.5)
+    ends = [value for arm in rows for value in (arm["difference"]["top1"]["low"], arm["difference"]["top1"]["high"],
+                                                *arm["difference"]["each"]) if value is not None]
+    low, high = max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)
+    edge = 0.04 * (high - low)
+    return low - edge, high + edge
+
+
+def _mean(arm: dict[str, Any]) -> float | None:
+    return arm["difference"]["top1"]["mean"] if arm["difference"] else None
+
+
+def _claimed(arm: dict[str, Any]) -> tuple[str, float | None]:
+    """(whose, top-1 in points): the paper's number, else its author's log's."""
+    for who in _CLAIMS:
+        value = (arm["paper"] or {}).get(who)
+        if value is not None and value["top1"] is not None:
+            return who, value["top1"]
+    return "", None
+
+
+def _word(arm: dict[str, Any]) -> str:
+    return arm["verdict"]["word"] if arm["verdict"] else ""
+
+
+def _colour(word: str) -> str:
+    return COLOURS.get(word, _OTHER)
+
+
+def _label(arm: dict[str, Any]) -> str:
+    name = arm["name"] + (f" − {arm['against']}" if arm["against"] else "")
+    name += f" ({VIEW_NAMES[arm['views']]})" if arm["views"] else ""
+    return name if len(name) <= 22 else name[:21] + "…"

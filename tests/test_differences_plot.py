@@ -1,0 +1,94 @@
+"""The picture of a sweep's differences: which rows it has, what stands where, and what it does with odd sweeps."""
+
+import fake_sweep
+import pytest
+from matplotlib.colors import to_hex
+
+from alexnet_jax.errors import ConfigError
+from experiments import differences_plot, readout, statistics, summary
+
+ARMS = {**fake_sweep.ARMS, "zero": ("", {}, 0.0, 0.0), "worse": ("lrn", {"model.lrn.layers": (2,)}, 1.0, 0.5)}
+
+
+def summarised(workdir):
+    return summary.summarise(readout.read_sweep(workdir))
+
+
+def drawn(figure):
+    """{arm: (mean, (low, high) or None, pairs, the claimed number or None, colour, hollow?)} from the lines."""
+    axes = figure.axes[0]
+    places = {round(t): label.get_text() for t, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)}
+    found = {name: {"pairs": [], "interval": None, "claimed": None} for name in places.values()}
+    for line in axes.lines:
+        x, y = list(line.get_xdata()), list(line.get_ydata())
+        if x == [0, 0]:  # the axis of no difference
+            continue
+        row = found[places[round(y[0] - 0.01)]]
+        if line.get_marker() == "None":
+            row["interval"] = tuple(x)
+        elif line.get_markersize() < 3:
+            row["pairs"] = x
+        elif line.get_marker() == "o":
+            row["mean"], row["colour"] = x[0], to_hex(line.get_color())
+            row["hollow"] = line.get_markerfacecolor() == "white"
+        else:
+            row["claimed"] = x[0], line.get_marker()
+    return found
+
+
+def test_each_row_is_the_arm_of_the_report(tmp_path):
+    found = summarised(fake_sweep.write_sweep(tmp_path, seeds=range(5), arms=ARMS, pair_sd=0.1, epochs=2))
+    rows = drawn(differences_plot.draw(found))
+    assert list(rows) == ["no_lrn", "nonoverlapping", "tanh", "worse"]  # "zero" is the baseline's runs again
+    arms = {arm["name"]: arm for arm in found["arms"]}
+    for name, row in rows.items():
+        e = arms[name]["difference"]["top1"]
+        assert row["mean"] == e["mean"]
+        assert row["interval"] == (e["low"], e["high"])
+        assert statistics.estimate(row["pairs"]).mean == pytest.approx(e["mean"])
+        assert len(row["pairs"]) == 5
+    assert rows["no_lrn"]["claimed"] == (1.4, "D")
+    assert rows["tanh"]["claimed"] is None  # the paper gives a speed, no error
+    assert arms["no_lrn"]["verdict"]["word"] == "reproduced"
+    assert rows["no_lrn"]["colour"] == to_hex(differences_plot.COLOURS["reproduced"])
+    assert rows["tanh"]["colour"] not in map(to_hex, differences_plot.COLOURS.values())
+
+
+def test_hollow_where_the_correction_takes_the_verdict(tmp_path):
+    found = summarised(fake_sweep.write_sweep(tmp_path, seeds=range(5), arms=ARMS, pair_sd=0.1, epochs=2))
+    change = next(arm for arm in found["arms"] if arm["name"] == "no_lrn")
+    assert not drawn(differences_plot.draw(found))["no_lrn"]["hollow"]
+    change["difference"]["p_holm"] = 0.06
+    assert drawn(differences_plot.draw(found))["no_lrn"]["hollow"]
+
+
+def test_an_interval_of_two_seeds_leaves_the_panel_and_no_mean_does(tmp_path):
+    found = summarised(fake_sweep.write_sweep(tmp_path, seeds=(0, 1), arms=ARMS, pair_sd=0.4, epochs=2))
+    axes = differences_plot.draw(found).axes[0]
+    low, high = axes.get_xlim()
+    rows = drawn(axes.figure)
+    assert all(low < row["mean"] < high for row in rows.values())
+    assert all(low < row["claimed"][0] < high for row in rows.values() if row["claimed"])
+    assert high - low < max(b - a for a, b in (row["interval"] for row in rows.values())) + 15
+
+
+def test_one_seed_has_no_interval(tmp_path):
+    rows = drawn(differences_plot.draw(summarised(fake_sweep.write_sweep(tmp_path, seeds=(0,), arms=ARMS, epochs=2))))
+    assert {row["interval"] for row in rows.values()} == {None}
+    assert len(rows["tanh"]["pairs"]) == 1
+
+
+def test_of_many_arms_the_largest_differences(tmp_path):
+    arms = {"baseline": ("", {}, 0.0, 0.0)}
+    arms |= {f"arm{i:02}": ("mine", {"model.dropout": i / 200}, i / 10, 0.0) for i in range(1, 71)}
+    figure = differences_plot.draw(summarised(fake_sweep.write_sweep(tmp_path, seeds=(0,), arms=arms, pair_sd=0.0,
+                                                                     epochs=2)))
+    assert list(drawn(figure)) == [f"arm{i:02}" for i in range(11, 71)]
+    assert any("60 largest of 70" in text.get_text().replace("\n", " ") for text in figure.texts)
+
+
+def test_without_a_pair_there_is_nothing_to_draw(tmp_path):
+    states = {(arm, 0): "unfinished" for arm in fake_sweep.ARMS if arm != "baseline"}
+    found = summarised(fake_sweep.write_sweep(tmp_path, seeds=(0,), states=states, epochs=2))
+    with pytest.raises(ConfigError, match="same seed"):
+        differences_plot.draw(found)
