@@ -88,6 +88,11 @@ class Plateau:
         self.best, self.waited, self.drops = float("inf"), 0, self.drops + 1
         return True
 
+    def over(self, config: ConfigDict) -> bool:
+        """Has the error stopped improving after the last fall too?"""
+        rule = config.optim.plateau
+        return self.drops >= rule.times and self.waited >= rule.patience
+
     def factor(self, config: ConfigDict) -> float:
         return config.optim.plateau.factor**self.drops
 

@@ -16,7 +16,8 @@ from alexnet_jax.progress import percent
 
 
 def result(name: str, config: ConfigDict, splits: tuple[Split, Split], steps: int, rows: Sequence[Mapping[str, Any]],
-           diverged: str | None, counts: Mapping[str, dict | None], stopped_after: int | None = None) -> dict[str, Any]:
+           diverged: str | None, counts: Mapping[str, dict | None],
+           stopped: tuple[int, str] | None = None) -> dict[str, Any]:
     """The content of result.json, as alexnet_jax.records describes it.
 
     Args:
@@ -24,26 +25,20 @@ def result(name: str, config: ConfigDict, splits: tuple[Split, Split], steps: in
         stopped early. rows: of metrics.csv.
       diverged: why the run was given up, or None.
       counts: the last COUNTS of a run that was not, by their names in result.json; None for those not taken.
-      stopped_after: epochs, of a run that `train.stop_at_error` ended.
+      stopped: epochs and reason, of a run that ended before its config's epochs.
     """
     d, (train, reported), last = config.data, splits, (rows or [{}])[-1]
     return {
         "schema": records.SCHEMA, "name": name, "id": config_lib.run_id(config),
         "seed": config.seed, "status": "diverged" if diverged else "finished",
         "message": diverged or _stuck(reported, counts["centre"], rows),
-        "epochs": stopped_after or config.train.epochs, "steps": steps, **_stopped(config, stopped_after),
+        "epochs": stopped[0] if stopped else config.train.epochs, "steps": steps,
+        **({"stopped": f"after epoch {stopped[0]} of {config.train.epochs}: {stopped[1]}"} if stopped else {}),
         "train": {"loss": last.get("train_loss"), "top1_error": last.get("train_top1_error")},
         "data": {"name": d.name, "version": train.version, "size": d.size, "crop": d.crop,
                  "train_split": d.train_split, "train_images": len(train), "eval_split": d.eval_split,
                  "eval_images": len(reported), "corrupt": train.corrupt + reported.corrupt},
         "eval": None if diverged else {name: found for name, found in counts.items() if found is not None}}
-
-
-def _stopped(config: ConfigDict, after: int | None) -> dict[str, str]:
-    if after is None:
-        return {}
-    return {"stopped": f"after epoch {after} of {config.train.epochs}: the evaluation error had reached "
-                       f"config.train.stop_at_error = {config.train.stop_at_error:g}"}
 
 
 def _stuck(reported: Split, centre: dict | None, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -19,7 +19,7 @@ A run's folder (all written here, nothing else is):
                 `data.fit_split`: its centre crops by the last weights, without dropout and augmentation.
                 Deterministic: no dates, no paths.
                 `epochs` and `steps` are those of the config; of a finished run that stopped before them
-                (`train.stop_at_error`) those done, and a key "stopped" says so in words.
+                (`train.stop_at_error`, `optim.plateau.stop`) those done, and a key "stopped" says so in words.
                 `status`: "finished"; "diverged" (the loss was not finite) and "failed" (an error, named in
                 `message`) have "eval" null. `message` of a finished run is "" or says that it never left
                 chance.

@@ -167,6 +167,8 @@ SCHEMA: dict[str, Any] = {
             "min_delta": Field(0.001, "smallest improvement of the error that counts, as a fraction", low=0.0),
             "factor": Field(0.1, "the rate is multiplied by this", low=0.0, high=1.0),
             "times": Field(3, "how often at most", low=0),
+            "stop": Field(False, "the run ends when the error stops improving after the last fall (paper, section 5: "
+                          "\"reduced three times prior to termination\"); else with `train.epochs`"),
         },
         "table": _table("the weights"),
         "conv1": _table("conv1, where it differs (0 freezes it)"),

@@ -237,7 +237,7 @@ class _Run:
             result = outcome.result(
                 self.name, config, (self.train_split, self.eval_split), self.step if early else self.steps,
                 self.metrics.rows, diverged, {"centre": self.centre, **counts},
-                self.course.place(self.step)[0] if early else None)
+                (self.course.place(self.step)[0], self._ended()) if early else None)
             records.write_json(self.workdir / "result.json", result)
             progress.update(result["status"], self.step, self.course.epochs_done(self.step))
         self.log(outcome.last_words(result))
@@ -261,7 +261,7 @@ class _Run:
                     if problem:
                         return problem
                     seen = None
-                if self.step == self.steps or self._reached():
+                if self.step == self.steps or self._ended():
                     return None
                 if self._poll(self.step) and self.step and self.saved != (self.step, self.evaluated):
                     self._save()
@@ -299,10 +299,14 @@ class _Run:
             raise workdir_lib.Stop
         return due
 
-    def _reached(self) -> bool:
-        """Is the error of the last evaluation, which a checkpoint holds, the one that the run was to stop at?"""
-        wanted = self.config.train.stop_at_error
-        return bool(wanted) and self.centre is not None and records.error_rates(self.centre)[0] <= wanted
+    def _ended(self) -> str:
+        """Why the run ends with the last evaluation, whose outcome is in the checkpoint too; '' if it goes on."""
+        wanted, error = self.config.train.stop_at_error, self.centre and records.error_rates(self.centre)[0]
+        if wanted and error is not None and error <= wanted:
+            return f"the evaluation error had reached config.train.stop_at_error = {wanted:g}"
+        if self.config.optim.plateau.stop and self.plateau.over(self.config):
+            return "the tuning error had stopped improving after the rate's last fall (config.optim.plateau.stop)"
+        return ""
 
     def _due(self, step: int) -> bool:
         """Is there an evaluation after `step` steps, and a checkpoint with it?"""

@@ -191,18 +191,8 @@ def measure(folder: pathlib.Path) -> dict[str, Any]:
 def summary(found: dict[str, Any]) -> recording.Measured:
     """The ratio in words and numbers."""
     ratio: speed.Ratio = found["ratio"]
-    bound = f"{ratio.bound} " if ratio.bound else ""
-    text = f"{bound}{ratio.value:.1f}×"
-    if ratio.low is not None and ratio.high is not None:
-        text += f" [{ratio.low:.1f}, {ratio.high:.1f}]"
-    elif ratio.low is not None:
-        text += f" (95% interval from {ratio.low:.1f})"
-    for activation, by_seed in found["arrivals"].items():
-        times = [a.epochs for a in by_seed.values()]
-        late = sum(not a.reached for a in by_seed.values())
-        over = f"; {late} of {len(times)} not within {max(times):g}" if late else ""
-        text += f"; {speed.NAMES[activation]} {'at least ' if late else ''}{sum(times) / len(times):.1f} epochs{over}"
-    return recording.Measured(text, ratio.value, ratio.low, ratio.high, "ratio", ratio.log.n)
+    words = [speed.in_words(speed.NAMES[a], by_seed.values()) for a, by_seed in found["arrivals"].items()]
+    return recording.Measured("; ".join([ratio.text, *words]), ratio.value, ratio.low, ratio.high, "ratio", ratio.log.n)
 
 
 def write(folder: pathlib.Path, found: dict[str, Any], command: Sequence[str]) -> None:

@@ -44,7 +44,7 @@ def protocol(sweep: Sweep, views: str) -> dict[str, Any]:
         "crop": data("crop", "data.crop"),
         "network": over(lambda r: _network(r.config)),
         "views": VIEW_NAMES[views],
-        "epochs": over(lambda r: field(r.config, "train.epochs")),
+        "epochs": over(lambda r: _epochs(r.config)),
         "batch_size": over(lambda r: field(r.config, "train.batch_size")),
         "seeds": sorted({seed for arm in sweep.arms for seed in arm.runs}),
         "config": _file(sweep.config),
@@ -140,6 +140,12 @@ def _network(config: Mapping[str, Any]) -> str | None:
     meet = ", ".join(model.get("exchange") or ()) or "the output layer alone"
     exchange = f"{columns} columns that meet before {meet}" if columns != 1 else "one column"
     return (f"conv {features(f'conv{i}' for i in range(1, 6))}, fc {features(('fc6', 'fc7'))}, {exchange}")
+
+
+def _epochs(config: Mapping[str, Any]) -> int | str | None:
+    """The epochs of a run; 'up to' so many where it ends by itself."""
+    most = field(config, "train.epochs")
+    return f"up to {most}" if field(config, "optim.plateau.stop") else most
 
 
 def _folded(config: Mapping[str, Any]) -> str | None:

@@ -70,6 +70,17 @@ class Ratio:
         return None if self.log.high is None or self.bound in ("at least", "unknown") else math.exp(self.log.high)
 
 
+    @property
+    def text(self) -> str:
+        """6.8× [6.1, 7.5]; at least 5.0× (95% interval from 4.1)."""
+        if self.value is None:
+            return ""
+        text = f"{self.bound} {self.value:.1f}×".lstrip()
+        if self.low is not None and self.high is not None:
+            return f"{text} [{self.low:.1f}, {self.high:.1f}]"
+        return text if self.low is None else f"{text} (95% interval from {self.low:.1f})"
+
+
 def ratio(fast: Mapping[int, Arrival], slow: Mapping[int, Arrival]) -> Ratio:
     """The ratio of the arrivals of `slow` and `fast`, each by seed."""
     seeds = sorted(set(fast) & set(slow))
@@ -78,6 +89,14 @@ def ratio(fast: Mapping[int, Arrival], slow: Mapping[int, Arrival]) -> Ratio:
              (True, True): "unknown"}[lost[0], lost[1]]
     return Ratio(statistics.paired_difference({s: math.log(slow[s].epochs) for s in seeds},
                                               {s: math.log(fast[s].epochs) for s in seeds}), bound)
+
+
+def in_words(name: str, arrivals: Iterable[Arrival]) -> str:
+    """'ReLU 5.5 epochs', the mean; what runs that never arrived were given counts with them, and is said."""
+    arrivals = list(arrivals)
+    times, late = [a.epochs for a in arrivals], sum(not a.reached for a in arrivals)
+    over = f"; {late} of {len(times)} not within {max(times):g}" if late else ""
+    return f"{name} {'at least ' if late else ''}{sum(times) / len(times):.1f} epochs{over}"
 
 
 def verdict(measured: Ratio, claimed: float) -> statistics.Verdict:

@@ -202,6 +202,45 @@ def test_the_local_sweep_has_the_arms_of_the_claim():
     assert changed == {"model.conv3.features", "optim.layer_decay.fc8"}
 
 
+RULE = {"optim.schedule": "plateau", "data.tune_split": "train[900:]", "optim.plateau.stop": True}
+
+
+def _converged(workdir, epochs):
+    """A sweep of runs that were to end by the plateau rule, and did after epochs[arm][seed]; 20 at most."""
+    fake_sweep.write_sweep(workdir, arms=_arms(dropout__no_dropout=0.5), seeds=range(3), epochs=20, pair_sd=0.1,
+                           gaps={"no_dropout": 9.0}, base_overrides=RULE)
+    for arm, by_seed in epochs.items():
+        for seed, count in enumerate(by_seed):
+            path = fake_sweep.folder_of(workdir, arm, seed) / "result.json"
+            records.write_json(path, {**records.read_json(path), "epochs": count})
+    return {row.part: row for row in rows(workdir.parent)[0] if row.id == "dropout"}
+
+
+def test_how_many_times_the_iterations_dropout_takes(tmp_path):
+    found = _converged(tmp_path / "w", {"baseline": (16, 18, 17), "no_dropout": (8, 9, 8)})
+    row = found["iterations, with ÷ without"]
+    ratio = (16 / 8 * 18 / 9 * 17 / 8) ** (1 / 3)
+    assert (row.value, row.unit, row.n) == (pytest.approx(ratio), "ratio", 3)
+    assert row.low < ratio < row.high
+    assert row.measured == (f"{row.value:.1f}× [{row.low:.1f}, {row.high:.1f}]; baseline 17.0 epochs; "
+                            "no_dropout 8.3 epochs")
+    assert (row.verdict, row.contains_paper, row.epochs) == ("reproduced", True, "up to 20")
+    assert row.seed_sd is row.evaluation_se is None
+    # The overfitting of such runs is told apart from that after a few epochs.
+    assert found["without − with, trained until the error stops improving"].verdict == "reproduced"
+
+
+def test_runs_that_their_last_epoch_ended_give_a_lower_bound(tmp_path):
+    row = _converged(tmp_path / "w", {"baseline": (20, 20, 20), "no_dropout": (8, 9, 8)})["iterations, with ÷ without"]
+    assert row.measured.startswith("at least 2.4× (95% interval from ")
+    assert row.high is None
+    assert "3 of 3 not within 20" in row.measured
+
+
+def test_iterations_need_runs_that_end_by_themselves(recorded):
+    assert not next(row for row in recorded[1]["dropout"] if "iterations" in row.part).measured
+
+
 def test_one_row_for_each_sweep_that_has_the_arm_most_seeds_first(tmp_path):
     fake_sweep.write_sweep(tmp_path / "a_few", arms=_arms(lrn__no_lrn=1.4), seeds=range(2), epochs=2)
     fake_sweep.write_sweep(tmp_path / "b_many", arms=_arms(lrn__no_lrn=1.4), seeds=range(4), epochs=2,
@@ -343,4 +382,4 @@ def test_every_measure_is_of_an_arm_of_the_catalogue_and_of_a_known_claim():
         # Those of cuda-convnet's networks: test_the_local_sweep_has_the_arms_of_the_claim.
         assert what.local or any(arm.name == what.arm for arm in ablations.arms_of([what.spec], BASE))
         assert what.id in paper.CLAIMS or what.id.removeprefix("log-") in paper.LOG_RUNS
-        assert bool(what.sign) + bool(what.margin) + (measures.claimed_of(what)[0] is not None) >= 1
+        assert bool(what.sign) + bool(what.margin) + bool(what.ratio) + (measures.claimed_of(what)[0] is not None) >= 1

@@ -150,6 +150,7 @@ def test_one_field_is_refused(name, value, message):
     ({"augment.pca.off_at": 67.0, "train.schedule_unit": "run"}, "train.schedule_unit"),
     ({"model.lrn.order": ("relu-lrn-pool",)}, "model.lrn.order"),
     ({"optim.schedule": "plateau"}, "data.tune_split"),
+    ({"optim.schedule": "table", "optim.plateau.stop": True}, "optim.plateau.stop"),
     ({"model.pool.kinds": ("max",)}, "model.pool.kinds"),
     ({"augment.divide": (1.0, 2.0)}, "augment.divide"),
     ({"augment.grey": True, "augment.pca.amount": 0.0, "augment.divide": (1.0, 2.0, 3.0)}, "augment.divide"),

@@ -152,6 +152,19 @@ def test_the_rate_falls_with_the_tuning_error_and_so_it_does_after_a_resume(tiny
     assert_same_run(c, tmp_path / "parts", tmp_path / "whole")
 
 
+def test_a_run_ends_when_the_error_no_longer_improves_after_the_last_fall(tiny, tmp_path, monkeypatch):
+    # The rate falls after epochs 2 and 4, of which the first evaluation of each rate counts as an improvement.
+    c = tiny(optim__schedule="plateau", data__tune_split="train[64:]", optim__plateau__patience=1,
+             optim__plateau__min_delta=1.0, optim__plateau__times=1, optim__plateau__stop=True, train__epochs=9)
+    result = go(c, tmp_path / "whole")
+    assert (result["status"], result["epochs"]) == ("finished", 4)
+    assert result["stopped"].startswith("after epoch 4 of 9: the tuning error had stopped improving after the rate")
+    rows, rate = records.read_rows(tmp_path / "whole" / "metrics.csv"), c.optim.learning_rate
+    assert [row["learning_rate"] for row in rows] == pytest.approx([rate, rate, rate / 10, rate / 10])
+    _go_in_parts(c, tmp_path / "parts", (4, 9), monkeypatch)
+    assert_same_run(c, tmp_path / "parts", tmp_path / "whole")
+
+
 # Validation images folded in.
 
 

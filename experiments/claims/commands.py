@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from experiments.claims.rows import Row
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# The sweep that measures a claim where nothing is recorded yet; and that of cuda-convnet's conv-local networks.
+# The sweep that measures a claim where nothing is recorded yet; and those of cuda-convnet's
+# conv-local networks and of runs that go on until the error stops improving.
 SWEEP = "configs/sweeps/claims_cifar10.py"
 LOCAL = "configs/sweeps/conv_local.py"
+CONVERGENCE = "configs/sweeps/convergence.py"
 
 _SWEEP = f"python -m experiments.run --sweep={SWEEP}"
 _MAIN = "python -m alexnet_jax.main --config=configs/imagenet_released.py"
@@ -56,8 +58,6 @@ _FROM_THE_SWEEP = {"kernels": "columns.exchange_everywhere", "retrieval": "views
 _CLAIMS: dict[str, tuple[str, str, float]] = {  # id → (why, command, full trainings)
     "relu": ("no measurement",
              "python -m experiments.figure1 --workdir=runs/figure1 --record=experiments/results/figure1", 0),
-    "dropout": ("no measurement of the iterations to convergence: in these short runs the schedule decides when a run "
-                "has converged", "", 0),
     "2010": (f"{_ILSVRC}-2010, whose test labels were published",
              f"{_MAIN} --config.data.name=image_folder:ilsvrc2010 --workdir=runs/imagenet_2010", 1),
     "2012": (_ILSVRC, f"{_MAIN} --workdir=runs/imagenet", 1),
@@ -93,9 +93,11 @@ def missing(start: Row, what: measures.Measure | None, sweeps: Sequence[tuple[pa
         if start.id in _FROM_THE_SWEEP:
             estimate = _of_part(_FROM_THE_SWEEP[start.id], sweeps)
         return dataclasses.replace(start, why=why, command=command, estimate=estimate)
-    if what.local:
-        return dataclasses.replace(start, why="no measurement", estimate=_of_whole(LOCAL, sweeps),
-                                   command=f"python -m experiments.run --sweep={LOCAL} --workdir=runs/conv_local")
+    own = LOCAL if what.local else CONVERGENCE if what.quantity == "epochs" else ""
+    if own:
+        most = "at most " if what.quantity == "epochs" else ""
+        return dataclasses.replace(start, why="no measurement", estimate=most + _of_whole(own, sweeps), command=(
+            f"python -m experiments.run --sweep={own} --workdir=runs/{pathlib.PurePath(own).stem}"))
     command = f"{_SWEEP} --ablations={what.spec} --workdir=runs/claims_cifar10"
     why = "no measurement"
     if what.quantity == "gap" and any(_has(sweep, what) for _, sweep in sweeps):

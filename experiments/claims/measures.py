@@ -8,19 +8,22 @@ All quantities are in percent and taken from a run's records; differences are pa
     fit     that error on images that were learnt from; where a run has none, the running training error of its last
             epoch, which has dropout and augmentation on in both arms
     early   the reported error (centre crop) after the first epoch
+    epochs  until the plateau rule ended the run (optim.plateau.stop); not a percentage, so arms are compared by the
+            ratio of their epochs, and a run that its last epoch ended first gives a lower bound
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from experiments import paper, statistics
+from experiments import paper, speed, statistics
 from experiments.readout import Arm, Run, Sweep, default_views, field
 
 QUANTITIES = {
     "error": "top-1 error", "gap": "overfitting (error on reported images − error on images learnt from)",
-    "fit": "error on images learnt from", "running": "running training error", "early": "error after one epoch"}
+    "fit": "error on images learnt from", "running": "running training error", "early": "error after one epoch",
+    "epochs": "epochs until the error stops improving"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +34,10 @@ class Measure:
       id: of experiments.paper.CLAIMS, or 'log-' and a run of the logs.
       ablation, arm: of the catalogue: the arm that is compared with its reference.
       quantity: of QUANTITIES.
-      turned: the claim speaks of what the arm takes away, so the difference is reference − arm.
+      turned: the claim speaks of what the arm takes away, so the difference is reference − arm (the ratio reference ÷
+        arm).
       sign: of arm − reference, where the claim has a sign and no size.
+      ratio: that the claim gives, of a quantity that is compared by ratio.
       margin: points within which "makes no difference" holds.
       part: what a claim of several arms is about in this one.
       in_kind: not the claim itself but something near it: no row where it isn't measured.
@@ -44,6 +49,7 @@ class Measure:
     quantity: str = "error"
     turned: bool = False
     sign: int = 0
+    ratio: float = 0.0
     margin: float = 0.0
     part: str = ""
     in_kind: bool = False
@@ -71,6 +77,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("pca", "pca", "no_pca", turned=True),
     Measure("crop-flip", "augmentation", "no_augmentation", "gap", sign=1, part="without − with"),
     Measure("dropout", "dropout", "no_dropout", "gap", sign=1, part="without − with"),
+    Measure("dropout", "dropout", "no_dropout", "epochs", turned=True, ratio=2.0, part="iterations, with ÷ without"),
     *(Measure("depth", "depth", f"no_{layer}", part=f"without {layer}") for layer in ("conv3", "conv4", "conv5")),
     Measure("decay", "decay", "no_decay", "fit", sign=1, part="without − with"),
     Measure("bias-init", "bias_init", "zero_bias", "early", sign=1, part="biases 0 − 1"),
@@ -87,12 +94,14 @@ MEASURES: tuple[Measure, ...] = (
 class Found:
     """A measure in a sweep. `runs` are all that count; `quantity` is what was measured, maybe 'running' for 'fit'."""
 
-    difference: statistics.Estimate  # as the claim has it
+    difference: statistics.Estimate  # as the claim has it; of the logarithms where there is a ratio
     top5: statistics.Estimate | None
     quantity: str
     verdict: statistics.Verdict
     runs: tuple[Run, ...]
     p_value: float | None
+    ratio: speed.Ratio | None = None
+    words: str = ""  # what there is to say besides
 
 
 def value_of(run: Run, quantity: str, views: str, key: str = "top1") -> float | None:
@@ -123,6 +132,8 @@ def measure(sweep: Sweep, what: Measure) -> Found | None:
     if pair is None:
         return None
     arm, reference, views = pair
+    if what.quantity == "epochs":
+        return _converged(what, arm, reference)
     for quantity in ("fit", "running") if what.quantity == "fit" else (what.quantity,):
         mine, theirs = (_by_seed(part, quantity, v) for part, v in zip((arm, reference), views, strict=True))
         seeds = sorted(set(mine) & set(theirs))
@@ -140,6 +151,31 @@ def measure(sweep: Sweep, what: Measure) -> Found | None:
     runs = {run.id: run for part in (arm, reference) for seed, run in part.runs.items() if seed in seeds}
     return Found(difference, top5, quantity, _judge(sweep, what, difference, runs), tuple(runs.values()),
                  difference.p_value)
+
+
+def _converged(what: Measure, arm: Arm, reference: Arm) -> Found | None:
+    """The ratio of the epochs that two arms took until they no longer improved; None without such runs."""
+    mine, theirs = ({seed: taken for seed, run in sorted(part.runs.items()) if (taken := _taken(run)) is not None}
+                    for part in (arm, reference))
+    seeds = sorted(set(mine) & set(theirs))
+    if not seeds:
+        return None
+    parts = [(arm.name, mine), (reference.name, theirs)]
+    (_, fast), (_, slow) = parts if what.turned else parts[::-1]
+    ratio = speed.ratio(fast, slow)
+    words = "; ".join(speed.in_words(name, (by[seed] for seed in seeds)) for name, by in parts[::-1])
+    runs = {run.id: run for part in (arm, reference) for seed, run in part.runs.items() if seed in seeds}
+    verdict = _stalled(runs.values()) or speed.verdict(ratio, what.ratio)
+    return Found(ratio.log, None, what.quantity, verdict, tuple(runs.values()),
+                 None if ratio.bound else ratio.log.p_value, ratio, words)
+
+
+def _taken(run: Run) -> speed.Arrival | None:
+    """The epochs of a finished run that the plateau rule was to end."""
+    if run.state != "finished" or not field(run.config, "optim.plateau.stop"):
+        return None
+    done = (run.result or {})["epochs"]
+    return speed.Arrival(done, done < field(run.config, "train.epochs"))
 
 
 def _by_seed(arm: Arm, quantity: str, views: str, key: str = "top1") -> dict[int, float]:
@@ -167,10 +203,16 @@ def _is(arm: Arm, what: Measure, local: bool) -> bool:
     return found is not None and found is paper.effect(what.ablation, what.arm, local)
 
 
+def _stalled(runs: Iterable[Run]) -> statistics.Verdict | None:
+    if any(run.message for run in runs):  # the only message that a finished run carries
+        return statistics.Verdict("not comparable", "runs that never left chance")
+    return None
+
+
 def _judge(sweep: Sweep, what: Measure, difference: statistics.Estimate,
            runs: Mapping[str, Run]) -> statistics.Verdict:
-    if any(run.message for run in runs.values()):  # the only message that a finished run carries
-        return statistics.Verdict("not comparable", "runs that never left chance")
+    if stalled := _stalled(runs.values()):
+        return stalled
     if what.id == "relu" and what.arm not in (sweep.search or {}).get("arms", {}):
         return statistics.Verdict("not comparable", "tanh ran at ReLU's learning rate; the claim is about rates chosen "
                                   "separately")

@@ -15,9 +15,9 @@ from typing import Any
 
 from alexnet_jax import records
 from alexnet_jax.errors import WorkdirError
-from experiments import paper, protocol, recording, statistics
+from experiments import paper, protocol, recording, speed, statistics
 from experiments.claims import commands, counted, measures
-from experiments.readout import Run, Sweep, read_sweep
+from experiments.readout import Run, Sweep, field, read_sweep
 
 SCHEMA = 1
 
@@ -172,25 +172,32 @@ def _from_sweep(start: Row, what: measures.Measure, folder: pathlib.Path, sweep:
                 found: measures.Found) -> Row:
     about = protocol.protocol(_only(sweep, found.runs), "ten_view")
     d, five = found.difference, found.top5 or statistics.Estimate(0)
-    text = interval(d)
-    if five.mean is not None:
-        text += f"; top-5 {interval(five)}"
+    value: speed.Ratio | statistics.Estimate = found.ratio or d
+    mean, text = (d.mean, interval(d)) if found.ratio is None else (found.ratio.value, found.ratio.text)
+    text = "; ".join(filter(None, (text, f"top-5 {interval(five)}" if five.mean is not None else "", found.words)))
     total = next((c["total"] for run in found.runs if (c := run.counts("centre"))), None)
     errors = [e for run in found.runs if (e := measures.value_of(run, "error", "ten_view")) is not None]
     noise = None
-    if total and errors:
+    if total and errors and not found.ratio:
         noise = 100 * statistics.binomial_standard_error(sum(errors) / len(errors) / 100, total)
     seeds = sorted({run.seed for run in found.runs})
     return dataclasses.replace(
-        start, part=what.part, measured=text, quantity=measures.QUANTITIES[found.quantity], value=d.mean, low=d.low,
-        high=d.high, unit="points", n=d.n, value_top5=five.mean, low_top5=five.low,
-        high_top5=five.high, seed_sd=d.sd, evaluation_se=noise, p_value=found.p_value,
+        start, part=what.part + ("" if found.ratio else _until(found.runs)), measured=text,
+        quantity=measures.QUANTITIES[found.quantity], value=mean, low=value.low, high=value.high,
+        unit="ratio" if found.ratio else "points", n=d.n, value_top5=five.mean, low_top5=five.low,
+        high_top5=five.high, seed_sd=None if found.ratio else d.sd, evaluation_se=noise, p_value=found.p_value,
         verdict=found.verdict.word, why=found.verdict.why, contains_paper=found.verdict.contains_paper,
         seeds_needed=found.verdict.seeds_needed, at_scale=not protocol.is_imagenet(about), source=folder.name,
         dataset=" or ".join(about["dataset"]), train_split=_listed(about["train_split"]),
         eval_split=_listed(about["eval_split"]), resolution=f"{_listed(about['crop'])} of {_listed(about['size'])}",
         seeds=", ".join(map(str, seeds)), epochs=_listed(about["epochs"]), device=_listed(about["device"]),
         cost_core_hours=core_hours(found.runs), command=commands.of_sweep(sweep, what))
+
+
+def _until(runs: Sequence[Run]) -> str:
+    """What sets a row apart from that of the same comparison after a few epochs."""
+    converged = all(field(run.config, "optim.plateau.stop") for run in runs)
+    return ", trained until the error stops improving" if converged else ""
 
 
 def _only(sweep: Sweep, runs: Sequence[Run]) -> Sweep:
