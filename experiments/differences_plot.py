@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from typing import Any
 
@@ -18,7 +19,7 @@ from experiments.protocol import VIEW_NAMES
 from experiments.protocol import caption as protocol_caption
 
 COLOURS = {"reproduced": plots.COLOURS[2], "contradicted": plots.COLOURS[1]}
-_OTHER = "#555555"
+_UNRESOLVED, _UNCLAIMED = "#7A7A7A", plots.COLOURS[4]
 _CLAIMS = {"paper": ("D", "the paper"), "log": ("s", "its author's log")}
 _ROW, _LEFT, _RIGHT = 0.21, 1.55, 1.95  # inches
 MOST = 60  # rows: a sweep may have thousands of arms
@@ -55,7 +56,10 @@ def draw(summary: dict[str, Any]) -> Figure:
     if len(arms) > len(shown):
         words.append(f"The {len(shown)} largest of {len(arms)} differences.")
     note, heading = textwrap.wrap(" ".join(words), 116), textwrap.wrap(protocol_caption(summary["protocol"]), 84)
-    top, axis, legend, foot = 0.3 + 0.17 * len(heading), 0.42, 0.26, 0.1 + 0.145 * len(note)
+    handles = _handles(shown)
+    columns = len(handles) if len(handles) < 6 else math.ceil(len(handles) / 2)
+    top, axis, foot = 0.3 + 0.17 * len(heading), 0.42, 0.1 + 0.145 * len(note)
+    legend = 0.08 + 0.18 * math.ceil(len(handles) / columns)
     panel = _ROW * (len(shown) + 0.6)
     height = top + panel + axis + legend + foot
     with matplotlib.rc_context(plots.STYLE):
@@ -76,18 +80,22 @@ def draw(summary: dict[str, Any]) -> Figure:
         axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
         axes.set_axisbelow(True)
         figure.text(0.5, 1 - 0.08 / height, "\n".join(heading), ha="center", va="top", fontsize=9.5, weight="bold")
-        handles = [Line2D([], [], color="none", marker=marker, markeredgecolor="#000000", markerfacecolor="white",
-                          markersize=4.5, label=label) for who, (marker, label) in _CLAIMS.items()
-                   if any(_claimed(arm)[0] == who for arm in shown)]
-        handles += [Line2D([], [], color=_colour(word), marker="o", markersize=5, label=word)
-                    for word in COLOURS if any(_word(arm) == word for arm in shown)]
-        if any(_word(arm) not in COLOURS for arm in shown):
-            handles.append(Line2D([], [], color=_OTHER, marker="o", markersize=5, label="unresolved, or no number"))
-        if handles:
-            figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, (legend + foot) / height),
-                          ncol=len(handles), frameon=False, handlelength=1.6, columnspacing=1.3, borderpad=0.2)
+        figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, (legend + foot) / height),
+                      ncol=columns, frameon=False, handlelength=1.6, columnspacing=1.3, borderpad=0.2)
         figure.text(0.12 / plots.WIDTH, 0.06 / height, "\n".join(note), va="bottom", fontsize=7.5, color="#444444")
     return figure
+
+
+def _handles(arms: list[dict[str, Any]]) -> list[Line2D]:
+    """The legend: whose numbers are drawn, and the colours that occur."""
+    whose = [Line2D([], [], color="none", marker=marker, markeredgecolor="#000000", markerfacecolor="white",
+                    markersize=4.5, label=label) for who, (marker, label) in _CLAIMS.items()
+             if any(_claimed(arm)[0] == who for arm in arms)]
+    names = {colour: word for word, colour in COLOURS.items()}
+    names |= {_UNRESOLVED: "unresolved", _UNCLAIMED: "no size claimed"}
+    present = {_colour(_word(arm)) for arm in arms}
+    return whose + [Line2D([], [], color=colour, marker="o", markersize=5, label=name)
+                    for colour, name in names.items() if colour in present]
 
 
 def _row(axes: Axes, place: int, arm: dict[str, Any], confidence: float) -> None:
@@ -97,6 +105,10 @@ def _row(axes: Axes, place: int, arm: dict[str, Any], confidence: float) -> None
     if e["low"] is not None:
         axes.plot([e["low"], e["high"]], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=3,
                   clip_on=True)
+    left, right = axes.get_xlim()
+    for end, edge, marker in ((e["low"], left, "<"), (e["high"], right, ">")):
+        if end is not None and not left <= end <= right:  # the interval goes on outside
+            axes.plot(edge, place, marker=marker, markersize=5, color=colour, markeredgewidth=0, clip_on=False)
     each = arm["difference"]["each"]
     axes.plot(each, [place + 0.22] * len(each), linestyle="none", marker="o", markersize=2.0, markeredgewidth=0,
               color=colour, alpha=0.6, zorder=2)
@@ -148,7 +160,7 @@ def _word(arm: dict[str, Any]) -> str:
 
 
 def _colour(word: str) -> str:
-    return COLOURS.get(word, _OTHER)
+    return COLOURS.get(word, _UNRESOLVED if word == "unresolved" else _UNCLAIMED)
 
 
 def _label(arm: dict[str, Any]) -> str:

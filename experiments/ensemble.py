@@ -74,14 +74,18 @@ def gain(log_probs: np.ndarray, labels: np.ndarray) -> list[statistics.Estimate]
 
 
 def verdict(top1: statistics.Estimate, networks: int) -> tuple[str, str]:
-    """By the sign, as everywhere; whether the interval has the paper's size, said apart."""
+    """(word, why): by the sign, as everywhere; whether the interval has the paper's size, said apart."""
     if top1.low is None or top1.high is None:
         return "unresolved", "no measure of the noise"
     if top1.low <= 0 <= top1.high:
         return "unresolved", "the interval over images contains zero"
-    inside = "contains" if top1.low <= PAPER[0] <= top1.high else "does not contain"
+    inside = "contains" if contains_paper(top1) else "does not contain"
     word = "reproduced" if top1.high < 0 else "contradicted"
     return word, f"in kind: {networks} networks; the interval {inside} the paper's −2.6 points"
+
+
+def contains_paper(top1: statistics.Estimate) -> bool | None:
+    return None if top1.low is None or top1.high is None else top1.low <= PAPER[0] <= top1.high
 
 
 def table(rows: Sequence[dict[str, Any]], total: int) -> str:
@@ -137,8 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = ["no interval" if e.low is None else f"[{e.low:+.2f}, {e.high:+.2f}]" for e in gains]
     text = (f"{gains[0].mean:+.2f} {words[0]} points top-1, {gains[1].mean:+.2f} {words[1]} top-5, average of "
             f"{len(runs)} against one").replace("-", "−")
-    text = text.replace("top−", "top-")
-    print(f"{text}; interval over {len(labels):,} images. The paper: 40.7/18.2 → 38.1/16.4 with {MANY}")
+    text = text.replace("top−", "top-") + f"; interval over {len(labels):,} images"
+    print(f"{text}. The paper: 40.7/18.2 → 38.1/16.4 with {MANY}")
     about, hours = recording.about(selection.only(sweep, arm, runs), selection.command("experiments.ensemble", argv),
                                    options.views)
     about["eval_split"] = options.split or about["eval_split"]
@@ -148,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.record is not None:
         path = recording.write_claim(folder, "ensemble", "2012-5", recording.Measured(
             text, gains[0].mean, gains[0].low, gains[0].high, "points", len(runs)),
-            verdict(gains[0], len(runs)), about, hours)
+            verdict(gains[0], len(runs)), about, hours, contains_paper(gains[0]))
         tree = (records.read_json(path) or {}) | {"ensemble": tree}
     records.write_json(path, tree)
     print(path)

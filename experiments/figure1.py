@@ -195,6 +195,16 @@ def summary(found: dict[str, Any]) -> recording.Measured:
     return recording.Measured("; ".join([ratio.text, *words]), ratio.value, ratio.low, ratio.high, "ratio", ratio.log.n)
 
 
+def _chosen(found: dict[str, Any]) -> str:
+    """How the rates were chosen, and which runs are in no ratio."""
+    runs = list(found["grid"].runs.values())
+    epochs = sorted({field(run.config, "train.epochs") for run in runs})
+    seeds = len({run.seed for run in runs})
+    text = (f"rates chosen by the error after {' or '.join(map(str, epochs))} epochs of "
+            f"{'one seed' if seeds == 1 else f'{seeds} seeds'}, not by the time to {found['threshold']:.0%}")
+    return text + (f"; left out: {', '.join(found['broken'])}" if found["broken"] else "")
+
+
 def write(folder: pathlib.Path, found: dict[str, Any], command: Sequence[str]) -> None:
     """figure1.json, figure1.png and figure1.svg."""
     from experiments import figure1_plot, plots  # matplotlib: not before there is something to show
@@ -204,8 +214,9 @@ def write(folder: pathlib.Path, found: dict[str, Any], command: Sequence[str]) -
     both = [recording.about(found[part], command) for part in ("seeds", "grid")]
     costs = [hours for _, hours in both]
     about = both[0][0] | {"seeds": sorted(set(found["arrivals"]["relu"]) & set(found["arrivals"]["tanh"]))}
-    path = recording.write_claim(folder, "figure1", "relu", summary(found), (verdict.word, verdict.why), about,
-                                 None if None in costs else sum(c for c in costs if c is not None))
+    path = recording.write_claim(
+        folder, "figure1", "relu", summary(found), (verdict.word, f"{verdict.why}; {_chosen(found)}"), about,
+        None if None in costs else sum(c for c in costs if c is not None), verdict.contains_paper)
     tree = records.read_json(path) or {}
     tree["figure"] = {
         "threshold": found["threshold"], "rates": found["rates"], "broken_off": found["broken"],

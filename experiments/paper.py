@@ -164,7 +164,7 @@ CLAIMS: dict[str, Claim] = {c.id: c for c in (
     Claim("2012", "one network, ILSVRC-2012 validation", "Table 2", "level", "level", VAL_2012,
           _paper("40.7/18.2", "table 2", 40.7, 18.2), _logged("145")),
     Claim("2012-5", "five networks averaged", "Table 2", "level", "level", VAL_2012,
-          _paper("38.1/16.4 (test 16.4)", "table 2", 38.1, 16.4)),
+          _paper("40.7/18.2 → 38.1/16.4 (test 16.4)", "table 2", 38.1, 16.4)),
     Claim("2012-pre", "one network with a sixth conv layer, pre-trained on Fall 2011", "Table 2", "level",
           "level", VAL_2012, _paper("39.0/16.6", "table 2", 39.0, 16.6), _logged("146-2012-2011")),
     Claim("2012-7", "seven networks averaged, two of them pre-trained", "Table 2", "level", "level", VAL_2012,

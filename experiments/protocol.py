@@ -50,7 +50,7 @@ def protocol(sweep: Sweep, views: str) -> dict[str, Any]:
         "config": _file(sweep.config),
         "device": over(lambda r: _device(r.about)),
         "jax": over(lambda r: (r.about.get("versions") or {}).get("jax")),
-        "revision": over(lambda r: _revision(r.about)),
+        "revision": over(lambda r: revision(r.about)),
         "run_seconds": round(sum(r.seconds for r in runs), 1),
         "unit": "core" if all(p == "cpu" for p in over(lambda r: platform(r.about))) else "device",
         "unit_seconds": round(sum(r.seconds * units(r.about) for r in runs), 1),
@@ -181,7 +181,8 @@ def units(about: Mapping[str, Any]) -> float:
     return float(device.get("cores" if device.get("platform") == "cpu" else "count") or 1)
 
 
-def _revision(about: Mapping[str, Any]) -> str | None:
+def revision(about: Mapping[str, Any]) -> str | None:
+    """The revision that a run was made by, and whether it was more than that; of a run.json."""
     git = about.get("git") or {}
     if not git.get("revision"):
         return None

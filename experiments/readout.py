@@ -35,6 +35,7 @@ class Run:
     about: dict[str, Any]  # run.json without its config; {} if it can't be read
     seconds: float  # from timing.csv, over all resumes
     timed_to_end: bool = False  # do they hold the ten views? Older records of runs do not.
+    damage: str = ""  # what is wrong with run.json or timing.csv: protocol and times, not results
     _wrong: list[str] = dataclasses.field(default_factory=list, compare=False, repr=False)
 
     @property
@@ -75,6 +76,7 @@ class Sweep:
     baseline: str
     arms: list[Arm]
     search: dict[str, Any] | None = None  # search.json of experiments.search, if a rate was searched
+    not_begun: tuple[str, ...] = ()  # arms that were planned too, in a record
 
     @functools.cached_property
     def runs(self) -> dict[str, Run]:
@@ -130,7 +132,8 @@ def read_sweep(workdir: pathlib.Path) -> Sweep:
         arms = [Arm(arm["name"], arm["ablation"], dict(arm["overrides"]),
                     {int(seed): runs[i] for seed, i in arm["runs"].items()},
                     arm.get("against", ""), arm.get("views", "")) for arm in plan["arms"]]
-        sweep = Sweep(plan["name"], plan["config"], plan["baseline"], arms, records.read_json(workdir / "search.json"))
+        sweep = Sweep(plan["name"], plan["config"], plan["baseline"], arms, records.read_json(workdir / "search.json"),
+                      tuple(map(str, plan.get("not_begun") or ())))
         sweep.arm(sweep.baseline)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WorkdirError(f"{path}: lacks or misspells {error}; {plan_lib.AGAIN}") from error
@@ -149,9 +152,8 @@ def _planned_run(workdir: pathlib.Path, identity: str, planned: Mapping[str, Any
 
 def read_run(folder: pathlib.Path) -> Run:
     """Reads one run's folder, whatever its state; an absent folder is a run that has not started."""
-    about = records.read_json(folder / "run.json")
-    about = about if isinstance(about, dict) else {}
-    timing, _ = _rows(folder / "timing.csv")
+    about, unknown = _about(folder / "run.json")
+    timing, untimed = _rows(folder / "timing.csv")
     result, wrong = _result(folder / "result.json")
     if wrong:
         state, message = "unreadable", wrong
@@ -162,7 +164,18 @@ def read_run(folder: pathlib.Path) -> Run:
     name, config = str(about.get("id", folder.name)), about.pop("config", None) or {}
     return Run(name, int(about.get("seed", 0)), folder, config,
                state, " ".join(message.split()), result, about, _seconds(timing),
-               any(row.get("images_per_second") is None for row in timing))
+               any(row.get("images_per_second") is None for row in timing), unknown or untimed)
+
+
+def _about(path: pathlib.Path) -> tuple[dict[str, Any], str]:
+    """(what of run.json is as it should be, what is wrong with it or "")."""
+    about = records.read_json(path)
+    if not isinstance(about, dict):
+        return {}, "run.json is cut short or not JSON" if path.exists() else ""
+    wrong = [key for key, kind in (("seed", int), ("config", dict), ("device", dict), ("git", dict), ("versions", dict))
+             if not isinstance(about.get(key, kind()), kind)]
+    return {key: value for key, value in about.items() if key not in wrong}, (
+        f"run.json: {wrong[0]!r} is damaged" if wrong else "")
 
 
 def _begun(folder: pathlib.Path, about: Mapping[str, Any]) -> tuple[str, str]:
@@ -196,6 +209,9 @@ def _result(path: pathlib.Path) -> tuple[dict[str, Any] | None, str]:
         return None, f"result.json lacks {lacking[0]!r}"
     if result["status"] not in records.STATUSES:
         return None, f"result.json has the unknown status {result['status']!r}"
+    for key in ("eval", "data", "train"):
+        if not isinstance(result.get(key) or {}, dict):
+            return None, f"result.json: {key!r} is damaged"
     if result["status"] == "finished":
         for views, counts in (result.get("eval") or {}).items():
             if counts is not None and not _are_counts(counts):

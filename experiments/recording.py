@@ -6,8 +6,9 @@ copies a sweep without checkpoints, logs and machine paths, and writes its repor
 
 A claim file `<tool>.json` is one measured claim of the paper: `{"schema": 1, "claim": id in experiments.claims,
 "measured": {"text", "value", "low", "high" (numbers or null), "unit": "ratio", "points" or "fraction", "n"},
-"verdict": {"word": reproduced, contradicted or unresolved, "why"}, "protocol": {"dataset", "train_split",
-"eval_split", "resolution", "seeds", "epochs", "device", "command"}, "cost_core_hours": number or null}`.
+"verdict": {"word": reproduced, contradicted or unresolved, "why", "contains_paper": true, false or null}, "protocol":
+{"dataset", "train_split", "eval_split", "resolution", "seeds", "epochs", "device", "revision", "command"},
+"cost_core_hours": number or null}`.
 """
 
 from __future__ import annotations
@@ -44,11 +45,12 @@ class Measured:
 
 
 def write_claim(folder: pathlib.Path, tool: str, claim: str, measured: Measured, verdict: tuple[str, str],
-                about: dict[str, Any], core_hours: float | None) -> pathlib.Path:
+                about: dict[str, Any], core_hours: float | None, contains_paper: bool | None = None) -> pathlib.Path:
     """Writes `<tool>.json` into `folder`, made if absent; returns its path.
 
     Args:
-      claim: its id in `experiments.claims`. verdict: (word, why). about: of `about`.
+      claim: its id in `experiments.claims`. verdict: (word, why). about: of `about`. contains_paper: does the interval
+        contain the paper's number?
     """
     if measured.unit not in UNITS or verdict[0] not in WORDS:
         raise ValueError(f"{measured.unit!r} or {verdict[0]!r} is not in the claim file's schema")
@@ -56,7 +58,7 @@ def write_claim(folder: pathlib.Path, tool: str, claim: str, measured: Measured,
     path = folder / f"{tool}.json"
     records.write_json(path, {
         "schema": SCHEMA, "claim": claim, "measured": dataclasses.asdict(measured),
-        "verdict": {"word": verdict[0], "why": verdict[1]}, "protocol": about,
+        "verdict": {"word": verdict[0], "why": verdict[1], "contains_paper": contains_paper}, "protocol": about,
         "cost_core_hours": None if core_hours is None else round(core_hours, 2)})
     return path
 
@@ -73,6 +75,7 @@ def about(sweep: Sweep, command: Sequence[str], views: str = "centre") -> tuple[
             "resolution": f"{listed('size')} px, {listed('crop')} px crops",
             "seeds": sorted({run.seed for run in sweep.runs.values()}),
             "epochs": p["epochs"][0] if len(p["epochs"]) == 1 else listed("epochs"), "device": listed("device"),
+            "revision": listed("revision"),
             "command": " ".join(map(without_path, command))}
     known = p["timed_runs"] and p["unit"] == "core"
     return text, p["unit_seconds"] / 3600 if known else None
@@ -86,7 +89,8 @@ def as_sweep(runs: Sequence[Run], name: str = "runs") -> Sweep:
 def copy_sweep(workdir: pathlib.Path, destination: pathlib.Path) -> None:
     """Copies a sweep's plan and each run's small records, without checkpoints, logs and machine paths.
 
-    The search of its learning rates, if there was one, is copied with it; arms of which no run has begun are left out.
+    The search of its learning rates, if there was one, is copied with it; of arms of which no run has begun only the
+    names are kept, under "not_begun".
 
     Raises:
       WorkdirError: it holds no plan or a damaged result, or the destination is another sweep's.
@@ -94,6 +98,7 @@ def copy_sweep(workdir: pathlib.Path, destination: pathlib.Path) -> None:
     plan = plan_lib.read(workdir)
     if plan is None:
         raise WorkdirError(f"{workdir}: no plan.json, so nothing to record")
+    planned_arms = [arm.name for arm in plan.arms]
     plan = _begun(plan, workdir)
     there = plan_lib.read(destination)
     if there is not None and not set(there.runs) & set(plan.runs):
@@ -107,6 +112,7 @@ def copy_sweep(workdir: pathlib.Path, destination: pathlib.Path) -> None:
     for run in tree["runs"].values():
         run["config"] = _without_places(run["config"])
     tree["config"] = without_path(plan.config)
+    tree["not_begun"] = [name for name in planned_arms if name not in {arm.name for arm in plan.arms}]
     records.write_json(destination / "plan.json", tree)
     for run in plan.runs.values():
         if (workdir / run.dir / "run.json").exists():

@@ -55,10 +55,11 @@ def look(network, queries: Split, gallery: Split, count: int) -> dict[str, Any]:
     """Neighbours by both distances, and the queries' own fractions of the same class by each."""
     if len(gallery) < count:
         raise ConfigError(f"--neighbours={count}: the gallery has {len(gallery)} images")
-    found = {"hidden": neighbours.nearest(network.hidden(queries), network.hidden(gallery), count),
+    hidden = network.hidden(queries)
+    found = {"hidden": neighbours.nearest(hidden, network.hidden(gallery), count),
              "pixels": neighbours.nearest(pixels(queries, network.config), pixels(gallery, network.config), count)}
-    return {"rows": found, "fractions": {k: neighbours.same_class(queries.labels, gallery.labels, rows)
-                                         for k, rows in found.items()}}
+    fractions = {k: neighbours.same_class(queries.labels, gallery.labels, rows) for k, rows in found.items()}
+    return {"rows": found, "units": hidden.shape[1], "fractions": fractions}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,9 +109,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     assert difference.mean is not None
     interval = "" if difference.low is None else f" [{difference.low:+.3f}, {difference.high:+.3f}]"
     word, why = neighbours.verdict(difference)
-    text = (f"{np.mean([r['hidden'] for r in rows]):.1%} of {options.neighbours} nearest neighbours of the same class, "
-            f"{np.mean([r['pixels'] for r in rows]):.1%} by pixels, {rows[0]['chance']:.1%} by chance; hidden less "
-            f"pixels {difference.mean:+.3f}{interval}")
+    hidden, by_pixels = (np.mean([row[key] for row in rows]) for key in ("hidden", "pixels"))
+    text = (f"{hidden:.1%} of {options.neighbours} nearest neighbours among {len(gallery):,} images of the same class "
+            f"by the {seen['units']}-d layer, {by_pixels:.1%} by pixels, {rows[0]['chance']:.1%} by chance; hidden "
+            f"less pixels {difference.mean:+.3f}{interval}")
     print(f"{text}, over {'runs' if len(rows) > 1 else 'images'}. {word}: {why}")
     tree: dict[str, Any] = {"schema": 1, "neighbours": options.neighbours, "queries": [queries.split, len(queries)],
                             "gallery": [gallery.split, len(gallery)], "dataset": queries.name, "runs": rows}

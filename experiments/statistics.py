@@ -167,14 +167,16 @@ def verdict(difference: Estimate, paper: float, whose: str = "the paper's") -> V
         size = f"the interval contains {whose} size" if contains else f"the size differs from {whose}"
         return Verdict(word, "opposite sign" if word == "contradicted" else size, contains)
     n = seeds_needed(paper, difference.sd)
-    need = f"about {n:,} seeds" if n is not None else f"more than {MOST_SEEDS:,} seeds"
     if n is not None and n <= difference.n:
-        # Enough seeds for the paper's effect, and it didn't show: say that rather than ask for fewer seeds.
-        why = f"{difference.n} seeds would have shown an effect of {whose} size"
-        why += "" if contains else "; the interval excludes that size"
+        # Enough seeds for the paper's effect, and it didn't show: say how likely that was rather than ask for fewer.
+        chance = power(paper, difference.sd, difference.n)
+        why = (f"{difference.n} seeds had a chance of {chance:.0%} of showing an effect of {whose} size"
+               if chance < 0.995 else f"{difference.n} seeds would hardly have missed an effect of {whose} size")
     else:
+        need = f"about {n:,} seeds" if n is not None else f"more than {MOST_SEEDS:,} seeds"
         why = f"{need} would resolve {whose} effect"
-    return Verdict("unresolved", why, contains, n)
+    return Verdict("unresolved", why + (", which the interval contains" if contains else "; the interval excludes it"),
+                   contains, n)
 
 
 def sign_verdict(difference: Estimate, sign: int) -> Verdict:
@@ -193,7 +195,8 @@ def sign_verdict(difference: Estimate, sign: int) -> Verdict:
                        "opposite sign")
     n = seeds_needed(difference.mean, difference.sd)
     need = f"about {n:,} seeds" if n is not None else f"more than {MOST_SEEDS:,} seeds"
-    return Verdict("unresolved", f"{need} would resolve a difference as large as the one measured", None, n)
+    opposite = ", which has the opposite sign" if difference.mean * sign < 0 else ""
+    return Verdict("unresolved", f"{need} would resolve a difference as large as the one measured{opposite}", None, n)
 
 
 def equivalence_power(margin: float, sd: float, n: int, alpha: float = 1 - CONFIDENCE) -> float:
@@ -208,6 +211,18 @@ def equivalence_power(margin: float, sd: float, n: int, alpha: float = 1 - CONFI
     room = margin - stats.t.isf(alpha / 2, n - 1) * sd * np.sqrt(chi2 / (n - 1) / n)
     inside = 2 * stats.norm.cdf(room * math.sqrt(n) / sd) - 1
     return float(np.where(room > 0, inside, 0.0).mean())
+
+
+def equivalence_p(difference: Estimate, margin: float) -> float | None:
+    """The p value that belongs to `equivalence`: below 0.05 where its word is not *unresolved*.
+
+    Twice the larger of two one-sided t tests against ±margin; for a mean beyond the margin twice the test that it is
+    not. None without an interval.
+    """
+    if difference.mean is None or not difference.sd:
+        return None
+    error = difference.sd / math.sqrt(difference.n)
+    return float(min(1.0, 2 * stats.t.sf(abs(margin - abs(difference.mean)) / error, difference.n - 1)))
 
 
 def equivalence(difference: Estimate, margin: float) -> Verdict:

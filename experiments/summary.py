@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from experiments import paper, search, statistics
+from experiments import protocol as protocol_lib
 from experiments.protocol import is_imagenet, protocol
 from experiments.readout import Arm, Run, Sweep, default_views, field
 
@@ -113,9 +114,9 @@ def _noise(sweep: Sweep, arms: list[dict[str, Any]], views: str) -> dict[str, An
 
 def _notes(sweep: Sweep, summary: dict[str, Any]) -> list[str]:
     """What a reader must know before quoting a number, each one sentence or two."""
-    notes = (_missing(sweep), *_troubled(sweep), _damaged(sweep), _restarted(sweep), _corrupt(sweep), _same_runs(sweep),
-             _searched(sweep),
-             _noise_note(summary["noise"]), _correction(summary), _speed(sweep))
+    notes = (_missing(sweep), _not_begun(sweep), *_troubled(sweep), _damaged(sweep), _restarted(sweep),
+             _corrupt(sweep), _same_runs(sweep), _searched(sweep), _revisions(sweep), _noise_note(summary["noise"]),
+             _correction(summary), _speed(sweep))
     return [note for note in notes if note]
 
 
@@ -146,6 +147,23 @@ def _missing(sweep: Sweep) -> str:
         words.append(f"{_named(sweep, run)} ({run.state}{f': {detail}' if detail else ''})")
     return (f"**Incomplete**: {len(missing)} of {len(runs)} runs have no result: {_few(words)}. "
             "The command that started the sweep carries on from here.")
+
+
+def _not_begun(sweep: Sweep) -> str:
+    return f"Planned, and no run of it begun: {', '.join(sweep.not_begun)}." if sweep.not_begun else ""
+
+
+def _revisions(sweep: Sweep) -> str:
+    """Which arms are of which revision, where a sweep's runs are of several."""
+    by: dict[str, list[str]] = {}
+    for arm in sweep.arms:
+        for revision in dict.fromkeys(filter(None, (protocol_lib.revision(run.about) for run in arm.runs.values()))):
+            by.setdefault(revision, []).append(arm.name)
+    if len(by) < 2:
+        return ""
+    listed = "; ".join(f"{revision}: {_few(names, ', ')}" for revision, names in by.items())
+    return (f"Several revisions of the code: {listed}. A difference between arms of two revisions holds what these "
+            "differ in too.")
 
 
 def _troubled(sweep: Sweep) -> list[str]:
@@ -204,8 +222,9 @@ def _noise_note(noise: dict[str, Any] | None) -> str:
         low, high = min(noise["paired_differences"]), max(noise["paired_differences"])
         sd = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
         text += f", that of paired differences {sd}"
-    return text + (". All runs are counted on the same images: the intervals cover the noise between seeds; "
-                   "other images would move all arms, mostly together, by about the evaluation noise.")
+    return text + (", and all arms "
+                   "share the noise of the runs that they are compared with. All runs are counted on the same images: "
+                   "the intervals cover the noise between seeds, and say nothing of other images.")
 
 
 def _correction(summary: dict[str, Any]) -> str:

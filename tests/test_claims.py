@@ -123,6 +123,18 @@ def test_a_row_carries_its_protocol_cost_and_noises(recorded):
     assert row.p_holm >= row.p_value
     tests = [r for group in recorded[1].values() for r in group if r.p_holm is not None]
     assert {r.comparisons for r in tests} == {len(tests)}
+    assert row.revision == "0123456789"
+    assert not any(r.starred for r in tests)
+    # A claim of no difference is tested as one: with such a p value, and no star where it is reproduced.
+    (none,) = recorded[1]["log-167"]
+    assert none.p_value < 0.01
+    assert "half of what both norms are worth in the log" in none.why
+
+
+def test_less_overfitting_is_told_beside_the_error(recorded):
+    row = next(r for r in recorded[1]["dropout"] if r.part == "without − with")
+    assert "; the error +1.0" in row.measured or "; the error +0.9" in row.measured
+    assert "error" not in recorded[1]["lrn"][0].measured
 
 
 def test_the_early_error_and_the_running_training_error(tmp_path):
@@ -170,7 +182,7 @@ def test_tanh_counts_where_each_has_a_rate_of_its_own(tmp_path):
 
     assert row().verdict == "not comparable"
     records.write_json(workdir / "search.json", {"schema": 1, "protocol": {}, "arms": {"tanh": {}, "relu": {}}})
-    assert (row().verdict, row().part) == ("reproduced", "in kind: tanh − ReLU after the same epochs")
+    assert (row().verdict, row().part) == ("reproduced", "in kind: tanh (biases of 0) − ReLU after the same epochs")
     assert any(r.id == "relu" and not r.measured for r in rows(tmp_path)[0])  # the ratio is another matter
 
 
@@ -239,6 +251,26 @@ def test_runs_that_their_last_epoch_ended_give_a_lower_bound(tmp_path):
 
 def test_iterations_need_runs_that_end_by_themselves(recorded):
     assert not next(row for row in recorded[1]["dropout"] if "iterations" in row.part).measured
+
+
+def test_the_norm_that_goes_with_the_response_norm_is_named(tmp_path):
+    fake_sweep.write_sweep(tmp_path / "w", arms=_arms(lrn__no_lrn=1.4), epochs=2,
+                           base_overrides={"model.same_map.layers": (2,)})
+    row = next(row for row in rows(tmp_path)[0] if row.id == "lrn")
+    assert row.part == "the same-map norm after conv2's goes with it, as in run 148"
+
+
+def test_damaged_curves_times_and_protocols_are_troubles(tmp_path):
+    workdir = fake_sweep.write_sweep(tmp_path / "w", arms=_arms(bias_init__zero_bias=1.0), epochs=2)
+    assert rows(tmp_path)[1] == []
+    for seed, (name, old, new) in enumerate((("metrics.csv", "0.01", "zero"), ("timing.csv", "5.0", "five"),
+                                             ("run.json", '"device": {', '"device": "cpu", "other": {'))):
+        path = fake_sweep.folder_of(workdir, "baseline", seed) / name
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new, 1))
+    troubles = rows(tmp_path)[1]
+    assert [trouble.partition(": ")[2] for trouble in troubles] == [
+        "metrics.csv is damaged", "timing.csv is damaged", "run.json: 'device' is damaged"]
 
 
 def test_one_row_for_each_sweep_that_has_the_arm_most_seeds_first(tmp_path):

@@ -26,6 +26,8 @@ def drawn(figure):
         row = found[places[round(y[0] - 0.01)]]
         if line.get_marker() == "None":
             row["interval"] = tuple(x)
+        elif line.get_marker() in ("<", ">"):  # an interval that goes on
+            row["goes_on"] = line.get_marker()
         elif line.get_markersize() < 3:
             row["pairs"] = x
         elif line.get_marker() == "o":
@@ -69,6 +71,7 @@ def test_an_interval_of_two_seeds_leaves_the_panel_and_no_mean_does(tmp_path):
     rows = drawn(axes.figure)
     assert all(low < row["mean"] < high for row in rows.values())
     assert all(low < row["claimed"][0] < high for row in rows.values() if row["claimed"])
+    assert any("goes_on" in row for row in rows.values())
     assert high - low < max(b - a for a, b in (row["interval"] for row in rows.values())) + 15
 
 

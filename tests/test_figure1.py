@@ -95,7 +95,7 @@ def test_the_known_ratio_comes_out_at_the_rates_that_are_best(finished):
         assert tried == {"relu": [0.0005, 0.001, 0.002, 0.004], "tanh": [0.00025, 0.0005, 0.001, 0.002]}
         assert claim["figure"]["epochs_to_threshold"]["relu"]["0"]["epochs"] == pytest.approx(6.0, rel=0.01)
         assert set(claim["protocol"]) == {"dataset", "train_split", "eval_split", "resolution", "seeds", "epochs",
-                                          "device", "command"}
+                                          "device", "revision", "command"}
         assert claim["protocol"]["seeds"] == [0, 1, 2]
         # 36 seconds an epoch: 8 runs of 6 epochs, then 3 of 6 and 3 of 36.
         assert claim["cost_core_hours"] == pytest.approx((48 + 3 * 6 + 3 * 36) / 100, abs=0.03)

@@ -99,7 +99,14 @@ def test_noise_of_counts_and_of_seeds():
     ([5.0, 5.1, 5.2], 1.4, "reproduced", False, "differs from the paper's"),
     ([-1.3, -1.5, -1.4], 1.4, "contradicted", False, "opposite sign"),
     ([1.0, -1.0, 0.5], 0.4, "unresolved", True, "seeds would resolve the paper's effect"),
-    ([0.01, -0.02, 0.01], 1.4, "unresolved", False, "3 seeds would have shown an effect of the paper's size"),
+    # Resolved or not, it is said whether the interval has the paper's size in it.
+    ([1.0, -1.0, 0.5], 0.4, "unresolved", True, "the paper's effect, which the interval contains"),
+    ([-0.9, 0.1, -0.2, 0.3, -1.0], 0.8, "unresolved", False,
+     "seeds would resolve the paper's effect; the interval excludes it"),
+    ([0.01, -0.02, 0.01], 1.4, "unresolved", False,
+     "3 seeds would hardly have missed an effect of the paper's size; the interval excludes it"),
+    ([0.0, 0.1, 0.8, 1.2, 1.3], 1.2, "unresolved", True,
+     "5 seeds had a chance of 9"),
     ([1.4], 1.4, "unresolved", None, "one seed has no interval"),
     ([], 1.4, "unresolved", None, "no pair of finished runs"),
     ([0.3, 0.3], 0.4, "unresolved", None, "no measure of the noise"),
@@ -182,6 +189,7 @@ def test_signed():
 @pytest.mark.parametrize(("values", "sign", "word", "part"), [
     ([1.3, 1.5, 1.4], 1, "reproduced", "a sign and no size"), ([1.3, 1.5, 1.4], -1, "contradicted", "opposite sign"),
     ([-1.3, -1.5, -1.4], -1, "reproduced", "sign"), ([1.0, -1.0, 0.5], 1, "unresolved", "as large as the one measured"),
+    ([1.0, -1.0, 0.5], -1, "unresolved", "as large as the one measured, which has the opposite sign"),
     ([1.0], 1, "unresolved", "one seed"), ([], 1, "unresolved", "no pair"),
     ([0.2, 0.2], 1, "unresolved", "no measure")])
 def test_verdict_on_a_claim_without_a_size(values, sign, word, part):
@@ -198,6 +206,16 @@ def test_verdict_on_a_claim_of_no_difference(values, word, part):
     v = statistics.equivalence(estimate(values), 0.7)
     assert v.word == word
     assert part in v.why
+
+
+def test_the_p_value_of_a_claim_of_no_difference_goes_with_its_word():
+    rng = np.random.default_rng(7)
+    for centre in (0.0, 0.4, 0.7, 1.5, -1.5):
+        for row in rng.normal(centre, 0.4, (200, 5)):
+            difference = estimate(row)
+            word = statistics.equivalence(difference, 0.7).word
+            assert (statistics.equivalence_p(difference, 0.7) < 0.05) == (word != "unresolved")
+    assert statistics.equivalence_p(estimate([0.1]), 0.7) is None
 
 
 def test_seeds_for_a_claim_of_no_difference_show_it_four_times_in_five():

@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
@@ -52,6 +52,7 @@ _WHY_NOT = {
     "128": "no measurement: its widths are not in the log", "169": "no measurement: they are the log's own noise",
     "170-quant": "no measurement: sending quantised values is not built", "137": "no measurement: the blurred path is "
     "not built", "145 continued": "no measurement: needs ILSVRC and a rate that rises again"}
+_OF_CHECKPOINTS = ("kernels", "retrieval", "2012-5")  # which records of sweeps are without
 # Claims about checkpoints of that sweep's runs: the ablation that makes them.
 _FROM_THE_SWEEP = {"kernels": "columns.exchange_everywhere", "retrieval": "views"}
 # Claims that no arm measures: why there is no number, and the command.
@@ -169,6 +170,18 @@ def _trainings(count: float) -> str:
 def _hours(seconds: float) -> str:
     hours = seconds / 3600
     return f"{hours:,.1f} core-hours" if hours < 100 else f"{round(hours, -2):,.0f} core-hours"
+
+
+def of_file(claim: str, command: Any) -> str:
+    """The command of a claim file; before it the sweep's that makes the checkpoints, where it looks into those."""
+    text = str(command or "")
+    folder = next((word.removeprefix("--workdir=") for word in text.split() if word.startswith("--workdir=runs/")), "")
+    file = f"configs/sweeps/{pathlib.PurePath(folder).name}.py"
+    if claim not in _OF_CHECKPOINTS or not folder or not (ROOT / file).exists():
+        return text
+    arm = "" if "--arm=" not in text else text.split("--arm=")[1].split()[0]
+    spec = next((what.spec for what in measures.MEASURES if what.arm == arm), "views")
+    return f"python -m experiments.run --sweep={file} --ablations={spec} --workdir={folder} && {text}"
 
 
 def of_sweep(sweep: Sweep, what: measures.Measure) -> str:

@@ -18,6 +18,7 @@ from alexnet_jax.errors import WorkdirError
 from experiments import paper, protocol, recording, speed, statistics
 from experiments.claims import commands, counted, measures
 from experiments.readout import Run, Sweep, field, read_sweep
+from experiments.recording import SEARCH
 
 SCHEMA = 1
 
@@ -34,6 +35,7 @@ class Row:
     log: str = ""
     claimed_on: str = ""  # the protocol of those numbers
     part: str = ""  # what of the claim this row is about
+    in_kind: bool = False  # not the claim itself but something near it
     measured: str = ""  # '' without a measurement
     quantity: str = ""
     value: float | None = None
@@ -62,6 +64,7 @@ class Row:
     seeds: str = ""
     epochs: str = ""
     device: str = ""
+    revision: str = ""  # of the code: several, where a row's runs were made over time
     cost_core_hours: float | None = None
     command: str = ""
     estimate: str = ""  # what the command would cost, where nothing is measured
@@ -117,8 +120,8 @@ def _read(results: pathlib.Path) -> tuple[list[tuple[pathlib.Path, Sweep]], list
             try:
                 sweep = read_sweep(folder)
                 sweeps.append((folder, sweep))
-                troubles += [f"{folder.name}/{run.folder.name}: {run.message}" for run in sweep.runs.values()
-                             if run.state == "unreadable"]
+                troubles += [f"{folder.name}/{run.folder.name}: {trouble}" for run in sweep.runs.values()
+                             if (trouble := _trouble(run))]
             except WorkdirError as error:
                 troubles.append(str(error).replace(f"{results}/", ""))
         for path in sorted(folder.glob("*.json")):
@@ -140,12 +143,22 @@ def _read(results: pathlib.Path) -> tuple[list[tuple[pathlib.Path, Sweep]], list
     return sweeps, files, troubles
 
 
+def _trouble(run: Run) -> str:
+    """What is wrong with a record; ''."""
+    if run.state == "unreadable":
+        return run.message
+    _ = run.rows  # or nothing is known of metrics.csv
+    return run.trouble or run.damage
+
+
 def _is_understood(tree: dict[str, Any]) -> bool:
     measured, verdict = tree["measured"], tree["verdict"]
-    return (tree.get("schema") == SCHEMA and tree["claim"] in paper.CLAIMS and isinstance(measured, dict)
+    return (tree.get("schema") == SCHEMA and isinstance(tree["claim"], str) and tree["claim"] in paper.CLAIMS
+            and isinstance(measured, dict) and isinstance(measured.get("n"), int | None)
             and all(isinstance(measured.get(key), int | float | None) for key in ("value", "low", "high"))
             and isinstance(verdict, dict) and verdict.get("word") in recording.WORDS
-            and isinstance(tree["protocol"], dict))
+            and isinstance(verdict.get("contains_paper"), bool | None)
+            and isinstance(tree["protocol"], dict) and isinstance(tree.get("cost_core_hours"), int | float | None))
 
 
 def _of_one(start: Row, sweeps: Sequence[tuple[pathlib.Path, Sweep]],
@@ -174,15 +187,16 @@ def _from_sweep(start: Row, what: measures.Measure, folder: pathlib.Path, sweep:
     d, five = found.difference, found.top5 or statistics.Estimate(0)
     value: speed.Ratio | statistics.Estimate = found.ratio or d
     mean, text = (d.mean, interval(d)) if found.ratio is None else (found.ratio.value, found.ratio.text)
-    text = "; ".join(filter(None, (text, f"top-5 {interval(five)}" if five.mean is not None else "", found.words)))
+    text = "; ".join(filter(None, (text, f"top-5 {interval(five)}" if five.mean is not None else "", found.words,
+                                   f"the error {interval(found.error)}" if found.error is not None else "")))
     total = next((c["total"] for run in found.runs if (c := run.counts("centre"))), None)
     errors = [e for run in found.runs if (e := measures.value_of(run, "error", "ten_view")) is not None]
     noise = None
-    if total and errors and not found.ratio:
+    if total and errors and found.quantity == "error":
         noise = 100 * statistics.binomial_standard_error(sum(errors) / len(errors) / 100, total)
     seeds = sorted({run.seed for run in found.runs})
     return dataclasses.replace(
-        start, part=what.part + ("" if found.ratio else _until(found.runs)), measured=text,
+        start, part=_part(what, found), measured=text,
         quantity=measures.QUANTITIES[found.quantity], value=mean, low=value.low, high=value.high,
         unit="ratio" if found.ratio else "points", n=d.n, value_top5=five.mean, low_top5=five.low,
         high_top5=five.high, seed_sd=None if found.ratio else d.sd, evaluation_se=noise, p_value=found.p_value,
@@ -191,13 +205,26 @@ def _from_sweep(start: Row, what: measures.Measure, folder: pathlib.Path, sweep:
         dataset=" or ".join(about["dataset"]), train_split=_listed(about["train_split"]),
         eval_split=_listed(about["eval_split"]), resolution=f"{_listed(about['crop'])} of {_listed(about['size'])}",
         seeds=", ".join(map(str, seeds)), epochs=_listed(about["epochs"]), device=_listed(about["device"]),
-        cost_core_hours=core_hours(found.runs), command=commands.of_sweep(sweep, what))
+        revision=_listed(about["revision"]), cost_core_hours=core_hours((*found.runs, *_searched(folder, sweep, what))),
+        in_kind=what.in_kind, paper="" if what.in_kind else start.paper, command=commands.of_sweep(sweep, what))
 
 
-def _until(runs: Sequence[Run]) -> str:
-    """What sets a row apart from that of the same comparison after a few epochs."""
-    converged = all(field(run.config, "optim.plateau.stop") for run in runs)
-    return ", trained until the error stops improving" if converged else ""
+def _part(what: measures.Measure, found: measures.Found) -> str:
+    """What of the claim, and what else sets the row apart from those of other sweeps."""
+    parts = [what.part]
+    configs = [run.config for run in found.runs]
+    if not found.ratio and all(field(config, "optim.plateau.stop") for config in configs):
+        parts.append("trained until the error stops improving")
+    if what.arm == "no_lrn" and any(field(config, "model.same_map.layers") for config in configs):
+        parts.append("the same-map norm after conv2's goes with it, as in run 148")
+    return ", ".join(filter(None, parts))
+
+
+def _searched(folder: pathlib.Path, sweep: Sweep, what: measures.Measure) -> list[Run]:
+    """The runs that searched an arm's learning rate: they are part of its cost."""
+    if what.arm not in (sweep.search or {}).get("arms", {}) or not (folder / SEARCH.stem / "plan.json").exists():
+        return []
+    return [run for run in read_sweep(folder / SEARCH.stem).runs.values() if run.state == "finished"]
 
 
 def _only(sweep: Sweep, runs: Sequence[Run]) -> Sweep:
@@ -239,7 +266,8 @@ def _from_file(start: Row, path: pathlib.Path, tree: dict[str, Any]) -> Row:
         eval_split=str(about.get("eval_split", "")), resolution=str(about.get("resolution", "")),
         seeds=", ".join(map(str, seeds)) if isinstance(seeds, list) else str(seeds),
         epochs=str(about.get("epochs", "")), device=str(about.get("device", "")),
-        cost_core_hours=tree.get("cost_core_hours"), command=str(about.get("command", "")))
+        revision=str(about.get("revision", "")), contains_paper=verdict.get("contains_paper"),
+        cost_core_hours=tree.get("cost_core_hours"), command=commands.of_file(start.id, about.get("command")))
 
 
 def _correct(found: Sequence[Row]) -> None:

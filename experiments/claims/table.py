@@ -13,10 +13,10 @@ from experiments.claims.rows import SCHEMA, Row
 from experiments.report import markdown_table
 
 _HEAD = ("#", "Claim", "Paper", "Author's log", "Measured", "Seeds", "Data", "Verdict")
-_HOW = ("#", "Quantity", "Result", "Dataset, splits", "Pixels", "Seeds", "Epochs", "Device", "Core-h",
-        "Seed noise", "Evaluation noise")
+_HOW = ("#", "Quantity", "Result", "Dataset, splits", "Pixels", "Seeds", "Epochs", "Device", "Revision",
+        "Core-h", "Seed noise", "Evaluation noise")
 _NO_VERDICT = "not comparable"
-_TEXT, _HOW_TEXT = (1, 2, 3, 6, 7), (1, 2, 3, 4, 7)  # columns that are read, not compared
+_TEXT, _HOW_TEXT = (1, 2, 3, 6, 7), (1, 2, 3, 4, 7, 8)  # columns that are read, not compared
 
 
 def markdown(rows: Sequence[Row], troubles: Sequence[str] = ()) -> str:
@@ -24,10 +24,9 @@ def markdown(rows: Sequence[Row], troubles: Sequence[str] = ()) -> str:
     main = [r for r in rows if r.kind != "log"]
     logs = [r for r in rows if r.kind == "log"]
     number = {id(row): i for i, row in enumerate(rows, start=1)}
-    counts = {word: sum(r.verdict == word for r in rows) for word in
-              ("reproduced", "contradicted", "unresolved", _NO_VERDICT)}
+    words = ", ".join(_counted(rows, word) for word in ("reproduced", "contradicted", "unresolved", _NO_VERDICT)
+                      if any(row.verdict == word for row in rows))
     without = sum(not r.measured for r in rows)
-    words = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
     lines = ["# The paper's claims, beside what was measured here", "",
              f"{len(rows)} rows: {words or 'no verdict'}, {without} without a measurement. Written by "
              "`python -m experiments.claims` from the recorded results; no number is typed in by hand.", "",
@@ -37,9 +36,11 @@ def markdown(rows: Sequence[Row], troubles: Sequence[str] = ()) -> str:
              "## How each row was measured", "",
              *markdown_table(_HOW, [_how(r, number[id(r)]) for r in rows if r.measured], _HOW_TEXT), "",
              "Seed noise: the standard deviation of the paired differences, in points. Evaluation noise: the binomial "
-             "standard error of one run's error on that many images, in points; both arms are counted on the same "
-             "images, so little of it is in their difference.", "",
-             "The commands behind them; the same numbers again come from the recorded revision and seeds:", ""]
+             "standard error of one run's error on that many images, in points. Both arms are counted on the same "
+             "images: the intervals are about seeds, and say nothing of other images. The rows of one sweep share the "
+             "runs that arms are compared with, and each counts their cost.", "",
+             "The commands behind them. The same numbers again come from the recorded revisions and seeds on such a "
+             "machine; another revision or machine rounds otherwise, which in the end acts as another seed does:", ""]
     lines += _commands([r for r in rows if r.measured], number)
     lines += ["", "## What is not measured", "", "Command and estimated cost, where there is a command:", ""]
     for row in rows:
@@ -52,20 +53,27 @@ def markdown(rows: Sequence[Row], troubles: Sequence[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _counted(rows: Sequence[Row], word: str) -> str:
+    """'9 reproduced', '9 and 2* reproduced': rows, those with a star apart."""
+    starred = sum(row.verdict == word and row.starred for row in rows)
+    plain = sum(row.verdict == word for row in rows) - starred
+    return f"{plain} and {starred}* {word}" if starred else f"{plain} {word}"
+
+
 def brief(rows: Sequence[Row]) -> str:
     """What is measured, a line each: claim, the paper's number, ours, verdict; of several results the largest.
 
-    Without what can't be compared with the paper where something else measures the same claim.
+    Without what can't be compared with the paper, or is only near the claim, where something else measures the claim.
     """
     best: dict[tuple[str, str, str], Row] = {}
     for row in rows:
         key = row.id, row.part, row.dataset
         if row.measured and (key not in best or row.n > best[key].n):
             best[key] = row
-    judged = {row.id for row in best.values() if row.verdict != _NO_VERDICT}
+    judged = {row.id for row in best.values() if row.verdict != _NO_VERDICT and not row.in_kind}
     cells = [[f"**{row.id}** {row.claim}" + (f"; {row.part}" if row.part else "") + f" ({row.where})",
               row.paper or row.log, row.measured, str(row.n or ""), row.dataset, _word(row)]
-             for row in best.values() if row.verdict != _NO_VERDICT or row.id not in judged]
+             for row in best.values() if row.id not in judged or not (row.in_kind or row.verdict == _NO_VERDICT)]
     head = ("Claim", "Paper", "Measured", "Seeds", "Data", "Verdict")
     return "\n".join(markdown_table(head, cells, (0, 1, 4, 5))) + "\n"
 
@@ -104,7 +112,8 @@ def _name(row: Row) -> str:
 
 def _cells(row: Row, number: int) -> list[str]:
     claim = f"**{row.id}** {row.claim}" + (f"; {row.part}" if row.part else "") + f" ({row.where})"
-    data = f"{row.dataset}, {row.resolution} px" if row.dataset else ""
+    size = row.resolution if "px" in row.resolution else f"{row.resolution} px"
+    data = f"{row.dataset}, {size}" if row.dataset else ""
     return [str(number), claim, row.paper, row.log, row.measured or "–", str(row.n or "") if row.measured else "",
             data, _verdict(row)]
 
@@ -124,8 +133,9 @@ def _word(row: Row) -> str:
 def _how(row: Row, number: int) -> list[str]:
     splits = f"{row.dataset}, `{row.train_split}` → `{row.eval_split}`" if row.dataset else ""
     cost = "" if row.cost_core_hours is None else f"{row.cost_core_hours:.{1 if row.cost_core_hours >= 0.1 else 3}f}"
+    noise = ("" if x is None else f"{x:.2f}" for x in (row.seed_sd, row.evaluation_se))
     return [str(number), row.quantity or row.unit, row.source, splits, row.resolution, row.seeds, row.epochs,
-            row.device, cost, *("" if x is None else f"{x:.2f}" for x in (row.seed_sd, row.evaluation_se))]
+            row.device, row.revision, cost, *noise]
 
 
 def to_json(rows: Sequence[Row], troubles: Sequence[str] = ()) -> dict[str, Any]:
