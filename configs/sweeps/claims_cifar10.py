@@ -7,7 +7,8 @@ The ablations stand in the order of what they are worth, and runs go seed by see
 first, `--ablations=lrn,pooling`, in the same workdir: the whole sweep goes on from there. `--config.train.epochs=10`
 makes every run longer, in a workdir of its own.
 
-Cost: 130 runs of 5 epochs (27 arms, 5 seeds), besides the search of learning rates; about 5 minutes a run on one core.
+Cost: 135 runs of 5 epochs (27 arms, 5 seeds), besides the search of learning rates; two to three minutes a run on one
+core.
 """
 
 
