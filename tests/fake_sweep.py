@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_jax import cli, records
 from alexnet_jax import config as config_lib
-from alexnet_jax import records
+from experiments import ablations
 
 # name → (ablation, overrides, true difference from the baseline in points, top-1 and top-5)
 ARMS: dict[str, tuple[str, dict[str, Any], float, float]] = {
@@ -29,6 +30,17 @@ def base_config(epochs: int = 10, name: str = "shapes"):
         "model.conv3.features": 64, "model.conv4.features": 64, "model.conv5.features": 48,
         "model.fc6.features": 512, "model.fc7.features": 512})
     return config_lib.resolve(config)
+
+
+def arms_of(**effects: float) -> dict[str, tuple[str, dict[str, Any], float, float]]:
+    """Arms as ARMS, from the catalogue's: {'lrn.no_lrn': effect on top-1 in points}, with '__' for the dot."""
+    out: dict[str, tuple[str, dict[str, Any], float, float]] = {"baseline": ("", {}, 0.0, 0.0)}
+    base = config_lib.resolve(cli.load_config("configs/shapes.py"))  # of the same shape as `base_config`'s
+    for name, effect in effects.items():
+        for arm in ablations.arms_of([name.replace("__", ".")], base):
+            if arm.overrides and arm.name == name.partition("__")[2]:
+                out[arm.name] = (arm.ablation, dict(arm.overrides), effect, effect / 2)
+    return out
 
 
 def write_sweep(workdir: pathlib.Path, seeds: Sequence[int] = (0, 1, 2),

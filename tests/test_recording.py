@@ -81,6 +81,8 @@ def test_arms_that_nobody_has_begun_are_left_out(tmp_path):
     plan = plan_lib.read(tmp_path / "kept")
     assert set(plan.runs) == {run for arm in plan.arms for run in arm.runs.values()}
     assert len(plan_lib.read(workdir).arms) == 4
+    assert "- Planned, and no run of it begun: tanh." in report.render(tmp_path / "kept")
+    assert "no run of it begun" not in report.render(workdir)
 
 
 @pytest.mark.parametrize(("given", "kept"), [

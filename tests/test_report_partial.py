@@ -66,6 +66,17 @@ def test_one_seed_has_no_interval_and_no_noise(tmp_path):
     assert "Holm" not in text
 
 
+def test_arms_of_several_revisions_are_told_apart(tmp_path):
+    workdir = fake_sweep.write_sweep(tmp_path, seeds=(0, 1), epochs=2)
+    assert "Several revisions" not in report.render(workdir)
+    path = fake_sweep.folder_of(workdir, "no_lrn", 1) / "run.json"
+    about = records.read_json(path)
+    records.write_json(path, {**about, "git": {"revision": "fedcba9876543210", "dirty": True}})
+    text = report.render(workdir)
+    assert ("Several revisions of the code: 0123456789: baseline, no_lrn, nonoverlapping, tanh; fedcba9876 with "
+            "uncommitted changes: no_lrn.") in text
+
+
 def test_the_ten_views_count_where_all_runs_timed_them(tmp_path):
     workdir = fake_sweep.write_sweep(tmp_path, seeds=(0, 1), epochs=2)
     without = "1.6 min of run time over 8 runs (1.6 core-min), the ten-view evaluations not counted."
@@ -97,6 +108,8 @@ def test_arms_that_share_their_runs(tmp_path):
     ("{}", "lacks 'id'"), ("[1]", "cut short or not JSON"), ("", "cut short or not JSON"),
     ('{"id": "%s", "status": "done"}', "unknown status 'done'"),
     ('{"id": "%s", "status": "finished", "eval": null}', "no counts"),
+    ('{"id": "%s", "status": "finished", "eval": [1]}', "'eval' is damaged"),
+    ('{"id": "%s", "status": "finished", "data": "x"}', "'data' is damaged"),
     ('{"id": "%s", "status": "finished", "eval": {"ten_view": {"top1_wrong": 3, "top5_wrong": 1}}}',
      "no whole counts for ten_view"),
     ('{"id": "%s", "status": "finished", "eval": {"centre": {"top1_wrong": 9, "top5_wrong": 1, "total": 3}}}',

@@ -179,8 +179,10 @@ def of_file(claim: str, command: Any) -> str:
     file = f"configs/sweeps/{pathlib.PurePath(folder).name}.py"
     if claim not in _OF_CHECKPOINTS or not folder or not (ROOT / file).exists():
         return text
-    arm = "" if "--arm=" not in text else text.split("--arm=")[1].split()[0]
-    spec = next((what.spec for what in measures.MEASURES if what.arm == arm), "views")
+    name = next((word.removeprefix("--arm=") for word in text.split() if word.startswith("--arm=")), "")
+    sweep = sweep_lib.load(str(ROOT / file))
+    arm = next((arm for arm in ablations.arms_of(sweep.ablations, _base(sweep)) if arm.name == name), None)
+    spec = f"{arm.ablation}.{arm.name}" if arm is not None and arm.ablation else "views"  # which is the baseline alone
     return f"python -m experiments.run --sweep={file} --ablations={spec} --workdir={folder} && {text}"
 
 
