@@ -8,8 +8,10 @@ twice the weights'. Chosen is the rate with the lowest error on all training ima
 the grid's smallest or largest rate, the grid grows in that direction until it isn't. Then the seeds at the chosen
 rates (`seeds/`), each until its error is 25% or its epochs are over: then its time is a lower bound, and so is what a
 run under way has had when the command is stopped, if that is more than any other run took; one that had less is named
-and left out. `figure1.json` has the numbers, `figure1.png` and `.svg` the figure.
-The same command goes on after an interruption; both folders are sweeps of experiments.run, which experiments.status
+and left out. Last, the first seed at the rates next to the chosen ones (`neighbours/`), for a quarter longer than at
+the chosen rate: the lowest error after a few epochs needn't be that of the rate which gets to 25% first.
+`figure1.json` has the numbers, `figure1.png` and `.svg` the figure.
+The same command goes on after an interruption; the folders are sweeps of experiments.run, which experiments.status
 shows.
 """
 
@@ -39,7 +41,8 @@ ACTIVATIONS = ("relu", "tanh")
 PAPER = 6.0  # section 3.1: "six times faster"
 FACTOR = 2.0  # between the rates of a grid that grows
 MOST = 8  # times that it may grow, each activation
-GRID, SEEDS = "grid", "seeds"
+GRID, SEEDS, NEIGHBOURS = "grid", "seeds", "neighbours"
+LONGER = 1.25  # times the epochs at the chosen rate that a neighbouring one gets
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -107,25 +110,48 @@ class Experiment:
         found = {a: rate for a in ACTIVATIONS if (rate := grid_lib.best(tried[a])) is not None}
         words = [f"{speed.NAMES[a]} {rate:g}" for a, rate in found.items()]
         print(f"chosen learning rates: {', '.join(words)}", flush=True)
-        self._sweep(SEEDS, {} if self.options.epochs is None else {"train.epochs": self.options.epochs},
-                    {a: [rate] for a, rate in found.items()}, self.seeds)
+        self._sweep(SEEDS, self._most({}), {a: [rate] for a, rate in found.items()}, self.seeds)
+        self._neighbours(found, tried)
+
+    def _most(self, epochs: dict[str, int]) -> dict[str, dict[str, Any]]:
+        """Each activation's epochs at most: `epochs`, else those of the command line, else the config's."""
+        given = {} if self.options.epochs is None else {"train.epochs": self.options.epochs}
+        return {a: {"train.epochs": epochs[a]} if a in epochs else given for a in ACTIVATIONS}
+
+    def _neighbours(self, chosen: dict[str, float], tried: dict[str, dict[float, float]]) -> None:
+        """The first seed at the rates on both sides of the chosen ones, but those that have diverged already."""
+        took = measure(self.workdir)["arrivals"]
+        beside: dict[str, list[float]] = {}
+        for activation, rate in chosen.items():
+            rates = sorted(tried[activation])
+            place = rates.index(rate)
+            beside[activation] = [r for r in (*rates[max(0, place - 1):place], *rates[place + 1:place + 2])
+                                  if math.isfinite(tried[activation][r])]
+        seed = self.seeds[0]
+        most = {a: math.ceil(LONGER * took[a][seed].epochs) for a in beside if took[a][seed].reached}
+        self._sweep(NEIGHBOURS, self._most(most), {a: rates for a, rates in beside.items() if rates}, (seed,))
 
     def _grid(self, rates: dict[str, list[float]]) -> dict[str, dict[float, float]]:
         """activation → rate → error after the grid's epochs."""
-        self._sweep(GRID, {"train.epochs": self.options.grid_epochs, "train.stop_at_error": 0.0}, rates,
-                    self.seeds[:1])
+        few = {"train.epochs": self.options.grid_epochs, "train.stop_at_error": 0.0}
+        self._sweep(GRID, dict.fromkeys(ACTIVATIONS, few), rates, self.seeds[:1])
         points = speed.points(read_sweep(self.workdir / GRID))
         return {a: {rate: error for rate, error in speed.errors_of(points, a).items() if rate in rates[a]}
                 for a in ACTIVATIONS}
 
-    def _sweep(self, name: str, overrides: dict[str, Any], rates: dict[str, list[float]],
+    def _sweep(self, name: str, overrides: dict[str, dict[str, Any]], rates: dict[str, list[float]],
                seeds: Sequence[int]) -> None:
-        """Runs the first activation's first rate as the baseline, all else as arms of it."""
-        def at(activation: str, rate: float) -> ConfigDict:
-            return config_lib.override(self.configs[activation], {
-                **overrides, "optim.learning_rate": rate, "optim.bias_learning_rate": grid_lib.rounded(2 * rate)})
+        """Runs the first activation's first rate as the baseline, all else as arms of it.
 
-        first = ACTIVATIONS[0]
+        `overrides` and `rates` are by activation.
+        """
+        def at(activation: str, rate: float) -> ConfigDict:
+            rates = {"optim.learning_rate": rate, "optim.bias_learning_rate": grid_lib.rounded(2 * rate)}
+            return config_lib.override(self.configs[activation], {**overrides[activation], **rates})
+
+        first = next(iter(rates), None)
+        if first is None:
+            return
         base = config_lib.resolve(at(first, rates[first][0]))
         flat = config_lib.flatten(base)
         arms = []
@@ -184,8 +210,15 @@ def measure(folder: pathlib.Path) -> dict[str, Any]:
         raise WorkdirError(f"{folder / SEEDS}: no finished run with {' or '.join(missing)} yet; the command with "
                            "--workdir goes on")
     ratio = speed.ratio(arrivals["relu"], arrivals["tanh"])
+    beside = read_sweep(folder / NEIGHBOURS) if (folder / NEIGHBOURS / "plan.json").exists() else None
+    neighbours: dict[str, dict[float, speed.Arrival]] = {}
+    for r in () if beside is None else beside.runs.values():
+        got = speed.arrival(r.rows, threshold) if r.state == "finished" else None
+        if got is not None:
+            neighbours.setdefault(speed.activation_of(r), {})[field(r.config, "optim.learning_rate")] = got
     return {"grid": grid, "seeds": seeds, "points": points, "rates": rates, "arrivals": arrivals, "ratio": ratio,
-            "threshold": threshold, "broken": broken}
+            "threshold": threshold, "broken": broken, "beside": beside, "neighbours": neighbours,
+            "neighbour_seed": next((r.seed for r in beside.runs.values()), None) if beside is not None else None}
 
 
 def summary(found: dict[str, Any]) -> recording.Measured:
@@ -196,13 +229,30 @@ def summary(found: dict[str, Any]) -> recording.Measured:
 
 
 def _chosen(found: dict[str, Any]) -> str:
-    """How the rates were chosen, and which runs are in no ratio."""
+    """How the rates were chosen, what their neighbours take, and which runs are in no ratio."""
     runs = list(found["grid"].runs.values())
     epochs = sorted({field(run.config, "train.epochs") for run in runs})
     seeds = len({run.seed for run in runs})
     text = (f"rates chosen by the error after {' or '.join(map(str, epochs))} epochs of "
             f"{'one seed' if seeds == 1 else f'{seeds} seeds'}, not by the time to {found['threshold']:.0%}")
+    if found["neighbours"]:
+        text += f"; {_beside(found)}"
     return text + (f"; left out: {', '.join(found['broken'])}" if found["broken"] else "")
+
+
+def _beside(found: dict[str, Any]) -> str:
+    """What the first seed takes at the chosen rates and their neighbours, and the ratio at the quickest of them."""
+    seed, words, quickest = found["neighbour_seed"], [], {}
+    for activation, by_rate in found["neighbours"].items():
+        rate, own = found["rates"][activation], found["arrivals"][activation].get(seed)
+        times = {**by_rate, **({rate: own} if own is not None else {})}
+        listed = ", ".join(f"{'' if a.reached else 'over '}{a.epochs:.1f} at {r:g}" for r, a in sorted(times.items()))
+        words.append(f"{speed.NAMES[activation]} {listed}")
+        quickest[activation] = min((a.epochs for a in times.values() if a.reached), default=None)
+    text = f"epochs of seed {seed} at the chosen rate and beside it: {'; '.join(words)}"
+    if len(quickest) == 2 and None not in quickest.values():
+        text += f"; the ratio of the quickest {quickest['tanh'] / quickest['relu']:.1f}"
+    return text
 
 
 def write(folder: pathlib.Path, found: dict[str, Any], command: Sequence[str]) -> None:
@@ -211,7 +261,7 @@ def write(folder: pathlib.Path, found: dict[str, Any], command: Sequence[str]) -
 
     ratio: speed.Ratio = found["ratio"]
     verdict = speed.verdict(ratio, PAPER)
-    both = [recording.about(found[part], command) for part in ("seeds", "grid")]
+    both = [recording.about(found[part], command) for part in ("seeds", "grid", "beside") if found[part] is not None]
     costs = [hours for _, hours in both]
     about = both[0][0] | {"seeds": sorted(set(found["arrivals"]["relu"]) & set(found["arrivals"]["tanh"]))}
     path = recording.write_claim(
@@ -223,7 +273,9 @@ def write(folder: pathlib.Path, found: dict[str, Any], command: Sequence[str]) -
         "grid": [{"activation": p.activation, "rate": p.rate, "error": p.error if p.error < 1 else None}
                  for p in found["points"]],
         "epochs_to_threshold": {a: {str(s): {"epochs": round(x.epochs, 3), "reached": x.reached}
-                                    for s, x in sorted(by.items())} for a, by in found["arrivals"].items()}}
+                                    for s, x in sorted(by.items())} for a, by in found["arrivals"].items()},
+        "neighbours": {a: {f"{rate:g}": {"epochs": round(x.epochs, 3), "reached": x.reached}
+                           for rate, x in sorted(by.items())} for a, by in found["neighbours"].items()}}
     records.write_json(path, tree)
     figure = figure1_plot.draw(found)
     for kind in ("png", "svg"):
@@ -267,8 +319,9 @@ def main(argv: Sequence[str] | None = None, worker: Sequence[str] = local.WORKER
         raise
     write(options.workdir, found, command)
     if options.record is not None:
-        for part in (GRID, SEEDS):
-            recording.copy_sweep(options.workdir / part, options.record / part)
+        for part in (GRID, SEEDS, NEIGHBOURS):
+            if (options.workdir / part / "plan.json").exists():
+                recording.copy_sweep(options.workdir / part, options.record / part)
         write(options.record, measure(options.record), command)
     return code
 

@@ -97,8 +97,14 @@ def test_the_known_ratio_comes_out_at_the_rates_that_are_best(finished):
         assert set(claim["protocol"]) == {"dataset", "train_split", "eval_split", "resolution", "seeds", "epochs",
                                           "device", "revision", "command"}
         assert claim["protocol"]["seeds"] == [0, 1, 2]
-        # 36 seconds an epoch: 8 runs of 6 epochs, then 3 of 6 and 3 of 36.
-        assert claim["cost_core_hours"] == pytest.approx((48 + 3 * 6 + 3 * 36) / 100, abs=0.03)
+        # 36 seconds an epoch: 8 runs of 6 epochs, then 3 of 6 and 3 of 36, and two neighbours of each: 8, a third more,
+        # and 45, a quarter more, which isn't enough.
+        assert claim["cost_core_hours"] == pytest.approx((48 + 3 * 6 + 3 * 36 + 2 * 8 + 2 * 45) / 100, abs=0.03)
+        beside = {a: {rate: x["reached"] for rate, x in by.items()} for a, by in claim["figure"]["neighbours"].items()}
+        assert beside == {"relu": {"0.001": True, "0.004": True}, "tanh": {"0.00025": False, "0.001": False}}
+        assert ("epochs of seed 0 at the chosen rate and beside it: ReLU 8.0 at 0.001, 6.0 at 0.002, 8.0 at 0.004; "
+                "tanh over 45.0 at 0.00025, 36.0 at 0.0005, over 45.0 at 0.001; the ratio of the quickest 6.0"
+                ) in claim["verdict"]["why"]
         assert (where / "figure1.png").stat().st_size > 20_000
 
 
