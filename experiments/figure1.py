@@ -242,16 +242,19 @@ def _chosen(found: dict[str, Any]) -> str:
 
 def _beside(found: dict[str, Any]) -> str:
     """What the first seed takes at the chosen rates and their neighbours, and the ratio at the quickest of them."""
-    seed, words, quickest = found["neighbour_seed"], [], {}
-    for activation, by_rate in found["neighbours"].items():
+    seed, words, quickest = found["neighbour_seed"], [], []
+    for activation in filter(found["neighbours"].get, ACTIVATIONS):
+        by_rate = found["neighbours"][activation]
         rate, own = found["rates"][activation], found["arrivals"][activation].get(seed)
         times = {**by_rate, **({rate: own} if own is not None else {})}
         listed = ", ".join(f"{'' if a.reached else 'over '}{a.epochs:.1f} at {r:g}" for r, a in sorted(times.items()))
         words.append(f"{speed.NAMES[activation]} {listed}")
-        quickest[activation] = min((a.epochs for a in times.values() if a.reached), default=None)
+        arrived = [a.epochs for a in times.values() if a.reached]
+        quickest += [min(arrived)] if arrived else []
     text = f"epochs of seed {seed} at the chosen rate and beside it: {'; '.join(words)}"
-    if len(quickest) == 2 and None not in quickest.values():
-        text += f"; the ratio of the quickest {quickest['tanh'] / quickest['relu']:.1f}"
+    if len(quickest) == 2:
+        relu, tanh = quickest  # in the order of ACTIVATIONS
+        text += f"; the ratio of the quickest {tanh / relu:.1f}"
     return text
 
 
