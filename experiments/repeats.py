@@ -1,0 +1,109 @@
+"""The same runs made twice: what another revision, machine or number of cores changes, beside what another seed does.
+
+    python -m experiments.repeats runs/before runs/after --record=experiments/results/repeats
+    python -m experiments.repeats --results=experiments/results/repeats       # prints what is recorded
+
+Runs of one id (the same config and seed) in both folders are paired, wherever in them they lie. Where results are to be
+the same up to rounding, the mean of the differences should be zero; their standard deviation, over √2, is what rounding
+alone does to one run in the end.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from alexnet_jax import errors, records
+from alexnet_jax.errors import ConfigError, WorkdirError
+from experiments import protocol, statistics
+from experiments.paper import signed
+from experiments.readout import Run, default_views, read_run
+
+SCHEMA = 1
+FILE = "repeats.json"
+
+
+def finished(folder: pathlib.Path) -> dict[str, Run]:
+    """The finished runs anywhere below a folder, by id. Raises ConfigError: no such folder, or none in it."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder")
+    runs = (read_run(path.parent) for path in sorted(folder.rglob("result.json")))
+    found = {run.id: run for run in runs if run.state == "finished" and run.result is not None}
+    if not found:
+        raise ConfigError(f"{folder}: no finished run in it")
+    return found
+
+
+def pairs(before: dict[str, Run], after: dict[str, Run]) -> dict[str, Any]:
+    """The content of repeats.json: for each id in both, name, seed, revisions and top-1 errors in percent.
+
+    Raises:
+      ConfigError: no run is in both.
+    """
+    ids = sorted(set(before) & set(after), key=lambda i: (_name(after[i]), after[i].seed))
+    if not ids:
+        raise ConfigError("no run of one folder is in the other: a run's id is that of its config and seed")
+    views = default_views([runs[i] for runs in (before, after) for i in ids])
+    rows = []
+    for i in ids:
+        row: dict[str, Any] = {"name": _name(after[i]), "seed": after[i].seed, "id": i}
+        for side, run in (("before", before[i]), ("after", after[i])):
+            counts = run.counts(views)
+            assert counts is not None
+            row[side] = 100 * counts["top1_wrong"] / counts["total"]
+            row[f"{side}_revision"] = protocol.revision(run.about)
+        rows.append(row)
+    return {"schema": SCHEMA, "views": views, "rows": rows}
+
+
+def _name(run: Run) -> str:
+    return str(run.about.get("name") or run.folder.name)
+
+
+def text(tree: dict[str, Any]) -> str:
+    """A line an arm, and what all pairs together say."""
+    rows = tree["rows"]
+    lines = [f"{'arm':<22} seeds   before    after   difference"]
+    for name in dict.fromkeys(row["name"] for row in rows):
+        mine = [row for row in rows if row["name"] == name]
+        before, after = (sum(row[side] for row in mine) / len(mine) for side in ("before", "after"))
+        lines.append(f"{name:<22} {len(mine):5d}  {before:6.2f}%  {after:6.2f}%   {signed(after - before, 2)}")
+    whole = statistics.estimate([row["after"] - row["before"] for row in rows])
+    assert whole.mean is not None
+    interval = "" if whole.low is None or whole.high is None else (
+        f" [{signed(whole.low, 2)}, {signed(whole.high, 2)}]")
+    spread = statistics.pooled_sd([[row["after"] for row in rows if row["name"] == name]
+                                   for name in dict.fromkeys(row["name"] for row in rows)])
+    deviation = "" if whole.sd is None else f"; standard deviation {whole.sd:.2f}, over √2 {whole.sd / 2**0.5:.2f}"
+    seeds = "" if spread is None else f", that between seeds {spread:.2f}"
+    return "\n".join([*lines, f"{len(rows)} pairs: after less before {signed(whole.mean, 2)}{interval} points of top-1 "
+                      f"error, {protocol.VIEW_NAMES[tree['views']]}{deviation}{seeds}"])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = errors.Parser("experiments.repeats", __doc__)
+    parser.add_argument("folders", nargs="*", type=pathlib.Path, help="two folders with runs: before, after")
+    parser.add_argument("--record", type=pathlib.Path, help="folder that gets the pairs, made if absent")
+    parser.add_argument("--results", type=pathlib.Path, help="folder of records: printed, nothing is read but it")
+    options = parser.parse_args(argv)
+    if options.results is not None:
+        tree = records.read_json(options.results / FILE)
+        if not isinstance(tree, dict) or tree.get("schema") != SCHEMA:
+            raise WorkdirError(f"{options.results / FILE}: not there, damaged or of another schema")
+        print(text(tree))
+        return 0
+    if len(options.folders) != 2:
+        raise ConfigError("name two folders with runs, before and after, or --results=FOLDER")
+    before, after = options.folders
+    tree = pairs(finished(before), finished(after))
+    print(text(tree))
+    if options.record is not None:
+        options.record.mkdir(parents=True, exist_ok=True)
+        records.write_json(options.record / FILE, tree)
+        print(options.record / FILE)
+    return 0
+
+
+if __name__ == "__main__":
+    errors.run_main(main)

@@ -1,0 +1,54 @@
+"""The same runs made twice: paired by id, and what their differences say."""
+
+import shutil
+
+import fake_sweep
+import numpy as np
+import pytest
+
+from alexnet_jax import records
+from alexnet_jax.errors import ConfigError, WorkdirError
+from experiments import repeats
+
+
+def _shift(workdir, points):
+    """Makes all runs of a sweep worse by so many points, another for each run, and of another revision."""
+    for path, by in zip(sorted(workdir.rglob("result.json")), points, strict=True):
+        tree = records.read_json(path)
+        tree["eval"]["ten_view"]["top1_wrong"] += round(100 * by)
+        records.write_json(path, tree)
+        about = path.with_name("run.json")
+        records.write_json(about, {**records.read_json(about), "git": {"revision": "fedcba9876543210", "dirty": False}})
+
+
+def test_pairs_are_runs_of_one_id_and_their_differences_are_told(tmp_path, capsys):
+    fake_sweep.write_sweep(tmp_path / "before", seeds=(0, 1), epochs=2)
+    shutil.copytree(tmp_path / "before", tmp_path / "after")
+    fake_sweep.write_run(tmp_path / "before" / "another", fake_sweep.base_config(3), name="alone")
+    _shift(tmp_path / "after", points := [0.5, 0.7, -0.1, 0.3, 0.9, -0.2, 0.4, 0.14])
+    assert repeats.main([str(tmp_path / "before"), str(tmp_path / "after"), f"--record={tmp_path / 'kept'}"]) == 0
+    tree = records.read_json(tmp_path / "kept" / repeats.FILE)
+    before = {row["id"]: row for row in repeats.pairs(*[repeats.finished(tmp_path / "before")] * 2)["rows"]}
+    assert len(tree["rows"]) == 8
+    for row in tree["rows"]:
+        assert row["before"] == before[row["id"]]["before"]
+        assert (row["before_revision"], row["after_revision"]) == ("0123456789", "fedcba9876")
+    assert sorted(row["after"] - row["before"] for row in tree["rows"]) == pytest.approx(sorted(points))
+    printed = capsys.readouterr().out
+    assert "8 pairs: after less before +0.33 [" in printed
+    assert f"standard deviation {np.std(points, ddof=1):.2f}" in printed
+    assert repeats.main([f"--results={tmp_path / 'kept'}"]) == 0
+    assert capsys.readouterr().out.strip() in printed
+
+
+def test_wrong_folders_are_named(tmp_path):
+    workdir = fake_sweep.write_sweep(tmp_path / "one", seeds=(0,), epochs=2)
+    other = fake_sweep.write_sweep(tmp_path / "other", seeds=(7,), epochs=2)
+    (tmp_path / "empty").mkdir()
+    for given, error, words in (
+            ([workdir], ConfigError, "name two folders"), ([workdir, tmp_path / "none"], ConfigError, "no such folder"),
+            ([workdir, tmp_path / "empty"], ConfigError, "no finished run"),
+            ([workdir, other], ConfigError, "no run of one"),
+            ([f"--results={tmp_path / 'empty'}"], WorkdirError, "not there")):
+        with pytest.raises(error, match=words):
+            repeats.main([str(word) for word in given])
