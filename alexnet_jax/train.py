@@ -301,8 +301,8 @@ class _Run:
 
     def _ended(self) -> str:
         """Why the run ends with the last evaluation, whose outcome is in the checkpoint too; '' if it goes on."""
-        wanted, error = self.config.train.stop_at_error, self.centre and records.error_rates(self.centre)[0]
-        if wanted and error is not None and error <= wanted:
+        wanted = self.config.train.stop_at_error
+        if wanted and self.centre is not None and records.error_rates(self.centre)[0] <= wanted:
             return f"the evaluation error had reached config.train.stop_at_error = {wanted:g}"
         if self.config.optim.plateau.stop and self.plateau.over(self.config):
             return "the tuning error had stopped improving after the rate's last fall (config.optim.plateau.stop)"

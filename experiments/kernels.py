@@ -93,21 +93,29 @@ def table(measured: dict[str, dict[int, colour.Separation]]) -> str:
     return "\n".join(lines)
 
 
+CLAIM, CONTROL = "kernels.json", "control.json"  # of what is recorded
+
+
 def write_claim(folder: pathlib.Path, arm: str, measured: dict[str, dict[int, colour.Separation]],
-                about: dict[str, Any], hours: float | None) -> pathlib.Path:
-    """kernels.json: the claim, and under "kernels" each run's figures for every arm."""
+                about: dict[str, Any], hours: float | None, control: bool) -> pathlib.Path:
+    """kernels.json: the claim, and under "kernels" each run's figures for every arm.
+
+    Of a control control.json without a verdict, which experiments.claims doesn't count: the claim is of the paper's own
+    network.
+    """
     of = colour.answer(list(measured[arm].values()))
     e = of.excess
     assert e.mean is not None
     interval = "" if e.low is None else f" [{e.low:+.2f}, {e.high:+.2f}]"
     text = (f"gap between the columns' colour shares beyond chance {e.mean:+.2f}{interval}; "
             f"p < 0.05 in {of.significant} of {e.n} runs")
-    path = recording.write_claim(folder, "kernels", "kernels", recording.Measured(
-        text, e.mean, e.low, e.high, "fraction", e.n), colour.verdict(of), about, hours)
-    tree = records.read_json(path) or {}
+    tree = recording.claim_file("kernels", recording.Measured(text, e.mean, e.low, e.high, "fraction", e.n),
+                                colour.verdict(of), about, hours)
     tree["kernels"] = {name: {str(seed): dataclasses.asdict(s) for seed, s in by.items()}
                        for name, by in measured.items()}
-    records.write_json(path, tree)
+    path = folder / (CONTROL if control else CLAIM)
+    records.write_json(path, {key: tree[key] for key in ("schema", "measured", "protocol", "kernels")}
+                       if control else tree)
     return path
 
 
@@ -134,6 +142,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         sweep = selection.sweep_of(options)
         control = options.arm not in (None, sweep.baseline)  # the paper's claim is of its own network
+        other = CLAIM if control else CONTROL
+        if options.record is not None and (options.record / other).exists():
+            raise ConfigError(f"--record={options.record}: holds {other} and its kernels; choose another folder for "
+                              f"those of {options.arm or sweep.baseline}")
         if options.arm is not None:
             sweep = dataclasses.replace(sweep, baseline=options.arm, arms=[selection.arm_of(sweep, options.arm)])
         from experiments.protocol import caption as caption_of
@@ -151,13 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.results is None and options.record is not None and first in measured:
         about, hours = recording.about(selection.only(sweep, sweep.arm(first), used[first]),
                                        selection.command("experiments.kernels", argv))
-        path = write_claim(folder, first, measured, about, hours)
-        if control:  # kept beside what it was measured on, but not counted by experiments.claims
-            tree = records.read_json(path) or {}
-            path.unlink()
-            path = folder / "control.json"
-            records.write_json(path, {key: tree[key] for key in ("schema", "measured", "protocol", "kernels")})
-        print(path)
+        print(write_claim(folder, first, measured, about, hours, control))
     for path in show(folder, kernels, caption):
         print(path)
     return 0

@@ -44,9 +44,9 @@ class Measured:
     n: int
 
 
-def write_claim(folder: pathlib.Path, tool: str, claim: str, measured: Measured, verdict: tuple[str, str],
-                about: dict[str, Any], core_hours: float | None, contains_paper: bool | None = None) -> pathlib.Path:
-    """Writes `<tool>.json` into `folder`, made if absent; returns its path.
+def claim_file(claim: str, measured: Measured, verdict: tuple[str, str], about: dict[str, Any],
+               core_hours: float | None, contains_paper: bool | None = None) -> dict[str, Any]:
+    """The content of a claim file.
 
     Args:
       claim: its id in `experiments.claims`. verdict: (word, why). about: of `about`. contains_paper: does the interval
@@ -54,12 +54,16 @@ def write_claim(folder: pathlib.Path, tool: str, claim: str, measured: Measured,
     """
     if measured.unit not in UNITS or verdict[0] not in WORDS:
         raise ValueError(f"{measured.unit!r} or {verdict[0]!r} is not in the claim file's schema")
+    return {"schema": SCHEMA, "claim": claim, "measured": dataclasses.asdict(measured),
+            "verdict": {"word": verdict[0], "why": verdict[1], "contains_paper": contains_paper}, "protocol": about,
+            "cost_core_hours": None if core_hours is None else round(core_hours, 2)}
+
+
+def write_claim(folder: pathlib.Path, tool: str, *args: Any) -> pathlib.Path:
+    """Writes `<tool>.json` into `folder`, made if absent; returns its path. The rest is of `claim_file`."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{tool}.json"
-    records.write_json(path, {
-        "schema": SCHEMA, "claim": claim, "measured": dataclasses.asdict(measured),
-        "verdict": {"word": verdict[0], "why": verdict[1], "contains_paper": contains_paper}, "protocol": about,
-        "cost_core_hours": None if core_hours is None else round(core_hours, 2)})
+    records.write_json(path, claim_file(*args))
     return path
 
 
@@ -98,7 +102,10 @@ def copy_sweep(workdir: pathlib.Path, destination: pathlib.Path) -> None:
     plan = plan_lib.read(workdir)
     if plan is None:
         raise WorkdirError(f"{workdir}: no plan.json, so nothing to record")
-    planned_arms = [arm.name for arm in plan.arms]
+    # Names that an earlier record has, too: a workdir that was copied from it has forgotten them.
+    known = records.read_json(destination / "plan.json")
+    planned_arms = dict.fromkeys([*(arm.name for arm in plan.arms),
+                                  *((known.get("not_begun") or ()) if isinstance(known, dict) else ())])
     plan = _begun(plan, workdir)
     there = plan_lib.read(destination)
     if there is not None and not set(there.runs) & set(plan.runs):

@@ -16,7 +16,7 @@ from typing import Any
 
 from alexnet_jax import errors, records
 from alexnet_jax.errors import ConfigError, WorkdirError
-from experiments import protocol, statistics
+from experiments import protocol, recording, statistics
 from experiments.paper import signed
 from experiments.readout import Run, default_views, read_run
 
@@ -36,7 +36,7 @@ def finished(folder: pathlib.Path) -> dict[str, Run]:
 
 
 def pairs(before: dict[str, Run], after: dict[str, Run]) -> dict[str, Any]:
-    """The content of repeats.json: for each id in both, name, seed, revisions and top-1 errors in percent.
+    """The content of repeats.json: the protocol; of each id in both name, seed, revisions, top-1 errors in percent.
 
     Raises:
       ConfigError: no run is in both.
@@ -54,7 +54,9 @@ def pairs(before: dict[str, Run], after: dict[str, Run]) -> dict[str, Any]:
             row[side] = 100 * counts["top1_wrong"] / counts["total"]
             row[f"{side}_revision"] = protocol.revision(run.about)
         rows.append(row)
-    return {"schema": SCHEMA, "views": views, "rows": rows}
+    about, _ = recording.about(recording.as_sweep([runs[i] for runs in (before, after) for i in ids]), [], views)
+    return {"schema": SCHEMA, "views": views, "protocol": {**about, "seeds": sorted({row["seed"] for row in rows})},
+            "rows": rows}
 
 
 def _name(run: Run) -> str:
@@ -77,6 +79,9 @@ def text(tree: dict[str, Any]) -> str:
                                    for name in dict.fromkeys(row["name"] for row in rows)])
     deviation = "" if whole.sd is None else f"; standard deviation {whole.sd:.2f}, over √2 {whole.sd / 2**0.5:.2f}"
     seeds = "" if spread is None else f", that between seeds {spread:.2f}"
+    p = tree["protocol"]
+    lines.append(f"{p['dataset']}, {p['train_split']} → {p['eval_split']}, {p['resolution']}, {p['epochs']} epochs, "
+                 f"seeds {', '.join(map(str, p['seeds']))}; {p['device']}")
     return "\n".join([*lines, f"{len(rows)} pairs: after less before {signed(whole.mean, 2)}{interval} points of top-1 "
                       f"error, {protocol.VIEW_NAMES[tree['views']]}{deviation}{seeds}"])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from alexnet_jax.errors import WorkdirError
+from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import colour, kernels, kernels_plot
 
 RNG = np.random.default_rng(0)
@@ -123,6 +123,12 @@ def test_a_control_is_recorded_with_its_protocol_and_makes_no_claim(tmp_path, mo
     assert ("claim" in tree) == ("verdict" in tree) == claimed
     assert tree["protocol"]["seeds"] == [0, 1]
     assert list(tree["kernels"]) == [arm or "baseline"]
+    # The other kind would overwrite what is recorded there.
+    other = "--arm=no_lrn" if claimed else "--arm=baseline"
+    before = {file: file.read_bytes() for file in record.iterdir()}
+    with pytest.raises(ConfigError, match=f"holds {path.name} and its kernels; choose another folder"):
+        kernels.main([f"--workdir={workdir}", f"--record={record}", other])
+    assert {file: file.read_bytes() for file in record.iterdir()} == before
 
 
 def test_files_that_are_none(tmp_path):

@@ -83,6 +83,14 @@ def test_arms_that_nobody_has_begun_are_left_out(tmp_path):
     assert len(plan_lib.read(workdir).arms) == 4
     assert "- Planned, and no run of it begun: tanh." in report.render(tmp_path / "kept")
     assert "no run of it begun" not in report.render(workdir)
+    # Recorded again from a workdir that knows nothing of tanh, as one that was copied from the record.
+    fewer = fake_sweep.plan_of(workdir)
+    fewer["arms"] = [arm for arm in fewer["arms"] if arm["name"] != "tanh"]
+    ids = {run for arm in fewer["arms"] for run in arm["runs"].values()}
+    fewer["runs"] = {i: run for i, run in fewer["runs"].items() if i in ids}
+    records.write_json(workdir / "plan.json", fewer)
+    recording.copy_sweep(workdir, tmp_path / "kept")
+    assert readout.read_sweep(tmp_path / "kept").not_begun == ("tanh",)
 
 
 @pytest.mark.parametrize(("given", "kept"), [

@@ -35,6 +35,9 @@ def test_pairs_are_runs_of_one_id_and_their_differences_are_told(tmp_path, capsy
         assert (row["before_revision"], row["after_revision"]) == ("0123456789", "fedcba9876")
     assert sorted(row["after"] - row["before"] for row in tree["rows"]) == pytest.approx(sorted(points))
     printed = capsys.readouterr().out
+    about = tree["protocol"]
+    assert (f"\nshapes 1.0.0, {about['train_split']} → {about['eval_split']}, 32 px, 24 px crops, 2 epochs, seeds "
+            "0, 1; Imaginary 9000, 1 core") in printed
     assert "8 pairs: after less before +0.33 [" in printed
     assert f"standard deviation {np.std(points, ddof=1):.2f}" in printed
     assert repeats.main([f"--results={tmp_path / 'kept'}"]) == 0
