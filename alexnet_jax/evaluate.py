@@ -42,7 +42,8 @@ def log_probs(program: Program, params, consts, images, views: np.ndarray) -> ja
 
 
 def evaluate(program: Program, params, consts, split, views: str = "centre",
-             check: Callable[[], object] = lambda: None, feed: Feed | None = None) -> dict:
+             check: Callable[[], object] = lambda: None, feed: Feed | None = None,
+             outcomes: Callable[[np.ndarray], object] = lambda some: None) -> dict:
     """Counts every image of `split` once: {'top1_wrong', 'top5_wrong', 'total', 'loss'}.
 
     Ten views: the softmax outputs of the four corner crops, the centre crop and their mirrors are averaged (paper,
@@ -51,12 +52,13 @@ def evaluate(program: Program, params, consts, split, views: str = "centre",
     Args:
       check: called between batches; may raise to stop.
       feed: where the images are; without it they are streamed from the split.
+      outcomes: gets each image's outcome (`program.Counts`), int8, some images at a time in the split's order.
     """
-    seen = places(program.config, views)
-    found: Iterator[Counts] | None = feed.evaluation(split, params, consts, seen) if feed else None
+    at = places(program.config, views)
+    found: Iterator[Counts] | None = feed.evaluation(split, params, consts, at) if feed else None
     if found is None:
         batches = feed.evaluation_batches(split) if feed else streamed_evaluation(program, split)
-        found = _one_by_one(program, params, consts, seen, batches)
+        found = _one_by_one(program, params, consts, at, batches)
     wrong1 = wrong5 = total = 0
     loss = 0.0
     for counts in _settled(found, check):
@@ -65,6 +67,8 @@ def evaluate(program: Program, params, consts, split, views: str = "centre",
         total += int(np.sum(counts.total))
         for one in np.atleast_1d(np.asarray(counts.loss, np.float64)):  # one by one: the same sum from every feed
             loss += float(one)
+        seen = np.asarray(counts.outcome).reshape(-1)
+        outcomes(seen[seen >= 0])
     return {"top1_wrong": wrong1, "top5_wrong": wrong5, "total": total, "loss": loss / total}
 
 

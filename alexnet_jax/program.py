@@ -55,12 +55,16 @@ class Source(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Sums over evaluated images: mistakes at one and at five guesses, images, loss."""
+    """Sums over evaluated images: mistakes at one and at five guesses, images, loss. And `outcome`, int8 [batch].
+
+    An image's outcome is 0 if it was right, 1 if it was wrong at one guess, 2 if at five too, −1 for padding.
+    """
 
     top1_wrong: Any
     top5_wrong: Any
     total: Any
     loss: Any
+    outcome: Any
 
 
 def count(log_probs: jax.Array, labels: jax.Array, weight: jax.Array) -> Counts:
@@ -74,8 +78,9 @@ def count(log_probs: jax.Array, labels: jax.Array, weight: jax.Array) -> Counts:
     rank = jnp.sum((log_probs > own) | (earlier & (log_probs == own)), axis=1)
     bad = ~jnp.isfinite(own[:, 0])
     counted = weight > 0
-    return Counts(jnp.sum(counted & (bad | (rank >= 1))), jnp.sum(counted & (bad | (rank >= 5))), jnp.sum(counted),
-                  jnp.sum(jnp.where(counted, -own[:, 0], 0.0)))
+    one, five = counted & (bad | (rank >= 1)), counted & (bad | (rank >= 5))
+    return Counts(jnp.sum(one), jnp.sum(five), jnp.sum(counted), jnp.sum(jnp.where(counted, -own[:, 0], 0.0)),
+                  jnp.where(counted, one.astype(jnp.int8) + five.astype(jnp.int8), jnp.int8(-1)))
 
 
 def _is_spec(leaf) -> bool:
@@ -232,7 +237,7 @@ class Program:
                              out_specs=P(self._data))(params, images, view, consts)
 
     def _count_batches(self, params, source: Source, order, index, place, batches, total, views, consts) -> Counts:
-        """`Counts` [SLOTS] of `batches` batches of `order` from `place` on (see `_gather`), the rest zeros.
+        """`Counts` [SLOTS, …] of `batches` batches of `order` from `place` on (see `_gather`), the rest zeros.
 
         Args:
           total: positions of `order` from here on are padding. views: int32 [views, 3], averaged as probabilities.
@@ -255,4 +260,5 @@ class Program:
 
         wide = jnp.float64 if self.config.train.precision == "float64" else jnp.float32
         none = jnp.zeros(SLOTS, jnp.int32)
-        return lax.fori_loop(0, batches, body, Counts(none, none, none, jnp.zeros(SLOTS, wide)))
+        nothing = Counts(none, none, none, jnp.zeros(SLOTS, wide), jnp.zeros((SLOTS, index.shape[0]), jnp.int8))
+        return lax.fori_loop(0, batches, body, nothing)

@@ -23,6 +23,9 @@ A run's folder (all written here, nothing else is):
                 `status`: "finished"; "diverged" (the loss was not finite) and "failed" (an error, named in
                 `message`) have "eval" null. `message` of a finished run is "" or says that it never left
                 chance.
+`outcomes.json` of each reported image, in the split's order, whether it was right: `{"schema", "images", "centre",
+                "ten_view": {"top1_wrong", "top5_wrong"}}`, the last as bits, the highest of each byte first, in
+                base64. Written before result.json, by runs that finish.
 `progress.json` the state of a run under way: `PROGRESS`, replaced about once a second.
 `log.txt`       what the run said. `events.out.tfevents.*` the rows of both CSVs for TensorBoard.
 `checkpoints/`  alexnet_jax.checkpoint.
@@ -30,6 +33,8 @@ A run's folder (all written here, nothing else is):
 
 from __future__ import annotations
 
+import base64
+import binascii
 import datetime
 import json
 import os
@@ -40,7 +45,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 SCHEMA = 1
+OUTCOMES = "outcomes.json"
 METRICS = ("epoch", "step", "learning_rate", "train_loss", "train_top1_error", "eval_loss", "eval_top1_error",
            "eval_top5_error", "tune_loss", "tune_top1_error")
 TIMING = ("epoch", "step", "train_seconds", "eval_seconds", "checkpoint_seconds", "compile_seconds",
@@ -208,6 +216,29 @@ def versions() -> dict[str, str]:
 def error_rates(counts: Mapping[str, Any]) -> tuple[float, float]:
     """(top-1, top-5) as fractions, of a COUNTS entry of result.json."""
     return counts["top1_wrong"] / counts["total"], counts["top5_wrong"] / counts["total"]
+
+
+def write_outcomes(folder: pathlib.Path, outcomes: Mapping[str, np.ndarray]) -> None:
+    """Writes outcomes.json. `outcomes`: by views, int [images]: 0 right, 1 wrong at one guess, 2 at five too."""
+    def bits(wrong: np.ndarray) -> str:
+        return base64.b64encode(np.packbits(wrong).tobytes()).decode()
+
+    write_json(folder / OUTCOMES, {
+        "schema": SCHEMA, "images": len(next(iter(outcomes.values()))),
+        **{views: {"top1_wrong": bits(found >= 1), "top5_wrong": bits(found >= 2)}
+           for views, found in sorted(outcomes.items())}})
+
+
+def read_outcomes(folder: pathlib.Path, views: str, counts: Mapping[str, Any], key: str = "top1") -> np.ndarray | None:
+    """bool [images]: which of the reported images were wrong. None if that was not kept or doesn't give `counts`."""
+    try:
+        tree: Any = read_json(folder / OUTCOMES) or {}
+        packed = np.frombuffer(base64.b64decode(tree[views][f"{key}_wrong"], validate=True), np.uint8)
+    except (KeyError, TypeError, ValueError, binascii.Error):
+        return None
+    wrong = np.unpackbits(packed)[:counts["total"]].astype(bool)
+    whole = len(wrong) == counts["total"] == tree.get("images")
+    return wrong if whole and int(wrong.sum()) == counts[f"{key}_wrong"] else None
 
 
 def device_name(device: Any) -> str:

@@ -120,6 +120,7 @@ class _Run:
         self.saved: tuple[int, int] | None = None  # step and evaluated of the newest checkpoint
         self.plateau = optim.Plateau()
         self.centre: dict | None = None
+        self.outcomes: dict[str, np.ndarray] = {}  # of each reported image, by views
         self._restore()
         evaluated = [s for s in (self.eval_split, self.tune_split) if s]
         self.feed = Feed(config, self.program, self.course, evaluated, log)
@@ -211,6 +212,8 @@ class _Run:
             try:
                 diverged = self._loop(progress)
                 if diverged is None:
+                    if "centre" not in self.outcomes:  # taken up after the last epoch
+                        self._evaluate(self.eval_split, "centre", progress)
                     counts["ten_view"] = self._evaluate(self.eval_split, "ten_view", progress)
                     if self.fit_split:
                         counts["fit"] = self._evaluate(self.fit_split, "centre", progress)
@@ -238,6 +241,8 @@ class _Run:
                 self.name, config, (self.train_split, self.eval_split), self.step if early else self.steps,
                 self.metrics.rows, diverged, {"centre": self.centre, **counts},
                 (self.course.place(self.step)[0], self._ended()) if early else None)
+            if not diverged:
+                records.write_outcomes(self.workdir, self.outcomes)
             records.write_json(self.workdir / "result.json", result)
             progress.update(result["status"], self.step, self.course.epochs_done(self.step))
         self.log(outcome.last_words(result))
@@ -327,10 +332,13 @@ class _Run:
 
     def _evaluate(self, split, views: str, progress: Progress) -> dict:
         progress.update("evaluating", self.step, self.course.epochs_done(self.step))
-        batches = itertools.count(1)
+        batches, outcomes = itertools.count(1), list[np.ndarray]()
         with self.clock.measure("eval"):
-            return evaluate.evaluate(self.program, self.state.params, self.consts, split, views,
-                                     lambda: self._poll(next(batches)), self.feed)
+            counts = evaluate.evaluate(self.program, self.state.params, self.consts, split, views,
+                                       lambda: self._poll(next(batches)), self.feed, outcomes.append)
+        if split is self.eval_split:
+            self.outcomes[views] = np.concatenate([np.zeros(0, np.int8), *outcomes])
+        return counts
 
     def _milestone(self, progress: Progress) -> str | None:
         """Evaluation, the rows, the plateau rule and a checkpoint. Returns why to give up, or None."""

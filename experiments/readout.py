@@ -13,6 +13,8 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from alexnet_jax import records
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import plan as plan_lib
@@ -55,6 +57,12 @@ class Run:
         if self.state != "finished" or self.result is None:
             return None
         return (self.result.get("eval") or {}).get(views)
+
+
+    def wrong(self, views: str, key: str = "top1") -> np.ndarray | None:
+        """bool [images]: which of the reported images were wrong; None where the run didn't keep that."""
+        counts = self.counts(views)
+        return None if counts is None else records.read_outcomes(self.folder, views, counts, key)
 
 
 @dataclasses.dataclass(frozen=True)

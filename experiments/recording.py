@@ -29,7 +29,7 @@ SCHEMA = 1
 UNITS = ("ratio", "points", "fraction")
 WORDS = ("reproduced", "contradicted", "unresolved")
 SEARCH = pathlib.PurePath("search.json")  # of experiments.search; its sweep is in the folder search/
-KEPT = ("metrics.csv", "result.json", "timing.csv")  # and run.json, without paths
+KEPT = ("metrics.csv", "outcomes.json", "result.json", "timing.csv")  # and run.json, without paths
 
 
 @dataclasses.dataclass(frozen=True)

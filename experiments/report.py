@@ -205,6 +205,8 @@ def to_csv(summary: dict[str, Any]) -> str:
         for key in ("top1", "top5"):
             part = difference.get(key, {})
             row.update({f"{key}_difference_{k}": part.get(k) for k in ("mean", "sd", "low", "high")})
+        over = difference.get("over_images") or {}
+        row.update({f"top1_over_images_{k}": over.get(k) for k in ("standard_error", "low", "high")})
         row["p_value"], row["p_holm"] = difference.get("top1", {}).get("p_value"), difference.get("p_holm")
         claimed = arm["paper"] or {}
         for who in ("paper", "log"):

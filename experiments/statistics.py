@@ -69,6 +69,48 @@ def paired_difference(arm: Mapping[int, float], baseline: Mapping[int, float],
     return estimate([arm[seed] - baseline[seed] for seed in sorted(set(arm) & set(baseline))], confidence)
 
 
+@dataclasses.dataclass(frozen=True)
+class OverImages:
+    """What a paired difference would do on other images of the kind: see `over_images`. In the differences' unit."""
+
+    images: int
+    standard_error: float | None  # of the mean difference, by the choice of images alone
+    low: float | None  # of the interval over seeds and images
+    high: float | None
+
+
+def over_images(arm: np.ndarray, baseline: np.ndarray, confidence: float = CONFIDENCE) -> OverImages | None:
+    """The noise of the images in a paired difference, apart from that of the seeds, and an interval over both.
+
+    An image's difference, averaged over seeds, varies from image to image by what the arms make of it (which counts
+    here) and by what each seed does to it (which `estimate` has already). A two-way analysis of variance without
+    repetitions tells them apart: with MS_images = seeds · var(image means) and MS_rest of what neither seeds nor
+    images explain, the variance of the overall mean by the images is (MS_images − MS_rest) / (seeds · images), zero
+    where that is negative. It is added to the seeds' own; t is that of the seeds, so the interval is never the
+    narrower one, and errs on the wide side.
+
+    Args:
+      arm, baseline: wrong or not, or points of error, [seeds, images], the same seeds and images.
+
+    Returns:
+      None for fewer than two seeds or images.
+    """
+    d = np.asarray(arm, dtype=float) - np.asarray(baseline, dtype=float)
+    seeds, images = d.shape
+    if seeds < 2 or images < 2:
+        return None
+    by_seed, by_image, mean = d.mean(axis=1), d.mean(axis=0), float(d.mean())
+    rest = d - by_seed[:, None] - by_image[None] + mean
+    ms_images = seeds * float(by_image.var(ddof=1))
+    ms_rest = float((rest**2).sum()) / ((seeds - 1) * (images - 1))
+    variance = max(0.0, ms_images - ms_rest) / (seeds * images)
+    own = estimate(list(by_seed), confidence)
+    if own.low is None or own.sd is None:
+        return OverImages(images, math.sqrt(variance), None, None)
+    low, high = stats.t.interval(confidence, seeds - 1, loc=mean, scale=math.sqrt(own.sd**2 / seeds + variance))
+    return OverImages(images, math.sqrt(variance), float(low), float(high))
+
+
 def power(effect: float, sd: float, n: int, alpha: float = 1 - CONFIDENCE) -> float:
     """The chance that `n` seeds give an interval that excludes zero, on either side."""
     if n < 2:

@@ -10,7 +10,7 @@ import dataclasses
 import re
 from typing import Any
 
-from experiments import paper, search, statistics
+from experiments import image_noise, paper, search, statistics
 from experiments import protocol as protocol_lib
 from experiments.protocol import is_imagenet, protocol
 from experiments.readout import Arm, Run, Sweep, default_views, field
@@ -77,9 +77,11 @@ def _arm(sweep: Sweep, arm: Arm, views: str) -> dict[str, Any]:
     others = {key: _by_seed(against, views, key) for key in errors}
     shared = {key: statistics.paired_difference(errors[key], others[key]) for key in errors}
     pairs = sorted(set(errors["top1"]) & set(others["top1"]))
+    over = image_noise.between(arm, against, (arm.views or views, against.views or views), pairs)
     row["difference"] = {
         "pairs": pairs, "each": [errors["top1"][seed] - others["top1"][seed] for seed in pairs],
         **{key: dataclasses.asdict(value) for key, value in shared.items()},
+        "over_images": over and dataclasses.asdict(over),
     }
     effect = paper.effect(arm.ablation, arm.name, sweep.local)
     if effect is not None:
@@ -106,10 +108,12 @@ def _noise(sweep: Sweep, arms: list[dict[str, Any]], views: str) -> dict[str, An
         return None
     mean = sum(values) / len(values)
     differences = [a["difference"]["top1"]["sd"] for a in arms if a["difference"]]
+    over = {a["name"]: a["difference"]["over_images"] for a in arms if a["difference"]}
     return {"mean_error": mean, "images": min(totals),
             "evaluation": 100 * statistics.binomial_standard_error(mean / 100, min(totals)),
             "between_seeds": statistics.pooled_sd(groups),
-            "paired_differences": [sd for sd in differences if sd is not None]}
+            "paired_differences": [sd for sd in differences if sd is not None],
+            "over_images": {name: found for name, found in over.items() if found and found["low"] is not None}}
 
 
 def _notes(sweep: Sweep, summary: dict[str, Any]) -> list[str]:
@@ -222,9 +226,15 @@ def _noise_note(noise: dict[str, Any] | None) -> str:
         low, high = min(noise["paired_differences"]), max(noise["paired_differences"])
         sd = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
         text += f", that of paired differences {sd}"
-    return text + (", and all arms "
-                   "share the noise of the runs that they are compared with. All runs are counted on the same images: "
-                   "the intervals cover the noise between seeds, and say nothing of other images.")
+    text += (", and all arms share the noise of the runs that they are compared with. All runs are counted on the same "
+             "images, and the intervals cover the noise between seeds alone")
+    if not noise["over_images"]:
+        return text + ", and say nothing of other images."
+    wider = ", ".join(f"{name} [{paper.signed(one['low'], 2)}, {paper.signed(one['high'], 2)}]"
+                      for name, one in noise["over_images"].items())
+    errors = [one["standard_error"] for one in noise["over_images"].values()]
+    return text + (f". Other images of the kind add a standard error of {min(errors):.2f} to {max(errors):.2f} points "
+                   f"to a difference; intervals over both: {wider}.")
 
 
 def _correction(summary: dict[str, Any]) -> str:

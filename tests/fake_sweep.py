@@ -49,7 +49,7 @@ def write_sweep(workdir: pathlib.Path, seeds: Sequence[int] = (0, 1, 2),
                 seed_sd: float = 0.5, pair_sd: float = 0.3, eval_images: int = 10_000, epochs: int = 10,
                 name: str = "shapes", train_images: int = 20_000, corrupt: int = 0,
                 rng_seed: int = 0, gaps: Mapping[str, float] | None = None,
-                base_overrides: Mapping[str, Any] | None = None) -> pathlib.Path:
+                base_overrides: Mapping[str, Any] | None = None, outcomes: bool = False) -> pathlib.Path:
     """Writes plan.json and the runs; returns the workdir.
 
     Args:
@@ -61,6 +61,7 @@ def write_sweep(workdir: pathlib.Path, seeds: Sequence[int] = (0, 1, 2),
         standard deviation of √2 · pair_sd, all in points.
       gaps: arm → how much lower the error on images learnt from is than the centre crop's, points; None: runs have no
         such error.
+      outcomes: runs keep which images were wrong: the hardest, but for a noise of each run's own.
     """
     base, rng = base_config(epochs, name), np.random.default_rng(rng_seed)
     base = config_lib.override(base, {"data.fit_split": "train[:1000]"} if gaps else {})
@@ -83,6 +84,7 @@ def write_sweep(workdir: pathlib.Path, seeds: Sequence[int] = (0, 1, 2),
                       top5=error / 5 + top5 + noise[1] / 5, eval_images=eval_images,
                       train_images=train_images, corrupt=corrupt,
                       gap=None if gaps is None else gaps.get(arm, 1.0) + float(rng.normal(0, pair_sd)),
+                      outcomes=outcomes,
                       state=(states or {}).get((arm, seed), "finished"))
         plan["arms"].append(entry)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -92,7 +94,7 @@ def write_sweep(workdir: pathlib.Path, seeds: Sequence[int] = (0, 1, 2),
 
 def write_run(folder: pathlib.Path, config, name: str = "baseline", top1: float = 20.0, top5: float = 4.0,
               eval_images: int = 10_000, train_images: int = 20_000, state: str = "finished",
-              corrupt: int = 0, gap: float | None = None) -> None:
+              corrupt: int = 0, gap: float | None = None, outcomes: bool = False) -> None:
     """One run's folder that ends at the given errors (percent)."""
     if state == "not started":
         return
@@ -139,6 +141,11 @@ def write_run(folder: pathlib.Path, config, name: str = "baseline", top1: float 
         if gap is not None:
             fit = max(0, round((100 * centre[0] / eval_images - gap) / 100 * 10_000))
             counts["fit"] = {"top1_wrong": fit, "top5_wrong": 0, "total": 10_000, "loss": 1.0}
+    if counts and outcomes:
+        easiness = np.random.default_rng(0).normal(size=eval_images) + rng.normal(size=eval_images)
+        rank = np.argsort(np.argsort(easiness))
+        records.write_outcomes(folder, {views: (rank < n["top1_wrong"]).astype(int) + (rank < n["top5_wrong"])
+                                        for views, n in counts.items() if views != "fit"})
     records.write_json(folder / "result.json", {
         "schema": records.SCHEMA, "name": name, "id": run_id, "seed": config.seed,
         "status": state if state in records.STATUSES else "finished", "message": message.get(state, ""),

@@ -36,7 +36,8 @@ GAPS = {"no_dropout": 9.0, "no_augmentation": 12.0, "nonoverlapping": 2.0}
 def recorded(tmp_path_factory):
     """A folder of results: a sweep in which the paper is right, ten seeds, with little noise; its rows by id."""
     results = tmp_path_factory.mktemp("results")
-    fake_sweep.write_sweep(results / "true", arms=TRUE, seeds=range(10), gaps=GAPS, pair_sd=0.1, epochs=4)
+    fake_sweep.write_sweep(results / "true", arms=TRUE, seeds=range(10), gaps=GAPS, pair_sd=0.1, epochs=4,
+                           outcomes=True)
     found, troubles = rows(results)
     assert troubles == []
     by = {}
@@ -110,6 +111,10 @@ def test_a_row_carries_its_protocol_cost_and_noises(recorded):
     assert row.cost_core_hours == pytest.approx(20 * 4 * 6.0 / 3600)  # twenty runs of four epochs of six seconds
     assert row.seed_sd == pytest.approx(0.1 * 2**0.5, rel=0.6)
     assert row.evaluation_se == pytest.approx(100 * (0.2 * 0.8 / 10_000) ** 0.5, rel=0.1)
+    # Which images are wrong differs by each run's own noise and hardly by arm: other images would add less than one
+    # run's binomial noise.
+    assert 0 < row.image_se < row.evaluation_se / 2
+    assert row.low_images < row.low < row.high < row.high_images
     assert row.value_top5 == pytest.approx(-0.7, abs=0.2)
     assert row.p_holm >= row.p_value
     tests = [r for group in recorded[1].values() for r in group if r.p_holm is not None]

@@ -94,10 +94,11 @@ def _softmax(logits):
 
 
 def _numpy_counts(probabilities, labels):
-    """{'top1_wrong', 'top5_wrong', 'total', 'loss'} from one probability per image and class."""
+    """{'top1_wrong', 'top5_wrong', 'total', 'loss', 'outcomes'} from one probability per image and class."""
     best = np.argsort(-probabilities, axis=1)
-    return {"top1_wrong": int(np.sum(best[:, 0] != labels)),
-            "top5_wrong": int(np.sum((best[:, :5] != labels[:, None]).all(axis=1))), "total": len(labels),
+    wrong = [best[:, 0] != labels, (best[:, :5] != labels[:, None]).all(axis=1)]
+    return {"top1_wrong": int(np.sum(wrong[0])), "top5_wrong": int(np.sum(wrong[1])), "total": len(labels),
+            "outcomes": np.sum(wrong, axis=0),
             "loss": float(np.mean(-np.log(probabilities[np.arange(len(labels)), labels])))}
 
 
@@ -132,13 +133,17 @@ class TenViews:
         return np.asarray(flat).reshape(10, TOTAL, 10)
 
     def evaluate(self, labels):
-        return evaluate.evaluate(self.built, self.params, self.consts, Images(self.split.images, labels), "ten_view")
+        outcomes = []
+        counts = evaluate.evaluate(self.built, self.params, self.consts, Images(self.split.images, labels), "ten_view",
+                                   outcomes=outcomes.append)
+        return counts | {"outcomes": np.concatenate(outcomes)}
 
 
 def _same(ours, expected):
     assert {k: ours[k] for k in ("top1_wrong", "top5_wrong", "total")} == {
         k: expected[k] for k in ("top1_wrong", "top5_wrong", "total")}
     assert ours["loss"] == pytest.approx(expected["loss"], rel=1e-10)
+    np.testing.assert_array_equal(ours["outcomes"], expected["outcomes"])
 
 
 @pytest.mark.parametrize(("source", "mean"), [
@@ -211,3 +216,4 @@ def test_ties_nan_and_padding_are_counted_by_rule():
     together = program.count(*(np.asarray([row[i] for row in rows], kind)
                                for i, kind in ((0, np.float32), (1, np.int32), (2, np.float32))))
     assert [int(together.top1_wrong), int(together.top5_wrong), int(together.total)] == [6, 4, 8]
+    assert together.outcome.tolist() == [sum(expected) if weight else -1 for *_, weight, expected in rows]

@@ -235,3 +235,59 @@ def test_signs_are_called_wrongly_as_often_as_the_level_says():
     words = [statistics.sign_verdict(estimate(row), 1).word for row in rows]
     assert words.count("reproduced") / 4000 == pytest.approx(0.025, abs=0.01)
     assert words.count("contradicted") / 4000 == pytest.approx(0.025, abs=0.01)
+
+
+# Seeds and images.
+
+
+def _crossed(rng, seeds, images, truth=1.0, seed_sd=0.3, image_sd=20.0, rest_sd=30.0):
+    """Differences [seeds, images], in points: a true mean, what each seed, each image and both together add."""
+    return (truth + rng.normal(0, seed_sd, (seeds, 1)) + rng.normal(0, image_sd, (1, images))
+            + rng.normal(0, rest_sd, (seeds, images)))
+
+
+def test_the_noise_of_images_is_that_of_an_analysis_of_variance():
+    rng = np.random.default_rng(1)
+    arm, baseline = rng.random((3, 8)) < 0.5, rng.random((3, 8)) < 0.3
+    d = arm.astype(float) - baseline
+    # Sums of squares by least squares: what images explain beyond seeds, and what neither does.
+    seeds, images = np.repeat(np.eye(3), 8, axis=0), np.tile(np.eye(8), (3, 1))
+    left = [float(np.sum((d.ravel() - x @ np.linalg.lstsq(x, d.ravel(), rcond=None)[0])**2))
+            for x in (seeds, np.hstack([seeds, images]))]
+    ms_images, ms_rest = (left[0] - left[1]) / 7, left[1] / 14
+    over = statistics.over_images(arm, baseline)
+    assert ms_images > ms_rest
+    assert over.standard_error == pytest.approx(math.sqrt((ms_images - ms_rest) / 24), rel=1e-9)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_intervals_over_seeds_and_images_cover_the_truth_at_least_95_percent_of_the_time(seeds):
+    rng, trials, images = np.random.default_rng(seeds), 1000, 400
+    hits, alone, errors = 0, 0, []
+    for _ in range(trials):
+        d = _crossed(rng, seeds, images)
+        over, own = statistics.over_images(d, np.zeros_like(d)), estimate(d.mean(axis=1))
+        assert over.low <= own.low < own.high <= over.high
+        hits += over.low <= 1.0 <= over.high
+        alone += own.low <= 1.0 <= own.high
+        errors.append(over.standard_error**2)
+    assert math.sqrt(np.mean(errors)) == pytest.approx(20 / math.sqrt(images), rel=0.05)
+    assert hits / trials >= 0.95 - 2 * math.sqrt(0.95 * 0.05 / trials)
+    if seeds == 5:  # with two or three the seeds' own interval is wide enough by itself
+        assert alone / trials < 0.9
+
+
+def test_images_that_all_arms_find_equally_hard_add_nothing():
+    rng = np.random.default_rng(2)
+    d = _crossed(rng, 5, 2000, image_sd=0.0)
+    assert statistics.over_images(d, np.zeros_like(d)).standard_error < 0.5 * 30 / math.sqrt(5 * 2000)
+
+
+@pytest.mark.parametrize("shape", [(1, 50), (3, 1)])
+def test_no_noise_of_images_from_one_seed_or_image(shape):
+    assert statistics.over_images(np.ones(shape), np.zeros(shape)) is None
+
+
+def test_the_same_difference_at_every_seed_has_no_interval_over_images_either():
+    over = statistics.over_images(np.eye(4)[:2, ::-1], np.eye(4)[:2])
+    assert (over.low, over.high) == (None, None)

@@ -37,9 +37,11 @@ def test_predictions_are_those_that_the_run_reported(finished, views):
     before = files(finished / "checkpoints")
     network = Trained(finished)
     test = network.open("test")
-    wrong = ensemble.wrong(network.log_probs(test, views), test.labels).sum(axis=1)
+    wrong = ensemble.wrong(network.log_probs(test, views), test.labels)
     counts = records.read_json(finished / "result.json")["eval"][views]
-    assert list(wrong) == [counts["top1_wrong"], counts["top5_wrong"]]
+    assert list(wrong.sum(axis=1)) == [counts["top1_wrong"], counts["top5_wrong"]]
+    for kept, expected in zip(("top1", "top5"), wrong, strict=True):  # image by image
+        np.testing.assert_array_equal(records.read_outcomes(finished, views, counts, kept), expected)
     assert files(finished / "checkpoints") == before
 
 

@@ -108,7 +108,7 @@ def arrays(c, folder):
 
 
 def assert_same_run(c, folder, other):
-    for name in ("metrics.csv", "result.json"):
+    for name in ("metrics.csv", "outcomes.json", "result.json"):
         assert (folder / name).read_bytes() == (other / name).read_bytes()
     mine, theirs = arrays(c, folder), arrays(c, other)
     assert mine.keys() == theirs.keys()

@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from experiments import paper, speed, statistics
+from experiments import image_noise, paper, speed, statistics
 from experiments.readout import Arm, Run, Sweep, default_views, field
 
 QUANTITIES = {
@@ -104,6 +104,7 @@ class Found:
     ratio: speed.Ratio | None = None
     words: str = ""  # what there is to say besides
     error: statistics.Estimate | None = None  # the difference in error, where another quantity is measured
+    over_images: statistics.OverImages | None = None  # of a difference in error, where the runs kept each image's
 
 
 def value_of(run: Run, quantity: str, views: str, key: str = "top1") -> float | None:
@@ -146,16 +147,19 @@ def measure(sweep: Sweep, what: Measure) -> Found | None:
     if what.turned:
         mine, theirs = theirs, mine
     difference = statistics.paired_difference(mine, theirs)
-    top5 = error = None
+    top5 = error = over = None
     if quantity in ("gap", "fit", "running"):  # less overfitting isn't fewer errors
         error = statistics.paired_difference(_by_seed(arm, "error", views[0]), _by_seed(reference, "error", views[1]))
     if quantity == "error":
         fives = [_by_seed(part, quantity, v, "top5") for part, v in zip((arm, reference), views, strict=True)]
         top5 = statistics.paired_difference(*(reversed(fives) if what.turned else fives))
+        sides = ((arm, views[0]), (reference, views[1]))
+        (first, seen), (second, also) = reversed(sides) if what.turned else sides
+        over = image_noise.between(first, second, (seen, also), seeds)
     runs = {run.id: run for part in (arm, reference) for seed, run in part.runs.items() if seed in seeds}
     p = statistics.equivalence_p(difference, what.margin) if what.margin else difference.p_value
     word = _judge(sweep, what, difference, runs)
-    return Found(difference, top5, quantity, word, tuple(runs.values()), p, error=error)
+    return Found(difference, top5, quantity, word, tuple(runs.values()), p, error=error, over_images=over)
 
 
 def _converged(what: Measure, arm: Arm, reference: Arm) -> Found | None:

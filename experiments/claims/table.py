@@ -8,13 +8,13 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from experiments import statistics
+from experiments import paper, statistics
 from experiments.claims.rows import SCHEMA, Row
 from experiments.report import markdown_table
 
 _HEAD = ("#", "Claim", "Paper", "Author's log", "Measured", "Seeds", "Data", "Verdict")
 _HOW = ("#", "Quantity", "Result", "Dataset, splits", "Pixels", "Seeds", "Epochs", "Device", "Revision",
-        "Core-h", "Seed noise", "Evaluation noise")
+        "Core-h", "Seed noise", "Evaluation noise", "Image noise", "Over seeds and images")
 _NO_VERDICT = "not comparable"
 _TEXT, _HOW_TEXT = (1, 2, 3, 6, 7), (1, 2, 3, 4, 7, 8)  # columns that are read, not compared
 
@@ -37,8 +37,11 @@ def markdown(rows: Sequence[Row], troubles: Sequence[str] = ()) -> str:
              *markdown_table(_HOW, [_how(r, number[id(r)]) for r in rows if r.measured], _HOW_TEXT), "",
              "Seed noise: the standard deviation of the paired differences, in points. Evaluation noise: the binomial "
              "standard error of one run's error on that many images, in points. Both arms are counted on the same "
-             "images: the intervals are about seeds, and say nothing of other images. The rows of one sweep share the "
-             "runs that arms are compared with, and each counts their cost.", "",
+             "images: the intervals of the claims are about seeds. Image noise: the standard error that other images "
+             "of the kind would add to the difference, by an analysis of variance of seeds and images "
+             "(`experiments/statistics.py`), with the interval over both; empty where runs kept no images' outcomes. "
+             "The rows of one sweep share the runs that arms are compared with, and each counts their cost.",
+             "",
              "The commands behind them. The same numbers again come from the recorded revisions and seeds on such a "
              "machine; another revision or machine rounds otherwise, which in the end acts as another seed does:", ""]
     lines += _commands([r for r in rows if r.measured], number)
@@ -133,13 +136,15 @@ def _word(row: Row) -> str:
 def _how(row: Row, number: int) -> list[str]:
     splits = f"{row.dataset}, `{row.train_split}` → `{row.eval_split}`" if row.dataset else ""
     cost = "" if row.cost_core_hours is None else f"{row.cost_core_hours:.{1 if row.cost_core_hours >= 0.1 else 3}f}"
-    noise = ("" if x is None else f"{x:.2f}" for x in (row.seed_sd, row.evaluation_se))
+    noise = ("" if x is None else f"{x:.2f}" for x in (row.seed_sd, row.evaluation_se, row.image_se))
+    over = ("" if row.low_images is None or row.high_images is None else
+            f"[{paper.signed(row.low_images, 2)}, {paper.signed(row.high_images, 2)}]")
     return [str(number), row.quantity or row.unit, row.source, splits, row.resolution, row.seeds, row.epochs,
-            row.device, row.revision, cost, *noise]
+            row.device, row.revision, cost, *noise, over]
 
 
 def to_json(rows: Sequence[Row], troubles: Sequence[str] = ()) -> dict[str, Any]:
-    """Everything, numbers in full. `value`, `low`, `high` are in `unit`, `seed_sd` and `evaluation_se` in points."""
+    """Everything, numbers in full. `value`, `low`, `high` are in `unit`, errors and deviations in points."""
     return {"schema": SCHEMA, "confidence": statistics.CONFIDENCE, "power": statistics.POWER,
             "rows": [dataclasses.asdict(row) for row in rows], "troubles": list(troubles)}
 

@@ -1,0 +1,37 @@
+"""The noise of the reported images in the differences of a sweep, from what its runs kept of each image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments import statistics
+from experiments.readout import Arm, field
+
+_SAME = ("data.name", "data.eval_split")
+
+
+def between(arm: Arm, reference: Arm, views: tuple[str, str], seeds: Sequence[int]) -> statistics.OverImages | None:
+    """`statistics.over_images` of the top-1 errors of two arms, in points.
+
+    Args:
+      views: of each arm. seeds: that both have finished runs of.
+
+    Returns:
+      None where a run of those didn't keep its outcomes, or they are not of the same images.
+    """
+    if len(seeds) < 2:
+        return None
+    wrong: list[list[np.ndarray]] = []
+    for part, seen in zip((arm, reference), views, strict=True):
+        found = [part.runs[seed].wrong(seen) for seed in seeds]
+        if any(one is None for one in found):
+            return None
+        wrong.append([one for one in found if one is not None])
+    runs = [part.runs[seed] for part in (arm, reference) for seed in seeds]
+    images = {(len(one), *(field(run.config, name) for name in _SAME))
+              for one, run in zip([*wrong[0], *wrong[1]], runs, strict=True)}
+    if len(images) > 1:
+        return None
+    return statistics.over_images(100.0 * np.stack(wrong[0]), 100.0 * np.stack(wrong[1]))

@@ -1,0 +1,86 @@
+"""What runs keep of each reported image, and the noise of the images in a sweep's differences."""
+
+import json
+
+import fake_sweep
+import numpy as np
+import pytest
+
+from alexnet_jax import records
+from experiments import image_noise, readout, report, statistics, summary
+
+COUNTS = {"top1_wrong": 3, "top5_wrong": 1, "total": 10}
+FOUND = np.array([0, 1, 0, 0, 2, 0, 0, 0, 0, 1])
+
+
+def _kept(tmp_path):
+    records.write_outcomes(tmp_path, {"centre": FOUND, "ten_view": 0 * FOUND})
+    return tmp_path
+
+
+def test_outcomes_come_back(tmp_path):
+    for key, least in (("top1", 1), ("top5", 2)):
+        np.testing.assert_array_equal(records.read_outcomes(_kept(tmp_path), "centre", COUNTS, key), least <= FOUND)
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ('"images": 10', '"images": 12'), ('"top1_wrong"', '"top1"'), ('"SEA="', '"SEA"'), ('"SEA="', '"SAA="'),
+    ('"SEA="', '"SÄA="'), ('"SEA="', "7"), ('"centre": {', '"centre": ['), ('{\n', '')])
+def test_outcomes_that_are_damaged_or_belong_to_another_result_are_none(tmp_path, old, new):
+    path = _kept(tmp_path) / records.OUTCOMES
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    assert records.read_outcomes(tmp_path, "centre", COUNTS) is None
+
+
+def test_outcomes_of_other_counts_are_none(tmp_path):
+    for change in ({"top1_wrong": 4}, {"total": 9}, {"total": 16}):
+        assert records.read_outcomes(_kept(tmp_path), "centre", COUNTS | change) is None
+    assert records.read_outcomes(tmp_path / "absent", "centre", COUNTS) is None
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    return fake_sweep.write_sweep(tmp_path / "w", seeds=range(4), outcomes=True)
+
+
+def _between(workdir, name, views=("ten_view", "ten_view")):
+    found = readout.read_sweep(workdir)
+    arm = found.arm(name)
+    return image_noise.between(arm, found.reference(arm), views, range(4))
+
+
+def test_the_noise_is_that_of_the_runs_images(sweep):
+    found = readout.read_sweep(sweep)
+    over = _between(sweep, "no_lrn")
+    wrong = [[100.0 * records.read_outcomes(run.folder, "ten_view", run.counts("ten_view"))
+              for run in found.arm(name).runs.values()] for name in ("no_lrn", "baseline")]
+    assert over == statistics.over_images(*map(np.stack, wrong))
+    own = summary.summarise(found)["arms"][1]["difference"]
+    assert own["over_images"]["low"] == over.low < own["top1"]["low"]
+    assert own["over_images"]["high"] == over.high > own["top1"]["high"]
+
+
+def test_runs_without_outcomes_or_of_other_images_have_none(sweep):
+    path = fake_sweep.folder_of(sweep, "no_lrn", 2) / records.OUTCOMES
+    path.rename(path.with_name("kept.json"))
+    assert _between(sweep, "no_lrn") is None
+    assert _between(sweep, "nonoverlapping") is not None
+    path.with_name("kept.json").rename(path)
+    plan = json.loads((sweep / "plan.json").read_text())
+    run = next(a for a in plan["arms"] if a["name"] == "no_lrn")["runs"]["2"]
+    plan["runs"][run]["config"]["data"]["eval_split"] = "test[:10000]"
+    (sweep / "plan.json").write_text(json.dumps(plan))
+    about = json.loads((fake_sweep.folder_of(sweep, "no_lrn", 2) / "run.json").read_text())
+    about["config"]["data"]["eval_split"] = "test[:10000]"
+    (fake_sweep.folder_of(sweep, "no_lrn", 2) / "run.json").write_text(json.dumps(about))
+    assert _between(sweep, "no_lrn") is None
+
+
+def test_the_report_says_what_other_images_add(sweep, tmp_path):
+    text = report.write_report(sweep)
+    over = _between(sweep, "no_lrn")
+    assert f"no_lrn [{over.low:+.2f}, {over.high:+.2f}]".replace("-", "−") in text
+    assert "say nothing of other images" not in text
+    without = report.write_report(fake_sweep.write_sweep(tmp_path / "without", seeds=range(4)))
+    assert "say nothing of other images" in without
