@@ -69,7 +69,6 @@ class Ratio:
     def high(self) -> float | None:
         return None if self.log.high is None or self.bound in ("at least", "unknown") else math.exp(self.log.high)
 
-
     @property
     def text(self) -> str:
         """6.8× [6.1, 7.5]; at least 5.0× (95% interval from 4.1)."""

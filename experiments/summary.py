@@ -223,18 +223,22 @@ def _noise_note(noise: dict[str, Any] | None) -> str:
         return text + "Seed noise: unknown, as no arm has two seeds."
     text += f"Seed noise: the standard deviation of an arm's seeds is {noise['between_seeds']:.2f} points"
     if noise["paired_differences"]:
-        low, high = min(noise["paired_differences"]), max(noise["paired_differences"])
-        sd = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
-        text += f", that of paired differences {sd}"
+        text += f", that of paired differences {_span(noise['paired_differences'])}"
     text += (", and all arms share the noise of the runs that they are compared with. All runs are counted on the same "
              "images, and the intervals cover the noise between seeds alone")
     if not noise["over_images"]:
         return text + ", and say nothing of other images."
     wider = ", ".join(f"{name} [{paper.signed(one['low'], 2)}, {paper.signed(one['high'], 2)}]"
                       for name, one in noise["over_images"].items())
-    errors = [one["standard_error"] for one in noise["over_images"].values()]
-    return text + (f". Other images of the kind add a standard error of {min(errors):.2f} to {max(errors):.2f} points "
-                   f"to a difference; intervals over both: {wider}.")
+    return text + (". Other images of the kind add a standard error of "
+                   f"{_span([one['standard_error'] for one in noise['over_images'].values()])} points to a difference; "
+                   f"intervals over both: {wider}.")
+
+
+def _span(values: list[float]) -> str:
+    """'0.13', '0.13 to 0.20'."""
+    low, high = (f"{value:.2f}" for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
 
 
 def _correction(summary: dict[str, Any]) -> str:
