@@ -100,9 +100,9 @@ def over_images(arm: np.ndarray, baseline: np.ndarray, confidence: float = CONFI
     if seeds < 2 or images < 2:
         return None
     by_seed, by_image, mean = d.mean(axis=1), d.mean(axis=0), float(d.mean())
-    rest = d - by_seed[:, None] - by_image[None] + mean
     ms_images = seeds * float(by_image.var(ddof=1))
-    ms_rest = float((rest**2).sum()) / ((seeds - 1) * (images - 1))
+    explained = images * seeds * float(by_seed.var()) + images * seeds * float(by_image.var())
+    ms_rest = (d.size * float(d.var()) - explained) / ((seeds - 1) * (images - 1))
     variance = max(0.0, ms_images - ms_rest) / (seeds * images)
     own = estimate(list(by_seed), confidence)
     if own.low is None or own.sd is None:

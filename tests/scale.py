@@ -38,7 +38,8 @@ def write(workdir, runs):
     whole = planned(runs)
     workdir.mkdir(parents=True)
     for run in whole.runs.values():
-        fake_sweep.write_run(workdir / run.dir, config.from_json(run.config), name=whole.arm_of(run.id).name)
+        fake_sweep.write_run(workdir / run.dir, config.from_json(run.config), name=whole.arm_of(run.id).name,
+                             outcomes=True)
     plan.write(whole, workdir)
 
 
