@@ -53,6 +53,8 @@ def draw(summary: dict[str, Any]) -> Figure:
              f"are pairs, bars {level} intervals of the mean (Student's t). Colours: the verdict at this scale; "
              "hollow: no longer so after Holm's correction over all arms. The paper's and the log's numbers are of "
              "their own networks and data."]
+    if any(map(_over, shown)):
+        words.append("Thin: intervals over seeds and other images.")
     if len(arms) > len(shown):
         words.append(f"The {len(shown)} largest of {len(arms)} differences.")
     note, heading = textwrap.wrap(" ".join(words), 116), textwrap.wrap(protocol_caption(summary["protocol"]), 84)
@@ -106,6 +108,8 @@ def _row(axes: Axes, place: int, arm: dict[str, Any], confidence: float) -> None
         axes.plot([e["low"], e["high"]], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=3,
                   clip_on=True)
     left, right = axes.get_xlim()
+    if over := _over(arm):
+        axes.plot(over, [place, place], color=colour, linewidth=0.7, solid_capstyle="butt", zorder=3)
     for end, edge, marker in ((e["low"], left, "<"), (e["high"], right, ">")):
         if end is not None and not left <= end <= right:  # the interval goes on outside
             axes.plot(edge, place, marker=marker, markersize=5, color=colour, markeredgewidth=0, clip_on=False)
@@ -138,7 +142,7 @@ def _limits(rows: list[dict[str, Any]]) -> tuple[float, float]:
     ends = [value for arm in rows for value in (arm["difference"]["top1"]["low"], arm["difference"]["top1"]["high"],
                                                 *arm["difference"]["each"]) if value is not None]
     low, high = max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)
-    edge = 0.04 * (high - low)
+    edge = 0.04 * (high - low) or 0.1  # all may be zero
     return low - edge, high + edge
 
 
@@ -153,6 +157,12 @@ def _claimed(arm: dict[str, Any]) -> tuple[str, float | None]:
         if value is not None and value["top1"] is not None:
             return who, value["top1"]
     return "", None
+
+
+def _over(arm: dict[str, Any]) -> list[float]:
+    """The ends of the interval over seeds and images; [] without."""
+    found = arm["difference"]["over_images"]
+    return [found["low"], found["high"]] if found and found["low"] is not None else []
 
 
 def _word(arm: dict[str, Any]) -> str:

@@ -24,7 +24,9 @@ def drawn(figure):
         if x == [0, 0]:  # the axis of no difference
             continue
         row = found[places[round(y[0] - 0.01)]]
-        if line.get_marker() == "None":
+        if line.get_marker() == "None" and line.get_linewidth() < 1:
+            row["over_images"] = tuple(x)
+        elif line.get_marker() == "None":
             row["interval"] = tuple(x)
         elif line.get_marker() in ("<", ">"):  # an interval that goes on
             row["goes_on"] = line.get_marker()
@@ -62,6 +64,24 @@ def test_hollow_where_the_correction_takes_the_verdict(tmp_path):
     assert not drawn(differences_plot.draw(found))["no_lrn"]["hollow"]
     change["difference"]["p_holm"] = 0.06
     assert drawn(differences_plot.draw(found))["no_lrn"]["hollow"]
+
+
+def test_the_interval_over_images_is_thin_and_in_the_caption(tmp_path):
+    found = summarised(fake_sweep.write_sweep(tmp_path, seeds=range(3), arms=ARMS, epochs=2, outcomes=True))
+    figure = differences_plot.draw(found)
+    over = next(arm for arm in found["arms"] if arm["name"] == "no_lrn")["difference"]["over_images"]
+    row = drawn(figure)["no_lrn"]
+    assert row["over_images"] == (over["low"], over["high"])
+    assert over["low"] < row["interval"][0] < row["interval"][1] < over["high"]
+    assert any("other images" in text.get_text().replace("\n", " ") for text in figure.texts)
+
+
+@pytest.mark.filterwarnings("error")
+def test_differences_that_are_all_zero(tmp_path):
+    arms = {"baseline": ("", {}, 0.0, 0.0), "mine": ("mine", {"model.dropout": 0.4}, 0.0, 0.0)}
+    workdir = fake_sweep.write_sweep(tmp_path, seeds=(0, 1), arms=arms, pair_sd=0.0, epochs=2)
+    low, high = differences_plot.draw(summarised(workdir)).axes[0].get_xlim()
+    assert low < 0 < high
 
 
 def test_an_interval_of_two_seeds_leaves_the_panel_and_no_mean_does(tmp_path):
