@@ -218,15 +218,15 @@ def error_rates(counts: Mapping[str, Any]) -> tuple[float, float]:
     return counts["top1_wrong"] / counts["total"], counts["top5_wrong"] / counts["total"]
 
 
-def write_outcomes(folder: pathlib.Path, outcomes: Mapping[str, np.ndarray]) -> None:
-    """Writes outcomes.json. `outcomes`: by views, int [images]: 0 right, 1 wrong at one guess, 2 at five too."""
-    def bits(wrong: np.ndarray) -> str:
-        return base64.b64encode(np.packbits(wrong).tobytes()).decode()
+def packed_outcomes(outcomes: np.ndarray) -> dict[str, Any]:
+    """{'top1_wrong', 'top5_wrong'} of outcomes.json. `outcomes`: int [images], as of `program.Counts`."""
+    return {f"top{guesses}_wrong": base64.b64encode(np.packbits(outcomes >= least).tobytes()).decode()
+            for least, guesses in ((1, 1), (2, 5))}
 
-    write_json(folder / OUTCOMES, {
-        "schema": SCHEMA, "images": len(next(iter(outcomes.values()))),
-        **{views: {"top1_wrong": bits(found >= 1), "top5_wrong": bits(found >= 2)}
-           for views, found in sorted(outcomes.items())}})
+
+def write_outcomes(folder: pathlib.Path, images: int, outcomes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes outcomes.json. `outcomes`: of `packed_outcomes`, by views."""
+    write_json(folder / OUTCOMES, {"schema": SCHEMA, "images": images, **dict(sorted(outcomes.items()))})
 
 
 def read_outcomes(folder: pathlib.Path, views: str, counts: Mapping[str, Any], key: str = "top1") -> np.ndarray | None:

@@ -120,7 +120,7 @@ class _Run:
         self.saved: tuple[int, int] | None = None  # step and evaluated of the newest checkpoint
         self.plateau = optim.Plateau()
         self.centre: dict | None = None
-        self.outcomes: dict[str, np.ndarray] = {}  # of each reported image, by views
+        self.outcomes: dict[str, dict] = {}  # records.packed_outcomes of the reported images, by views
         self._restore()
         evaluated = [s for s in (self.eval_split, self.tune_split) if s]
         self.feed = Feed(config, self.program, self.course, evaluated, log)
@@ -164,6 +164,7 @@ class _Run:
         arrays, host = restored
         self.state, self.sums = State(**arrays["state"]), Sums(**arrays["sums"])
         self.step, self.evaluated, self.centre = host["step"], host["evaluated"], host["centre"]
+        self.outcomes = host.get("outcomes", {})  # older checkpoints have none
         self.saved = self.step, self.evaluated
         kept = host["plateau"]  # JSON has no infinity
         best = math.inf if kept["best"] is None else kept["best"]
@@ -174,7 +175,8 @@ class _Run:
         plateau = {k: None if v == math.inf else v for k, v in dataclasses.asdict(self.plateau).items()}
         with self.clock.measure("checkpoint"):
             self.checkpoints.save(self.step, {"state": self.state._asdict(), "sums": self.sums._asdict()}, {
-                "step": self.step, "evaluated": self.evaluated, "centre": self.centre, "plateau": plateau})
+                "step": self.step, "evaluated": self.evaluated, "centre": self.centre, "outcomes": self.outcomes,
+                "plateau": plateau})
         self.saved_at, self.saved = time.monotonic(), (self.step, self.evaluated)
 
     def _describe(self, overrides: dict) -> None:
@@ -212,7 +214,7 @@ class _Run:
             try:
                 diverged = self._loop(progress)
                 if diverged is None:
-                    if "centre" not in self.outcomes:  # taken up after the last epoch
+                    if "centre" not in self.outcomes:
                         self._evaluate(self.eval_split, "centre", progress)
                     counts["ten_view"] = self._evaluate(self.eval_split, "ten_view", progress)
                     if self.fit_split:
@@ -242,7 +244,8 @@ class _Run:
                 self.metrics.rows, diverged, {"centre": self.centre, **counts},
                 (self.course.place(self.step)[0], self._ended()) if early else None)
             if not diverged:
-                records.write_outcomes(self.workdir, self.outcomes)
+                assert self.centre is not None
+                records.write_outcomes(self.workdir, self.centre["total"], self.outcomes)
             records.write_json(self.workdir / "result.json", result)
             progress.update(result["status"], self.step, self.course.epochs_done(self.step))
         self.log(outcome.last_words(result))
@@ -337,7 +340,7 @@ class _Run:
             counts = evaluate.evaluate(self.program, self.state.params, self.consts, split, views,
                                        lambda: self._poll(next(batches)), self.feed, outcomes.append)
         if split is self.eval_split:
-            self.outcomes[views] = np.concatenate([np.zeros(0, np.int8), *outcomes])
+            self.outcomes[views] = records.packed_outcomes(np.concatenate([np.zeros(0, np.int8), *outcomes]))
         return counts
 
     def _milestone(self, progress: Progress) -> str | None:

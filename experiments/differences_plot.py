@@ -54,7 +54,7 @@ def draw(summary: dict[str, Any]) -> Figure:
              "hollow: no longer so after Holm's correction over all arms. The paper's and the log's numbers are of "
              "their own networks and data."]
     if any(map(_over, shown)):
-        words.append("Thin: intervals over seeds and other images.")
+        words.append("Thin: intervals over seeds and over other images to report on.")
     if len(arms) > len(shown):
         words.append(f"The {len(shown)} largest of {len(arms)} differences.")
     note, heading = textwrap.wrap(" ".join(words), 116), textwrap.wrap(protocol_caption(summary["protocol"]), 84)
@@ -110,8 +110,9 @@ def _row(axes: Axes, place: int, arm: dict[str, Any], confidence: float) -> None
     left, right = axes.get_xlim()
     if over := _over(arm):
         axes.plot(over, [place, place], color=colour, linewidth=0.7, solid_capstyle="butt", zorder=3)
-    for end, edge, marker in ((e["low"], left, "<"), (e["high"], right, ">")):
-        if end is not None and not left <= end <= right:  # the interval goes on outside
+    ends = (_over(arm) or [e["low"], e["high"]]) if e["low"] is not None else []
+    for end, edge, marker in zip(ends, (left, right), "<>", strict=False):
+        if not left <= end <= right:  # the interval goes on outside
             axes.plot(edge, place, marker=marker, markersize=5, color=colour, markeredgewidth=0, clip_on=False)
     each = arm["difference"]["each"]
     axes.plot(each, [place + 0.22] * len(each), linestyle="none", marker="o", markersize=2.0, markeredgewidth=0,

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments import statistics
-from experiments.readout import Arm, field
+from experiments.readout import Arm
 
-_SAME = ("data.name", "data.eval_split")
+_SAME = ("name", "version", "eval_split", "corrupt")
 
 
 def between(arm: Arm, reference: Arm, views: tuple[str, str], seeds: Sequence[int]) -> statistics.OverImages | None:
@@ -30,8 +30,8 @@ def between(arm: Arm, reference: Arm, views: tuple[str, str], seeds: Sequence[in
             return None
         wrong.append([one for one in found if one is not None])
     runs = [part.runs[seed] for part in (arm, reference) for seed in seeds]
-    images = {(len(one), *(field(run.config, name) for name in _SAME))
+    images = {(len(one), *(((run.result or {}).get("data") or {}).get(name) for name in _SAME))
               for one, run in zip([*wrong[0], *wrong[1]], runs, strict=True)}
     if len(images) > 1:
         return None
-    return statistics.over_images(100.0 * np.stack(wrong[0]), 100.0 * np.stack(wrong[1]))
+    return statistics.over_images(np.stack(wrong[0]), np.stack(wrong[1]), scale=100)

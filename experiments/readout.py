@@ -58,7 +58,6 @@ class Run:
             return None
         return (self.result.get("eval") or {}).get(views)
 
-
     def wrong(self, views: str, key: str = "top1") -> np.ndarray | None:
         """bool [images]: which of the reported images were wrong; None where the run didn't keep that."""
         counts = self.counts(views)

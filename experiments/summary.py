@@ -108,12 +108,13 @@ def _noise(sweep: Sweep, arms: list[dict[str, Any]], views: str) -> dict[str, An
         return None
     mean = sum(values) / len(values)
     differences = [a["difference"]["top1"]["sd"] for a in arms if a["difference"]]
-    over = {a["name"]: a["difference"]["over_images"] for a in arms if a["difference"]}
+    over = {a["name"]: a["difference"]["over_images"] for a in arms
+            if a["difference"] and a["difference"]["top1"]["low"] is not None}
     return {"mean_error": mean, "images": min(totals),
             "evaluation": 100 * statistics.binomial_standard_error(mean / 100, min(totals)),
             "between_seeds": statistics.pooled_sd(groups),
             "paired_differences": [sd for sd in differences if sd is not None],
-            "over_images": {name: found for name, found in over.items() if found and found["low"] is not None}}
+            "over_images": over}
 
 
 def _notes(sweep: Sweep, summary: dict[str, Any]) -> list[str]:
@@ -226,13 +227,19 @@ def _noise_note(noise: dict[str, Any] | None) -> str:
         text += f", that of paired differences {_span(noise['paired_differences'])}"
     text += (", and all arms share the noise of the runs that they are compared with. All runs are counted on the same "
              "images, and the intervals cover the noise between seeds alone")
-    if not noise["over_images"]:
+    over = {name: one for name, one in noise["over_images"].items() if one}
+    if not over:
         return text + ", and say nothing of other images."
-    wider = ", ".join(f"{name} [{paper.signed(one['low'], 2)}, {paper.signed(one['high'], 2)}]"
-                      for name, one in noise["over_images"].items())
-    return text + (". Other images of the kind add a standard error of "
-                   f"{_span([one['standard_error'] for one in noise['over_images'].values()])} points to a difference; "
-                   f"intervals over both: {wider}.")
+    wider = _few([f"{name} [{paper.signed(one['low'], 2)}, {paper.signed(one['high'], 2)}]"
+                  for name, one in over.items()], ", ")
+    errors, without = [one["standard_error"] for one in over.values()], [n for n, one in noise["over_images"].items()
+                                                                         if not one]
+    text += (". Other images to report on (the networks stay) would add a standard error of "
+             f"{_span(errors)} points to a difference" if max(errors) >= 0.005 else
+             ". The noise of the images can't be told from that of the seeds")
+    text += f"; intervals over both: {wider}"
+    return text + (f". Not for {_few(without, ', ')}, whose runs didn't keep what became of each image."
+                   if without else ".")
 
 
 def _span(values: list[float]) -> str:

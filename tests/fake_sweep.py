@@ -144,8 +144,9 @@ def write_run(folder: pathlib.Path, config, name: str = "baseline", top1: float 
     if counts and outcomes:
         easiness = np.random.default_rng(0).normal(size=eval_images) + rng.normal(size=eval_images)
         rank = np.argsort(np.argsort(easiness))
-        records.write_outcomes(folder, {views: (rank < n["top1_wrong"]).astype(int) + (rank < n["top5_wrong"])
-                                        for views, n in counts.items() if views != "fit"})
+        records.write_outcomes(folder, eval_images, {views: records.packed_outcomes(
+            (rank < n["top1_wrong"]).astype(int) + (rank < n["top5_wrong"]))
+            for views, n in counts.items() if views != "fit"})
     records.write_json(folder / "result.json", {
         "schema": records.SCHEMA, "name": name, "id": run_id, "seed": config.seed,
         "status": state if state in records.STATUSES else "finished", "message": message.get(state, ""),

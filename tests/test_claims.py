@@ -14,7 +14,7 @@ from fake_sweep import arms_of
 
 from alexnet_jax import cli, config, records
 from alexnet_jax.errors import ConfigError
-from experiments import ablations, paper, readout, summary
+from experiments import ablations, image_noise, paper, readout, statistics, summary
 from experiments import sweep as sweep_lib
 from experiments.claims import __main__ as command
 from experiments.claims import commands, measures, table
@@ -125,6 +125,19 @@ def test_a_row_carries_its_protocol_cost_and_noises(recorded):
     (none,) = recorded[1]["log-167"]
     assert none.p_value < 0.01
     assert "half of what both norms are worth in the log" in none.why
+
+
+def test_a_verdict_that_the_noise_of_the_images_takes_says_so(recorded, monkeypatch):
+    sweep = readout.read_sweep(recorded[0] / "true")
+    said = "; with the noise of the images unresolved"
+    lrn, none = (next(m for m in measures.MEASURES if m.id == name and not m.local) for name in ("lrn", "log-167"))
+    assert not any(measures.measure(sweep, what).verdict.why.endswith(said) for what in (lrn, none))
+    for low, high in ((-9.0, 9.0), (-9.0, 0.1)):  # zero within, and beyond the margin of a claim of no difference
+        monkeypatch.setattr(image_noise, "between", lambda *_, ends=(low, high): statistics.OverImages(1, 1.0, *ends))
+        for what in (lrn, none):
+            found = measures.measure(sweep, what).verdict
+            assert found.word == "reproduced"
+            assert found.why.endswith(said)
 
 
 def test_less_overfitting_is_told_beside_the_error(recorded):

@@ -11,7 +11,7 @@ import time
 import pytest
 from tiny_run import TINY
 
-from alexnet_jax import records
+from alexnet_jax import evaluate, records
 from alexnet_jax.distributed import Place
 from alexnet_jax.errors import ConfigError
 
@@ -93,7 +93,10 @@ def test_one_of_two_processes_is_killed_and_the_run_goes_on_in_one(store, alone,
     out = _end(_start(store, tmp_path / "run", EPOCHS))
     assert re.search(r"resuming at step \d+ of 96", out)
     _assert_alike(records.read_rows(metrics), alone)
-    assert records.read_json(tmp_path / "run" / "result.json")["status"] == "finished"
+    result = records.read_json(tmp_path / "run" / "result.json")
+    assert result["status"] == "finished"
+    for views in evaluate.VIEWS:
+        assert records.read_outcomes(tmp_path / "run", views, result["eval"][views]) is not None
 
 
 @pytest.mark.slow

@@ -70,6 +70,7 @@ def test_many_steps_a_call_are_the_single_steps(tiny, finished, in_calls):
     mine, theirs = (records.read_json(folder / "result.json")["eval"] for folder in (in_calls, finished))
     for views in evaluate.VIEWS:
         assert mine[views] == pytest.approx(theirs[views], rel=1e-5)
+    assert (in_calls / "outcomes.json").read_bytes() == (finished / "outcomes.json").read_bytes()
 
 
 @pytest.mark.parametrize("steps", [2, 1000])

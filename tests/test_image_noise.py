@@ -14,7 +14,8 @@ FOUND = np.array([0, 1, 0, 0, 2, 0, 0, 0, 0, 1])
 
 
 def _kept(tmp_path):
-    records.write_outcomes(tmp_path, {"centre": FOUND, "ten_view": 0 * FOUND})
+    records.write_outcomes(tmp_path, 10, {views: records.packed_outcomes(found) for views, found in
+                                          (("centre", FOUND), ("ten_view", 0 * FOUND))})
     return tmp_path
 
 
@@ -53,9 +54,9 @@ def _between(workdir, name, views=("ten_view", "ten_view")):
 def test_the_noise_is_that_of_the_runs_images(sweep):
     found = readout.read_sweep(sweep)
     over = _between(sweep, "no_lrn")
-    wrong = [[100.0 * records.read_outcomes(run.folder, "ten_view", run.counts("ten_view"))
+    wrong = [[records.read_outcomes(run.folder, "ten_view", run.counts("ten_view"))
               for run in found.arm(name).runs.values()] for name in ("no_lrn", "baseline")]
-    assert over == statistics.over_images(*map(np.stack, wrong))
+    assert over == statistics.over_images(*map(np.stack, wrong), scale=100)
     own = summary.summarise(found)["arms"][1]["difference"]
     assert own["over_images"]["low"] == over.low < own["top1"]["low"]
     assert own["over_images"]["high"] == over.high > own["top1"]["high"]
@@ -67,14 +68,26 @@ def test_runs_without_outcomes_or_of_other_images_have_none(sweep):
     assert _between(sweep, "no_lrn") is None
     assert _between(sweep, "nonoverlapping") is not None
     path.with_name("kept.json").rename(path)
-    plan = json.loads((sweep / "plan.json").read_text())
-    run = next(a for a in plan["arms"] if a["name"] == "no_lrn")["runs"]["2"]
-    plan["runs"][run]["config"]["data"]["eval_split"] = "test[:10000]"
-    (sweep / "plan.json").write_text(json.dumps(plan))
-    about = json.loads((fake_sweep.folder_of(sweep, "no_lrn", 2) / "run.json").read_text())
-    about["config"]["data"]["eval_split"] = "test[:10000]"
-    (fake_sweep.folder_of(sweep, "no_lrn", 2) / "run.json").write_text(json.dumps(about))
-    assert _between(sweep, "no_lrn") is None
+    result = path.with_name("result.json")
+    before = result.read_text()
+    for field, other in (("name", "cifar10"), ("eval_split", "test[:10000]"), ("version", "2.0.0"), ("corrupt", 1)):
+        tree = json.loads(before)
+        tree["data"][field] = other
+        result.write_text(json.dumps(tree))
+        assert _between(sweep, "no_lrn") is None, field
+    result.write_text(before)
+    assert _between(sweep, "no_lrn") is not None
+
+
+def test_a_report_names_the_arms_that_kept_nothing(sweep):
+    (fake_sweep.folder_of(sweep, "no_lrn", 2) / records.OUTCOMES).unlink()
+    text = report.write_report(sweep)
+    assert "; intervals over both: nonoverlapping [" in text
+    assert "Not for no_lrn, whose runs didn't keep what became of each image." in text
+    table = (sweep / "report.csv").read_text().splitlines()
+    place = table[0].split(",").index("top1_over_images_low")
+    cells = {line.split(",")[0]: line.split(",")[place] for line in table[1:]}
+    assert cells["no_lrn"] == "" != cells["nonoverlapping"]
 
 
 def test_the_report_says_what_other_images_add(sweep, tmp_path):

@@ -1,5 +1,6 @@
 """Simulated data with known effects: coverage, power, the verdict rule; and the paper's numbers as data."""
 
+import dataclasses
 import itertools
 import math
 
@@ -263,18 +264,30 @@ def test_the_noise_of_images_is_that_of_an_analysis_of_variance():
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_intervals_over_seeds_and_images_cover_the_truth_at_least_95_percent_of_the_time(seeds):
     rng, trials, images = np.random.default_rng(seeds), 1000, 400
-    hits, alone, errors = 0, 0, []
+    hits, alone, excluded, errors = 0, 0, 0, []
     for _ in range(trials):
         d = _crossed(rng, seeds, images)
         over, own = statistics.over_images(d, np.zeros_like(d)), estimate(d.mean(axis=1))
         assert over.low <= own.low < own.high <= over.high
         hits += over.low <= 1.0 <= over.high
         alone += own.low <= 1.0 <= own.high
+        excluded += over.low > 0
+        assert (over.high - over.low) / 2 == pytest.approx(math.hypot(own.half, 1.959964 * over.standard_error))
         errors.append(over.standard_error**2)
     assert math.sqrt(np.mean(errors)) == pytest.approx(20 / math.sqrt(images), rel=0.05)
     assert hits / trials >= 0.95 - 2 * math.sqrt(0.95 * 0.05 / trials)
     if seeds == 5:  # with two or three the seeds' own interval is wide enough by itself
         assert alone / trials < 0.9
+        assert hits / trials < 0.98
+        assert excluded / trials > 0.05  # a true effect of one standard error
+
+
+def test_right_and_wrong_are_the_same_as_their_numbers():
+    rng = np.random.default_rng(3)
+    arm, baseline = rng.random((4, 300)) < 0.4, rng.random((4, 300)) < 0.3
+    counted, numbers = (statistics.over_images(arm.astype(kind), baseline.astype(kind), scale=100)
+                        for kind in (bool, float))
+    assert dataclasses.astuple(counted) == pytest.approx(dataclasses.astuple(numbers), rel=1e-9)
 
 
 def test_images_that_all_arms_find_equally_hard_add_nothing():

@@ -103,6 +103,22 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tiny, tmp_path, finished, monk
         [4, 8] if (step, where, after) == (8, "_save", True) else [4, 8, 8]), "the last is the ten views'"
 
 
+def test_a_checkpoint_from_before_outcomes_were_kept(tiny, tmp_path, finished, monkeypatch):
+    with monkeypatch.context() as patch:
+        at(patch, 8, kill, "_save", True)
+        with pytest.raises(Killed):
+            go(tiny(), tmp_path, name="baseline")
+    real = train_lib._Run._restore
+
+    def older(self):
+        real(self)
+        self.outcomes = {}
+
+    monkeypatch.setattr(train_lib._Run, "_restore", older)
+    go(tiny(), tmp_path, name="baseline")
+    assert_same_run(tiny(), tmp_path, finished)
+
+
 def test_checkpoints_within_an_epoch_keep_the_running_means(tiny, tmp_path, finished, monkeypatch):
     often = tiny(checkpoint__every_seconds=0.0)
     with monkeypatch.context() as patch:

@@ -159,6 +159,10 @@ def measure(sweep: Sweep, what: Measure) -> Found | None:
     runs = {run.id: run for part in (arm, reference) for seed, run in part.runs.items() if seed in seeds}
     p = statistics.equivalence_p(difference, what.margin) if what.margin else difference.p_value
     word = _judge(sweep, what, difference, runs)
+    if over is not None and over.low is not None and word.word in ("reproduced", "contradicted"):
+        wider = _judge(sweep, what, dataclasses.replace(difference, low=over.low, high=over.high), runs)
+        if wider.word != word.word:
+            word = dataclasses.replace(word, why=f"{word.why}; with the noise of the images unresolved")
     return Found(difference, top5, quantity, word, tuple(runs.values()), p, error=error, over_images=over)
 
 

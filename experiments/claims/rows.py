@@ -205,22 +205,13 @@ def _from_sweep(start: Row, what: measures.Measure, folder: pathlib.Path, sweep:
         unit="ratio" if found.ratio else "points", n=d.n, value_top5=five.mean, low_top5=five.low,
         high_top5=five.high, seed_sd=None if found.ratio else d.sd, evaluation_se=noise, p_value=found.p_value,
         image_se=over.standard_error, low_images=over.low, high_images=over.high,
-        verdict=found.verdict.word, why=_why(found), contains_paper=found.verdict.contains_paper,
+        verdict=found.verdict.word, why=found.verdict.why, contains_paper=found.verdict.contains_paper,
         seeds_needed=found.verdict.seeds_needed, at_scale=not protocol.is_imagenet(about), source=folder.name,
         dataset=" or ".join(about["dataset"]), train_split=_listed(about["train_split"]),
         eval_split=_listed(about["eval_split"]), resolution=f"{_listed(about['crop'])} of {_listed(about['size'])}",
         seeds=", ".join(map(str, seeds)), epochs=_listed(about["epochs"]), device=_listed(about["device"]),
         revision=_listed(about["revision"]), cost_core_hours=core_hours((*found.runs, *_searched(folder, sweep, what))),
         in_kind=what.in_kind, paper="" if what.in_kind else start.paper, command=commands.of_sweep(sweep, what))
-
-
-def _why(found: measures.Found) -> str:
-    """The verdict's reason, and whether it is one about these images alone."""
-    d, over = found.difference, found.over_images
-    if d.low is None or d.high is None or over is None or over.low is None or over.high is None:
-        return found.verdict.why
-    lost = over.low <= 0 <= over.high and not d.low <= 0 <= d.high
-    return found.verdict.why + ("; over other images too, the interval contains zero" if lost else "")
 
 
 def _part(what: measures.Measure, found: measures.Found) -> str:

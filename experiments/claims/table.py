@@ -38,10 +38,10 @@ def markdown(rows: Sequence[Row], troubles: Sequence[str] = ()) -> str:
              "Seed noise: the standard deviation of the paired differences, in points. Evaluation noise: the binomial "
              "standard error of one run's error on that many images, in points. Both arms are counted on the same "
              "images: the intervals of the claims are about seeds. Image noise: the standard error that other images "
-             "of the kind would add to the difference, by an analysis of variance of seeds and images "
-             "(`experiments/statistics.py`), with the interval over both; empty where runs kept no images' outcomes. "
-             "The rows of one sweep share the runs that arms are compared with, and each counts their cost.",
-             "",
+             "to report on (those learnt from stay) would add to a difference in error, by an analysis of variance of "
+             "seeds and images (`experiments/statistics.py`), with the interval over both; for rows of that kind whose "
+             "runs kept what became of each image. The rows of one sweep share the runs that arms are compared with, "
+             "and each counts their cost.", "",
              "The commands behind them. The same numbers again come from the recorded revisions and seeds on such a "
              "machine; another revision or machine rounds otherwise, which in the end acts as another seed does:", ""]
     lines += _commands([r for r in rows if r.measured], number)
