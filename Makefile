@@ -49,14 +49,14 @@ $(VENV)/installed-bench: $(VENV)/installed
 	$(PIP) install --quiet -c constraints.txt -e '.[bench]'
 	@touch $@
 
-BENCHMARKS := full small epoch sweep cold_start growth profile roofline
+BENCHMARKS := full small epoch sweep cold_start growth profile
 
 bench: $(VENV)/installed-bench
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --out=benchmarks/results/$$name.json || exit; done
 	$(BIN)/python -m benchmarks.table
 
 bench-quick: $(VENV)/installed-bench
-	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --quick || exit; done
+	for name in $(BENCHMARKS) roofline; do $(BIN)/python -m benchmarks.$$name --quick || exit; done
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -103,7 +103,9 @@ def heading(result: Result) -> str:
     peak = (f" · matrix product {floor_['flops_per_second'] / 1e9:,.0f} GFLOP/s ({floor_['precision']}), memory copy "
             f"{floor_['bytes_per_second'] / 1e9:,.1f} GB/s") if floor_ else ""
     quick = " · QUICK: tiny networks, no measurement" if result.get("quick") else ""
-    when = f"{result['started'][:10]}, revision {result.get('git', {}).get('revision', '?')[:7]}"
+    git = result.get("git", {})
+    when = (f"{result['started'][:10]}, revision {git.get('revision', '?')[:7]}"
+            f"{' with uncommitted changes' if git.get('dirty') else ''}")
     if d:
         when += f", load before {result.get('load_before')}"
     parts = [f"{d['kind']}{cores}" if d else "", versions, when, f"`{result['command']}`{peak}{quick}"]

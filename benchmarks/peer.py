@@ -107,6 +107,15 @@ def _local(conv: Any, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torc
     return y.permute(1, 2, 0).reshape(x.shape[0], out, rows, cols)
 
 
+def _linear(m: Any, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """A dense layer over all columns' values, or, where its weights are of one column's inputs, column by column."""
+    groups = 1 if x[0].numel() == w.shape[1] else m.columns
+    parts = list(x.chunk(groups, 1))
+    if x.dim() > 2:  # the order of the values is height, width, channel
+        parts = [part.permute(0, 2, 3, 1).flatten(1) for part in parts]
+    return torch.cat([F.linear(*each) for each in zip(parts, w.chunk(groups), b.chunk(groups), strict=True)], 1)
+
+
 def logits(config: Any, params: Mapping[str, Any], x: torch.Tensor, sees_all, *, train: bool = False,
            norm: str = "stock", observe: Observe | None = None) -> torch.Tensor:
     """[batch, classes] of centred images [batch, channel, crop, crop].
@@ -117,7 +126,6 @@ def logits(config: Any, params: Mapping[str, Any], x: torch.Tensor, sees_all, *,
       observe: is shown what enters each activation ('relu') and each pooling ('pool').
     """
     m = config.model
-    dense = False
     for name, (w, b) in params.items():
         if name.startswith("conv"):
             if getattr(m, name).unshared:
@@ -139,9 +147,7 @@ def logits(config: Any, params: Mapping[str, Any], x: torch.Tensor, sees_all, *,
                         observe("pool", x)
                     x = _pool(m, number, x)
         else:
-            if not dense:  # [batch, height, width, channel], the order of the values
-                x, dense = x.permute(0, 2, 3, 1).flatten(1), True
-            x = F.linear(x, w, b)
+            x = _linear(m, x, w, b)
             if name == "fc8":
                 return x
             if observe:

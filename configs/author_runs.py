@@ -4,8 +4,8 @@
     python -m alexnet_jax.main --config=configs/author_runs.py:145-half --workdir=runs/145-half
 
 From layers/layers-*.cfg of the released source; errors that the author logged for them: experiments/paper.py. Runs 132
-and 127 were variants of run 120, which had a third, blurred path; here they are variants of run 145. The same for
-networks of any size: the ablations `columns`, `pooling` and `lrn`.
+and 127 were variants of run 120, which had a third, blurred path (layers/layers-120.cfg); here they are variants of run
+145. The same for networks of any size: the ablations `columns`, `pooling` and `lrn`.
 """
 
 from typing import Any

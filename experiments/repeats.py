@@ -5,7 +5,8 @@
 
 Runs of one id (the same config and seed) in both folders are paired, wherever in them they lie. Where results are to be
 the same up to rounding, the mean of the differences should be zero; their standard deviation, over √2, is what rounding
-alone does to one run in the end.
+alone does to one run in the end. Each arm's difference from the baseline is given by either folder's runs and by both,
+averaged run by run: what such repeats do to a conclusion.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from experiments import protocol, recording, statistics
 from experiments.paper import signed
 from experiments.readout import Run, default_views, read_run
 
+BASELINE = "baseline"
+SIDES = ("before", "after")
 SCHEMA = 1
 FILE = "repeats.json"
 
@@ -48,7 +51,7 @@ def pairs(before: dict[str, Run], after: dict[str, Run]) -> dict[str, Any]:
     rows = []
     for i in ids:
         row: dict[str, Any] = {"name": _name(after[i]), "seed": after[i].seed, "id": i}
-        for side, run in (("before", before[i]), ("after", after[i])):
+        for side, run in zip(SIDES, (before[i], after[i]), strict=True):
             counts = run.counts(views)
             assert counts is not None
             row[side] = 100 * counts["top1_wrong"] / counts["total"]
@@ -65,25 +68,46 @@ def _name(run: Run) -> str:
 
 def text(tree: dict[str, Any]) -> str:
     """A line an arm, and what all pairs together say."""
-    rows = tree["rows"]
+    rows, names = tree["rows"], list(dict.fromkeys(row["name"] for row in tree["rows"]))
+    by = {name: [row for row in rows if row["name"] == name] for name in names}
     lines = [f"{'arm':<22} seeds   before    after   difference"]
-    for name in dict.fromkeys(row["name"] for row in rows):
-        mine = [row for row in rows if row["name"] == name]
-        before, after = (sum(row[side] for row in mine) / len(mine) for side in ("before", "after"))
-        lines.append(f"{name:<22} {len(mine):5d}  {before:6.2f}%  {after:6.2f}%   {signed(after - before, 2)}")
+    for name, mine in by.items():
+        before, after = (sum(row[side] for row in mine) / len(mine) for side in SIDES)
+        own = statistics.estimate([row["after"] - row["before"] for row in mine])
+        lines.append(f"{name:<22} {len(mine):5d}  {before:6.2f}%  {after:6.2f}%   {_interval(own)}")
+    lines += ["", *_differences(by), ""]
     whole = statistics.estimate([row["after"] - row["before"] for row in rows])
     assert whole.mean is not None
-    interval = "" if whole.low is None or whole.high is None else (
-        f" [{signed(whole.low, 2)}, {signed(whole.high, 2)}]")
-    spread = statistics.pooled_sd([[row["after"] for row in rows if row["name"] == name]
-                                   for name in dict.fromkeys(row["name"] for row in rows)])
+    spread = statistics.pooled_sd([[row["after"] for row in mine] for mine in by.values()])
     deviation = "" if whole.sd is None else f"; standard deviation {whole.sd:.2f}, over √2 {whole.sd / 2**0.5:.2f}"
     seeds = "" if spread is None else f", that between seeds {spread:.2f}"
     p = tree["protocol"]
     lines.append(f"{p['dataset']}, {p['train_split']} → {p['eval_split']}, {p['resolution']}, {p['epochs']} epochs, "
                  f"seeds {', '.join(map(str, p['seeds']))}; {p['device']}")
-    return "\n".join([*lines, f"{len(rows)} pairs: after less before {signed(whole.mean, 2)}{interval} points of top-1 "
+    return "\n".join([*lines, f"{len(rows)} pairs: after less before {_interval(whole)} points of top-1 "
                       f"error, {protocol.VIEW_NAMES[tree['views']]}{deviation}{seeds}"])
+
+
+def _differences(by: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """A line an arm: its difference from the baseline by the first runs, by the second, and by the means of both."""
+    error = {name: {side: {row["seed"]: row[side] for row in mine} for side in SIDES} for name, mine in by.items()}
+    for sides in error.values():
+        sides["both"] = {seed: (sides["before"][seed] + sides["after"][seed]) / 2 for seed in sides["before"]}
+    others = [name for name in by if name != BASELINE]
+    if BASELINE not in by or not others:
+        return ["no differences from a baseline: no run of that name, or none but it, is in both folders"]
+    lines = [f"{'arm less baseline':<22} seeds   {'before':<21}  {'after':<21}  means of both"]
+    for name in others:
+        found = [statistics.paired_difference(error[name][side], error[BASELINE][side]) for side in (*SIDES, "both")]
+        lines.append(f"{name:<22} {found[0].n:5d}   " + "  ".join(f"{_interval(one):<21}" for one in found).rstrip())
+    return lines
+
+
+def _interval(e: statistics.Estimate) -> str:
+    if e.mean is None:
+        return "–"
+    return signed(e.mean, 2) + (
+        "" if e.low is None or e.high is None else f" [{signed(e.low, 2)}, {signed(e.high, 2)}]")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

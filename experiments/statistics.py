@@ -293,5 +293,8 @@ def equivalence(difference: Estimate, margin: float) -> Verdict:
     sd = difference.sd
     n = bisect.bisect_left(range(10_000), POWER, lo=2, key=lambda n: equivalence_power(margin, sd, n))
     need = f"about {n:,} seeds" if n < 10_000 else "more than 10,000 seeds"
-    return Verdict("unresolved", f"{need} would show that nothing larger than {margin:g} is there",
+    seen = [f"the mean lies beyond ±{margin:g}"] if abs(difference.mean or 0.0) > margin else []
+    seen += ["the interval excludes zero"] if difference.low > 0 or difference.high < 0 else []
+    start = f"{' and '.join(seen)}; if there is no difference, " if seen else ""
+    return Verdict("unresolved", f"{start}{need} would show that nothing larger than {margin:g} is there",
                    None, n if n < 10_000 else None)

@@ -8,6 +8,7 @@ from alexnet_jax import cli
 from alexnet_jax import config as config_lib
 from alexnet_jax.models import geometry
 from configs import networks, recipes
+from experiments import ablations
 
 pytestmark = needs_torch
 TWO_COLUMNS = ("conv1", "conv3", "fc6", "fc7")
@@ -32,6 +33,15 @@ def _config(recipe="released", size=networks.alexnet32, **overrides):
 def test_the_small_network_of_each_recipe(recipe):
     c = _config(recipe, model__fc6__features=64, model__fc7__features=48)
     assert_parity(c, [random_images(c, 3)], TWO_COLUMNS)
+
+
+@pytest.mark.parametrize(("arm", "meet"), [
+    ("no_exchange", ("conv1",)), ("exchange_conv4", ("conv1", "conv4", "fc6", "fc7")),
+    ("no_exchange_conv3", ("conv1", "fc6", "fc7"))])
+def test_the_authors_other_exchanges(arm, meet):
+    c = _config(model__fc6__features=64, model__fc7__features=48)
+    chosen = next(a for a in ablations.columns(c) if a.name == arm)
+    assert_parity(config_lib.override(c, chosen.overrides), [random_images(c, 3)], meet)
 
 
 def test_all_else_at_once():

@@ -8,7 +8,8 @@ import pytest
 
 from alexnet_jax import records
 from alexnet_jax.errors import ConfigError, WorkdirError
-from experiments import repeats
+from experiments import repeats, statistics
+from experiments.paper import signed
 
 
 def _shift(workdir, points):
@@ -42,6 +43,26 @@ def test_pairs_are_runs_of_one_id_and_their_differences_are_told(tmp_path, capsy
     assert f"standard deviation {np.std(points, ddof=1):.2f}" in printed
     assert repeats.main([f"--results={tmp_path / 'kept'}"]) == 0
     assert capsys.readouterr().out.strip() in printed
+
+
+def _text(rows, seeds):
+    about = dict.fromkeys(("dataset", "train_split", "eval_split", "resolution", "epochs", "device"), "")
+    return repeats.text({"rows": rows, "views": "centre", "protocol": {**about, "seeds": seeds}})
+
+
+def test_the_arms_differences_are_told_by_either_folder_and_by_both():
+    rows = [{"name": name, "seed": seed, "before": before, "after": after} for name, *errors in (
+        ("baseline", (40.0, 39.0), (40.4, 39.0)), ("no_lrn", (41.0, 41.0), (41.2, 42.0)), ("alone", (50.0, 50.0)))
+        for seed, (before, after) in enumerate(errors)]
+    lines = _text(rows, [0, 1]).splitlines()
+    assert lines[1].split()[:5] == ["baseline", "2", "40.20%", "39.00%", "−1.20"]
+    lrn, alone = (next(line for line in lines[5:] if line.startswith(name)) for name in ("no_lrn", "alone"))
+    for number, values in (("+0.90", (1.0, 0.8)), ("+2.50", (2.0, 3.0)), ("+1.70", (1.5, 1.9))):
+        e = statistics.estimate(values)
+        assert f"{number} [{signed(e.low, 2)}, {signed(e.high, 2)}]" in lrn
+    assert alone.split()[1:] == ["1", "+10.00", "+11.00", "+10.50"]
+    assert "no differences from a baseline" in _text(rows[:2], [0])
+    assert "no differences from a baseline" in _text(rows[2:], [0, 1])
 
 
 def test_wrong_folders_are_named(tmp_path):

@@ -202,7 +202,10 @@ def test_verdict_on_a_claim_without_a_size(values, sign, word, part):
 @pytest.mark.parametrize(("values", "word", "part"), [
     ([0.1, -0.1, 0.05, 0.0], "reproduced", "within ±0.7"), ([0.3, 0.31, 0.32], "reproduced", "within ±0.7"),
     ([1.4, 1.5, 1.6], "contradicted", "beyond ±0.7"), ([-1.4, -1.5, -1.6], "contradicted", "beyond"),
-    ([0.6, 0.7, 0.9], "unresolved", "would show that nothing larger than 0.7"), ([0.1], "unresolved", "one seed")])
+    ([0.6, 0.7, 0.9], "unresolved", "would show that nothing larger than 0.7"), ([0.1], "unresolved", "one seed"),
+    ([0.6, 0.8, 1.0], "unresolved", "the mean lies beyond ±0.7 and the interval excludes zero; if there is no"),
+    ([-0.5, -0.6, -0.7], "unresolved", "the interval excludes zero; if there is no difference, about"),
+    ([-0.5, 0.6, 0.7], "unresolved", "about")])
 def test_verdict_on_a_claim_of_no_difference(values, word, part):
     v = statistics.equivalence(estimate(values), 0.7)
     assert v.word == word

@@ -1,4 +1,4 @@
-"""The three ablations on real CIFAR-10: train on batches 1–4, error on batch 5. The recorded result of the README.
+"""The three ablations on real CIFAR-10: train on batches 1–4, error on batch 5.
 
     python -m experiments.run --sweep=configs/sweeps/cifar10_three.py --workdir=runs/cifar10_three
 

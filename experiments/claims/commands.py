@@ -40,18 +40,17 @@ _TIMED = ROOT / "benchmarks" / "results" / "full_one_core.json"
 # differ from run 145 in more than their words say.
 LOG_ROWS: dict[str, str] = {
     "150": "",
-    "120": f"{_MAIN} --config.model.lrn.order=\"('relu-pool-lrn','relu-lrn-pool')\" --config.model.lrn.k=1 "
-           "--workdir=runs/120",
-    "131": f"{_MAIN} --config.model.lrn.k=1 --workdir=runs/131", "135": "",
+    "120": "", "131": "", "135": "",
     "132": "", "127": "", "128": "", "166": "", "167": "", "169": "", "170-quant": "",
     "177": f"{_MAIN} --config.model.dropout_layers=\"('conv4','fc6','fc7')\" --workdir=runs/177", "145 continued": "",
     "137": ""}
 TOGETHER = {"132": ("133",), "169": ("170", "171", "174")}  # runs that share a row
+_BLURRED = "no measurement: its third, blurred path (layers/layers-{}.cfg of the released source) is not built"
 _WHY_NOT = {
-    "135": "no measurement: what else than its words set it apart from run 145 is not in the log",
-    "128": "no measurement: its widths are not in the log", "169": "no measurement: they are the log's own noise",
-    "170-quant": "no measurement: sending quantised values is not built", "137": "no measurement: the blurred path is "
-    "not built", "145 continued": "no measurement: needs ILSVRC and a rate that rises again"}
+    **{run: _BLURRED.format(run) for run in ("120", "128", "131", "135", "137")},
+    "169": "no measurement: they are the log's own noise",
+    "170-quant": "no measurement: sending quantised values is not built",
+    "145 continued": "no measurement: needs ILSVRC and a rate that rises again"}
 _OF_CHECKPOINTS = ("kernels", "retrieval", "2012-5")  # which records of sweeps are without
 # Claims about checkpoints of that sweep's runs: the ablation that makes them.
 _FROM_THE_SWEEP = {"kernels": "columns.exchange_everywhere", "retrieval": "views"}
@@ -59,7 +58,7 @@ _FROM_THE_SWEEP = {"kernels": "columns.exchange_everywhere", "retrieval": "views
 _CLAIMS: dict[str, tuple[str, str, float]] = {  # id → (why, command, full trainings)
     "relu": ("no measurement",
              "python -m experiments.figure1 --workdir=runs/figure1 --record=experiments/results/figure1", 0),
-    "2010": (f"{_ILSVRC}-2010, whose test labels were published",
+    "2010": (f"{_ILSVRC}-2010, whose test labels were published; schedule and steps are those of 2012",
              f"{_MAIN} --config.data.name=image_folder:ilsvrc2010 --workdir=runs/imagenet_2010", 1),
     "2012": (_ILSVRC, f"{_MAIN} --workdir=runs/imagenet", 1),
     "2012-5": (_ILSVRC, "python -m experiments.run --config=configs/imagenet_released.py --ablations=views --seeds=5 "
