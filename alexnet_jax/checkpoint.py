@@ -6,8 +6,10 @@ plateau rule, last evaluation). It holds no generator state: randomness is a fun
 
 from __future__ import annotations
 
+import errno
 import logging
 import pathlib
+import re
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -15,10 +17,25 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from alexnet_jax import distributed
 from alexnet_jax.errors import CheckpointError
 
 # Orbax logs every step of every save, and failures with a traceback beside the error that it raises.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
+
+# What the libraries below Orbax say where a file may well be whole: it cannot be had now.
+_NOT_NOW = re.compile(r"RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE|PERMISSION_DENIED|permission denied|out of memory|"
+                      r"too many open files|stale file|input/output error|connection", re.IGNORECASE)
+_ABSENT = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+
+
+def _is_damage(error: Exception) -> bool:
+    """Does the failure of a reading tell of the checkpoint itself, and not of the machine at that moment?"""
+    if isinstance(error, (MemoryError, jax.errors.JaxRuntimeError)):
+        return False
+    if isinstance(error, OSError) and error.errno not in _ABSENT:
+        return False
+    return not _NOT_NOW.search(str(error))
 
 
 def read_newest(folder: pathlib.Path) -> tuple[Any, dict[str, Any]]:
@@ -91,15 +108,20 @@ class Checkpoints:
     def restore(self, like: Any, say: Callable[[str], None]) -> tuple[Any, dict[str, Any]] | None:
         """(arrays, host) of the newest checkpoint that can be read; None if there is none at all.
 
+        Damaged ones are set aside, into the folder above, once an older one has been read or all were tried. Several
+        processes call this at once, and take the same one.
+
         Args:
           like: a tree of `jax.ShapeDtypeStruct` with shardings: the mesh need not be the one that saved.
           say: told of each checkpoint that had to be passed over.
 
         Raises:
-          CheckpointError: there are checkpoints and none can be read, or they are of another network.
+          CheckpointError: there are checkpoints and none can be read, or they are of another network; or something
+            else than their content kept one from being read (memory, the network, a permission): nothing is moved then.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
+        damaged: list[int] = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            got, trouble = None, "in another process"
             try:
                 got = self._manager.restore(step, args=ocp.args.Composite(
                     arrays=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore()))
@@ -107,18 +129,31 @@ class Checkpoints:
                 for want, have in zip(jax.tree.leaves(like), jax.tree.leaves(got["arrays"]), strict=True):
                     if want.shape != have.shape:
                         raise ValueError(f"shape {have.shape} where {want.shape} is needed")
-                return got["arrays"], got["host"]
             except Exception as error:
-                say(f"checkpoint {self.folder / str(step)} cannot be read ({' '.join(str(error).split())[:160]}); "
-                    "it is set aside")
-                aside = self.folder.parent / f"unreadable-checkpoint-{step}"
-                shutil.rmtree(aside, ignore_errors=True)
-                shutil.move(self.folder / str(step), aside)
-                self._manager.reload()
-        if steps:
+                got, trouble = None, " ".join(str(error).split())[:160]
+                if not _is_damage(error):
+                    raise CheckpointError(f"{self.folder / str(step)}: could not be read just now ({trouble}); nothing "
+                                          "was changed: the same command tries it again") from error
+            if distributed.everywhere(got is not None):
+                assert got is not None
+                self._set_aside(damaged)
+                return got["arrays"], got["host"]
+            say(f"checkpoint {self.folder / str(step)} cannot be read ({trouble}); it is set aside")
+            damaged.append(step)
+        if damaged:
+            self._set_aside(damaged)
             raise CheckpointError(f"{self.folder}: none of its checkpoints can be read; run the same command again to "
                                   "begin this run anew, or put a copy of a good one back first")
         return None
+
+    def _set_aside(self, steps: list[int]) -> None:
+        for step in steps if distributed.is_first() else ():
+            aside = self.folder.parent / f"unreadable-checkpoint-{step}"
+            shutil.rmtree(aside, ignore_errors=True)
+            shutil.move(self.folder / str(step), aside)
+        if steps:
+            distributed.everywhere(True)  # nobody looks at the folder before that is done
+            self._manager.reload()
 
     def close(self) -> None:
         """Ends the writing. Raises CheckpointError for what could not be written."""

@@ -4,9 +4,9 @@ Every process runs the same command. A start by hand names the place where they 
 
     python -m alexnet_jax.main … --coordinator=HOST:PORT --processes=2 --process=0     # and --process=1 elsewhere
 
-Under Slurm (`srun`, more than one task) and wherever JAX knows the cluster by itself nothing has to be said: JAX reads
-the environment. One process alone needs nothing either. Records are written by process 0; checkpoints by all together,
-so the workdir has to be on a file system that all of them see.
+Under Slurm (`srun`, more than one task) nothing has to be said: JAX reads the environment, as it does where
+JAX_COORDINATOR_ADDRESS and its companions are set. One process alone needs nothing either. Records are written by
+process 0; checkpoints by all together, so the workdir has to be on a file system that all of them see.
 """
 
 from __future__ import annotations
@@ -115,6 +115,17 @@ def from_first(value: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
+def text_from_first(text: str) -> str:
+    """The first process's `text`, in every process. Called by all at once."""
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    mine = np.frombuffer(text.encode(), np.uint8)
+    sent = np.zeros(from_first(len(mine)), np.uint8)
+    sent[:len(mine)] = mine[:len(sent)]
+    return bytes(np.asarray(multihost_utils.broadcast_one_to_all(sent))).decode()
+
+
 def is_loss(error: BaseException | None) -> bool:
     """Does this failure, or what caused it, come from a process that no longer answers?"""
     import jax
@@ -122,7 +133,8 @@ def is_loss(error: BaseException | None) -> bool:
     if not several():
         return False
     while error is not None:
-        if isinstance(error, jax.errors.JaxRuntimeError) or _LOSS.search(str(error)):
+        mine = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)  # this one's memory
+        if not mine and (isinstance(error, jax.errors.JaxRuntimeError) or _LOSS.search(str(error))):
             return True
         error = error.__cause__ or error.__context__
     return False

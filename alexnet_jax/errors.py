@@ -93,21 +93,31 @@ def describe_os_error(error: OSError) -> str:
     return where + remedies.get(error.errno or 0, error.strerror or str(error))
 
 
+def report(error: BaseException) -> int | None:
+    """Prints the line that tells a user of `error`; returns the exit code. None: it is not one that users can mend."""
+    if isinstance(error, UserError):
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):
+        # The reader went away (`... | head`): not worth a word.
+        sys.stderr.close()
+        return 0
+    if isinstance(error, OSError):
+        print(f"error: {describe_os_error(error)}", file=sys.stderr)
+        return RUN
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        return Interrupted.exit_code
+    return None
+
+
 def run_main(main: Callable[[], int | None]) -> None:
     """Call `main` and end the process: 0, or the exit code of the error, printed as one line."""
     try:
         code = main() or 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = error.exit_code
-    except BrokenPipeError:
-        # The reader went away (`... | head`): not worth a word.
-        sys.stderr.close()
-        code = 0
-    except OSError as error:
-        print(f"error: {describe_os_error(error)}", file=sys.stderr)
-        code = RUN
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = Interrupted.exit_code
+    except BaseException as error:
+        found = report(error)
+        if found is None:
+            raise
+        code = found
     sys.exit(code)

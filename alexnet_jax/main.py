@@ -7,7 +7,7 @@ processes: alexnet_jax/distributed.py.
 from __future__ import annotations
 
 import pathlib
-import sys
+import traceback
 
 from absl import app, flags, logging
 
@@ -30,12 +30,14 @@ def main(_argv) -> None:
 
     try:
         train(config, pathlib.Path(_WORKDIR.value), overrides=overrides)
-    except errors.UserError as error:
+    except BaseException as error:
         if not distributed.several():
             raise
         # The usual end of a process waits for the others, which may be waiting for this one.
-        print(f"error: {error}", file=sys.stderr)
-        distributed.leave(error.exit_code)
+        code = errors.report(error)
+        if code is None:
+            traceback.print_exc()
+        distributed.leave(errors.RUN if code is None else code)
 
 
 def run() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -21,7 +23,7 @@ def make_mesh(config: ConfigDict, devices: list[jax.Device] | None = None) -> Me
     Raises:
       ConfigError: the columns or the batch don't divide, or there are too few devices.
     """
-    devices = devices or jax.devices()
+    devices = devices or _present()
     count, columns, batch = len(devices), config.model.columns, config.train.batch_size
     asked_data, asked_column = config.mesh.data, config.mesh.column
     if asked_column == "auto":
@@ -51,6 +53,16 @@ def make_mesh(config: ConfigDict, devices: list[jax.Device] | None = None) -> Me
         raise ConfigError("config.model.lrn.window: 'layer' needs all columns on one device; choose 'column' or "
                           "config.mesh.column=1")
     return Mesh(np.asarray(devices[: data * column]).reshape(data, column), (DATA, COLUMN))
+
+
+def _present() -> list[jax.Device]:
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        asked = os.environ.get("JAX_PLATFORMS")
+        what = f"JAX_PLATFORMS={asked}: no such devices" if asked else "JAX finds no devices"
+        raise ConfigError(f"{what} here; unset it, or install JAX for them ({' '.join(str(error).split())[:160]})"
+                          ) from error
 
 
 def _kind(devices: list[jax.Device]) -> str:

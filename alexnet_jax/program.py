@@ -7,7 +7,9 @@ data statistics and the step are arguments, so that one compiled program serves 
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -83,6 +85,31 @@ def count(log_probs: jax.Array, labels: jax.Array, weight: jax.Array) -> Counts:
                   jnp.where(counted, one.astype(jnp.int8) + five.astype(jnp.int8), jnp.int8(-1)))
 
 
+def products(precision: str, platform: str) -> str | None:
+    """The precision that products and convolutions on `platform` have to be asked for; None: their numbers' own.
+
+    What is named float32 is float32. Left to itself JAX multiplies float32 numbers as TensorFloat-32 on NVIDIA cards
+    and as bfloat16 on TPUs. JAX_DEFAULT_MATMUL_PRECISION chooses otherwise. CPUs have nothing less exact.
+    """
+    if platform == "cpu":
+        return None
+    chosen = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    return chosen or ("float32" if precision == "float32" else None)
+
+
+def _with_products(precision: str | None, function: Callable) -> Callable:
+    """`function`, traced with this precision of products, its gradients' too."""
+    if precision is None:
+        return function
+
+    @functools.wraps(function)
+    def traced(*arguments):
+        with jax.default_matmul_precision(precision):
+            return function(*arguments)
+
+    return traced
+
+
 def _is_spec(leaf) -> bool:
     return isinstance(leaf, P)
 
@@ -112,21 +139,23 @@ class Program:
         self._emulated = mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
         self._replicated = NamedSharding(mesh, P())
         self.state_shardings = State(*[shardings(mesh, self.param_specs)] * 2)
+        self.products = products(config.train.precision, mesh.devices.flat[0].platform)
+        exact = functools.partial(_with_products, self.products)
         self.init = jax.jit(self._init, out_shardings=self.state_shardings)
-        self.train_step = jax.jit(self._train_step, donate_argnums=(0,),
+        self.train_step = jax.jit(exact(self._train_step), donate_argnums=(0,),
                                   out_shardings=(self.state_shardings, self._replicated))
-        self.view_log_probs = jax.jit(self._view_log_probs)
+        self.view_log_probs = jax.jit(exact(self._view_log_probs))
         # From images that lie on the devices: one batch of them, and many steps or batches a call.
         self.gather = jax.jit(self._gather)
-        self.train_steps = jax.jit(self._train_steps, donate_argnums=(0,),
+        self.train_steps = jax.jit(exact(self._train_steps), donate_argnums=(0,),
                                    out_shardings=(self.state_shardings, self._replicated))
-        self.count_batches = jax.jit(self._count_batches, out_shardings=self._replicated)
+        self.count_batches = jax.jit(exact(self._count_batches), out_shardings=self._replicated)
         wide = jnp.float64 if config.train.precision == "float64" else jnp.float32
         self.zero_sums = jax.jit(
             lambda: Sums(jnp.zeros((), wide), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)),
             out_shardings=self._replicated)
         self.count = jax.jit(count, out_shardings=self._replicated)
-        self.signals = jax.jit(self._signals, out_shardings=self._replicated)
+        self.signals = jax.jit(exact(self._signals), out_shardings=self._replicated)
 
     def in_turn(self, result):
         """`result`, awaited where a CPU plays several devices.

@@ -4,7 +4,8 @@ A run's folder (all written here, nothing else is):
 
 `run.json`      what was run: `{"schema", "name", "id", "seed", "config" (nested, resolved), "overrides"
                 (dotted), "command", "git": {"revision", "dirty"}, "versions", "device": {"platform", "kind",
-                "count", "cores", "mesh"}, "started" (UTC, ISO 8601), "resumed": [UTC, …]}`
+                "count", "cores", "mesh", "products" (their precision)}, "started" (UTC, ISO 8601),
+                "resumed": [UTC, …]}`
 `metrics.csv`   one row an evaluation, deterministic quantities only; the columns are `METRICS`. Errors are
                 fractions of 1, losses natural logarithms, train_* running means over the images since the
                 last row, with dropout and augmentation on; eval_* the centre crop, tune_* likewise (empty
@@ -155,7 +156,7 @@ class Rows:
 class Events:
     """TensorBoard events through tensorboardX; does nothing where that isn't installed."""
 
-    def __init__(self, workdir: pathlib.Path, first_step: int):
+    def __init__(self, workdir: pathlib.Path, last_step: int):
         # tensorboardX imports PyTorch where that is installed, more than a second of each run's for nothing.
         hidden = sys.modules.setdefault("torch", None) is None  # type: ignore[arg-type]
         try:
@@ -164,7 +165,7 @@ class Events:
             self._writer = None
         else:
             # purge_step hides what an interrupted run wrote beyond its last checkpoint.
-            self._writer = SummaryWriter(str(workdir), purge_step=first_step or None, flush_secs=10)
+            self._writer = SummaryWriter(str(workdir), purge_step=last_step + 1 if last_step else None, flush_secs=10)
         finally:
             if hidden:
                 del sys.modules["torch"]

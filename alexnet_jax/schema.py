@@ -183,7 +183,9 @@ SCHEMA: dict[str, Any] = {
                                 "take a quarter of a second on accelerators, one on a CPU", low=0, identity=False),
         "schedule_unit": Field("epoch", "unit of optim.*.at and augment.pca.off_at: epochs or parts of the run",
                                choices=("epoch", "run")),
-        "precision": Field("float32", "of activations and products; parameters stay float32",
+        "precision": Field("float32", "of activations and products; parameters stay float32 (with float64, which needs "
+                           "JAX_ENABLE_X64=1, float64). On accelerators float32 products are exact ones, unless "
+                           "JAX_DEFAULT_MATMUL_PRECISION asks for tensorfloat32 or bfloat16",
                            choices=("float32", "bfloat16", "float64")),
     },
     "mesh": {

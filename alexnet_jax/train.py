@@ -10,9 +10,11 @@ import collections
 import contextlib
 import dataclasses
 import itertools
+import json
 import math
 import os
 import pathlib
+import secrets
 import sys
 import tempfile
 import time
@@ -26,7 +28,7 @@ from alexnet_jax import checkpoint, data, distributed, evaluate, health, optim, 
 from alexnet_jax import config as config_lib
 from alexnet_jax import workdir as workdir_lib
 from alexnet_jax.data import augment, loader
-from alexnet_jax.errors import ConfigError, Interrupted
+from alexnet_jax.errors import ConfigError, Interrupted, TrainingError
 from alexnet_jax.feed import Call, Feed
 from alexnet_jax.mesh import make_mesh, put_whole
 from alexnet_jax.models import geometry
@@ -53,6 +55,9 @@ def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", override
       UserError: one line for anything that a user can mend; Interrupted after SIGINT or SIGTERM, with a checkpoint.
     """
     config = config_lib.resolve(config)
+    if config.train.precision == "float64" and jax.dtypes.canonicalize_dtype(np.float64) != np.float64:
+        raise ConfigError("config.train.precision: float64 needs JAX_ENABLE_X64=1 in the environment, or JAX "
+                          "computes in float32")
     geometry.layers(config)  # impossible shapes are refused before anything is touched
     make_mesh(config)
     workdir = workdir.absolute()
@@ -62,13 +67,58 @@ def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", override
     except Exception as error:
         if distributed.is_loss(error):
             raise distributed.lost(error) from error
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+            said = " ".join(str(error).split())[:120]
+            raise TrainingError(f"config.train.batch_size: there is not enough memory for batches of "
+                                f"{config.train.batch_size}; a smaller one, config.train.precision=bfloat16 or "
+                                f"config.data.placement=host take less ({said})") from error
         raise
+
+
+def _meet(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Several processes: do all have the first one's config, and see its workdir? Called by all at once.
+
+    Raises:
+      ConfigError: in every process, if one of them doesn't.
+    """
+    # The processes' machines may keep the data in places of their own.
+    mine = {name: value for name, value in config_lib.flatten(config_lib.to_json(config)).items()
+            if name not in ("data.dir", "data.store")}
+    first = json.loads(distributed.text_from_first(json.dumps(mine)))
+    differ = [f"config.{name} = {first.get(name)!r} in process 0, {value!r} here" for name, value in mine.items()
+              if first.get(name) != json.loads(json.dumps(value))]
+    if not distributed.everywhere(not differ):
+        raise ConfigError(f"{'; '.join(differ[:3]) or 'another process has another config than this one'}; start all "
+                          "processes of a run with the same config")
+    path, token = workdir / ".processes", distributed.text_from_first(secrets.token_hex(8))
+    if distributed.is_first():
+        path.write_text(token)
+    distributed.everywhere(True)  # it is written
+    sees = _reads(path, token)
+    if not distributed.everywhere(sees):
+        whose = "not seen by all processes" if sees else "not the one that process 0 writes to"
+        raise ConfigError(f"--workdir: {workdir} is {whose}; give all of them the same folder, on a file system that "
+                          "they share")
+    if distributed.is_first():
+        path.unlink()
+
+
+def _reads(path: pathlib.Path, text: str) -> bool:
+    """Is that the file's content, within the seconds that a shared file system may take to show it?"""
+    for _ in range(50):
+        with contextlib.suppress(OSError):
+            if path.read_text() == text:
+                return True
+        time.sleep(0.1)
+    return False
 
 
 def _train(config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict, show: bool) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         # Of several processes the first keeps the records; the others write theirs where nobody looks.
         first = distributed.is_first()
+        if distributed.several():
+            _meet(config, workdir)
         files = workdir if first else pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         result = None
         if first:
@@ -125,9 +175,10 @@ class _Run:
         evaluated = [s for s in (self.eval_split, self.tune_split) if s]
         self.feed = Feed(config, self.program, self.course, evaluated, log)
         self._describe(overrides)
-        self.metrics = records.Rows(workdir / "metrics.csv", records.METRICS, self.step)
-        self.timing = records.Rows(workdir / "timing.csv", records.TIMING, self.step)
-        self.events = records.Events(workdir, self.step)
+        # A checkpoint from within an evaluation is ahead of the rows: its step's row is still to come.
+        self.metrics = records.Rows(workdir / "metrics.csv", records.METRICS, self.evaluated)
+        self.timing = records.Rows(workdir / "timing.csv", records.TIMING, self.evaluated)
+        self.events = records.Events(workdir, self.evaluated)
 
     def _check_splits(self) -> None:
         """What is tuned must look neither at what is learnt nor at what is reported."""
@@ -194,7 +245,8 @@ class _Run:
             "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]], "git": records.git_state(),
             "versions": records.versions(),
             "device": {"platform": device.platform, "kind": records.device_name(device), "count": self.mesh.size,
-                       "cores": cores, "mesh": dict(self.mesh.shape)},
+                       "cores": cores, "mesh": dict(self.mesh.shape),
+                       "products": self.program.products or self.config.train.precision},
             "started": records.now(), "resumed": []})
 
     # The loop.
@@ -238,6 +290,8 @@ class _Run:
                 self.events.close()
                 if not lost:  # else closing would wait for a process that no longer answers
                     self.checkpoints.close()
+            if not distributed.is_first():
+                return {}  # the first has the rows, and writes what comes of them
             early = not diverged and self.step < self.steps
             result = outcome.result(
                 self.name, config, (self.train_split, self.eval_split), self.step if early else self.steps,

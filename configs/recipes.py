@@ -6,6 +6,10 @@ released  the 2012 source published by the Computer History Museum; its run 145 
 caffe     Caffe's models/bvlc_alexnet (train_val.prototxt, solver.prototxt): the reimplementation that most others
           descend from.
 
+One thing of the released code no recipe follows: it reads its files in one order from first to last epoch, so that a
+batch has the same images each time. Here each epoch has an order of its own (`data.loader.epoch_order`); the paper is
+silent on it.
+
 `alexnet_jax.config.default()` is the paper's network and training; a recipe still sets every field that differs, so
 that they can be read side by side here.
 """

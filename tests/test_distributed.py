@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -38,11 +39,14 @@ def _start(store, workdir, epochs, mesh=(1, 1), place=(), **more):
 
 
 def _pair(store, workdir, epochs, mesh, **more):
+    """Two processes of a run. more: fields, with __ for points, or `folder`; a tuple has a value for each process."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    return [_start(store, workdir, epochs, mesh,
-                   (f"--coordinator=localhost:{port}", "--processes=2", f"--process={i}"), **more) for i in (0, 1)]
+    apart = [{name: value[i] if isinstance(value, tuple) else value for name, value in more.items()} for i in (0, 1)]
+    return [_start(store, own.pop("folder", workdir), epochs, mesh,
+                   (f"--coordinator=localhost:{port}", "--processes=2", f"--process={i}"), **own)
+            for i, own in enumerate(apart)]
 
 
 def _end(process, code=0):
@@ -101,15 +105,59 @@ def test_one_of_two_processes_is_killed_and_the_run_goes_on_in_one(store, alone,
 
 @pytest.mark.slow
 def test_each_process_a_column(store, alone, tmp_path):
-    first, second = _pair(store, tmp_path / "run", 2, (1, 2))
+    run = tmp_path / "run"
+    first, second = _pair(store, run, 2, (1, 2))
     out = _end(first), _end(second)
     assert "finished: error" in out[0]
     assert "epoch" not in out[1], "process 0 speaks for all"
-    _assert_alike(records.read_rows(tmp_path / "run" / "metrics.csv"), alone[:2])
-    assert records.read_json(tmp_path / "run" / "run.json")["device"]["mesh"] == {"data": 1, "column": 2}
+    _assert_alike(records.read_rows(run / "metrics.csv"), alone[:2])
+    assert records.read_json(run / "run.json")["device"]["mesh"] == {"data": 1, "column": 2}
     # A finished run is not run again, by however many.
-    for process in _pair(store, tmp_path / "run", 2, (1, 2)):
+    for process in _pair(store, run, 2, (1, 2)):
         assert "epoch" not in _end(process)
+    # Nothing is left to train: only process 0 has the rows.
+    result = (run / "result.json").read_bytes()
+    (run / "result.json").unlink()
+    for process in _pair(store, run, 2, (1, 2)):
+        _end(process)
+    assert (run / "result.json").read_bytes() == result
+    # A damaged checkpoint: both take the one before, and one of them sets it aside.
+    (run / "result.json").unlink()
+    for path in (run / "checkpoints" / "8").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+    out = [_end(process) for process in _pair(store, run, 2, (1, 2))]
+    assert f"checkpoint {run / 'checkpoints' / '8'} cannot be read (" in out[0]
+    assert "resuming at step" in out[0]
+    assert [path.name for path in run.glob("unreadable-*")] == ["unreadable-checkpoint-8"]
+    _assert_alike(records.read_rows(run / "metrics.csv"), alone[:2])
+
+
+@pytest.mark.slow
+def test_processes_that_do_not_fit_together_say_so_before_anything_is_compiled(store, tmp_path):
+    for given, words in (
+            ({"optim__learning_rate": (0.003, 0.002)}, ("config.optim.learning_rate = 0.003 in process 0, 0.002 here",
+                                                        "another process has another config than this one")),
+            ({"folder": (tmp_path / "a", tmp_path / "b")}, ("not the one that process 0 writes to",
+                                                             "not seen by all processes"))):
+        out = [_end(process, 2) for process in _pair(store, tmp_path / "run", 1, (2, 1), **given)]
+        for line, expected in zip(out, words[::-1], strict=True):
+            assert line.strip().splitlines()[-1].startswith("error: ")
+            assert expected in line
+            assert "Traceback" not in line
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_what_ends_the_first_process_ends_both(store, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "progress.json").mkdir()  # stands for any file that the system refuses to write
+    first, second = _pair(store, tmp_path / "run", 1, (2, 1))
+    assert re.search(r"^error: .*progress.json", _end(first, 1), re.MULTILINE)
+    out, _ = second.communicate(timeout=200)
+    # Where the first process was the meeting place too, JAX may abort before a collective fails.
+    assert second.returncode == -signal.SIGABRT or (
+        second.returncode == 75 and "another process of this run has ended" in out), out[-3000:]
 
 
 @pytest.mark.slow

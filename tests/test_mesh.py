@@ -3,12 +3,15 @@
 Only two columns and what they exchange cross devices: three all-gathers (conv3, fc6, fc7) and one all-reduce (fc8).
 """
 
+import re
+
 import emulated
 import jax
 import pytest
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import mesh
+from alexnet_jax import mesh, program
+from alexnet_jax.data import augment
 from alexnet_jax.errors import ConfigError
 
 pytestmark = pytest.mark.timeout(600)
@@ -116,3 +119,47 @@ def test_refusals_are_one_line_and_name_the_field(field, count, overrides):
     message = str(caught.value)
     assert message.startswith(field + ":")
     assert "\n" not in message
+
+
+def test_devices_that_are_not_there(monkeypatch):
+    def devices():
+        raise RuntimeError("Unknown backend:\n'cuda'")
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    with pytest.raises(ConfigError, match=r"^JAX_PLATFORMS=cuda: no such devices here; .*: 'cuda'\)$"):
+        mesh.make_mesh(config_lib.default())
+    monkeypatch.delenv("JAX_PLATFORMS")
+    with pytest.raises(ConfigError, match=r"^JAX finds no devices here"):
+        mesh.make_mesh(config_lib.default())
+
+
+def test_float32_is_float32_on_accelerators_unless_asked(monkeypatch):
+    assert program.products("float32", "cpu") is None
+    assert (program.products("float32", "gpu"), program.products("bfloat16", "gpu")) == ("float32", None)
+    with jax.default_matmul_precision("tensorfloat32"):
+        assert program.products("float32", "gpu") == "tensorfloat32"
+
+    c = config_lib.resolve(config_lib.override(config_lib.default(), {
+        **{f"model.conv{i}.features": 4 for i in range(1, 6)}, "model.fc6.features": 4, "model.fc7.features": 4,
+        "train.batch_size": 2, "optim.schedule": "constant"}))
+
+    def written():
+        """The products and convolutions of a training step, as lowered for a GPU."""
+        p = program.Program(c, 10, mesh.make_mesh(c, jax.devices()[:1]))
+        shape = jax.ShapeDtypeStruct
+        state = jax.eval_shape(p.init, 0)
+        batch = shape((2, 256, 256, 3), "uint8"), shape((2,), "int32"), shape((2,), "int32")
+        consts = augment.Constants(shape((256, 256, 3), "float32"), shape((3, 3), "float32"))
+        rates = dict.fromkeys(("weights", "biases", "conv1_weights", "conv1_biases"), shape((), "float32"))
+        text = p.train_step.trace(state, p.zero_sums(), batch, consts, 0, 0, rates, 0.1).lower(
+            lowering_platforms=("cuda",)).as_text()
+        return [line for line in text.splitlines() if re.search(r"stablehlo\.(dot_general|convolution)", line)]
+
+    plain = written()
+    assert len(plain) >= 23  # eight layers forward, with respect to weights and, but for conv1, to inputs
+    monkeypatch.setattr(program, "products", lambda *_: "float32")
+    exact = written()
+    assert len(exact) == len(plain)
+    assert all("HIGHEST" in line for line in exact)
+    assert not any("HIGHEST" in line for line in plain)

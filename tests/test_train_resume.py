@@ -4,6 +4,7 @@ import errno
 import shutil
 import signal
 
+import jax
 import orbax.checkpoint as ocp
 import pytest
 import tiny_run
@@ -159,6 +160,22 @@ def test_a_truncated_checkpoint_is_passed_over(tiny, unfinished, finished, part)
     assert "it is set aside" in log
     assert "resuming at step 4 of 8" in log
     assert (unfinished / "unreadable-checkpoint-8").is_dir()
+    assert_same_run(tiny(), unfinished, finished)
+
+
+@pytest.mark.parametrize("error", [
+    OSError(errno.EIO, "Input/output error"), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+    ValueError("PERMISSION_DENIED: reading"), MemoryError()])
+def test_a_checkpoint_that_is_whole_and_cannot_be_read_now_stays(tiny, unfinished, finished, monkeypatch, error):
+    def restore(*_, **__):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CheckpointManager, "restore", restore)
+        with pytest.raises(CheckpointError, match="8: could not be read just now "):
+            go(tiny(), unfinished)
+    assert steps_of(unfinished) == [4, 8]
+    go(tiny(), unfinished, name="baseline")
     assert_same_run(tiny(), unfinished, finished)
 
 

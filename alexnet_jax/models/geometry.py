@@ -109,8 +109,8 @@ def layers(config: ConfigDict, classes: int = 0) -> list[Layer]:
       classes: output units where `model.classes` is 0.
 
     Raises:
-      ConfigError: features that don't divide into columns, a filter or a pooling that leaves nothing,
-        an exchange or a norm at a layer that isn't there.
+      ConfigError: features that don't divide into columns, a filter or a pooling that leaves nothing. A layer that is
+        left out takes its norm, pooling and dropout along; its exchange moves to the next.
     """
     model = config.model
     columns = model.columns
