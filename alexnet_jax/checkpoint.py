@@ -6,12 +6,13 @@ plateau rule, last evaluation). It holds no generator state: randomness is a fun
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import pathlib
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -24,18 +25,23 @@ from alexnet_jax.errors import CheckpointError
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 # What the libraries below Orbax say where a file may well be whole: it cannot be had now.
-_NOT_NOW = re.compile(r"RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE|PERMISSION_DENIED|permission denied|out of memory|"
-                      r"too many open files|stale file|input/output error|connection", re.IGNORECASE)
+_NOT_NOW = re.compile(r"RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|ABORTED|[Oo]ut of memory|"
+                      r"Too many open files|Stale file handle|Input/output error|Permission denied")
 _ABSENT = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 
 
-def _is_damage(error: Exception) -> bool:
+def _is_damage(error: BaseException | None, folder: pathlib.Path) -> bool:
     """Does the failure of a reading tell of the checkpoint itself, and not of the machine at that moment?"""
-    if isinstance(error, (MemoryError, jax.errors.JaxRuntimeError)):
-        return False
-    if isinstance(error, OSError) and error.errno not in _ABSENT:
-        return False
-    return not _NOT_NOW.search(str(error))
+    while error is not None:  # Orbax wraps what it met
+        if isinstance(error, (MemoryError, jax.errors.JaxRuntimeError)):
+            return False
+        if isinstance(error, OSError):
+            if error.errno not in _ABSENT:
+                return False
+        elif _NOT_NOW.search(str(error).replace(str(folder), "")):
+            return False
+        error = error.__cause__ or error.__context__
+    return True
 
 
 def read_newest(folder: pathlib.Path) -> tuple[Any, dict[str, Any]]:
@@ -120,37 +126,52 @@ class Checkpoints:
             else than their content kept one from being read (memory, the network, a permission): nothing is moved then.
         """
         damaged: list[int] = []
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            got, trouble = None, "in another process"
-            try:
-                got = self._manager.restore(step, args=ocp.args.Composite(
-                    arrays=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore()))
-                # Orbax fills what is absent on disk without a word: hold the shapes against each other.
-                for want, have in zip(jax.tree.leaves(like), jax.tree.leaves(got["arrays"]), strict=True):
-                    if want.shape != have.shape:
-                        raise ValueError(f"shape {have.shape} where {want.shape} is needed")
-            except Exception as error:
-                got, trouble = None, " ".join(str(error).split())[:160]
-                if not _is_damage(error):
-                    raise CheckpointError(f"{self.folder / str(step)}: could not be read just now ({trouble}); nothing "
-                                          "was changed: the same command tries it again") from error
-            if distributed.everywhere(got is not None):
-                assert got is not None
-                self._set_aside(damaged)
-                return got["arrays"], got["host"]
-            say(f"checkpoint {self.folder / str(step)} cannot be read ({trouble}); it is set aside")
-            damaged.append(step)
+        with self._reader() as reader:
+            for step in sorted(self._manager.all_steps(), reverse=True):
+                got, trouble = None, "another process could not"
+                try:
+                    got = reader.restore(step, args=ocp.args.Composite(
+                        arrays=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore()))
+                    # Orbax fills what is absent on disk without a word: hold the shapes against each other.
+                    for want, have in zip(jax.tree.leaves(like), jax.tree.leaves(got["arrays"]), strict=True):
+                        if want.shape != have.shape:
+                            raise ValueError(f"shape {have.shape} where {want.shape} is needed")
+                except Exception as error:
+                    got, trouble = None, " ".join(str(error).split())[:160]
+                    if not _is_damage(error, self.folder):
+                        raise CheckpointError(f"{self.folder / str(step)}: could not be read just now ({trouble}); "
+                                              "nothing was changed: the same command tries it again") from error
+                if distributed.everywhere(got is not None):
+                    assert got is not None
+                    self._set_aside(damaged, say)
+                    return got["arrays"], got["host"]
+                say(f"checkpoint {self.folder / str(step)} cannot be read ({trouble})")
+                damaged.append(step)
         if damaged:
-            self._set_aside(damaged)
+            self._set_aside(damaged, say)
             raise CheckpointError(f"{self.folder}: none of its checkpoints can be read; run the same command again to "
                                   "begin this run anew, or put a copy of a good one back first")
         return None
 
-    def _set_aside(self, steps: list[int]) -> None:
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[ocp.CheckpointManager]:
+        """One that reads without waiting for other processes: what one of them cannot read must not keep the others."""
+        if not distributed.several():
+            yield self._manager
+            return
+        me = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me},
+                                                   barrier_sync_key_prefix=f"reader{me}")
+        with ocp.CheckpointManager(self.folder, options=ocp.CheckpointManagerOptions(
+                read_only=True, multiprocessing_options=alone)) as reader:
+            yield reader
+
+    def _set_aside(self, steps: list[int], say: Callable[[str], None]) -> None:
         for step in steps if distributed.is_first() else ():
             aside = self.folder.parent / f"unreadable-checkpoint-{step}"
             shutil.rmtree(aside, ignore_errors=True)
             shutil.move(self.folder / str(step), aside)
+            say(f"checkpoint {step} is set aside: {aside}")
         if steps:
             distributed.everywhere(True)  # nobody looks at the folder before that is done
             self._manager.reload()

@@ -11,15 +11,17 @@ process 0; checkpoints by all together, so the workdir has to be on a file syste
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
 from typing import Any
 
-from alexnet_jax.errors import ConfigError, ProcessLost, TrainingError
+from alexnet_jax.errors import ConfigError, ProcessLost, TrainingError, UserError
 
 EVERY = 16  # steps or batches between two agreements: a signal is heeded that late
-_LOSS = re.compile(r"gloo|coordination service|barrier|unavailable|deadline|connection closed", re.IGNORECASE)
+_LOSS = re.compile(r"\b[Gg]loo\b|[Cc]oordination service|[Bb]arrier timed|UNAVAILABLE|DEADLINE_EXCEEDED|"
+                   r"[Cc]onnection (closed|reset)")
 _HEARTBEAT = 30  # seconds without a sign of life after which a process counts as lost
 
 
@@ -81,7 +83,7 @@ def several() -> bool:
     """Is this run made of more than one process?"""
     import jax
 
-    return jax.process_count() > 1
+    return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def is_first() -> bool:
@@ -133,8 +135,12 @@ def is_loss(error: BaseException | None) -> bool:
     if not several():
         return False
     while error is not None:
-        mine = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)  # this one's memory
-        if not mine and (isinstance(error, jax.errors.JaxRuntimeError) or _LOSS.search(str(error))):
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            if "RESOURCE_EXHAUSTED" not in str(error):  # that is this one's own memory
+                return True
+        # This project's and the system's own messages name paths, which may be called anything.
+        elif isinstance(error, ConnectionError) or (
+                not isinstance(error, (UserError, OSError)) and _LOSS.search(str(error))):
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -149,9 +155,13 @@ def lost(error: Exception) -> ProcessLost:
 def leave(code: int) -> Any:
     """Ends this process at once: the usual end would wait for processes that no longer answer."""
     import sys
+    import time
 
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
+    if several() and is_first():
+        time.sleep(1)  # JAX aborts the others when the first is gone: they may have something to say
     os._exit(code)
 
 

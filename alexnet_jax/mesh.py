@@ -60,9 +60,10 @@ def _present() -> list[jax.Device]:
         return jax.devices()
     except (RuntimeError, AssertionError) as error:
         asked = os.environ.get("JAX_PLATFORMS")
-        what = f"JAX_PLATFORMS={asked}: no such devices" if asked else "JAX finds no devices"
-        raise ConfigError(f"{what} here; unset it, or install JAX for them ({' '.join(str(error).split())[:160]})"
-                          ) from error
+        what = (f"JAX_PLATFORMS={asked}: no such devices here; unset it" if asked else
+                "JAX finds no devices here; set JAX_PLATFORMS=cpu")
+        said = " ".join(str(error).split())[:160]
+        raise ConfigError(f"{what}, or install JAX for them{f' ({said})' if said else ''}") from error
 
 
 def _kind(devices: list[jax.Device]) -> str:

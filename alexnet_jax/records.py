@@ -165,7 +165,7 @@ class Events:
             self._writer = None
         else:
             # purge_step hides what an interrupted run wrote beyond its last checkpoint.
-            self._writer = SummaryWriter(str(workdir), purge_step=last_step + 1 if last_step else None, flush_secs=10)
+            self._writer = SummaryWriter(str(workdir), purge_step=last_step + 1, flush_secs=10)
         finally:
             if hidden:
                 del sys.modules["torch"]

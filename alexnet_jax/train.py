@@ -95,12 +95,13 @@ def _meet(config: ConfigDict, workdir: pathlib.Path) -> None:
         path.write_text(token)
     distributed.everywhere(True)  # it is written
     sees = _reads(path, token)
-    if not distributed.everywhere(sees):
+    all_see = distributed.everywhere(sees)
+    if distributed.is_first():
+        path.unlink()
+    if not all_see:
         whose = "not seen by all processes" if sees else "not the one that process 0 writes to"
         raise ConfigError(f"--workdir: {workdir} is {whose}; give all of them the same folder, on a file system that "
                           "they share")
-    if distributed.is_first():
-        path.unlink()
 
 
 def _reads(path: pathlib.Path, text: str) -> bool:

@@ -88,7 +88,7 @@ class Trained:
             x = jnp.moveaxis(seen[last], 0, 1)  # [batch, column, ...]
             return x.reshape(x.shape[0], -1).astype(jnp.float32)
 
-        compiled = jax.jit(look)
+        compiled = jax.jit(self.program.exact(look))
         return np.concatenate([np.asarray(compiled(self.params, images, self.consts))[weight > 0]
                                for images, weight in self._batches(split, progress)])
 

@@ -23,7 +23,8 @@ for name, arguments in json.load(sys.stdin).items():
     if pid == 0:
         for fd in (1, 2):
             os.dup2(os.open(f"{name}.{fd}", os.O_CREAT | os.O_WRONLY), fd)
-        sys.argv = ["main.py", *arguments]
+        os.environ.update(word.split("=") for word in arguments if word.startswith("JAX_"))
+        sys.argv = ["main.py", *(word for word in arguments if not word.startswith("JAX_"))]
         code = 99
         try:
             main.run()
@@ -79,6 +80,7 @@ CASES = {
     "range": ([SHAPES, WORKDIR, "--config.optim.momentum=2"], USAGE, "config.optim.momentum: 2.0 is above 0.9999"),
     "float64": ([SHAPES, WORKDIR, "--config.train.precision=float64"], USAGE,
                 "config.train.precision: float64 needs JAX_ENABLE_X64=1"),
+    "no_such_devices": (["JAX_PLATFORMS=rocm", SHAPES, WORKDIR], USAGE, "JAX_PLATFORMS=rocm: no such devices here"),
     "choice": ([SHAPES, WORKDIR, "--config.model.activation=rel"], USAGE, "did you mean 'relu'?"),
     "together": ([SHAPES, WORKDIR, "--config.data.crop=33"], USAGE, "config.data.crop: 33 is larger than"),
     "flag": ([SHAPES, "--workdri=x"], USAGE, "workdri"),

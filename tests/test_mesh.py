@@ -134,6 +134,7 @@ def test_devices_that_are_not_there(monkeypatch):
         mesh.make_mesh(config_lib.default())
 
 
+@jax.default_matmul_precision(None)
 def test_float32_is_float32_on_accelerators_unless_asked(monkeypatch):
     assert program.products("float32", "cpu") is None
     assert (program.products("float32", "gpu"), program.products("bfloat16", "gpu")) == ("float32", None)

@@ -8,6 +8,7 @@ import jax
 import orbax.checkpoint as ocp
 import pytest
 import tiny_run
+from orbax.checkpoint._src.serialization import serialization
 from tiny_run import STEPS, Killed, assert_same_run, at, go, interrupt, kill, steps_of
 
 from alexnet_jax import data, evaluate, records
@@ -157,7 +158,7 @@ def test_a_truncated_checkpoint_is_passed_over(tiny, unfinished, finished, part)
     go(tiny(), unfinished, name="baseline")
     log = (unfinished / "log.txt").read_text()
     assert "8 cannot be read (" in log
-    assert "it is set aside" in log
+    assert "checkpoint 8 is set aside: " in log
     assert "resuming at step 4 of 8" in log
     assert (unfinished / "unreadable-checkpoint-8").is_dir()
     assert_same_run(tiny(), unfinished, finished)
@@ -166,17 +167,26 @@ def test_a_truncated_checkpoint_is_passed_over(tiny, unfinished, finished, part)
 @pytest.mark.parametrize("error", [
     OSError(errno.EIO, "Input/output error"), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
     ValueError("PERMISSION_DENIED: reading"), MemoryError()])
-def test_a_checkpoint_that_is_whole_and_cannot_be_read_now_stays(tiny, unfinished, finished, monkeypatch, error):
-    def restore(*_, **__):
+@pytest.mark.parametrize("where", [(ocp.CheckpointManager, "restore"), (serialization, "_read_shard")])
+def test_a_checkpoint_that_is_whole_and_cannot_be_read_now_stays(tiny, unfinished, finished, monkeypatch, error, where):
+    def fail(*_, **__):
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(ocp.CheckpointManager, "restore", restore)
+        patch.setattr(*where, fail)
         with pytest.raises(CheckpointError, match="8: could not be read just now "):
             go(tiny(), unfinished)
     assert steps_of(unfinished) == [4, 8]
     go(tiny(), unfinished, name="baseline")
     assert_same_run(tiny(), unfinished, finished)
+
+
+def test_a_damaged_checkpoint_in_a_folder_of_any_name(tiny, unfinished, finished):
+    odd = unfinished.rename(unfinished.with_name("Out of memory, UNAVAILABLE"))
+    _truncate(odd / "checkpoints" / "8")
+    go(tiny(), odd, name="baseline")
+    assert "resuming at step 4 of 8" in (odd / "log.txt").read_text()
+    assert_same_run(tiny(), odd, finished)
 
 
 def test_no_checkpoint_can_be_read(tiny, unfinished, finished):
