@@ -13,8 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
+import pathlib
 import re
+import secrets
+import time
+from collections.abc import Mapping
 from typing import Any
 
 from alexnet_jax.errors import ConfigError, ProcessLost, TrainingError, UserError
@@ -128,6 +133,45 @@ def text_from_first(text: str) -> str:
     return bytes(np.asarray(multihost_utils.broadcast_one_to_all(sent))).decode()
 
 
+def meet(fields: Mapping[str, Any], workdir: pathlib.Path) -> None:
+    """Have all processes the first one's config, and do they see its workdir? Called by all at once.
+
+    Args:
+      fields: of the config, by dotted name, JSON's kinds of values.
+
+    Raises:
+      ConfigError: in every process, if one of them doesn't.
+    """
+    first = json.loads(text_from_first(json.dumps(fields)))
+    differ = [f"config.{name} = {first.get(name)!r} in process 0, {value!r} here" for name, value in fields.items()
+              if first.get(name) != json.loads(json.dumps(value))]
+    if not everywhere(not differ):
+        raise ConfigError(f"{'; '.join(differ[:3]) or 'another process has another config than this one'}; start all "
+                          "processes of a run with the same config")
+    path, token = workdir / ".processes", text_from_first(secrets.token_hex(8))
+    if is_first():
+        path.write_text(token)
+    everywhere(True)  # it is written
+    sees = _reads(path, token)
+    all_see = everywhere(sees)
+    if is_first():
+        path.unlink()
+    if not all_see:
+        whose = "not seen by all processes" if sees else "not the one that process 0 writes to"
+        raise ConfigError(f"--workdir: {workdir} is {whose}; give all of them the same folder, on a file system that "
+                          "they share")
+
+
+def _reads(path: pathlib.Path, text: str) -> bool:
+    """Is that the file's content, within the seconds that a shared file system may take to show it?"""
+    for _ in range(50):
+        with contextlib.suppress(OSError):
+            if path.read_text() == text:
+                return True
+        time.sleep(0.1)
+    return False
+
+
 def is_loss(error: BaseException | None) -> bool:
     """Does this failure, or what caused it, come from a process that no longer answers?"""
     import jax
@@ -155,7 +199,6 @@ def lost(error: Exception) -> ProcessLost:
 def leave(code: int) -> Any:
     """Ends this process at once: the usual end would wait for processes that no longer answer."""
     import sys
-    import time
 
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # nobody reads it any more

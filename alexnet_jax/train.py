@@ -10,11 +10,9 @@ import collections
 import contextlib
 import dataclasses
 import itertools
-import json
 import math
 import os
 import pathlib
-import secrets
 import sys
 import tempfile
 import time
@@ -75,51 +73,14 @@ def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", override
         raise
 
 
-def _meet(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Several processes: do all have the first one's config, and see its workdir? Called by all at once.
-
-    Raises:
-      ConfigError: in every process, if one of them doesn't.
-    """
-    # The processes' machines may keep the data in places of their own.
-    mine = {name: value for name, value in config_lib.flatten(config_lib.to_json(config)).items()
-            if name not in ("data.dir", "data.store")}
-    first = json.loads(distributed.text_from_first(json.dumps(mine)))
-    differ = [f"config.{name} = {first.get(name)!r} in process 0, {value!r} here" for name, value in mine.items()
-              if first.get(name) != json.loads(json.dumps(value))]
-    if not distributed.everywhere(not differ):
-        raise ConfigError(f"{'; '.join(differ[:3]) or 'another process has another config than this one'}; start all "
-                          "processes of a run with the same config")
-    path, token = workdir / ".processes", distributed.text_from_first(secrets.token_hex(8))
-    if distributed.is_first():
-        path.write_text(token)
-    distributed.everywhere(True)  # it is written
-    sees = _reads(path, token)
-    all_see = distributed.everywhere(sees)
-    if distributed.is_first():
-        path.unlink()
-    if not all_see:
-        whose = "not seen by all processes" if sees else "not the one that process 0 writes to"
-        raise ConfigError(f"--workdir: {workdir} is {whose}; give all of them the same folder, on a file system that "
-                          "they share")
-
-
-def _reads(path: pathlib.Path, text: str) -> bool:
-    """Is that the file's content, within the seconds that a shared file system may take to show it?"""
-    for _ in range(50):
-        with contextlib.suppress(OSError):
-            if path.read_text() == text:
-                return True
-        time.sleep(0.1)
-    return False
-
-
 def _train(config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict, show: bool) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         # Of several processes the first keeps the records; the others write theirs where nobody looks.
         first = distributed.is_first()
         if distributed.several():
-            _meet(config, workdir)
+            # The processes' machines may keep the data in places of their own.
+            distributed.meet({name: value for name, value in config_lib.flatten(config_lib.to_json(config)).items()
+                              if name not in ("data.dir", "data.store")}, workdir)
         files = workdir if first else pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         result = None
         if first:

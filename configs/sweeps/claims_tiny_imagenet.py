@@ -6,8 +6,8 @@
 The ablations stand in the order of what they are worth, and runs go seed by seed. With less time take the first ones
 first, `--ablations=lrn,pooling`, in the same workdir: the whole sweep goes on from there.
 
-Cost: 27 runs of 8 epochs (9 arms, 3 seeds), 7 to 19 minutes a run on one core of this or that EPYC. `--ablations=lrn,columns,pooling` adds
-the arms of the author's logs.
+Cost: 27 runs of 8 epochs (9 arms, 3 seeds), 7 to 19 minutes a run on one core of this or that EPYC.
+`--ablations=lrn,columns,pooling` adds the arms of the author's logs.
 """
 
 
