@@ -58,7 +58,8 @@ print(json.dumps(out))
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "steps", "rel"), [
     ("float64", 51, 1e-9), ("float32", 20, 1e-5),
-    ("bfloat16", 10, 2**-8),  # one rounding of the activations; it drifts sooner than float32
+    # One rounding of the activations; it drifts sooner than float32: on a CPU with AVX2 alone beyond this at step 8.
+    ("bfloat16", 6, 2**-8),
 ])
 def test_every_mesh_goes_on_alike(tmp_path, precision, steps, rel):
     out = emulated.run(SCRIPT, 4, precision, steps, tmp_path, x64=precision == "float64")
