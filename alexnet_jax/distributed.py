@@ -142,9 +142,10 @@ def meet(fields: Mapping[str, Any], workdir: pathlib.Path) -> None:
     Raises:
       ConfigError: in every process, if one of them doesn't.
     """
-    first = json.loads(text_from_first(json.dumps(fields)))
-    differ = [f"config.{name} = {first.get(name)!r} in process 0, {value!r} here" for name, value in fields.items()
-              if first.get(name) != json.loads(json.dumps(value))]
+    mine = json.dumps(fields)
+    first = json.loads(text_from_first(mine))
+    differ = [f"config.{name} = {first.get(name)!r} in process 0, {value!r} here"
+              for name, value in json.loads(mine).items() if first.get(name) != value]
     if not everywhere(not differ):
         raise ConfigError(f"{'; '.join(differ[:3]) or 'another process has another config than this one'}; start all "
                           "processes of a run with the same config")

@@ -93,7 +93,7 @@ def table(result: command.Result) -> list[str]:
             "is faster. Tuned: with this project's memory allocator settings and, where there is a norm, as a banded "
             "1×1 convolution. Ours includes crops, mirrors and colour noise; PyTorch's inputs lie ready. Floor: the "
             "larger of arithmetic and memory traffic of each layer's products and of the update, at the rates above, "
-            "for plain convolutions; ours on a CPU go by Winograd's algorithm, about six tenths of the arithmetic."]
+            "for plain convolutions; ours on a CPU go by Winograd's algorithm, with fewer multiplications."]
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

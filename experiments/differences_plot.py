@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from alexnet_jax.errors import ConfigError
 from experiments import plots
-from experiments.paper import signed
+from experiments.paper import signed, span
 from experiments.protocol import VIEW_NAMES
 from experiments.protocol import caption as protocol_caption
 
@@ -123,9 +123,7 @@ def _row(axes: Axes, place: int, arm: dict[str, Any], confidence: float) -> None
     if claimed is not None:
         axes.plot(claimed, place, marker=_CLAIMS[who][0], markersize=4.5, markerfacecolor="white",
                   markeredgecolor="#000000", markeredgewidth=0.8, linestyle="none", zorder=4)
-    text = signed(e["mean"], 2)
-    text += "" if e["low"] is None else f" [{signed(e['low'], 2)}, {signed(e['high'], 2)}]"
-    _beside(axes, place, text, str(e["n"]))
+    _beside(axes, place, f"{signed(e['mean'], 2)} {span(e['low'], e['high'])}".rstrip(), str(e["n"]))
 
 
 def _beside(axes: Axes, place: float, *texts: str, color: str = "#000000") -> None:

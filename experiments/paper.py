@@ -109,6 +109,16 @@ def signed(value: float, digits: int) -> str:
     return text[1:] if float(text) == 0 else text.replace("-", "−")
 
 
+def span(low: float | None, high: float | None) -> str:
+    """[−2.01, −0.79]; empty without an interval."""
+    return "" if low is None or high is None else f"[{signed(low, 2)}, {signed(high, 2)}]"
+
+
+def with_span(mean: float, low: float | None, high: float | None, n: int) -> str:
+    """−1.40 [−2.01, −0.79]; a mean without an interval says why it has none."""
+    return f"{signed(mean, 2)} {span(low, high) or ('(one seed)' if n == 1 else '(no interval)')}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Claim:
     """One row. `direction`: what the named thing does to the quantity (lower, higher, faster, slower),

@@ -18,7 +18,7 @@ from typing import Any
 from alexnet_jax import errors, records
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import protocol, recording, statistics
-from experiments.paper import signed
+from experiments.paper import with_span
 from experiments.readout import Run, default_views, read_run
 
 BASELINE = "baseline"
@@ -104,10 +104,7 @@ def _differences(by: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 
 def _interval(e: statistics.Estimate) -> str:
-    if e.mean is None:
-        return "–"
-    return signed(e.mean, 2) + (
-        "" if e.low is None or e.high is None else f" [{signed(e.low, 2)}, {signed(e.high, 2)}]")
+    return "–" if e.mean is None else with_span(e.mean, e.low, e.high, e.n)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

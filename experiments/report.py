@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from alexnet_jax import errors, records
 from experiments import differences_plot, plots
-from experiments.paper import signed
+from experiments.paper import with_span
 from experiments.protocol import VIEW_NAMES, sentence
 from experiments.readout import VIEWS, Sweep, read_sweep
 from experiments.summary import summarise
@@ -151,9 +151,7 @@ def _difference(e: dict[str, Any] | None) -> str:
         return ""
     if e["mean"] is None:
         return _NONE
-    if e["low"] is None:
-        return f"{signed(e['mean'], 2)} ({'one seed' if e['n'] == 1 else 'no interval'})"
-    return f"{signed(e['mean'], 2)} [{signed(e['low'], 2)}, {signed(e['high'], 2)}]"
+    return with_span(e["mean"], e["low"], e["high"], e["n"])
 
 
 def _claimed(value: dict[str, Any] | None) -> str:

@@ -230,8 +230,7 @@ def _noise_note(noise: dict[str, Any] | None) -> str:
     over = {name: one for name, one in noise["over_images"].items() if one}
     if not over:
         return text + ", and say nothing of other images."
-    wider = _few([f"{name} [{paper.signed(one['low'], 2)}, {paper.signed(one['high'], 2)}]"
-                  for name, one in over.items()], ", ")
+    wider = _few([f"{name} {paper.span(one['low'], one['high'])}" for name, one in over.items()], ", ")
     errors, without = [one["standard_error"] for one in over.values()], [n for n, one in noise["over_images"].items()
                                                                          if not one]
     text += (". Other images to report on (the networks stay) would add a standard error of "

@@ -108,23 +108,26 @@ def _margin(margins, window, stride):
     return observe
 
 
-def clear_of_kinks(config, classes, sees_all, candidates, margin):
-    """The first of the batches `candidates` with which no value of the network is within `margin` (in standard
-    deviations of its layer) of where its gradient jumps: a ReLU at 0, a pooling window with two equal maxima.
+def clear_of_kinks(config, classes, sees_all, images, count, margin):
+    """The first `count` of `images` with which no value of the network is within `margin` (in standard deviations of
+    its layer) of where its gradient jumps: a ReLU at 0, a pooling window with two equal maxima.
 
     Nearer than float32 can resolve, either side is right: one of some 10^5 windows then credits another pixel,
     which shows as an error of about 2e-4 of conv1's largest gradient, in this project or in PyTorch.
     """
     params = jax.tree.map(lambda a: a.astype(np.float32).astype(np.float64), params_of(config, classes))
-    for images in candidates:
+    chosen = []
+    for image in images:
         margins = []
-        x = torch.tensor(np.moveaxis(images.astype(np.float32).astype(np.float64), -1, 1))
+        x = torch.tensor(np.moveaxis(image[None].astype(np.float32).astype(np.float64), -1, 1))
         with torch.no_grad():
             peer.logits(config, peer.tensors(params), x, sees_all,
                         observe=_margin(margins, config.model.pool.window, config.model.pool.stride))
         if min(margins) > margin:
-            return images
-    raise AssertionError(f"no candidate is clear of kinks by {margin}")
+            chosen.append(image)
+        if len(chosen) == count:
+            return np.stack(chosen)
+    raise AssertionError(f"{len(chosen)} of {len(images)} images are clear of kinks by {margin}, not {count}")
 
 
 DOUBLE = {"float64": 1e-10}

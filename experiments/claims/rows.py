@@ -252,11 +252,7 @@ def core_hours(runs: Sequence[Run]) -> float | None:
 
 def interval(e: statistics.Estimate) -> str:
     """−1.40 [−2.01, −0.79]; without an interval the mean alone."""
-    if e.mean is None:
-        return ""
-    if e.low is None or e.high is None:
-        return f"{paper.signed(e.mean, 2)} ({'one seed' if e.n == 1 else 'no interval'})"
-    return f"{paper.signed(e.mean, 2)} [{paper.signed(e.low, 2)}, {paper.signed(e.high, 2)}]"
+    return "" if e.mean is None else paper.with_span(e.mean, e.low, e.high, e.n)
 
 
 def _from_file(start: Row, path: pathlib.Path, tree: dict[str, Any]) -> Row:

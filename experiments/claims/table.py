@@ -137,8 +137,7 @@ def _how(row: Row, number: int) -> list[str]:
     splits = f"{row.dataset}, `{row.train_split}` → `{row.eval_split}`" if row.dataset else ""
     cost = "" if row.cost_core_hours is None else f"{row.cost_core_hours:.{1 if row.cost_core_hours >= 0.1 else 3}f}"
     noise = ("" if x is None else f"{x:.2f}" for x in (row.seed_sd, row.evaluation_se, row.image_se))
-    over = ("" if row.low_images is None or row.high_images is None else
-            f"[{paper.signed(row.low_images, 2)}, {paper.signed(row.high_images, 2)}]")
+    over = paper.span(row.low_images, row.high_images)
     return [str(number), row.quantity or row.unit, row.source, splits, row.resolution, row.seeds, row.epochs,
             row.device, row.revision, cost, *noise, over]
 
