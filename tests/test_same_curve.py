@@ -60,7 +60,8 @@ for name in ("start", "1x1", "1x2", "2x1", "2x2", "1x4"):
     except Interrupted:
         pass
     rows = records.read_rows(folder / name / "metrics.csv")
-    out[name] = {"losses": list(losses), "updates": list(updates), "rows": [[r["train_loss"], r["eval_loss"]] for r in rows],
+    out[name] = {"losses": list(losses), "updates": list(updates),
+                 "rows": [[r["train_loss"], r["eval_loss"]] for r in rows],
                  "result": records.read_json(folder / name / "result.json")}
 print(json.dumps(out))
 '''
