@@ -1,6 +1,13 @@
-"""For all tests: which files come first, and Ctrl-C."""
+"""For all tests: how XLA compiles, which files come first, and Ctrl-C."""
 
+import os
 import signal
+
+import emulated
+
+# Most of the tests' time is XLA's, for programs that run once or twice. Parity (oracle.py) and a training on real images
+# (test_health.py) are compiled as a user's programs are; XLA_FLAGS=" " make test does so with everything.
+os.environ.setdefault("XLA_FLAGS", emulated.QUICK)
 
 # A shell without job control starts what is in its background with SIGINT ignored, and that is inherited. The tests
 # send SIGINT to themselves and to processes that they start.

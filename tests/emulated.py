@@ -7,10 +7,11 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-# Quick to compile rather than to run. These flags alone: what is inherited depends on the tests that ran before in this
-# process, and the counts of operations depend on the flags. Collectives on the CPU backend end the process when one
-# participant is late, as on a busy machine: hence the patience.
-_FLAGS = " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true" + "".join(
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # to compile rather than to run
+# These flags alone: what is inherited depends on the tests that ran before in this process, and the counts of
+# operations depend on the flags. Collectives on the CPU backend end the process when one participant is late, as on a
+# busy machine: hence the patience.
+_FLAGS = QUICK + "".join(
     f" --xla_cpu_collective_{what}_seconds=240"
     for what in ("timeout", "call_warn_stuck_timeout", "call_terminate_timeout"))
 
