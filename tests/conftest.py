@@ -5,8 +5,8 @@ import signal
 
 import emulated
 
-# Most of the tests' time is XLA's, for programs that run once or twice. Parity (oracle.py) and a training on real images
-# (test_health.py) are compiled as a user's programs are; XLA_FLAGS=" " make test does so with everything.
+# Most of the tests' time is XLA's, for programs that run once or twice. Parity (oracle.py) and a training on real
+# images (test_health.py) are compiled as a user's programs are; XLA_FLAGS=" " make test does so with everything.
 os.environ.setdefault("XLA_FLAGS", emulated.QUICK)
 
 # A shell without job control starts what is in its background with SIGINT ignored, and that is inherited. The tests
