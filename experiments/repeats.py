@@ -5,8 +5,9 @@
 
 Runs of one id (the same config and seed) in both folders are paired, wherever in them they lie. Where results are to be
 the same up to rounding, the mean of the differences should be zero; their standard deviation, over √2, is what rounding
-alone does to one run in the end. Each arm's difference from the baseline is given by either folder's runs and by both,
-averaged run by run: what such repeats do to a conclusion.
+alone does to one run in the end. Were that all that a seed does too, two runs of one seed would be no more alike than
+those of two: their correlation, within arms, would be zero. Each arm's difference from the baseline is given by either
+folder's runs and by both, averaged run by run: what such repeats do to a conclusion.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from alexnet_jax import errors, records
 from alexnet_jax.errors import ConfigError, WorkdirError
@@ -62,6 +65,14 @@ def pairs(before: dict[str, Run], after: dict[str, Run]) -> dict[str, Any]:
             "rows": rows}
 
 
+def read(folder: pathlib.Path) -> dict[str, Any]:
+    """What `pairs` gave, as recorded in a folder. Raises WorkdirError: it isn't there, or can't be read."""
+    tree = records.read_json(folder / FILE)
+    if not isinstance(tree, dict) or tree.get("schema") != SCHEMA:
+        raise WorkdirError(f"{folder / FILE}: not there, damaged or of another schema")
+    return tree
+
+
 def _name(run: Run) -> str:
     return str(run.about.get("name") or run.folder.name)
 
@@ -78,14 +89,25 @@ def text(tree: dict[str, Any]) -> str:
     lines += ["", *_differences(by), ""]
     whole = statistics.estimate([row["after"] - row["before"] for row in rows])
     assert whole.mean is not None
-    spread = statistics.pooled_sd([[row["after"] for row in mine] for mine in by.values()])
     deviation = "" if whole.sd is None else f"; standard deviation {whole.sd:.2f}, over √2 {whole.sd / 2**0.5:.2f}"
-    seeds = "" if spread is None else f", that between seeds {spread:.2f}"
     p = tree["protocol"]
     lines.append(f"{p['dataset']}, {p['train_split']} → {p['eval_split']}, {p['resolution']}, {p['epochs']} epochs, "
                  f"seeds {', '.join(map(str, p['seeds']))}; {p['device']}")
     return "\n".join([*lines, f"{len(rows)} pairs: after less before {_interval(whole)} points of top-1 "
-                      f"error, {protocol.VIEW_NAMES[tree['views']]}{deviation}{seeds}"])
+                      f"error, {protocol.VIEW_NAMES[tree['views']]}{deviation}{_seeds(by)}"])
+
+
+def _seeds(by: dict[str, list[dict[str, Any]]]) -> str:
+    """How far seeds of an arm lie apart in either folder, and how much of that they have in common."""
+    groups = {side: [[row[side] for row in mine] for mine in by.values() if len(mine) > 1] for side in SIDES}
+    spread = [statistics.pooled_sd(groups[side]) for side in SIDES]
+    if spread[0] is None or spread[1] is None:
+        return ""
+    centred = [np.concatenate([np.asarray(group) - np.mean(group) for group in groups[side]]) for side in SIDES]
+    told = f", that between seeds {spread[0]:.2f} before and {spread[1]:.2f} after"
+    if 0 in spread:
+        return told
+    return f"{told}; the two runs of a seed correlate by {np.corrcoef(centred)[0, 1]:+.2f} within arms"
 
 
 def _differences(by: dict[str, list[dict[str, Any]]]) -> list[str]:
@@ -114,10 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=pathlib.Path, help="folder of records: printed, nothing is read but it")
     options = parser.parse_args(argv)
     if options.results is not None:
-        tree = records.read_json(options.results / FILE)
-        if not isinstance(tree, dict) or tree.get("schema") != SCHEMA:
-            raise WorkdirError(f"{options.results / FILE}: not there, damaged or of another schema")
-        print(text(tree))
+        print(text(read(options.results)))
         return 0
     if len(options.folders) != 2:
         raise ConfigError("name two folders with runs, before and after, or --results=FOLDER")

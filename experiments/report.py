@@ -183,7 +183,7 @@ def _source(arm: dict[str, Any], confidence: float) -> str:
     elif arm["paper"]["claim"] == "relu":
         told = "not comparable: the paper gives a speed, no error; see the notes"
     else:
-        told = "not comparable: the paper gives no number; experiments.claims judges its sign"
+        told = "not comparable: no effect on this difference is claimed; experiments.claims judges what is"
     claimed = [f"{who} {value['text']} ({value['where']})" for who in ("paper", "log")
                if (value := arm["paper"][who]) is not None]
     return f"- {arm['name']}: {told}. Claimed: {'; '.join(claimed)}; {arm['paper']['protocol']}."

@@ -9,6 +9,7 @@ import pytest
 from alexnet_jax import records
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import repeats, statistics
+from experiments.claims.__main__ import main as claims
 from experiments.paper import signed
 
 
@@ -41,8 +42,18 @@ def test_pairs_are_runs_of_one_id_and_their_differences_are_told(tmp_path, capsy
             "0, 1; Imaginary 9000, 1 core") in printed
     assert "8 pairs: after less before +0.33 [" in printed
     assert f"standard deviation {np.std(points, ddof=1):.2f}" in printed
+    errors = np.array([[row["before"], row["after"]] for row in tree["rows"]]).reshape(-1, 2, 2)  # arm, seed, side
+    centred = (errors - errors.mean(axis=1, keepdims=True)).reshape(-1, 2)
+    spread = np.sqrt((centred**2).sum(axis=0) / 4)
+    assert f"between seeds {spread[0]:.2f} before and {spread[1]:.2f} after" in printed
+    assert f"correlate by {np.corrcoef(centred.T)[0, 1]:+.2f} within arms" in printed
     assert repeats.main([f"--results={tmp_path / 'kept'}"]) == 0
-    assert capsys.readouterr().out.strip() in printed
+    alone = capsys.readouterr().out.strip()
+    assert alone in printed
+    claims([f"--results={tmp_path}"])  # the table of claims tells it too
+    assert f"## Runs that were made twice: kept\n\n`python -m experiments.repeats --results={tmp_path / 'kept'}`" in (
+        told := capsys.readouterr().out)
+    assert alone in told
 
 
 def _text(rows, seeds):

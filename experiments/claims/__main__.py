@@ -19,10 +19,17 @@ import sys
 from collections.abc import Sequence
 
 from alexnet_jax import errors, records
+from experiments import repeats
 from experiments.claims import table
 from experiments.claims.rows import rows
 
 HERE = pathlib.Path(__file__).resolve().parents[1]
+
+
+def _shown(folder: pathlib.Path) -> str:
+    """As it is named on the command line: from the project's folder on, where it lies there."""
+    absolute = folder.resolve()
+    return str(absolute.relative_to(HERE.parent) if absolute.is_relative_to(HERE.parent) else folder)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise errors.ConfigError(f"--results={options.results}: no such folder; recorded results are in "
                                  "experiments/results")
     found, troubles = rows(options.results)
-    text = table.markdown(found, troubles)
+    twice = {_shown(folder): repeats.text(repeats.read(folder))
+             for folder in sorted(path.parent for path in options.results.glob(f"*/{repeats.FILE}"))}
+    text = table.markdown(found, troubles, twice)
     if options.write and not troubles:
         options.out.mkdir(parents=True, exist_ok=True)
         records.write_json(options.out / "CLAIMS.json", table.to_json(found, troubles))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import paper, statistics
@@ -19,8 +20,13 @@ _NO_VERDICT = "not comparable"
 _TEXT, _HOW_TEXT = (1, 2, 3, 6, 7), (1, 2, 3, 4, 7, 8)  # columns that are read, not compared
 
 
-def markdown(rows: Sequence[Row], troubles: Sequence[str] = ()) -> str:
-    """The table of claims; below it how each row was measured, with its command, and how to read the words."""
+def markdown(rows: Sequence[Row], troubles: Sequence[str] = (), twice: Mapping[str, str] | None = None) -> str:
+    """The table of claims; below it how each row was measured, with its command, and how to read the words.
+
+    Args:
+      troubles: what of the records could not be read.
+      twice: by folder of records, what `experiments.repeats` says of runs that were made twice.
+    """
     main = [r for r in rows if r.kind != "log"]
     logs = [r for r in rows if r.kind == "log"]
     number = {id(row): i for i, row in enumerate(rows, start=1)}
@@ -40,11 +46,17 @@ def markdown(rows: Sequence[Row], troubles: Sequence[str] = ()) -> str:
              "images: the intervals of the claims are about seeds. Image noise: the standard error that other images "
              "to report on (those learnt from stay) would add to a difference in error, by an analysis of variance of "
              "seeds and images (`experiments/statistics.py`), with the interval over both; for rows of that kind whose "
-             "runs kept what became of each image. The rows of one sweep share the runs that arms are compared with, "
-             "and each counts their cost.", "",
+             "runs kept what became of each image"
+             + ("" if any(r.image_se is not None for r in rows) else "; none of these did") + ". The rows of one sweep "
+             "share the runs that arms are compared with, and each counts their cost.", "",
              "The commands behind them. The same numbers again come from the recorded revisions and seeds on such a "
-             "machine; another revision or machine rounds otherwise, which in the end acts as another seed does:", ""]
+             "machine; another revision or machine rounds otherwise"
+             + ("; what that does to a run in the end is told below" if twice else "") + ":", ""]
     lines += _commands([r for r in rows if r.measured], number)
+    for folder, text in (twice or {}).items():
+        lines += ["", f"## Runs that were made twice: {pathlib.PurePath(folder).name}", "",
+                  f"`python -m experiments.repeats --results={folder}`. The rows above have the ones called `after` "
+                  "alone:", "", "```", text, "```"]
     lines += ["", "## What is not measured", "", "Command and estimated cost, where there is a command:", ""]
     for row in rows:
         if not row.measured:
@@ -103,7 +115,10 @@ def _legend() -> list[str]:
         "Claims and their sign are the paper's. *Reproduced*: the interval excludes zero (one, for a ratio) with the "
         "paper's sign; *contradicted*: with the other; *unresolved*: neither, with the number of seeds that would show "
         "the paper's effect four times in five, given the noise measured here. For a claim of no difference (run 167) "
-        "*reproduced* means that the whole interval lies within the margin that the row names. A star: the verdict "
+        "*reproduced* means that the whole interval lies within the margin that the row names, *contradicted* that it "
+        "lies beyond. The size is reproduced within 2% of the paper's round numbers, the claim about "
+        "the kernels where every run's p is below 0.05 and the gap's interval above zero, that about neighbours where "
+        "the interval of hidden layer less pixels is above zero. A star: the verdict "
         "doesn't survive Holm's correction over all tests of that result. \"Here\" stands for \"at this scale\": any "
         "dataset but ILSVRC itself, a small network, a short schedule. A verdict here says nothing about the paper's "
         "number on ImageNet."]
