@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import logging
 import pathlib
 import re
@@ -107,8 +108,9 @@ class Checkpoints:
     def _failed(self, error: Exception) -> CheckpointError:
         text = " ".join(str(error).split())
         if "No space left" in text or "ENOSPC" in text or "Disk quota" in text:
-            return CheckpointError(f"{self.folder}: the disk is full; the last complete checkpoint is kept: free some "
-                                   "space and run the same command again")
+            kept = "the last complete checkpoint is kept" if self._manager.all_steps() else "no checkpoint is complete"
+            return CheckpointError(f"{self.folder}: the disk is full; {kept}: free some space and run the same "
+                                   "command again")
         return CheckpointError(f"{self.folder}: the checkpoint could not be written: {text[:300]}")
 
     def restore(self, like: Any, say: Callable[[str], None]) -> tuple[Any, dict[str, Any]] | None:
@@ -122,8 +124,8 @@ class Checkpoints:
           say: told of each checkpoint that had to be passed over.
 
         Raises:
-          CheckpointError: there are checkpoints and none can be read, or they are of another network; or something
-            else than their content kept one from being read (memory, the network, a permission): nothing is moved then.
+          CheckpointError: there are checkpoints and none can be read; or something else than their content kept one
+            from being read (memory, the network, a permission): nothing is moved then.
         """
         damaged: list[int] = []
         with self._reader() as reader:
@@ -169,7 +171,10 @@ class Checkpoints:
     def _set_aside(self, steps: list[int], say: Callable[[str], None]) -> None:
         for step in steps if distributed.is_first() else ():
             aside = self.folder.parent / f"unreadable-checkpoint-{step}"
-            shutil.rmtree(aside, ignore_errors=True)
+            for count in itertools.count(2):
+                if not aside.exists():
+                    break
+                aside = aside.with_name(f"unreadable-checkpoint-{step}-{count}")
             shutil.move(self.folder / str(step), aside)
             say(f"checkpoint {step} is set aside: {aside}")
         if steps:

@@ -15,15 +15,16 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, drawing, errors, placement, targets
+from alexnet_jax import cli, drawing, errors, placement, schema, targets
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
 
 # Classes of the datasets whose files need not be opened to know them.
 _CLASSES = {"shapes": 10, "cifar10": 10, "imagenet": 1000}
-# What says where images come from and how they are kept, not what the network and its training are.
-_NOT_THE_RECIPES = ("data.", "seed", "mesh.", "checkpoint.")
+# What says which images there are and how they are kept, not what the network and its training make of them.
+_NOT_THE_RECIPES = ("seed", "mesh.", "checkpoint.", *(
+    f"data.{name}" for name in schema.SCHEMA["data"] if name not in ("crop", "fold_split", "fold_at")))
 
 
 def classes_of(config: ConfigDict) -> int:

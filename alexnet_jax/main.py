@@ -19,7 +19,7 @@ _PROCESSES = flags.DEFINE_integer("processes", None, "how many there are")
 _PROCESS = flags.DEFINE_integer("process", None, "which of them this one is, from 0")
 
 
-def main(_argv) -> None:
+def main(_argv) -> int:
     config, overrides = cli.parsed_config()
     if not _WORKDIR.value:
         raise errors.ConfigError("--workdir=FOLDER is needed, e.g. --workdir=runs/one")
@@ -29,7 +29,8 @@ def main(_argv) -> None:
     from alexnet_jax.train import train  # JAX starts here, after the environment is set
 
     try:
-        train(config, pathlib.Path(_WORKDIR.value), overrides=overrides)
+        result = train(config, pathlib.Path(_WORKDIR.value), overrides=overrides)
+        return errors.RUN if result.get("status") == "diverged" else 0
     except BaseException as error:
         if not distributed.several():
             raise
@@ -38,6 +39,7 @@ def main(_argv) -> None:
         if code is None:
             traceback.print_exc()
         distributed.leave(errors.RUN if code is None else code)
+        raise
 
 
 def run() -> None:

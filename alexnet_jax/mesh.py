@@ -49,9 +49,6 @@ def make_mesh(config: ConfigDict, devices: list[jax.Device] | None = None) -> Me
     if batch % data:
         raise ConfigError(f"config.mesh.data: a batch of {batch} does not divide over {data} devices; the nearest "
                           f"batch that does is {batch - batch % data or data}")
-    if column > 1 and config.model.lrn.window == "layer" and config.model.lrn.layers:
-        raise ConfigError("config.model.lrn.window: 'layer' needs all columns on one device; choose 'column' or "
-                          "config.mesh.column=1")
     return Mesh(np.asarray(devices[: data * column]).reshape(data, column), (DATA, COLUMN))
 
 

@@ -31,13 +31,16 @@ class Exchange(NamedTuple):
 
 
 def device_columns(config: ConfigDict) -> int:
-    """Devices that share the columns: `mesh.column`, or one a column (paper, section 3.2) where that is 'auto'.
+    """Devices that share the columns: `mesh.column`, or two where that is 'auto' and the columns allow it, as if there
+    were as many (`alexnet_jax.mesh.make_mesh`).
 
     Raises:
       ConfigError: the columns do not divide over them.
     """
     columns, asked = config.model.columns, config.mesh.column
-    devices = columns if asked == "auto" else int(asked)
+    if asked == "auto":
+        return 2 if columns % 2 == 0 and config.model.lrn.window == "column" else 1
+    devices = int(asked)
     if columns % devices:
         raise ConfigError(f"config.mesh.column: {columns} columns do not divide over {devices} devices")
     return devices

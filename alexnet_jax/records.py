@@ -3,9 +3,9 @@
 A run's folder (all written here, nothing else is):
 
 `run.json`      what was run: `{"schema", "name", "id", "seed", "config" (nested, resolved), "overrides"
-                (dotted), "command", "git": {"revision", "dirty"}, "versions", "device": {"platform", "kind",
-                "count", "cores", "mesh", "products" (their precision)}, "started" (UTC, ISO 8601),
-                "resumed": [UTC, …]}`
+                (dotted), "images": {field of config.data: {"version", "images", "classes"}}, "command",
+                "git": {"revision", "dirty"}, "versions", "device": {"platform", "kind", "count", "cores",
+                "mesh", "products" (their precision)}, "started" (UTC, ISO 8601), "resumed": [UTC, …]}`
 `metrics.csv`   one row an evaluation, deterministic quantities only; the columns are `METRICS`. Errors are
                 fractions of 1, losses natural logarithms, train_* running means over the images since the
                 last row, with dropout and augmentation on; eval_* the centre crop, tune_* likewise (empty

@@ -193,7 +193,7 @@ SCHEMA: dict[str, Any] = {
         "column": Field("auto", "devices that share the columns", identity=False),
     },
     "checkpoint": {
-        "every_seconds": Field(60.0, "time between checkpoints within an epoch; one is written after each epoch",
+        "every_seconds": Field(60.0, "time between checkpoints; one is written after each evaluation too",
                                low=0.0, identity=False),
         "keep": Field(2, "checkpoints kept; two at least, as one may be under way", low=2, identity=False),
     },

@@ -89,6 +89,8 @@ def _train(config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict
             result = records.read_json(workdir / "result.json")
         finished = result is not None and result.get("status") in ("finished", "diverged")
         if distributed.from_first(finished) if distributed.several() else finished:
+            if show and result:
+                print(f"{workdir}: nothing left to do; {outcome.last_words(result)}", flush=True)
             return result or {}
         log = stack.enter_context(workdir_lib.Log(files / "log.txt", show and first))
         signals = stack.enter_context(workdir_lib.Signals())
@@ -111,6 +113,10 @@ class _Run:
         self.fold_split = data.open_split(d, d.fold_split, report=log) if d.fold_split else None
         self.fit_split = data.open_split(d, d.fit_split, report=log) if d.fit_split else None
         self._check_splits()
+        self.images = workdir_lib.images_of({field: getattr(self, field) for field in (
+            "train_split", "eval_split", "tune_split", "fold_split", "fit_split")})
+        for note in workdir_lib.check_images(workdir, self.images):
+            log(note)
         classes = len(self.train_split.classes)
         if config.model.classes and config.model.classes < classes:
             raise ConfigError(f"config.model.classes: {config.model.classes} outputs for the {classes} classes of "
@@ -204,6 +210,7 @@ class _Run:
         records.write_json(path, {
             "schema": records.SCHEMA, "name": self.name, "id": config_lib.run_id(self.config),
             "seed": self.config.seed, "config": config_lib.to_json(self.config), "overrides": overrides,
+            "images": self.images,
             "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]], "git": records.git_state(),
             "versions": records.versions(),
             "device": {"platform": device.platform, "kind": records.device_name(device), "count": self.mesh.size,

@@ -7,12 +7,14 @@ import dataclasses
 import pathlib
 import signal
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
 from alexnet_jax import records
+from alexnet_jax.data import Split
 from alexnet_jax.errors import WorkdirError
 
 # What a run may have left before its run.json was whole.
@@ -61,6 +63,31 @@ def check_owner(config: ConfigDict, workdir: pathlib.Path) -> None:
         changed = [f"{k} = {theirs.get(k)!r} there, {v!r} here" for k, v in mine.items()
                    if config_lib.FIELDS[k].identity and theirs.get(k, config_lib.FIELDS[k].default) != v]
         raise WorkdirError(f"{workdir}: belongs to another config ({'; '.join(changed[:3])}); choose another --workdir")
+
+
+def images_of(splits: Mapping[str, Split | None]) -> dict[str, dict[str, Any]]:
+    """What run.json keeps of a run's images: {field of config.data: {version, images, classes}}."""
+    return {field: {"version": split.version, "images": len(split), "classes": len(split.classes)}
+            for field, split in splits.items() if split is not None}
+
+
+def check_images(workdir: pathlib.Path, now: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Notes on images that are others than when the run in this folder began (`images_of`; older runs kept none).
+
+    Raises:
+      WorkdirError: there are more or fewer of them, or of their classes: steps and outputs would mean something else.
+    """
+    run, notes = records.read_json(workdir / "run.json"), []
+    for field, then in ((run or {}).get("images") or {}).items():
+        own = now.get(field, then)
+        for what in ("images", "classes"):
+            if own[what] != then[what]:
+                raise WorkdirError(f"{workdir}: config.data.{field} had {then[what]:,} {what} when this run began and "
+                                   f"has {own[what]:,} now; put the data back as it was or choose another --workdir")
+        if own["version"] != then["version"]:
+            notes.append(f"note: config.data.{field} was version {then['version']} when this run began and is "
+                         f"{own['version']} now: other images, or another archive of them")
+    return notes
 
 
 class Log:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import tiny_run
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 USAGE, RUN = 2, 1
@@ -132,3 +133,15 @@ def test_a_workdir_without_permission(tmp_path):
     assert done.returncode == RUN
     assert "permission denied; choose a place" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_run_that_diverges_has_failed_and_says_so_again(tmp_path):
+    fields = tiny_run.TINY | {"optim.learning_rate": 1e9, "augment.chunk": 8, "data.store": tmp_path / "store"}
+    for words in ("given up: the loss was not finite", "run: nothing left to do; given up: the loss was not finite"):
+        done = subprocess.run(
+            [sys.executable, "-m", "alexnet_jax.main", SHAPES, f"--workdir={tmp_path / 'run'}",
+             *(f"--config.{name}={value}" for name, value in fields.items())],
+            capture_output=True, text=True, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, check=False)
+        assert done.returncode == RUN
+        assert words in done.stdout.splitlines()[-1]
+        assert "Traceback" not in done.stderr

@@ -15,7 +15,7 @@ from tiny_run import STEPS, Killed, assert_same_run, at, go, interrupt, kill, st
 
 from alexnet_jax import data, evaluate, records
 from alexnet_jax import train as train_lib
-from alexnet_jax.errors import CheckpointError, Interrupted
+from alexnet_jax.errors import CheckpointError, Interrupted, WorkdirError
 
 # Where one array of a checkpoint can't be read, Orbax closes its event loop under the reads of the others. What is left
 # of them ends when it is collected, in whichever test that happens.
@@ -157,6 +157,39 @@ def test_half_a_row_is_dropped(tiny, tmp_path, finished):
 
 
 # Damage.
+
+
+@pytest.mark.parametrize(("field", "what", "now"), [
+    ("train_split", "images", "has 64 now"), ("eval_split", "classes", "has 10 now")])
+def test_a_run_goes_on_with_as_many_images_and_classes_as_it_began_with(tiny, unfinished, field, what, now):
+    about = records.read_json(unfinished / "run.json")
+    version = about["images"]["train_split"]["version"]
+    assert about["images"] == {"train_split": {"version": version, "images": 64, "classes": 10},
+                               "eval_split": {"version": version, "images": 30, "classes": 10}}
+    about["images"][field][what] = 1280
+    records.write_json(unfinished / "run.json", about)
+    with pytest.raises(WorkdirError, match=rf"config.data.{field} had 1,280 {what} when this run began and {now}"):
+        go(tiny(), unfinished)
+    assert steps_of(unfinished) == [4, 8]
+
+
+def test_images_of_another_version_are_noted(tiny, unfinished, finished):
+    about = records.read_json(unfinished / "run.json")
+    own, about["images"]["train_split"]["version"] = about["images"]["train_split"]["version"], "0.9.0"
+    records.write_json(unfinished / "run.json", about)
+    go(tiny(), unfinished, name="baseline")
+    log = (unfinished / "log.txt").read_text()
+    assert f"note: config.data.train_split was version 0.9.0 when this run began and is {own} now" in log
+    assert_same_run(tiny(), unfinished, finished)
+
+
+def test_what_is_set_aside_leaves_what_was_before(tiny, unfinished):
+    for _ in range(2):
+        _truncate(unfinished / "checkpoints" / "8")
+        go(tiny(), unfinished)
+        (unfinished / "result.json").unlink()
+    assert {path.name for path in unfinished.glob("unreadable-*")} == {
+        "unreadable-checkpoint-8", "unreadable-checkpoint-8-2"}
 
 
 def _truncate(folder):
