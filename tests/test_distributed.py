@@ -113,8 +113,10 @@ def test_each_process_a_column(store, alone, tmp_path):
     _assert_alike(records.read_rows(run / "metrics.csv"), alone[:2])
     assert records.read_json(run / "run.json")["device"]["mesh"] == {"data": 1, "column": 2}
     # A finished run is not run again, by however many.
-    for process in _pair(store, run, 2, (1, 2)):
-        assert "epoch" not in _end(process)
+    out = [_end(process) for process in _pair(store, run, 2, (1, 2))]
+    assert f"{run}: nothing left to do; finished: error" in out[0]
+    assert not re.search(r"epoch \d|nothing left", out[1])
+    assert not re.search(r"epoch \d", out[0])
     # Nothing is left to train: only process 0 has the rows.
     result = (run / "result.json").read_bytes()
     (run / "result.json").unlink()
