@@ -172,9 +172,6 @@ def _check_together(c: ConfigDict) -> None:
         raise ConfigError("config.augment.pca.amount: colour noise has no meaning on grey images; set it to 0")
     if len(c.model.lrn.order) != 2:
         raise ConfigError("config.model.lrn.order: two orders are needed, for conv1 and for conv2")
-    if c.model.lrn.window == "layer" and c.model.lrn.layers and c.mesh.column not in ("auto", "1"):
-        raise ConfigError("config.model.lrn.window: 'layer' needs all columns on one device; choose 'column' or "
-                          "config.mesh.column=1")
     if c.optim.plateau.stop and c.optim.schedule != "plateau":
         raise ConfigError(f"config.optim.plateau.stop: there is no plateau rule with config.optim.schedule="
                           f"{c.optim.schedule}; set that to plateau, or this to False")

@@ -20,7 +20,7 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from alexnet_jax.errors import ConfigError, ProcessLost, TrainingError, UserError
 
@@ -197,7 +197,7 @@ def lost(error: Exception) -> ProcessLost:
                          f"same command, and the run goes on from its last checkpoint ({_short(error)})")
 
 
-def leave(code: int) -> Any:
+def leave(code: int) -> NoReturn:
     """Ends this process at once: the usual end would wait for processes that no longer answer."""
     import sys
 

@@ -39,7 +39,6 @@ def main(_argv) -> int:
         if code is None:
             traceback.print_exc()
         distributed.leave(errors.RUN if code is None else code)
-        raise
 
 
 def run() -> None:

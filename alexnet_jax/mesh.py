@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from alexnet_jax import placement
 from alexnet_jax.errors import ConfigError
 
 DATA, COLUMN = "data", "column"
@@ -21,21 +22,14 @@ def make_mesh(config: ConfigDict, devices: list[jax.Device] | None = None) -> Me
     did; 'auto' for `data` takes as many replicas as there are devices left and the batch divides into.
 
     Raises:
-      ConfigError: the columns or the batch don't divide, or there are too few devices.
+      ConfigError: the columns or the batch don't divide, the norms need the columns together, or there are too few
+        devices.
     """
     devices = devices or _present()
-    count, columns, batch = len(devices), config.model.columns, config.train.batch_size
-    asked_data, asked_column = config.mesh.data, config.mesh.column
-    if asked_column == "auto":
-        replicas = 1 if asked_data == "auto" else int(asked_data)
-        fits = columns % 2 == 0 and count >= 2 * replicas and config.model.lrn.window == "column"
-        column = 2 if fits else 1
-    else:
-        column = int(asked_column)
-    if columns % column:
-        divisors = [d for d in range(1, columns + 1) if columns % d == 0]
-        raise ConfigError(f"config.mesh.column: {columns} columns do not divide over {column} devices; valid: "
-                          f"{', '.join(map(str, divisors))}")
+    count, batch, asked_data = len(devices), config.train.batch_size, config.mesh.data
+    column = placement.device_columns(config)
+    if config.mesh.column == "auto" and count < column * (1 if asked_data == "auto" else int(asked_data)):
+        column = 1
     if asked_data == "auto":
         data = max((d for d in range(1, count // column + 1) if batch % d == 0), default=1)
     else:

@@ -31,18 +31,23 @@ class Exchange(NamedTuple):
 
 
 def device_columns(config: ConfigDict) -> int:
-    """Devices that share the columns: `mesh.column`, or two where that is 'auto' and the columns allow it, as if there
-    were as many (`alexnet_jax.mesh.make_mesh`).
+    """Devices that share the columns, if there are as many: `mesh.column`, or where that is 'auto' two, as in the paper
+    (section 3.2), if the columns and their norms allow it.
 
     Raises:
-      ConfigError: the columns do not divide over them.
+      ConfigError: the columns do not divide over them, or the norms need them together.
     """
-    columns, asked = config.model.columns, config.mesh.column
-    if asked == "auto":
-        return 2 if columns % 2 == 0 and config.model.lrn.window == "column" else 1
-    devices = int(asked)
+    columns, lrn = config.model.columns, config.model.lrn
+    if config.mesh.column == "auto":
+        return 2 if columns % 2 == 0 and lrn.window == "column" else 1
+    devices = int(config.mesh.column)
     if columns % devices:
-        raise ConfigError(f"config.mesh.column: {columns} columns do not divide over {devices} devices")
+        divisors = [d for d in range(1, columns + 1) if columns % d == 0]
+        raise ConfigError(f"config.mesh.column: {columns} columns do not divide over {devices} devices; valid: "
+                          f"{', '.join(map(str, divisors))}")
+    if devices > 1 and lrn.window == "layer" and lrn.layers:
+        raise ConfigError("config.model.lrn.window: 'layer' needs all columns on one device; choose 'column' or "
+                          "config.mesh.column=1")
     return devices
 
 

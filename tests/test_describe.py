@@ -54,6 +54,7 @@ def test_departures_name_each_field_once_and_nothing_else():
     changed = _config("imagenet_released.py", model__lrn__layers=(1,), optim__momentum=0.8)
     assert [name for name, *_ in describe.departures(changed, "released")] == [
         "model.classes", "model.lrn.layers", "augment.pca.statistics", "optim.momentum"]
+    assert ("data.crop", 227, 224) in describe.departures(cli.load_config("configs/imagenet.py:caffe"), "paper")
     # Of a layer that is left out there is one line.
     without = _config("imagenet_released.py", model__conv3__features=0)
     assert ("model.conv3.features", 0, 384) in describe.departures(without, "paper")
@@ -78,6 +79,14 @@ def test_placement_by_hand():
     assert "on 2 devices, a column each (config.mesh.column), a device holds 30,483,112 parameters" in text
     assert "nothing is exchanged between devices" in describe.describe(_config("cifar10.py", mesh__column="1"))
     assert "devices" not in describe.describe(_config("lenet.py"))
+    # As training takes them: two at most unless more are asked for, and one where norms span the columns.
+    assert "on 2 devices, 2 columns each" in describe.describe(_config("cifar10.py", model__columns=4))
+    assert "on 4 devices, a column each" in describe.describe(
+        _config("cifar10.py", model__columns=4, mesh__column="4"))
+    caffe = cli.load_config("configs/imagenet.py:caffe")
+    assert "nothing is exchanged between devices" in describe.describe(config_lib.resolve(caffe))
+    with pytest.raises(ConfigError, match="'layer' needs all columns on one device"):
+        describe.describe(config_lib.override(caffe, {"mesh.column": 2}))
 
 
 @pytest.mark.parametrize(("path", "arrows", "dashed"), [

@@ -266,6 +266,15 @@ def test_a_checkpoint_that_cannot_be_written(tiny, tmp_path, finished, monkeypat
     assert_same_run(tiny(), tmp_path, finished)
 
 
+def test_a_disk_that_is_full_from_the_start(tiny, tmp_path, monkeypatch):
+    def save(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", save)
+    with pytest.raises(CheckpointError, match="the disk is full; no checkpoint is complete: free some space and run"):
+        go(tiny(), tmp_path)
+
+
 def test_nothing_is_saved_twice(tiny, unfinished, finished, monkeypatch):
     # Writing a checkpoint once more would leave one fewer for a moment.
     real, saves = train_lib._Run._evaluate, []
