@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import cli
 from alexnet_jax import config as config_lib
+from alexnet_jax.data import splits
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
 from configs import recipes
@@ -109,6 +110,21 @@ def columns(config: ConfigDict) -> Iterator[Arm]:
 def dropout(config: ConfigDict) -> Iterator[Arm]:
     """Without dropout in the dense layers."""
     yield from _unlike(config, [Arm("no_dropout", {"model.dropout": 0.0})])
+
+
+@ablation
+def dropout_by_images(config: ConfigDict) -> Iterator[Arm]:
+    """With and without dropout on 3,000 to 40,000 training images, each against its own; for bases on train[:12000]."""
+    # Up to 10,000 of the images learnt from say what overfitting is, as in the base.
+    split = splits.parse(config.data.train_split)
+    if split.start is not None or split.stop != "12000":
+        return
+    for count in (3_000, 6_000, 24_000, 40_000):
+        images = {"data.train_split": f"{split.name}[:{count}]"}
+        if config.data.fit_split:
+            images["data.fit_split"] = f"{split.name}[:{min(count, 10_000)}]"
+        yield Arm(f"images_{count}", images)
+        yield Arm(f"images_{count}_no_dropout", {**images, "model.dropout": 0.0}, against=f"images_{count}")
 
 
 @ablation

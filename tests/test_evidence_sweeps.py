@@ -1,0 +1,47 @@
+"""The sweeps of docs/evidence-plan.md make exactly the runs that are recorded, or planned: frozen by their ids."""
+
+import hashlib
+
+import pytest
+
+from alexnet_jax import cli, config
+from experiments import ablations, plan, sweep
+
+# SHA-256 over the sorted ids. The first four are the plans of the 305 recorded runs, which were made with flags alone.
+FROZEN = {
+    "paper_like_30_seeds": (150, "4b7c7416bf8e3494"),
+    "paper_like_10_seeds": (110, "3dba328a6a81be2f"),
+    "early_learning": (60, "e9fc05f4d02860db"),
+    "conv_local_quarter": (9, "5e1c8298e6d9e50e"),
+    "paper_like_second_images": (25, "8dfe84672074cf03"),
+    "dropout_by_images": (50, "3ce7602de1994c2c"),
+    "dropout_iterations": (20, "646a81009069e542"),
+}
+
+
+def planned(name):
+    asked = sweep.load(f"configs/sweeps/{name}.py")
+    base = config.resolve(config.override(cli.load_config(asked.config), asked.overrides))
+    return plan.build(base, asked.config, asked.name, [*ablations.arms_of(asked.ablations, base), *asked.arms],
+                      asked.seeds)
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_the_runs_are_those_of_the_plan(name):
+    runs = sorted(planned(name).runs)
+    assert (len(runs), hashlib.sha256(" ".join(runs).encode()).hexdigest()[:16]) == FROZEN[name]
+
+
+def test_both_parts_of_regime_a_share_their_baseline():
+    thirty, ten = planned("paper_like_30_seeds"), planned("paper_like_10_seeds")
+    assert len(set(thirty.runs) | set(ten.runs)) == 250
+    assert set(ten.arms[0].runs.values()) < set(thirty.arms[0].runs.values())
+
+
+def test_dropout_by_images_compares_equal_numbers_of_images_and_needs_a_prefix():
+    arms = {arm.name: arm for arm in planned("dropout_by_images").arms}
+    for count in (3000, 6000, 24000, 40000):
+        assert arms[f"images_{count}_no_dropout"].against == f"images_{count}"
+        assert arms[f"images_{count}"].overrides["data.fit_split"] == f"train[:{min(count, 10000)}]"
+    generator = ablations.CATALOGUE["dropout_by_images"]
+    assert list(generator(cli.load_config("configs/shapes.py"))) == []
