@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from alexnet_jax import signals, streams
+
 USAGE = 2  # the command or the config is wrong: nothing was started
 RUN = 1  # the command was right and could not be carried out
 
@@ -79,6 +81,10 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(message)
 
 
+_NO_LOCKS = ("the file system has no locks, without which two processes could write to one place; mount it with "
+             "locks, or choose a folder on another one")
+
+
 def describe_os_error(error: OSError) -> str:
     """One line for what the operating system refused: disk full, no permission, a missing file."""
     where = f"{error.filename}: " if error.filename else ""
@@ -88,6 +94,11 @@ def describe_os_error(error: OSError) -> str:
         errno.EACCES: "permission denied; choose a place that you may read and write",
         errno.EPERM: "not permitted; choose a folder that you may write to",
         errno.EROFS: "the file system is read-only; choose a folder that you may write to",
+        errno.ENOLCK: _NO_LOCKS,
+        errno.ENOSYS: _NO_LOCKS,
+        errno.EOPNOTSUPP: _NO_LOCKS,
+        errno.ESTALE: "the network file system has lost it; run the same command again",
+        errno.EIO: "the disk cannot be read or written; see what the system's log says of it",
         errno.ENOENT: "no such file or folder",
     }
     return where + remedies.get(error.errno or 0, error.strerror or str(error))
@@ -98,10 +109,6 @@ def report(error: BaseException) -> int | None:
     if isinstance(error, UserError):
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    if isinstance(error, BrokenPipeError):
-        # The reader went away (`... | head`): not worth a word.
-        sys.stderr.close()
-        return 0
     if isinstance(error, OSError):
         print(f"error: {describe_os_error(error)}", file=sys.stderr)
         return RUN
@@ -111,13 +118,30 @@ def report(error: BaseException) -> int | None:
     return None
 
 
-def run_main(main: Callable[[], int | None]) -> None:
-    """Call `main` and end the process: 0, or the exit code of the error, printed as one line."""
-    try:
-        code = main() or 0
-    except BaseException as error:
-        found = report(error)
-        if found is None:
-            raise
-        code = found
-    sys.exit(code)
+def run_main(main: Callable[[], int | None], prints: bool = True) -> None:
+    """Call `main` and end the process: 0, or the exit code of the error, printed as one line.
+
+    Meanwhile stdout and stderr are safe to write to (alexnet_jax.streams), and SIGTERM and SIGHUP do what SIGINT does.
+
+    Args:
+      prints: what the command is for is what it prints: it has failed if that cannot be written. A reader that goes
+        away (`… | head`) is no failure.
+    """
+    code = 0
+    with streams.of_process() as lost:
+        try:
+            with signals.Signals(signals.at_once):
+                code = main() or 0
+        except SystemExit as end:
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
+            code = end.code if isinstance(end.code, int) else RUN if end.code else 0
+        except BaseException as error:
+            found = report(error)
+            if found is None:
+                raise
+            code = found
+    for line in lost:
+        with streams.safe():
+            print(f"{'error' if prints else 'note'}: {line}", file=sys.stderr)
+    sys.exit(code or (RUN if lost and prints else 0))

@@ -43,7 +43,7 @@ def main(_argv) -> int:
 
 def run() -> None:
     cli.define_config_flag()
-    errors.run_main(lambda: app.run(main, flags_parser=cli.parse_flags))
+    errors.run_main(lambda: app.run(main, flags_parser=cli.parse_flags), prints=False)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,6 @@ import base64
 import binascii
 import datetime
 import json
-import os
 import pathlib
 import platform
 import subprocess
@@ -47,6 +46,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from alexnet_jax.files import write_text
 
 SCHEMA = 1
 OUTCOMES = "outcomes.json"
@@ -57,16 +58,6 @@ TIMING = ("epoch", "step", "train_seconds", "eval_seconds", "checkpoint_seconds"
 PROGRESS = ("state", "epoch", "epochs", "step", "steps", "images_per_second", "train_top1_error",
             "eval_top1_error", "seconds_left", "updated")
 STATUSES = ("finished", "diverged", "failed")
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Replaces a file in one move, so that no reader and no interruption ever sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: pathlib.Path, tree: Mapping[str, Any]) -> None:

@@ -22,8 +22,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax import checkpoint, data, distributed, evaluate, health, optim, outcome, records
+from alexnet_jax import checkpoint, data, distributed, evaluate, health, optim, outcome, records, streams
 from alexnet_jax import config as config_lib
+from alexnet_jax import signals as signals_lib
 from alexnet_jax import workdir as workdir_lib
 from alexnet_jax.data import augment, loader
 from alexnet_jax.errors import ConfigError, Interrupted, TrainingError
@@ -50,7 +51,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", override
       The content of result.json (alexnet_jax.records).
 
     Raises:
-      UserError: one line for anything that a user can mend; Interrupted after SIGINT or SIGTERM, with a checkpoint.
+      UserError: one line for anything that a user can mend; Interrupted after SIGINT, SIGTERM or SIGHUP, with a
+        checkpoint.
     """
     config = config_lib.resolve(config)
     if config.train.precision == "float64" and jax.dtypes.canonicalize_dtype(np.float64) != np.float64:
@@ -61,7 +63,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", override
     workdir = workdir.absolute()
     workdir.mkdir(parents=True, exist_ok=True)
     try:
-        return _train(config, workdir, name, overrides or {}, show)
+        with streams.safe():
+            return _train(config, workdir, name, overrides or {}, show)
     except Exception as error:
         if distributed.is_loss(error):
             raise distributed.lost(error) from error
@@ -93,17 +96,17 @@ def _train(config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict
                 print(f"{workdir}: nothing left to do; {outcome.last_words(result)}", flush=True)
             return result or {}
         log = stack.enter_context(workdir_lib.Log(files / "log.txt", show and first))
-        signals = stack.enter_context(workdir_lib.Signals())
+        signals = stack.enter_context(signals_lib.Signals(signals_lib.at_the_second))
         try:
             run = _Run(config, files, workdir / "checkpoints", name, overrides, show and first, log, signals)
-        except workdir_lib.Stop:
+        except signals_lib.Stop:
             raise Interrupted("stopped before the first step; the same command goes on") from None
         return run.run()
 
 
 class _Run:
     def __init__(self, config: ConfigDict, workdir: pathlib.Path, checkpoints: pathlib.Path, name: str,
-                 overrides: dict, show: bool, log: workdir_lib.Log, signals: workdir_lib.Signals):
+                 overrides: dict, show: bool, log: workdir_lib.Log, signals: signals_lib.Signals):
         self.config, self.workdir, self.name, self.log, self.show = config, workdir, name, log, show
         self.signals = signals
         d = config.data
@@ -242,7 +245,7 @@ class _Run:
                         counts["fit"] = self._evaluate(self.fit_split, "centre", progress)
                     self._record_times(self.course.place(self.step)[0], None)
                 self.checkpoints.wait()
-            except workdir_lib.Stop:
+            except signals_lib.Stop:
                 self.log("stopping: saving a checkpoint")
                 if self.saved != (self.step, self.evaluated):
                     self._save()
@@ -327,7 +330,7 @@ class _Run:
             return False
         stop, due = distributed.agree(self.signals.received is not None, due)
         if stop:
-            raise workdir_lib.Stop
+            raise signals_lib.Stop
         return due
 
     def _ended(self) -> str:

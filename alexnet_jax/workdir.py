@@ -1,11 +1,10 @@
-"""A run's folder and process: who owns it, what it says, when it is asked to stop, where its time goes."""
+"""A run's folder and process: who owns it, what it says, where its time goes."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import pathlib
-import signal
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import records
+from alexnet_jax import files, records
 from alexnet_jax.data import Split
 from alexnet_jax.errors import WorkdirError
 
@@ -24,20 +23,12 @@ EARLY = ("log.txt", "run.json", "progress.json", "result.json", "checkpoints")
 @contextlib.contextmanager
 def lock(workdir: pathlib.Path):
     """The run belongs to one process at a time; the system releases the lock when that process dies."""
-    try:
-        import filelock  # imported here: a lean machine may lack it
-    except ImportError:  # a lean machine: nothing else will start the same run there by itself
+    # Whoever looks whether the run is in use has the lock for a moment.
+    with files.lock(workdir / ".lock", seconds=0.3) as mine:
+        if not mine:
+            raise WorkdirInUse(f"{workdir}: in use by another process, which is training this run")
+        files.clear(workdir, old=0.0)
         yield
-        return
-    held = filelock.FileLock(workdir / ".lock")
-    try:
-        held.acquire(timeout=0)
-    except filelock.Timeout:
-        raise WorkdirInUse(f"{workdir}: in use by another process, which is training this run") from None
-    try:
-        yield
-    finally:
-        held.release()
 
 
 class WorkdirInUse(WorkdirError):
@@ -94,7 +85,7 @@ class Log:
     """log.txt, and the terminal where wanted."""
 
     def __init__(self, path: pathlib.Path, echo: bool):
-        self._file, self._echo = path.open("a", encoding="utf-8"), echo
+        self._file, self._echo = path.open("a", encoding="utf-8", errors="backslashreplace"), echo
 
     def __enter__(self):
         return self
@@ -107,37 +98,6 @@ class Log:
         self._file.flush()
         if self._echo:
             print(text, flush=True)
-
-
-class Signals:
-    """Turns SIGINT and SIGTERM into a flag that the loop looks at between steps."""
-
-    def __init__(self):
-        self.received: int | None = None
-        self._old: dict[int, Any] = {}
-
-    def __enter__(self):
-        with contextlib.suppress(ValueError):  # not the main thread: somebody else's business
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._old[number] = signal.signal(number, self._take)
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def _take(self, number, _frame) -> None:
-        if self.received is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt  # asked twice: at once, at the cost of the steps since the last checkpoint
-        self.received = number
-
-    def check(self) -> None:
-        if self.received is not None:
-            raise Stop
-
-
-class Stop(Exception):
-    """A signal came."""
 
 
 @dataclasses.dataclass

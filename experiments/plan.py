@@ -10,18 +10,17 @@ file is merged), never change the base.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import records
+from alexnet_jax import files, records
 from alexnet_jax.errors import ConfigError, WorkdirError
 from alexnet_jax.models import geometry
 from experiments.arms import BASELINE, Arm, check_arms
@@ -229,26 +228,6 @@ def write(plan: Plan, workdir: pathlib.Path) -> None:
     records.write_text(workdir / "plan.json", f"{text}{{\n{joined}\n }}\n}}\n")
 
 
-@contextlib.contextmanager
-def locked(path: pathlib.Path, timeout: float = -1) -> Iterator[bool]:
-    """Holds the lock file `path`; yields False if another process keeps it longer than `timeout` seconds."""
-    try:
-        import filelock
-    except ImportError:  # a lean machine: nothing else starts sweeps there by itself
-        yield True
-        return
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=timeout)
-    except filelock.Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
-
-
 # What is on the disk.
 
 def result_of(folder: pathlib.Path) -> dict[str, Any] | None:
@@ -266,9 +245,5 @@ def state_of(folder: pathlib.Path) -> str:
 
 
 def in_use(folder: pathlib.Path) -> bool:
-    """Is another process training this run now?"""
-    path = folder / ".lock"
-    if not path.exists():
-        return False
-    with locked(path, timeout=0) as free:
-        return not free
+    """Is another process training this run now? No, where that cannot be known; its own lock tells it then."""
+    return bool(files.held(folder / ".lock"))

@@ -11,7 +11,6 @@ import array
 import dataclasses
 import io
 import math
-import os
 import pathlib
 import textwrap
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from alexnet_jax import records
+from alexnet_jax import files, records
 from alexnet_jax.errors import ConfigError
 from experiments import statistics
 from experiments.protocol import caption as protocol_caption
@@ -319,9 +318,5 @@ def render(figure: Figure, kind: str) -> bytes:
 
 def save(figure: Figure, path: pathlib.Path) -> None:
     """Writes the figure in one move; the name's ending is the format."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with files.replacing(path) as temporary:
         temporary.write_bytes(render(figure, path.suffix[1:]))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

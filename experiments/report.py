@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import io
 import pathlib
-import sys
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -231,8 +230,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--views", choices=VIEWS,
                         help="which errors; default: ten views if every finished run has them")
     options = parser.parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without ± or − still gets its table
     print(write_report(options.workdir, views=options.views), end="")
 
 

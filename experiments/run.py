@@ -24,7 +24,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from alexnet_jax import cli, errors, records
+from alexnet_jax import cli, errors, files, records, signals
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import ablations, costs, display, dry_run, executors, schedule, search
@@ -256,11 +256,12 @@ def carry_out(asked: plan_lib.Plan, workdir: pathlib.Path, executor: executors.E
     for run in {json.dumps(run.config["data"]): run for run in todo}.values():
         (prepare or _prepare)(config_lib.from_json(run.config).data)
     workdir.mkdir(parents=True, exist_ok=True)
-    with plan_lib.locked(workdir / ".plan.lock"):  # a second sweep may be started here at the same moment
+    with files.lock(workdir / ".plan.lock"):  # a second sweep may be started here at the same moment
+        files.clear(workdir)
         whole, asked = plan_lib.merge(plan_lib.read(workdir), asked, workdir)
         plan_lib.write(whole, workdir)
     costs_ = costs.Costs(whole, workdir)
-    with schedule.Stop() as stop, display.Display(whole, workdir, costs_) as shown:
+    with signals.Signals() as stop, display.Display(whole, workdir, costs_) as shown:
         work = schedule.Schedule(whole, workdir, asked.order(order), executor, shown, lambda: after_each(shown))
         shown.line(f"{asked.name}: {count(len(asked.runs), 'run')} ({count(len(asked.arms), 'arm')}, "
                    f"{count(len(asked.seeds), 'seed')}), {len(work.state.finished)} done before; "
@@ -346,7 +347,7 @@ def run(command: Command | None = None) -> None:
     command = command or Command()
     define_flags()
     # `app.run` prints the help of __main__: this file's docstring and flags.
-    errors.run_main(lambda: app.run(command.main, flags_parser=command.parse))
+    errors.run_main(lambda: app.run(command.main, flags_parser=command.parse), prints=False)
 
 
 if __name__ == "__main__":

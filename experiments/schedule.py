@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from alexnet_jax.signals import Signals
 from experiments import plan as plan_lib
 from experiments import worker
 from experiments.executors import Ended, Executor
@@ -54,33 +55,6 @@ class Display(Protocol):
     def update(self, state: State) -> None: ...
 
 
-class Stop:
-    """SIGINT, SIGTERM and SIGHUP, counted; those within a second of each other are one. A context manager."""
-
-    def __init__(self) -> None:
-        self.count, self.at = 0, 0.0
-        self._old: dict[int, Any] = {}
-
-    def __enter__(self) -> Stop:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            old = signal.getsignal(number)
-            if number == signal.SIGHUP and old == signal.SIG_IGN:
-                continue  # nohup
-            self._old[number] = old
-            signal.signal(number, self._take)
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def _take(self, _number, _frame) -> None:
-        now = time.monotonic()
-        if not self.count or now - self.at > 1.0:
-            self.count += 1
-        self.at = now
-
-
 class Schedule:
     """Runs `order`, as many at a time as the executor has slots."""
 
@@ -102,7 +76,7 @@ class Schedule:
     def _folder(self, run: str) -> pathlib.Path:
         return self.workdir / self.plan.runs[run].dir
 
-    def run(self, stop: Stop) -> State:
+    def run(self, stop: Signals) -> State:
         """Until all runs have ended, or have stopped because `stop` was asked for."""
         try:
             while True:
@@ -237,7 +211,7 @@ class Schedule:
 
     # Stopping.
 
-    def _stop(self, stop: Stop) -> None:
+    def _stop(self, stop: Signals) -> None:
         count = len(self.executor.running)
         if not self.state.stopping:
             self.state.stopping = True

@@ -19,8 +19,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import environment, records
+from alexnet_jax import environment, records, streams
 from alexnet_jax.errors import ConfigError, Interrupted, UserError, describe_os_error
+from alexnet_jax.signals import Signals
 from experiments import plan as plan_lib
 
 DONE = 0  # finished or diverged: result.json says which
@@ -40,10 +41,15 @@ def main(argv: Sequence[str] | None = None, train: Callable[..., dict[str, Any]]
     parser.add_argument("--cores", default="", help="e.g. 0,1: the only ones to use")
     parser.add_argument("--parent", type=int, default=0, help="end when this process does")
     args = parser.parse_args(argv)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _end_at_once)
-    if args.parent and not _end_with(args.parent):
-        return INTERRUPTED
+    # What starts it stops it by SIGTERM, whoever has told that to ignore signals.
+    always = (signal.SIGTERM,) if args.parent else ()
+    with streams.of_process(), Signals(_end_at_once, always):
+        if args.parent and not _end_with(args.parent):
+            return INTERRUPTED
+        return _main(args, train)
+
+
+def _main(args: argparse.Namespace, train: Callable[..., dict[str, Any]] | None) -> int:
     # Before JAX starts: it makes as many threads as it then sees cores.
     if args.cores and hasattr(os, "sched_setaffinity"):
         with contextlib.suppress(OSError):
@@ -116,8 +122,8 @@ def record_failure(folder: pathlib.Path, run: plan_lib.Run, name: str, message: 
             "eval": None})
 
 
-def _end_at_once(_number, _frame) -> None:
-    """SIGINT and SIGTERM while there is nothing to save; training puts its own handlers in place meanwhile.
+def _end_at_once(_signals: Signals) -> None:
+    """A signal while there is nothing to save; training puts its own handler in place meanwhile.
 
     Not by an exception: those that are raised in a callback of JAX's are printed and forgotten.
     """
@@ -134,8 +140,8 @@ def _end_with(parent: int) -> bool:
 
 def end(code: int) -> None:
     """Ends this process at once: nothing is left to save, and JAX takes most of a second to end in order."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with streams.of_process():
+        pass  # flushes them
     os._exit(code)
 
 

@@ -18,7 +18,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import errors, records
+from alexnet_jax import errors, files, records
 from experiments import plan as plan_lib
 from experiments import worker
 from experiments.executors import local
@@ -32,7 +32,7 @@ class InUse(errors.WorkdirError):
 
 def train(config, workdir, *, name="", overrides=None, show=True):
     workdir.mkdir(parents=True, exist_ok=True)
-    with plan_lib.locked(workdir / ".lock", timeout=0) as free:
+    with files.lock(workdir / ".lock", seconds=0.3) as free:
         if not free:
             raise InUse(f"{workdir}: in use by another process")
         result = records.read_json(workdir / "result.json")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import records
+from alexnet_jax import files, records, signals
 from alexnet_jax.errors import ConfigError, WorkdirError
 from configs import networks
 from experiments import costs, executors, schedule, sweep
@@ -186,7 +186,7 @@ def test_states(tmp_path):
     records.write_json(tmp_path / "result.json", {"status": "diverged"})
     assert plan_lib.state_of(tmp_path) == "diverged"
     assert not plan_lib.in_use(tmp_path)
-    with plan_lib.locked(tmp_path / ".lock"):
+    with files.lock(tmp_path / ".lock"):
         assert plan_lib.in_use(tmp_path)
     assert not plan_lib.in_use(tmp_path)
 
@@ -313,7 +313,7 @@ def test_the_next_run_starts_before_the_interim_report(tmp_path):
     def report():
         OneByOne.events = (*OneByOne.events, "report")
 
-    state = schedule.Schedule(whole, tmp_path, first, one, Silent(), report).run(schedule.Stop())
+    state = schedule.Schedule(whole, tmp_path, first, one, Silent(), report).run(signals.Signals())
     assert list(state.finished) == first
     assert one.events == ("start", "start", "report", "start", "report", "report")
 
@@ -354,7 +354,7 @@ def test_runs_that_another_process_ends_are_counted_while_ours_go_on(tmp_path, m
         def update(self, state):
             seen.append((list(state.finished), list(state.running), list(state.elsewhere)))
 
-    state = schedule.Schedule(whole, tmp_path, [theirs, ours, later], Slow(1), Watching()).run(schedule.Stop())
+    state = schedule.Schedule(whole, tmp_path, [theirs, ours, later], Slow(1), Watching()).run(signals.Signals())
     assert ([], [ours], [theirs]) in seen
     assert ([theirs], [ours], []) in seen
     assert list(state.finished) == [theirs, ours, later]

@@ -1,7 +1,7 @@
 """Data: packed stores of uint8 images, the splits that a config names, and batches of them.
 
 `open_split` is the way in. Opening a store that exists needs numpy and nothing else; only building one
-imports TFDS, Pillow and filelock.
+imports TFDS and Pillow.
 """
 
 from __future__ import annotations

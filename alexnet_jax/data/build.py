@@ -11,7 +11,6 @@ import contextlib
 import os
 import pathlib
 import shutil
-import signal
 import sys
 import time
 import warnings
@@ -19,11 +18,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from alexnet_jax import files
+from alexnet_jax import signals as signals_lib
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.partial import Partial, finished, storing, sync_folder, under_construction, whose
 from alexnet_jax.data.sources import Corrupt, Reading, Report, Source
 from alexnet_jax.errors import DataError, Interrupted
 from alexnet_jax.progress import duration
+from alexnet_jax.signals import Signals
 
 _NAMED = 10  # corrupt images that are reported one by one; meta.json lists all
 
@@ -42,13 +44,13 @@ def build(source: Source, split: str, version: str, size: int, folder: pathlib.P
 
     Raises:
       DataError: the source is damaged or absent, an image is refused, or the store cannot be written.
-      Interrupted: by SIGINT or SIGTERM.
+      Interrupted: by SIGINT, SIGTERM or SIGHUP.
     """
     label = f"packing {source.name} {split} at {size}×{size}"
     with storing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.building")
-    with _Signals() as signals:
+    with signals_lib.Signals(signals_lib.at_once) as signals:
         try:
             with lock(folder, report):
                 if folder.exists():
@@ -76,57 +78,17 @@ def build(source: Source, split: str, version: str, size: int, folder: pathlib.P
 @contextlib.contextmanager
 def lock(place: pathlib.Path, report: Report) -> Iterator[None]:
     """Holds `.<place>.lock` beside `place`, waiting for another process that does, and saying so."""
-    import filelock
-
-    with storing(place):
-        held = filelock.FileLock(place.with_name(f".{place.name}.lock"))
-        try:
-            held.acquire(timeout=0)
-        except filelock.Timeout:
-            report(f"another process is building {place.name}; waiting for it")
-            held.acquire()
-    try:
+    path = place.with_name(f".{place.name}.lock")
+    with contextlib.ExitStack() as stack:
+        with storing(place):
+            if not stack.enter_context(files.lock(path, seconds=0.0)):
+                report(f"another process is building {place.name}; waiting for it")
+                stack.enter_context(files.lock(path))
         yield
-    finally:
-        held.release()
-
-
-class _Signals:
-    """SIGINT and SIGTERM during a build: KeyboardInterrupt, or a flag where the caller asks for it."""
-
-    def __init__(self) -> None:
-        self.received = False
-        self._gentle = False
-        self._old: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        with contextlib.suppress(ValueError):  # not the main thread: somebody else's business
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # nohup's, or not Python's
-                    self._old[number] = signal.signal(number, self._take)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    @contextlib.contextmanager
-    def gently(self) -> Iterator[None]:
-        """In here the first signal only sets `received`."""
-        self._gentle = True
-        try:
-            yield
-        finally:
-            self._gentle = False
-
-    def _take(self, number: int, _frame: object) -> None:
-        if not self._gentle or (self.received and number == signal.SIGINT):
-            raise KeyboardInterrupt
-        self.received = True
 
 
 def _fill(folder: pathlib.Path, reading: Reading, size: int, on_corrupt: str, report: Report, label: str,
-          meta: dict[str, Any], signals: _Signals) -> None:
+          meta: dict[str, Any], signals: Signals) -> None:
     """Makes `folder` a whole store, going on with what is in it."""
     start, count = time.monotonic(), reading.count
     meta = meta | {"classes": list(reading.classes), "class_keys": list(reading.class_keys)}
@@ -156,7 +118,7 @@ def _fill(folder: pathlib.Path, reading: Reading, size: int, on_corrupt: str, re
 
 
 def _read(partial: Partial, reading: Reading, on_corrupt: str, report: Report, label: str,
-          signals: _Signals) -> None:
+          signals: Signals) -> None:
     """Reads what `partial` lacks into it."""
     if on_corrupt == "refuse" and partial.corrupt:
         first = partial.corrupt[min(partial.corrupt)]
@@ -170,7 +132,7 @@ def _read(partial: Partial, reading: Reading, on_corrupt: str, report: Report, l
         warnings.catch_warnings(),
         contextlib.closing(reading.examples(done)) as examples,
         _Shown(label, int(done.sum()), reading.count, report) as shown,
-        signals.gently(),
+        signals.acting(signals_lib.at_the_second),
     ):
         # What Pillow warns of (odd metadata, large images) changes nothing here.
         warnings.simplefilter("ignore")
@@ -189,7 +151,7 @@ def _read(partial: Partial, reading: Reading, on_corrupt: str, report: Report, l
             with storing(partial.folder):
                 partial.keep_now_and_then()
             shown.advance(new)
-            if signals.received:
+            if signals.received is not None:
                 with storing(partial.folder):
                     partial.keep()
                 raise Interrupted(f"{label}: stopped; {partial.kept} of {reading.count} images are kept, and the same "

@@ -57,4 +57,4 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     cli.define_config_flag()
-    run_main(lambda: app.run(main, flags_parser=cli.parse_flags))
+    run_main(lambda: app.run(main, flags_parser=cli.parse_flags), prints=False)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import pathlib
 import zipfile
 
 import numpy as np
+
+from alexnet_jax import files
 
 _BLOCK = 1 << 16  # pixels at a time: their float64 planes stay in the processor's cache
 
@@ -67,13 +68,7 @@ def cached(images: np.ndarray, file: pathlib.Path) -> Statistics:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass  # absent or damaged: computed again
     result = compute(images)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     # A store may lie on a read-only disk; then the statistics are computed each time.
-    with contextlib.suppress(OSError):
-        try:
-            with temporary.open("wb") as out:
-                np.savez(out, **dataclasses.asdict(result))
-            os.replace(temporary, file)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError), files.replacing(file) as temporary, temporary.open("wb") as out:
+        np.savez(out, **dataclasses.asdict(result))
     return result

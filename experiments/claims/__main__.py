@@ -13,9 +13,7 @@ The same results give the same bytes.
 
 from __future__ import annotations
 
-import io
 import pathlib
-import sys
 from collections.abc import Sequence
 
 from alexnet_jax import errors, records
@@ -55,8 +53,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.out == HERE:
             readme = HERE.parent / "README.md"
             records.write_text(readme, table.fill(readme.read_text(encoding="utf-8"), found))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without ± or − still gets its table
     print(table.brief(found) if options.brief else text, end="", flush=True)
     if troubles:
         more = f" (and {len(troubles) - 1} more)" if len(troubles) > 1 else ""
