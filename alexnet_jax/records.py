@@ -1,6 +1,6 @@
 """What a run leaves behind, and how it is read: run.json, metrics.csv, timing.csv, result.json, events.
 
-A run's folder (all written here, nothing else is):
+A run's folder (written here but for the last three):
 
 `run.json`      what was run: `{"schema", "name", "id", "seed", "config" (nested, resolved), "overrides"
                 (dotted), "images": {field of config.data: {"version", "images", "classes"}}, "command",
@@ -28,7 +28,7 @@ A run's folder (all written here, nothing else is):
                 "ten_view": {"top1_wrong", "top5_wrong"}}`, the last as bits, the highest of each byte first, in
                 base64. Written before result.json, by runs that finish.
 `progress.json` the state of a run under way: `PROGRESS`, replaced about once a second.
-`log.txt`       what the run said. `events.out.tfevents.*` the rows of both CSVs for TensorBoard.
+`log.txt`       what the run said. `events.out.tfevents.*` the rows of both CSVs for TensorBoard (alexnet_jax.events).
 `checkpoints/`  alexnet_jax.checkpoint.
 """
 
@@ -142,36 +142,6 @@ class Rows:
 
     def close(self) -> None:
         self._file.close()
-
-
-class Events:
-    """TensorBoard events through tensorboardX; does nothing where that isn't installed."""
-
-    def __init__(self, workdir: pathlib.Path, last_step: int):
-        # tensorboardX imports PyTorch where that is installed, more than a second of each run's for nothing.
-        hidden = sys.modules.setdefault("torch", None) is None  # type: ignore[arg-type]
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            self._writer = None
-        else:
-            # purge_step hides what an interrupted run wrote beyond its last checkpoint.
-            self._writer = SummaryWriter(str(workdir), purge_step=last_step + 1, flush_secs=10)
-        finally:
-            if hidden:
-                del sys.modules["torch"]
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        if self._writer is not None:
-            for name, value in row.items():
-                if value is not None and name not in ("epoch", "step"):
-                    group, _, rest = name.partition("_")
-                    tag = f"{group}/{rest}" if group in ("train", "eval", "tune") else name
-                    self._writer.add_scalar(tag, value, row["step"])
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
 
 
 def now() -> str:

@@ -28,6 +28,7 @@ from alexnet_jax import signals as signals_lib
 from alexnet_jax import workdir as workdir_lib
 from alexnet_jax.data import augment, loader
 from alexnet_jax.errors import ConfigError, Interrupted, TrainingError
+from alexnet_jax.events import Events
 from alexnet_jax.feed import Call, Feed
 from alexnet_jax.mesh import make_mesh, put_whole
 from alexnet_jax.models import geometry
@@ -149,7 +150,7 @@ class _Run:
         # A checkpoint from within an evaluation is ahead of the rows: its step's row is still to come.
         self.metrics = records.Rows(workdir / "metrics.csv", records.METRICS, self.evaluated)
         self.timing = records.Rows(workdir / "timing.csv", records.TIMING, self.evaluated)
-        self.events = records.Events(workdir, self.evaluated)
+        self.events = Events(workdir, self.evaluated)
 
     def _check_splits(self) -> None:
         """What is tuned must look neither at what is learnt nor at what is reported."""

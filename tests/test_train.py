@@ -113,8 +113,8 @@ def test_tensorboard_s_writer_does_not_import_pytorch(tmp_path):
     code = f"""
 import pathlib, sys
 sys.path.insert(0, {str(tmp_path)!r})
-from alexnet_jax import records
-records.Events(pathlib.Path({str(tmp_path)!r}), 0).close()
+from alexnet_jax import events
+events.Events(pathlib.Path({str(tmp_path)!r}), 0).close()
 assert "torch" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
