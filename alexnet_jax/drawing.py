@@ -6,6 +6,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
+from alexnet_jax import environment
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
 
@@ -33,6 +34,7 @@ def draw(config: ConfigDict, classes: int, file: pathlib.Path) -> None:
     Raises:
       ConfigError: impossible shapes.
     """
+    environment.prepare_matplotlib()
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -5,12 +5,17 @@ Imports no JAX.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import pathlib
 import platform
 import sys
+import tempfile
 from collections.abc import Mapping
 from importlib import metadata
+
+from alexnet_jax.errors import DataError
 
 # XLA for CPUs allocates a step's temporaries anew each time. With glibc's defaults they are fresh pages of 4 KiB, which
 # the kernel clears one by one, a quarter of a step's time. Instead: pages of 2 MiB, memory that is kept when freed, and
@@ -19,15 +24,83 @@ _ALLOCATOR = ("glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_
               "glibc.malloc.arena_max=1")
 
 
-def cache_folder() -> pathlib.Path:
-    """The project's folder in the user's cache: packed images and compiled programs."""
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base) / "alexnet_jax"
+_told: set[str] = set()
+
+
+def _in_home(variable: str, name: str) -> pathlib.Path | None:
+    """$variable, or the user's folder `name`; None without a home: a container's user whom the system doesn't know."""
+    given = os.environ.get(variable) or os.path.join(os.path.expanduser("~"), name)
+    return None if given.startswith("~") else pathlib.Path(given)
+
+
+def cache_folder() -> pathlib.Path | None:
+    """The project's folder in the user's cache: packed images and compiled programs. None without a home."""
+    base = _in_home("XDG_CACHE_HOME", ".cache")
+    return base and base / "alexnet_jax"
+
+
+def _writable(folder: pathlib.Path | None) -> bool:
+    """Can files be written there, if only it is made?"""
+    if folder is None:
+        return False
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    return os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK)
+
+
+def _substitute() -> pathlib.Path:
+    """A folder of this user's in the machine's temporary one. Raises OSError if another user has made it."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = pathlib.Path(tempfile.gettempdir()) / f"alexnet_jax-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if hasattr(os, "getuid") and os.lstat(folder).st_uid != user:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    return folder
+
+
+def _tell(line: str) -> None:
+    """A note on stderr, once."""
+    if line not in _told:
+        _told.add(line)
+        print(f"note: {line}", file=sys.stderr)
+
+
+def store_folder() -> pathlib.Path:
+    """Where packed images go if nothing is said: the cache folder, or without a home a temporary one, with a note.
+
+    Raises:
+      DataError: there is neither.
+    """
+    folder = cache_folder()
+    if folder is not None and (os.path.isdir(folder) or _writable(folder)):
+        return folder
+    why = f"{folder} cannot be written" if folder else "this user has no home directory"
+    try:
+        substitute = _substitute()
+    except OSError as error:
+        raise DataError(f"config.data.store: {why} and no temporary folder in its place ({error}); name a folder for "
+                        "packed images, or set $ALEXNET_STORE_DIR") from error
+    _tell(f"{why}: packed images go to {substitute}; config.data.store or $ALEXNET_STORE_DIR names another place")
+    return substitute
+
+
+def prepare_matplotlib() -> None:
+    """Gives matplotlib a folder where it would complain that there is none. Call it before its first import."""
+    places = [_in_home("XDG_CONFIG_HOME", ".config"), _in_home("XDG_CACHE_HOME", ".cache")]
+    if "MPLCONFIGDIR" not in os.environ and not all(_writable(place and place / "matplotlib") for place in places):
+        with contextlib.suppress(OSError):  # then it complains and goes on
+            os.environ["MPLCONFIGDIR"] = str(_substitute() / "matplotlib")
 
 
 def prepare() -> None:
     """Sets the defaults that the user has not set. Call it before the first `import jax`."""
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "xla"))
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = cache_folder()
+        if _writable(folder and folder / "xla"):
+            os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder and folder / "xla")
+        else:
+            _tell(f"no compilation cache, as {folder or 'a home directory for it'} "
+                  f"{'cannot be written' if folder else 'is lacking'}: each process compiles anew; "
+                  "$JAX_COMPILATION_CACHE_DIR or $XDG_CACHE_HOME names another place")
     os.environ.setdefault("JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter on stderr
     flags = os.environ.get("XLA_FLAGS", "")

@@ -2,12 +2,17 @@
 
 import os
 import platform
+import pwd
 import subprocess
 import sys
+import tempfile
 
+import another_user
 import pytest
 
 from alexnet_jax import environment
+from alexnet_jax.data import store
+from alexnet_jax.errors import DataError
 
 SCRIPT = """
 import os
@@ -34,3 +39,72 @@ def test_a_program_starts_over_once_with_its_arguments_and_its_number(given):
     number, value = process.communicate(timeout=60)[0].split()
     assert int(number) == process.pid
     assert value == (given or environment.allocator({})["GLIBC_TUNABLES"])
+
+
+@pytest.fixture
+def bare(monkeypatch, tmp_path):
+    """A user with no home, no folders set and a temporary one: what a container's user may be."""
+    def unknown(user):
+        raise KeyError(user)
+
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "ALEXNET_STORE_DIR", "JAX_COMPILATION_CACHE_DIR",
+                 "MPLCONFIGDIR", "XLA_FLAGS", "TF_CPP_MIN_LOG_LEVEL", "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_"
+                 "TIME_SECS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(environment, "_told", set())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    return tmp_path
+
+
+@pytest.mark.parametrize(("home", "why"), [
+    (None, "this user has no home directory"),
+    ("/dev/null/home", "/dev/null/home/.cache/alexnet_jax cannot be written"),
+    ("~", "this user has no home directory")])
+def test_without_a_home(bare, monkeypatch, capsys, home, why):
+    if home:
+        monkeypatch.setenv("HOME", home)
+    substitute = bare / f"alexnet_jax-{os.getuid()}"
+    for _ in range(2):
+        assert store.root("") == substitute
+        environment.prepare()
+        environment.prepare_matplotlib()
+    assert substitute.stat().st_mode & 0o777 == 0o700
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+    assert os.environ["MPLCONFIGDIR"] == str(substitute / "matplotlib")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2, "each is said once"
+    assert lines[0].startswith(f"note: {why}: packed images go to {substitute}; config.data.store or ")
+    assert lines[1].startswith("note: no compilation cache, as ")
+    assert "$JAX_COMPILATION_CACHE_DIR" in lines[1]
+
+
+def test_a_home_that_cannot_be_written_and_what_is_in_it(bare, monkeypatch, capsys):
+    """An image of a container may bring packed images along."""
+    folder = bare / "home" / ".cache" / "alexnet_jax"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(bare / "home"))
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).startswith(str(bare / "home")))
+    assert store.root("") == folder
+    environment.prepare()
+    assert "no compilation cache, as " in capsys.readouterr().err
+
+
+def test_with_a_home(bare, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(bare / "home"))
+    assert store.root("") == bare / "home" / ".cache" / "alexnet_jax"
+    environment.prepare()
+    environment.prepare_matplotlib()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(bare / "home" / ".cache" / "alexnet_jax" / "xla")
+    assert "MPLCONFIGDIR" not in os.environ
+    assert capsys.readouterr().err == ""
+
+
+@another_user.needs_root
+def test_a_temporary_folder_that_another_user_has_made(bare):
+    (bare / f"alexnet_jax-{os.getuid()}").mkdir()
+    os.chown(bare / f"alexnet_jax-{os.getuid()}", another_user.NOBODY, another_user.NOBODY)
+    with pytest.raises(DataError, match=r"config\.data\.store: this user has no home directory and no temporary"):
+        store.root("")
+    environment.prepare_matplotlib()

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_jax import environment
 from alexnet_jax.errors import DataError, describe_os_error
 
 SCHEMA = 1
@@ -32,12 +33,11 @@ _SAMPLE = 64  # images whose checksum is compared at each opening, spread evenly
 
 
 def root(given: str) -> pathlib.Path:
-    """The folder of all packed stores: config.data.store, $ALEXNET_STORE_DIR or the user's cache folder."""
+    """The folder of all packed stores: config.data.store, $ALEXNET_STORE_DIR or `environment.store_folder`."""
     given = given or os.environ.get("ALEXNET_STORE_DIR", "")
     if given:
         return pathlib.Path(given).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    return (pathlib.Path(cache) if cache else pathlib.Path.home() / ".cache") / "alexnet_jax"
+    return environment.store_folder()
 
 
 def folder_name(key: str, version: str, split: str, size: int) -> str:

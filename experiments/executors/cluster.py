@@ -65,7 +65,7 @@ def connect(address: str) -> Any:
     _check_port(address)
     if not address:  # a token of its own, or Ray would leave one in the user's home
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    token = os.environ.get("RAY_AUTH_TOKEN_PATH") or pathlib.Path.home() / ".ray" / "auth_token"
+    token = os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token")
     if os.environ.get("RAY_AUTH_TOKEN") or os.path.exists(token):  # `ray start` goes by the same rule
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
@@ -387,7 +387,10 @@ def _relative(plan: plan_lib.Plan) -> bool:
 def _environment() -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if name.startswith(_PREFIXES)}
     env.update(environment.allocator(os.environ))
-    env["XDG_CACHE_HOME"] = str(environment.cache_folder().parent)
+    cache = environment.cache_folder()
+    if cache is not None:
+        env["XDG_CACHE_HOME"] = str(cache.parent)
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(local.ROOT), os.environ.get("PYTHONPATH"))))
     env.setdefault("PYTHONFAULTHANDLER", "1")  # a crash in native code leaves its stack in log.txt
+    env["PYTHONIOENCODING"] = local.LOG_ENCODING
     return env

@@ -17,6 +17,7 @@ from alexnet_jax import environment
 from experiments.executors import Ended
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+LOG_ENCODING = "utf-8:backslashreplace"  # of what a worker prints to its log.txt, whatever this one's terminal shows
 WORKER = (sys.executable, "-m", "experiments.worker")
 
 
@@ -85,6 +86,7 @@ class LocalExecutor:
         env = {**os.environ, **environment.allocator(os.environ)}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), env.get("PYTHONPATH"))))
         env.setdefault("PYTHONFAULTHANDLER", "1")  # a crash in native code leaves its stack in log.txt
+        env["PYTHONIOENCODING"] = LOG_ENCODING
         if self.accelerators:  # not tested on a machine with several
             env["CUDA_VISIBLE_DEVICES"] = self.accelerators[slot % len(self.accelerators)]
             if self.slots > len(self.accelerators):
