@@ -34,6 +34,10 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename == str(temporary):
+            error.filename = str(path)  # the one that means something to a user
+        raise
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()

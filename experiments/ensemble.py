@@ -134,6 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = selection.finished(arm)
     if len(runs) < 2:
         raise ConfigError(f"arm {arm.name}: one finished run; an average needs two or more")
+    folder = selection.place(options)
     log_probs, labels = predict(runs, options.split, options.views, lambda line: print(line, file=sys.stderr))
     rows = by_size(log_probs, labels, options.subsets)
     gains = gain(log_probs, labels)
@@ -147,7 +148,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                                    options.views)
     about["eval_split"] = options.split or about["eval_split"]
     tree = {"schema": 1, "views": options.views, "total": len(labels), "runs": [run.id for run in runs], "sizes": rows}
-    folder = selection.place(options)
     path = folder / "ensemble.json"
     if options.record is not None:
         path = recording.write_claim(folder, "ensemble", "2012-5", recording.Measured(

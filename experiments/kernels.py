@@ -151,10 +151,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from experiments.protocol import caption as caption_of
         from experiments.protocol import protocol
 
+        folder = selection.place(options)
         kernels, used = gather(sweep, lambda line: print(line, file=sys.stderr))
         first = next(name for name in (sweep.baseline, *kernels) if name in kernels)
         caption = caption_of(protocol(sweep, "centre"))
-        folder = selection.place(options)
         save(folder / "kernels.npz", kernels, caption)
     measured = measure(kernels)
     print(table(measured) or "one column: nothing to separate")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax import records
-from alexnet_jax.errors import ConfigError, WorkdirError
+from alexnet_jax.errors import ConfigError, WorkdirError, describe_os_error
 from experiments import plan as plan_lib
 
 VIEWS = ("ten_view", "centre")
@@ -159,6 +159,13 @@ def _planned_run(workdir: pathlib.Path, identity: str, planned: Mapping[str, Any
 
 def read_run(folder: pathlib.Path) -> Run:
     """Reads one run's folder, whatever its state; an absent folder is a run that has not started."""
+    try:
+        return _read_run(folder)
+    except OSError as error:  # e.g. another user's, who lets nobody else read it
+        return Run(folder.name, 0, folder, {}, "unreadable", describe_os_error(error), None, {}, 0.0)
+
+
+def _read_run(folder: pathlib.Path) -> Run:
     about, unknown = _about(folder / "run.json")
     timing, untimed = _rows(folder / "timing.csv")
     result, wrong = _result(folder / "result.json")
@@ -201,6 +208,8 @@ def _rows(path: pathlib.Path) -> tuple[list[dict[str, Any]], str]:
         rows = records.read_rows(path)
     except (ValueError, AttributeError, TypeError):
         return [], f"{path.name} is damaged"
+    except OSError as error:
+        return [], describe_os_error(error)
     return [row for row in rows if row.get("epoch") is not None], ""
 
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import pathlib
+import sys
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -230,7 +232,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--views", choices=VIEWS,
                         help="which errors; default: ten views if every finished run has them")
     options = parser.parse_args(argv)
-    print(write_report(options.workdir, views=options.views), end="")
+    if not options.workdir.is_dir() or os.access(options.workdir, os.W_OK):
+        print(write_report(options.workdir, views=options.views), end="")
+        return
+    print(render(options.workdir, options.views), end="")
+    print(f"note: {options.workdir}: this user may not write there, so the report is printed only", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -71,12 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--neighbours", type=selection.count, default=6)
     parser.add_argument("--images", default="8", help="to draw: how many, or which (3,14,15)")
     options = parser.parse_args(argv)
-    from alexnet_jax.trained import Trained  # JAX starts here
-    from experiments import plots, retrieval_plot
-
     sweep = selection.sweep_of(options)
     arm = selection.arm_of(sweep, options.arm)
     runs, folder = selection.finished(arm), selection.place(options)
+    from alexnet_jax.trained import Trained  # JAX starts here
+    from experiments import plots, retrieval_plot
+
     rows: list[dict[str, Any]] = []
     for number, run in enumerate(runs):
         network = Trained(run.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -76,9 +77,11 @@ def finished(arm: Arm) -> list[Run]:
 
 
 def place(options: argparse.Namespace) -> pathlib.Path:
-    """Where the tool's files go."""
+    """Where the tool's files go. Raises WorkdirError before any work if nothing can be written there."""
     folder = options.record or options.workdir or pathlib.Path()
     folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise WorkdirError(f"{folder}: this user may not write there; --record=FOLDER names a place for the files")
     return folder
 
 
