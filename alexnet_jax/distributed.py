@@ -151,7 +151,7 @@ def meet(fields: Mapping[str, Any], workdir: pathlib.Path) -> None:
                           "processes of a run with the same config")
     path, token = workdir / ".processes", text_from_first(secrets.token_hex(8))
     if is_first():
-        path.write_text(token)
+        path.write_text(token, encoding="ascii")
     everywhere(True)  # it is written
     sees = _reads(path, token)
     all_see = everywhere(sees)
@@ -167,7 +167,7 @@ def _reads(path: pathlib.Path, text: str) -> bool:
     """Is that the file's content, within the seconds that a shared file system may take to show it?"""
     for _ in range(50):
         with contextlib.suppress(OSError):
-            if path.read_text() == text:
+            if path.read_text(encoding="ascii") == text:
                 return True
         time.sleep(0.1)
     return False

@@ -153,8 +153,8 @@ def git_state() -> dict[str, Any]:
     root = pathlib.Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True,
-                              timeout=10, check=True).stdout.strip()
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, encoding="utf-8",
+                              errors="replace", timeout=10, check=True).stdout.strip()
 
     try:
         return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}

@@ -13,7 +13,7 @@ def main(side: str, cores: str) -> None:
     # Before JAX or PyTorch starts: they make as many threads as they then see cores.
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints goes to stderr
     module = None
     for line in sys.stdin:

@@ -37,7 +37,7 @@ class Contender:
             env[name] = str(len(cores))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.child", side, ",".join(map(str, cores))],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True)
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, encoding="utf-8")
 
     def ask(self, what: str, **arguments: Any) -> Any:
         """Calls `what` of the side's module in the child. Raises UserError with the child's message."""

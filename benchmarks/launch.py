@@ -38,17 +38,17 @@ def launch(arguments: list[str], steps: int, cores: list[int], environment: dict
             "BENCHMARK_STARTED": repr(time.time()), "BENCHMARK_STEPS": str(steps), "BENCHMARK_REPORT": str(report),
             "BENCHMARK_CORES": ",".join(map(str, cores))}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), env.get("PYTHONPATH"))))
-        done = subprocess.run([sys.executable, "-m", "benchmarks.launch", *arguments], env=env, text=True,
-                              capture_output=True, check=False)
+        done = subprocess.run([sys.executable, "-m", "benchmarks.launch", *arguments], env=env, encoding="utf-8",
+                              errors="replace", capture_output=True, check=False)
         if not report.exists():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise UserError(f"alexnet_jax.main {' '.join(arguments)} ended before step {steps}: {last}")
-        return json.loads(report.read_text())
+        return json.loads(report.read_text("utf-8"))
 
 
 def _memory() -> dict[str, int]:
     try:
-        lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+        lines = pathlib.Path("/proc/self/status").read_text("utf-8").splitlines()
     except OSError:
         return {}
     fields = dict(line.split(":", 1) for line in lines)
@@ -81,7 +81,7 @@ def _count_steps() -> None:
                     if since and steps > 1 + _WARM:
                         report["step"] = (time.perf_counter() - since) / (steps - 1 - _WARM)
                     path = pathlib.Path(os.environ["BENCHMARK_REPORT"])
-                    path.write_text(json.dumps(report | {"memory": _memory()}))
+                    path.write_text(json.dumps(report | {"memory": _memory()}), "utf-8")
                     os._exit(0)
                 since = time.perf_counter()
             return out

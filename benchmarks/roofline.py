@@ -126,8 +126,8 @@ print(json.dumps({"collectives": [[x.kind, axis, report.place(x, axis), x.handed
 
 def _compile(target: str, recipe: str, batch: int) -> dict[str, Any]:
     command.say(f"compiling for {target} …")
-    done = subprocess.run([sys.executable, "-c", _SCRIPT, target, recipe, str(batch)], capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run([sys.executable, "-c", _SCRIPT, target, recipe, str(batch)], capture_output=True,
+                          encoding="utf-8", errors="replace", check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(f"--compiled: {target}: {last}")

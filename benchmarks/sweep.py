@@ -84,13 +84,13 @@ def _sweep(workdir: pathlib.Path, cache: pathlib.Path, jobs: int, cores: list[in
     begin = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", _COMMAND, "--sweep=configs/sweeps/three.py", f"--workdir={workdir}", f"--jobs={jobs}",
-         *arguments], env=env, cwd=_ROOT, capture_output=True, text=True, check=False,
+         *arguments], env=env, cwd=_ROOT, capture_output=True, encoding="utf-8", errors="replace", check=False,
         preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if hasattr(os, "sched_setaffinity") else None)
     wall = time.perf_counter() - begin
     if done.returncode:
         last = " ".join((done.stderr or done.stdout).split())[-300:]
         raise UserError(f"the sweep ended with exit code {done.returncode}: {last}")
-    spent = [json.loads(path.read_text()) for path in sorted(workdir.glob("runs/*/spent.json"))]
+    spent = [json.loads(path.read_text("utf-8")) for path in sorted(workdir.glob("runs/*/spent.json"))]
     plan = records.read_json(workdir / "plan.json")
     assert plan is not None
     if len(spent) != len(plan["runs"]):

@@ -22,8 +22,8 @@ _COUNTS = {"programs": 0, "cached": 0}
 
 def _born() -> float:
     """The moment at which this process started, as `time.time` has it."""
-    boot = float(pathlib.Path("/proc/uptime").read_text().split()[0])
-    started = int(pathlib.Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
+    boot = float(pathlib.Path("/proc/uptime").read_text("ascii").split()[0])
+    started = int(pathlib.Path("/proc/self/stat").read_text("utf-8", "replace").rsplit(")", 1)[1].split()[19])
     return time.time() - (boot - started / os.sysconf("SC_CLK_TCK"))
 
 
@@ -78,7 +78,7 @@ def _train(config, workdir: pathlib.Path, **options) -> dict[str, Any]:
     # The first step of a process is on the clock of compilation, of which what was not compiling is the step itself.
     train_seconds = sum(row["train_seconds"] for row in rows)
     (workdir / "spent.json").write_text(json.dumps(
-        {**_SPENT, **_COUNTS, "train": train_seconds, "inside": inside, "process": time.time() - _born()}))
+        {**_SPENT, **_COUNTS, "train": train_seconds, "inside": inside, "process": time.time() - _born()}), "utf-8")
     return result
 
 

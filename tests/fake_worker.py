@@ -18,7 +18,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import errors, files, records
+from alexnet_jax import errors, files, records, signals
 from experiments import plan as plan_lib
 from experiments import worker
 from experiments.executors import local
@@ -42,9 +42,11 @@ def train(config, workdir, *, name="", overrides=None, show=True):
 
 
 def _train(config, workdir, name, overrides):
-    stopped = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: stopped.append(number))
+    with signals.Signals() as stop:
+        return _steps(config, workdir, name, overrides, stop)
+
+
+def _steps(config, workdir, name, overrides, stop):
     rate = config.optim.learning_rate
     if not (workdir / "run.json").exists():
         records.write_json(workdir / "run.json", {
@@ -65,9 +67,9 @@ def _train(config, workdir, name, overrides):
     timing = records.Rows(workdir / "timing.csv", records.TIMING, step)
     steps = STEPS * config.train.epochs
     while step < steps:
-        while config.train.eval_every == 8 and step and not stopped and not (workdir.parents[1] / "go").exists():
+        while config.train.eval_every == 8 and step and not stop.count and not (workdir.parents[1] / "go").exists():
             time.sleep(0.05)
-        if stopped and config.train.eval_every != 9:
+        if stop.count and config.train.eval_every != 9:
             raise errors.Interrupted(f"stopped at step {step}")
         time.sleep(config.checkpoint.every_seconds)
         step += 1

@@ -174,7 +174,7 @@ def test_a_builder_killed_at_any_moment(whole, tmp_path):
     assert seen == set(range(COUNT + 1))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_keeps_what_was_done(whole, tmp_path, number, monkeypatch):
     monkeypatch.setattr(partial.Partial, "keep_now_and_then", lambda self: None)  # nothing is safe yet
     before = signal.getsignal(number)

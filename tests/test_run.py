@@ -118,7 +118,7 @@ def test_failures_are_recorded_and_the_others_go_on(tmp_path):
     assert _steps(workdir)["diverges seed 0"] == _steps(workdir)["baseline seed 0"] == ALL
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_everything_resumable(tmp_path, number):
     workdir, sweep = tmp_path / "w", _sweep(tmp_path, seeds=2, step=0.3)
     with _start(sweep, f"--workdir={workdir}") as driver:

@@ -86,7 +86,7 @@ def devices(target: Target) -> tuple[Any, ...]:
         if target.kind.platform == "cuda":
             hosts = -(-target.devices // _GPUS_PER_HOST)
             per_host = target.devices if hosts == 1 else _GPUS_PER_HOST
-            card = importlib.resources.files("alexnet_jax.targets").joinpath("h100.txtpb").read_text()
+            card = importlib.resources.files("alexnet_jax.targets").joinpath("h100.txtpb").read_text("utf-8")
             found = topologies.get_topology_desc(platform="cuda", topology_name=target.name, target_config=card,
                                                  topology=f"1x{hosts}x{per_host}")  # slices × hosts × cards
         else:

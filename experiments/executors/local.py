@@ -153,6 +153,6 @@ def accelerators(env: Mapping[str, str]) -> list[str]:
         return [name for name in env["CUDA_VISIBLE_DEVICES"].split(",") if name and name != "-1"]
     if shutil.which("nvidia-smi") is None:
         return []
-    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False,
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace", check=False,
                              timeout=30).stdout
     return [str(i) for i, _ in enumerate(line for line in listing.splitlines() if line.startswith("GPU "))]
