@@ -45,13 +45,16 @@ def folder_name(key: str, version: str, split: str, size: int) -> str:
 
 
 class Store:
-    """An open store: `images` uint8 [count, size, size, 3] and `labels` int32 [count], both read-only."""
+    """An open store, read-only: `images` uint8 [count, size, size, 3], `labels` int32 [count] and `checksums`
+    uint32 [count], the CRC-32 of each image's bytes."""
 
-    def __init__(self, folder: pathlib.Path, meta: dict[str, Any], images: np.ndarray, labels: np.ndarray):
+    def __init__(self, folder: pathlib.Path, meta: dict[str, Any], images: np.ndarray, labels: np.ndarray,
+                 checksums: np.ndarray):
         self.folder = folder
         self.meta = meta
         self.images = images
         self.labels = labels
+        self.checksums = checksums
         self._descriptor: int | None = None
 
     def read(self, rows: np.ndarray) -> np.ndarray:
@@ -142,8 +145,8 @@ def open_store(folder: pathlib.Path, *, verify: bool = False) -> Store:
     for index in chosen:
         if zlib.crc32(images[index]) != checksums[index]:
             raise _damaged(folder / IMAGES, f"image {index} has other bytes than were written")
-    labels.flags.writeable = False
-    return Store(folder, meta, images, labels)
+    labels.flags.writeable = checksums.flags.writeable = False
+    return Store(folder, meta, images, labels, checksums)
 
 
 def crc32(array: np.ndarray) -> int:
