@@ -192,7 +192,7 @@ class Feed:
         return self._orders[key]
 
     def _order(self, order: np.ndarray, split: Split, resident: Resident):
-        return put_whole(self._mesh, (order + (split.start - resident.first)).astype(np.int32))
+        return put_whole(self._mesh, (split.places(order) - resident.first).astype(np.int32))
 
     def _gather(self, resident: Resident, order, place: int):
         # A program of its own: the step stays the very same one, whose last bits a fusion might change.
@@ -239,7 +239,7 @@ def _place(placement: str, mesh, splits: Sequence[Split], say: Callable[[str], N
     free, placed, used = free_bytes(mesh), {}, 0
     room = None if free is None else int(free * (SHARE if placement == "auto" else 1))
     for folder, parts in groups.items():
-        first, last = min(s.start for s in parts), max(s.stop for s in parts)
+        first, last = min(s.span[0] for s in parts), max(s.span[1] for s in parts)
         store = parts[0].store
         need = (last - first) * (store.images[0].nbytes + 4)
         fits = need + used <= room if room is not None else placement == "device"
@@ -250,7 +250,9 @@ def _place(placement: str, mesh, splits: Sequence[Split], say: Callable[[str], N
             say(f"images of {parts[0].source} ({_size(need)}) stay on the host; a device has {_size(room or 0)} for "
                 "them")
             continue
-        placed[folder] = Resident(Source(*put_whole(mesh, (store.images[first:last], store.labels[first:last]))), first)
+        # All are of one run, so its classes are those of any; images between them that are of no class are not used.
+        labels = parts[0].mapped(store.labels[first:last])
+        placed[folder] = Resident(Source(*put_whole(mesh, (store.images[first:last], labels))), first)
         used += need
     if used:
         say(f"images on the device: {_size(used)}")

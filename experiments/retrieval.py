@@ -25,8 +25,7 @@ from experiments import neighbours, recording, selection, statistics
 
 def limited(split: Split, most: int) -> Split:
     """The split itself, or its first `most` images."""
-    return split if len(split) <= most else Split(split.store, f"{split.source}[{split.start}:{split.start + most}]",
-                                                  split.start, split.start + most)
+    return split if len(split) <= most else split.part(slice(0, most))
 
 
 def pixels(split: Split, config: Any) -> np.ndarray:
@@ -96,8 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
               f"{rows[-1]['chance']:.1%} by chance ({len(queries):,} queries)")
         if number == 0:
             drawn = chosen(options.images, len(queries))
-            own = Split(queries.store, queries.split, queries.start, queries.stop)
-            own.images, own.labels = queries.images[drawn], queries.labels[drawn]
+            own = queries.part(drawn)
             probabilities = np.exp(network.log_probs(own))
             names = network.open(d.train_split).classes
             plots.save(retrieval_plot.draw(own, probabilities, names, gallery, seen["rows"]["hidden"][drawn],

@@ -9,6 +9,7 @@ import pytest
 from data_files import data_config
 
 from alexnet_jax.data import Split, loader, open_split, shapes
+from alexnet_jax.data import split as split_lib
 from alexnet_jax.errors import ConfigError, DataError
 
 
@@ -61,7 +62,7 @@ def test_the_order_is_the_permutation_of_seed_and_epoch(split):
 
 def test_large_images_are_those_of_the_map_and_a_file_cut_short_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(shapes, "COUNTS", {"train": 12, "test": 4})
-    monkeypatch.setattr(loader, "_SMALL", 0)
+    monkeypatch.setattr(split_lib, "_SMALL", 0)
     split = open_split(data_config(tmp_path), "train[2:]", report=lambda line: None)
     [batch] = loader.training_batches(course(split, 8), seed=3, first_step=0, last_step=1)
     order = np.random.default_rng((3, 0)).permutation(10)[:8]
@@ -86,7 +87,7 @@ def test_any_step_can_be_the_first(split):
 
 
 def test_images_are_folded_in_at_an_epoch(split):
-    first = Split(split.store, "train[:60]", 0, 60)
+    first = Split(split.store, "train[:60]", range(60))
     c = loader.Course(first, 16, epochs=5, folded=split, fold_at=2)  # 3 steps an epoch, then 6
     assert c.steps == 2 * 3 + 3 * 6
     assert [c.place(s) for s in (0, 2, 3, 5, 6, 11, 12, 24)] == [
@@ -147,8 +148,8 @@ def test_stopping_early_ends_the_thread(split):
 
 def test_only_a_few_batches_are_read_ahead(split, monkeypatch):
     read = []
-    gather = loader._gather
-    monkeypatch.setattr(loader, "_gather", lambda images, chosen: read.append(0) or gather(images, chosen))
+    take = split_lib.take
+    monkeypatch.setattr(split_lib, "take", lambda store, rows: read.append(0) or take(store, rows))
     batches = loader.training_batches(course(split, 10), seed=0, first_step=0, last_step=50)
     next(batches)
     time.sleep(0.1)
@@ -160,7 +161,7 @@ def test_an_error_in_the_thread_comes_out(split, monkeypatch):
     def fail(images, chosen):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(loader, "_gather", fail)
+    monkeypatch.setattr(split_lib, "take", fail)
     with pytest.raises(OSError, match=r"Input/output error"):
         next(loader.training_batches(course(split, 10), seed=0, first_step=0, last_step=5))
     assert threads() == 0

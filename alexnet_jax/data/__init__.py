@@ -10,60 +10,13 @@ import difflib
 import pathlib
 from typing import Any
 
-import numpy as np
-
 from alexnet_jax.data import sources, splits
 from alexnet_jax.data import store as store_lib
-from alexnet_jax.data.statistics import Statistics, cached
+from alexnet_jax.data.split import Classes, Split
+from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import ConfigError, DataError
 
-__all__ = ["Split", "Statistics", "open_split"]
-
-
-class Split:
-    """The images that a split string such as 'train[:40000]' denotes.
-
-    Attributes:
-      images: uint8 [n, size, size, 3], a view on a read-only memory map.
-      labels: int32 [n], read-only.
-      classes: the classes' names for display, in the order of the labels.
-      name: config.data.name. version: of the dataset's content. split: the split string. size: in pixels.
-      start, stop: its bounds within the whole split, of which `source` is the name.
-      corrupt: images of the whole split's source that could not be read and were left out.
-    """
-
-    def __init__(self, store: store_lib.Store, text: str, start: int, stop: int):
-        self.images: np.ndarray = store.images[start:stop]
-        self.labels: np.ndarray = store.labels[start:stop]
-        self.classes: tuple[str, ...] = tuple(store.meta["classes"])
-        self.name: str = store.meta["name"]
-        self.version: str = store.meta["version"]
-        self.split: str = text
-        self.source, self.start, self.stop = store.meta["split"], start, stop
-        self.size: int = store.meta["size"]
-        self.corrupt: int = store.corrupt
-        self.store = store
-        self._statistics_file = store.folder / f"statistics-{start}-{stop}.npz"
-        self._statistics: Statistics | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def overlap(self, other: Split) -> int:
-        """How many images the two have in common."""
-        if self.source != other.source:
-            return 0
-        return max(0, min(self.stop, other.stop) - max(self.start, other.start))
-
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        """`images[rows]`; of large images faster than through the memory map (`Store.read`). Raises DataError."""
-        return self.store.read(rows + self.start)
-
-    def statistics(self) -> Statistics:
-        """Mean image and RGB components of exactly these images; computed once and kept in the store."""
-        if self._statistics is None:
-            self._statistics = cached(self.images, self._statistics_file)
-        return self._statistics
+__all__ = ["Classes", "Split", "Statistics", "open_split"]
 
 
 def open_split(data: Any, split: str, *, report: sources.Report = print) -> Split:
@@ -92,7 +45,7 @@ def open_split(data: Any, split: str, *, report: sources.Report = print) -> Spli
         first = store.meta["corrupt"][0]
         raise refusal(first["name"], first["reason"])
     sizes = splits.describe(source.name, source.split_sizes() | {wanted.name: len(store)})
-    return Split(store, split, *wanted.bounds(len(store), sizes))
+    return Split(store, split, range(*wanted.bounds(len(store), sizes)))
 
 
 def _find(source: sources.Source, name: str, size: int, root: pathlib.Path) -> pathlib.Path | None:

@@ -14,7 +14,6 @@ from alexnet_jax.data import Split
 from alexnet_jax.errors import ConfigError
 
 _AHEAD = 2  # batches that are read before they are asked for
-_SMALL = 1 << 15  # bytes of an image up to which one call of NumPy takes a batch: 16 × as fast as a loop at 32 pixels
 
 
 class Batch(NamedTuple):
@@ -118,7 +117,7 @@ def training_batches(course: Course, seed: int, first_step: int, last_step: int,
             if epoch != order_epoch:
                 order, order_epoch = epoch_order(len(split), seed, epoch), epoch
             chosen = order[place * course.batch_size + index]
-            yield put(Batch(_gather(split, chosen), split.labels[chosen], index))
+            yield put(Batch(split.read(chosen), split.labels[chosen], index))
 
     return _read_ahead(produce)
 
@@ -147,12 +146,6 @@ def evaluation_batches(split: Split, batch_size: int, rows: slice | None = None
             yield images, labels, weight
 
     return _read_ahead(produce)
-
-
-def _gather(split: Split, chosen: np.ndarray) -> np.ndarray:
-    if split.images[0].nbytes <= _SMALL:
-        return np.asarray(split.images)[chosen]
-    return split.read(chosen)
 
 
 class _Failure(NamedTuple):

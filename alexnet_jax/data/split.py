@@ -1,0 +1,182 @@
+"""The images that a split string denotes: rows of a packed store, with labels by the classes of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.data import store as store_lib
+from alexnet_jax.data.statistics import Statistics, cached
+from alexnet_jax.errors import DataError
+
+_SMALL = 1 << 15  # bytes of an image up to which one call of NumPy takes a batch: 16 × as fast as a loop at 32 pixels
+_NAMED = 5  # classes that a message names
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes:
+    """The classes of a run, in the order of its labels: what identifies them in the dataset, and how they are shown."""
+
+    keys: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def shown(self, names: Mapping[str, str]) -> Classes:
+        """The same classes under the given names, {key: name}."""
+        return Classes(self.keys, tuple(names.get(k, n) for k, n in zip(self.keys, self.names, strict=True)))
+
+    def extended(self, other: Classes) -> Classes:
+        """These classes, and behind them those of `other` that aren't among them."""
+        known = set(self.keys)
+        new = [(k, n) for k, n in zip(other.keys, other.names, strict=True) if k not in known]
+        return Classes(self.keys + tuple(k for k, _ in new), self.names + tuple(n for _, n in new))
+
+
+class Images:
+    """Rows of a store's images as one array would be: uint8 [n, size, size, 3], read when it is indexed."""
+
+    def __init__(self, store: store_lib.Store, rows: np.ndarray):
+        self._store, self._rows = store, rows
+        self.shape = (len(rows), *store.images.shape[1:])
+        self.dtype = np.dtype(np.uint8)
+        self.nbytes = int(np.prod(self.shape, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        chosen = self._rows[first]
+        images = self._store.images[chosen] if np.ndim(chosen) == 0 else take(self._store, chosen)
+        return images[(*(() if np.ndim(chosen) == 0 else (slice(None),)), *rest)] if rest else images
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
+
+
+class Split:
+    """The images that a split string such as 'train[:40000]' denotes.
+
+    Attributes:
+      rows: int64 [n], the place of each image in the store; a `range` where they follow each other there.
+      images: uint8 [n, size, size, 3], read-only: a view on a memory map, or `Images`.
+      labels: int32 [n], read-only, positions in `class_keys`.
+      class_keys, classes: what identifies the run's classes in the dataset, and their names for display.
+      name: config.data.name. version: of the dataset's content. split: the split string. size: in pixels.
+      source: the name of the whole split. corrupt: its images that could not be read and were left out.
+    """
+
+    def __init__(self, store: store_lib.Store, text: str, rows: range | np.ndarray, classes: Classes | None = None):
+        """`classes`: of the run; the store's own by default. Raises DataError: an image is of none of them."""
+        own = Classes(tuple(store.meta["class_keys"]), tuple(store.meta["classes"]))
+        self.store, self.split, self.rows = store, text, rows
+        self.known = own if classes is None else classes
+        self._lookup = None if classes is None or classes.keys == own.keys else _lookup(own, classes)
+        if isinstance(rows, range):
+            self.images: Any = store.images[rows.start:rows.stop]
+            labels = store.labels[rows.start:rows.stop]
+        else:
+            self.images, labels = Images(store, rows), store.labels[rows]
+        self.labels: np.ndarray = self.mapped(labels)
+        if len(self.labels) and self.labels.min() < 0:
+            raise _strange(self, [own.keys[i] for i in np.unique(labels[self.labels < 0])])
+        self.labels.flags.writeable = False
+        self.name: str = store.meta["name"]
+        self.version: str = store.meta["version"]
+        self.source: str = store.meta["split"]
+        self.size: int = store.meta["size"]
+        self.corrupt: int = store.corrupt
+        self._statistics: Statistics | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.known.names
+
+    @property
+    def class_keys(self) -> tuple[str, ...]:
+        return self.known.keys
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def mapped(self, labels: np.ndarray) -> np.ndarray:
+        """Labels as the store has them → the run's; -1: of none of its classes."""
+        return labels if self._lookup is None else self._lookup[labels]
+
+    def places(self, index: np.ndarray) -> np.ndarray:
+        """Positions in the split → rows of the store."""
+        return self.rows.start + index if isinstance(self.rows, range) else self.rows[index]
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The store's rows that hold all of the images: the first, and one past the last."""
+        rows = self.rows
+        return (rows.start, rows.stop) if isinstance(rows, range) else (int(rows.min()), int(rows.max()) + 1)
+
+    def of(self, classes: Classes) -> Split:
+        """The same images with labels by these classes. Raises DataError: an image is of none of them."""
+        return Split(self.store, self.split, self.rows, classes)
+
+    def part(self, index: Any) -> Split:
+        """Some of its images: `index` is a slice of positions without a step, or an array of them."""
+        rows = self.rows[index] if isinstance(index, slice) else np.asarray(self.rows)[index]
+        text = f"{self.source}[{rows.start}:{rows.stop}]" if isinstance(rows, range) else f"{len(rows)} of {self.split}"
+        return Split(self.store, text, rows, self.known)
+
+    def overlap(self, other: Split) -> int:
+        """How many images the two have in common."""
+        if self.store.folder != other.store.folder:
+            return 0
+        mine, theirs = self.rows, other.rows
+        if isinstance(mine, range) and isinstance(theirs, range):
+            return max(0, min(mine.stop, theirs.stop) - max(mine.start, theirs.start))
+        return len(np.intersect1d(np.asarray(mine), np.asarray(theirs), assume_unique=True))
+
+    def read(self, index: np.ndarray) -> np.ndarray:
+        """`images[index]`; of large images faster than through the memory map (`Store.read`). Raises DataError."""
+        return take(self.store, self.places(index))
+
+    def statistics(self) -> Statistics:
+        """Mean image and RGB components of exactly these images; computed once and kept in the store."""
+        if self._statistics is None:
+            if isinstance(self.rows, range):
+                images, which = self.images, f"{self.rows.start}-{self.rows.stop}"
+            else:  # in the store's order: the sums are exact, and the disk is read front to back
+                rows = np.sort(self.rows)
+                images, which = Images(self.store, rows), hashlib.blake2b(rows.astype("<i8"), digest_size=8).hexdigest()
+            self._statistics = cached(images, self.store.folder / f"statistics-{which}.npz")
+        return self._statistics
+
+    @functools.cached_property
+    def per_class(self) -> np.ndarray:
+        """int64 [classes]: images of each."""
+        return np.bincount(self.labels, minlength=len(self.known))
+
+
+def take(store: store_lib.Store, rows: np.ndarray) -> np.ndarray:
+    """Images of a store: uint8 [n, size, size, 3]. Raises DataError: the store has been cut short."""
+    return np.asarray(store.images)[rows] if store.images[0].nbytes <= _SMALL else store.read(rows)
+
+
+def _lookup(own: Classes, run: Classes) -> np.ndarray:
+    place = {key: label for label, key in enumerate(run.keys)}
+    return np.array([place.get(key, -1) for key in own.keys], np.int32)
+
+
+def named(keys: Iterable[str]) -> str:
+    """'cat, dog and 3 more', for messages."""
+    keys = list(keys)
+    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    return ", ".join(keys[:_NAMED]) + more
+
+
+def _strange(split: Split, keys: list[str]) -> DataError:
+    return DataError(f"{split.store.meta['name']}, {split.split}: classes that training does not have: {named(keys)}; "
+                     f"training has {named(split.class_keys)}")
