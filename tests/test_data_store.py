@@ -337,7 +337,7 @@ def test_statistics_are_computed_once(data, monkeypatch):
         np.testing.assert_array_equal(a, b)
     monkeypatch.setattr(statistics, "compute", compute)
     split = open_quietly(data, "train[:50]")
-    split._statistics_file.write_bytes(b"PK not a zip")  # damaged: computed again
+    split.statistics_file.write_bytes(b"PK not a zip")  # damaged: computed again
     np.testing.assert_array_equal(split.statistics().mean, first.mean)
 
 

@@ -57,7 +57,7 @@ class _Images:
     """The images of a split in its order, with their checksums: uint32 [n]."""
 
     def __init__(self, split: Split):
-        self._store, self._rows = split.store, np.arange(split.start, split.stop)
+        self._store, self._rows = split.store, np.asarray(split.rows)
         self.checksums = self._store.checksums[self._rows]
 
     def __getitem__(self, place: int) -> np.ndarray:

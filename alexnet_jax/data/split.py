@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -146,13 +147,18 @@ class Split:
     def statistics(self) -> Statistics:
         """Mean image and RGB components of exactly these images; computed once and kept in the store."""
         if self._statistics is None:
-            if isinstance(self.rows, range):
-                images, which = self.images, f"{self.rows.start}-{self.rows.stop}"
-            else:  # in the store's order: the sums are exact, and the disk is read front to back
-                rows = np.sort(self.rows)
-                images, which = Images(self.store, rows), hashlib.blake2b(rows.astype("<i8"), digest_size=8).hexdigest()
-            self._statistics = cached(images, self.store.folder / f"statistics-{which}.npz")
+            # In the store's order: the sums are exact, and the disk is read front to back.
+            images = self.images if isinstance(self.rows, range) else Images(self.store, np.sort(self.rows))
+            self._statistics = cached(images, self.statistics_file)
         return self._statistics
+
+    @property
+    def statistics_file(self) -> pathlib.Path:
+        if isinstance(self.rows, range):
+            which = f"{self.rows.start}-{self.rows.stop}"
+        else:
+            which = hashlib.blake2b(np.sort(self.rows).astype("<i8"), digest_size=8).hexdigest()
+        return self.store.folder / f"statistics-{which}.npz"
 
     @functools.cached_property
     def per_class(self) -> np.ndarray:
