@@ -57,6 +57,8 @@ def test_a_folder(data, toy):
     for i, path in enumerate(order):
         np.testing.assert_array_equal(train.images[i], decode.decode(files[path], 8))
         assert train.classes[train.labels[i]] == path.split("/")[1]
+    assert train.store.names == [path.partition("/")[2] for path in order]
+    assert train.store.originals.tolist() == [[12, 10]] * len(order)
 
 
 def mixed(path):
@@ -374,8 +376,12 @@ def test_two_stores_could_stand_in(data, toy):
 def test_a_name_that_is_no_text(data, toy):
     write_tree(toy, tree("train"))
     (toy / "train" / "n01").joinpath(b"\xff.jpg".decode(errors="surrogateescape")).write_bytes(b"x")
+    whole = encoded(pixels(3, height=20))
+    (toy / "train" / "n01").joinpath(b"\xfe\n.jpg".decode(errors="surrogateescape")).write_bytes(whole)
     split = open_quietly(data, "train")
-    assert (len(split), split.corrupt) == (9, 1)
+    assert (len(split), split.corrupt) == (10, 1)
+    (place,) = np.flatnonzero(split.store.originals[:, 0] == 20)
+    assert split.store.names[place] == "n01/\udcfe\n.jpg"
 
 
 def test_real_validation_images(tmp_path):

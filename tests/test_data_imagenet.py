@@ -309,7 +309,7 @@ def test_prepare_goes_on_after_a_kill(official, tmp_path):
     one, other = (
         {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file() and p.suffix != ".lock"}
         for root in (tmp_path / "killed", tmp_path / "whole"))
-    assert len(one) == 8
+    assert len(one) == 12
     assert one == other
     for folder in (tmp_path / "killed").glob("[!.]*"):
         store.open_store(folder, verify=True)

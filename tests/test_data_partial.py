@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from alexnet_jax.errors import DataError, Interrupted
 COUNT, SIZE = 12, 4
 BAD = (3, 7, 8)
 ORDER = (5, 0, 7, 11, 3, 8, 1, 2, 10, 4, 6, 9)
+NAMES = ("a/0.jpg", "a\nb/1", "a\\nb", "a\rb", "[bold]$x$", "鳥/5.png", "\udcff.jpg", "7", "8", "\u2028\x85", "",
+         "\\u000a")
 
 
 class Toy(Source):
@@ -41,9 +44,10 @@ class Toy(Source):
                     yield Corrupt(rank, f"image {rank}", "too beautiful")
                 else:
                     image = np.random.default_rng(rank).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
-                    yield Block(rank, image, np.array([rank % 2], np.int32))
+                    yield Block(rank, image, np.array([rank % 2], np.int32), np.array([(rank + 1, 70000)]))
 
-        return Reading(COUNT, ("even", "odd"), ("0", "1"), examples, "toys", self.made_by)
+        return Reading(COUNT, ("even", "odd"), ("0", "1"), examples, "toys", self.made_by, lambda: NAMES,
+                       {"PDF": {"0": 2}})
 
 
 def make(store, source, *, on_corrupt="skip", said=None):
@@ -66,6 +70,10 @@ def whole(tmp_path_factory):
         np.testing.assert_array_equal(image, np.random.default_rng(rank).integers(0, 256, (SIZE, SIZE, 3), np.uint8))
     assert list(store.labels) == [rank % 2 for rank in kept]
     assert [entry["name"] for entry in store.meta["corrupt"]] == [f"image {rank}" for rank in BAD]
+    assert store.names == [NAMES[rank] for rank in kept]
+    assert (folder / "names.txt").read_text(encoding="utf-8").count("\n") == len(kept)
+    assert store.originals.tolist() == [[rank + 1, 70000] for rank in kept]
+    assert store.meta["left_out"] == {"PDF": {"0": 2}}
     return files(folder)
 
 
@@ -77,6 +85,29 @@ def _keep_each(monkeypatch):
 
 def hidden(store):
     return sorted(p.name for p in store.iterdir() if p.name.startswith(".") and not p.name.endswith(".lock"))
+
+
+def test_stores_and_journals_of_before_are_read(whole, tmp_path):
+    """They have neither names nor the originals' sizes."""
+    folder = interrupted(tmp_path)
+    lines = (folder / "journal").read_bytes().splitlines()
+    records = [json.loads(line.partition(b" ")[2]) for line in lines]
+    for record in records[1:]:
+        del record["originals"]
+    texts = [json.dumps(record).encode() for record in records]
+    (folder / "journal").write_bytes(b"".join(b"%08x %s\n" % (zlib.crc32(text), text) for text in texts))
+    toy = Toy()
+    store = store_lib.open_store(make(tmp_path, toy), verify=True)
+    assert tuple(toy.read_ranks) == ORDER[6:]
+    assert store.originals is None
+    assert store.names == [NAMES[rank] for rank in range(COUNT) if rank not in BAD]
+    meta = json.loads((store.folder / "meta.json").read_text())
+    (store.folder / "names.txt").unlink()
+    with pytest.raises(DataError, match=r"names.txt: no such file"):
+        store_lib.open_store(store.folder).names  # noqa: B018
+    del meta["crc32"]["names.txt"], meta["left_out"]
+    (store.folder / "meta.json").write_text(json.dumps(meta))
+    assert store_lib.open_store(store.folder).names is None
 
 
 # Kills a builder at each of the calls that change the disk, before it or after half of it, and then lets another one

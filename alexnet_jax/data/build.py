@@ -92,6 +92,8 @@ def _fill(folder: pathlib.Path, reading: Reading, size: int, on_corrupt: str, re
     """Makes `folder` a whole store, going on with what is in it."""
     start, count = time.monotonic(), reading.count
     meta = meta | {"classes": list(reading.classes), "class_keys": list(reading.class_keys)}
+    if reading.left_out is not None:
+        meta["left_out"] = {kind: dict(classes) for kind, classes in reading.left_out.items()}
     keys = zlib.crc32("\n".join(reading.class_keys).encode("utf-8", "surrogateescape"))
     identity = {key: meta[key] for key in ("schema", "name", "version", "split")} | {
         "size": size, "count": count, "class_keys": keys, "made_by": reading.made_by}
@@ -108,7 +110,7 @@ def _fill(folder: pathlib.Path, reading: Reading, size: int, on_corrupt: str, re
                 partial.discard()
                 raise DataError(f"{reading.origin}: changed while it was read; try again")
             with storing(folder):
-                images = partial.finish(meta)
+                images = partial.finish(meta, reading.names() if callable(reading.names) else reading.names)
         except DataError:
             if partial.kept:
                 report(f"{label}: {partial.kept} of {count} images are kept in {folder}; the same command goes on")

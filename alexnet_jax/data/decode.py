@@ -57,6 +57,11 @@ def decode(content: bytes, size: int) -> np.ndarray:
     Raises:
       ValueError: with the reason, if it isn't a whole JPEG or PNG.
     """
+    return decode_sized(content, size)[0]
+
+
+def decode_sized(content: bytes, size: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """The same, and the (height, width) that it has in the file."""
     if not content:
         raise ValueError("the file is empty")
     if not is_image(content):
@@ -66,7 +71,7 @@ def decode(content: bytes, size: int) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
             image.load()
-            return square(image, size)
+            return square(image, size), (image.height, image.width)
     except UnidentifiedImageError as error:
         raise ValueError("its beginning is damaged") from error
     except Exception as error:  # Pillow raises many kinds, SyntaxError and struct.error among them
@@ -117,7 +122,8 @@ def decode_all(jobs: Iterable[Job], size: int) -> Generator[Block | Corrupt, Non
     def work(job: Job) -> Block | Corrupt:
         try:
             content = job.content if isinstance(job.content, bytes) else job.content()
-            return Block(job.rank, decode(content, size)[None], np.array([job.label], np.int32))
+            image, original = decode_sized(content, size)
+            return Block(job.rank, image[None], np.array([job.label], np.int32), np.array([original]))
         except OSError as error:
             return Corrupt(job.rank, job.name, f"cannot be read ({error.strerror or error})")
         except ValueError as error:

@@ -160,7 +160,8 @@ class ImageFolder(Source):
         from alexnet_jax.data.decode import made_by
 
         return Reading(len(listing.entries), tuple(names.get(c, c) for c in classes), tuple(classes),
-                       lambda done: read(place, listing, own_labels, size, done), str(place), made_by())
+                       lambda done: read(place, listing, own_labels, size, done), str(place), made_by(),
+                       names=lambda: ["/".join(entry) for entry in listing.entries])
 
     def _train_classes(self, places: dict[str, pathlib.Path], own: list[str]) -> list[str]:
         """The class folders of train: as a store of it recorded them, else listed, else the split's own."""

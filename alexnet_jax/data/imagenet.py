@@ -146,7 +146,7 @@ class ImageNet(Source):
         from alexnet_jax.data.decode import made_by
 
         return Reading(len(found.names), devkit.names, devkit.wnids, lambda done: _read(path, found, size, done),
-                       str(path), made_by())
+                       str(path), made_by(), names=found.names)
 
 
 @contextlib.contextmanager

@@ -4,9 +4,9 @@
 
 `images.u8`  a place for every image of the source, corrupt ones included; sparse until it is full
 `journal`    records, one a line: the CRC-32 of the rest in eight hex digits, a space, JSON. The first is the
-             identity of what is built. Then come `{"ranks", "labels", "crcs", "corrupt": [[rank, name, reason],
-             …]}`, each of images that were on the disk before the record was written, and `{"closing": true}`
-             before the places of corrupt images are closed up.
+             identity of what is built. Then come `{"ranks", "labels", "crcs", "originals", "corrupt": [[rank,
+             name, reason], …]}`, each of images that were on the disk before the record was written, and
+             `{"closing": true}` before the places of corrupt images are closed up.
 
 The disk has the images before the journal speaks of them, so a builder may end anywhere: the next one believes
 the journal up to the first record that is not whole. The journal is removed last; a folder with meta.json and
@@ -18,13 +18,14 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import errno
+import itertools
 import json
 import os
 import pathlib
 import shutil
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,7 @@ class Partial:
         self._identity, self._size, self._bytes = identity, size, size * size * 3
         self._labels = np.full(count, -1, np.int32)
         self._crcs = np.zeros(count, np.uint32)
+        self._originals = np.zeros((count, 2), np.uint32)  # 0: not known
         self._closing = False  # have places been closed up, perhaps not all?
         self._images = self._journal = -1
         self._written: list[tuple[int, int]] = []  # runs of ranks that the journal doesn't have yet
@@ -98,6 +100,8 @@ class Partial:
                 continue
             ranks = np.array(record["ranks"], np.int64)
             self._labels[ranks], self._crcs[ranks] = record["labels"], record["crcs"]
+            if ranks.size and "originals" in record:
+                self._originals[ranks] = record["originals"]
             self.done[ranks] = True
             for rank, name, reason in record["corrupt"]:
                 self.corrupt[rank] = Corrupt(rank, name, reason)
@@ -129,6 +133,7 @@ class Partial:
         first, last = block.rank, block.rank + len(block.images)
         images = np.ascontiguousarray(block.images)
         self._labels[first:last] = block.labels
+        self._originals[first:last] = 0 if block.originals is None else block.originals
         self._crcs[first:last] = [zlib.crc32(image) for image in images]
         self._write(self._images, images.reshape(-1).data, first * self._bytes)
         new = int((~self.done[first:last]).sum())
@@ -177,7 +182,8 @@ class Partial:
         os.fsync(self._images)  # the journal must not speak of what the disk does not have
         ranks = np.concatenate([np.arange(*run) for run in written]) if written else np.zeros(0, np.int64)
         self._append({"ranks": ranks.tolist(), "labels": self._labels[ranks].tolist(),
-                      "crcs": self._crcs[ranks].tolist(), "corrupt": [list(c) for c in skipped]})
+                      "crcs": self._crcs[ranks].tolist(), "originals": self._originals[ranks].tolist(),
+                      "corrupt": [list(c) for c in skipped]})
         self.kept += len(ranks) + len(skipped)
 
     def _append(self, record: dict[str, Any]) -> None:
@@ -187,11 +193,12 @@ class Partial:
 
     # --- ending -------------------------------------------------------------------------------------------
 
-    def finish(self, meta: dict[str, Any]) -> int:
+    def finish(self, meta: dict[str, Any], names: Sequence[str] | None = None) -> int:
         """Makes the folder a store: how many images it has.
 
         Args:
           meta: what meta.json says of the source; the rest is added.
+          names: of the images, by rank.
 
         Raises:
           DataError: the images are not those that were written.
@@ -206,10 +213,16 @@ class Partial:
         os.ftruncate(self._images, count * self._bytes)
         os.fsync(self._images)
         labels, crcs = self._labels[kept].astype("<i4"), self._crcs[kept].astype("<u4")
-        for name, array in ((store_lib.LABELS, labels), (store_lib.CHECKSUMS, crcs)):
-            self._write_file(name, array.tobytes())
+        small = {store_lib.LABELS: labels.tobytes(), store_lib.CHECKSUMS: crcs.tobytes()}
+        if names is not None:
+            lines = (store_lib.escape(name) for name in itertools.compress(names, kept.tolist()))
+            small[store_lib.NAMES] = "".join(f"{line}\n" for line in lines).encode()
+        if self._originals[kept].all():
+            small[store_lib.ORIGINALS] = self._originals[kept].astype("<u4").tobytes()
+        for name, content in small.items():
+            self._write_file(name, content)
         listed = [{"name": self.corrupt[rank].name, "reason": self.corrupt[rank].reason} for rank in missing]
-        checks = {store_lib.LABELS: store_lib.crc32(labels), store_lib.CHECKSUMS: store_lib.crc32(crcs)}
+        checks = {name: zlib.crc32(content) for name, content in small.items()}
         meta = meta | {"size": self._size, "count": count, "corrupt": listed, "crc32": checks}
         self._write_file(store_lib.META, (json.dumps(meta) + "\n").encode())
         sync_folder(self.folder)

@@ -12,7 +12,7 @@ import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,11 +25,15 @@ _ENDS = 1 << 16  # bytes of an archive's beginning and end that go into its fing
 
 
 class Block(NamedTuple):
-    """Images that follow each other in the split, from `rank` on: uint8 [n, size, size, 3], int32 [n]."""
+    """Images that follow each other in the split, from `rank` on: uint8 [n, size, size, 3], int32 [n].
+
+    `originals` [n, 2] are (height, width) of what the images were made from, where that is known.
+    """
 
     rank: int
     images: np.ndarray
     labels: np.ndarray
+    originals: np.ndarray | None = None
 
 
 class Corrupt(NamedTuple):
@@ -49,6 +53,8 @@ class Reading:
     `examples(done)` takes bool [count] and yields every rank below `count` that is not done, in any order; it
     may yield others too. `origin` names the source in messages. `made_by` is what the images depend on besides
     the source's version (the decoder's, say): an unfinished store made by something else is not gone on with.
+    `names`, or what `names()` gives, are those of the images by rank, any text ('<class folder>/<path>').
+    `left_out` counts files that lie among the images and are not read: {kind: {class key, '' for none: files}}.
     """
 
     count: int
@@ -57,6 +63,8 @@ class Reading:
     examples: Callable[[np.ndarray], Generator[Block | Corrupt, None, None]]
     origin: str
     made_by: str
+    names: Sequence[str] | Callable[[], Sequence[str]] | None = None
+    left_out: Mapping[str, Mapping[str, int]] | None = None
 
 
 class Source:

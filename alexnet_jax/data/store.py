@@ -6,8 +6,13 @@ One folder `<store>/<dataset>-<version>-<split>-<size>/` per dataset, version, w
 `labels.i32`     little-endian int32 [count]
 `checksums.u32`  little-endian uint32 [count]: the CRC-32 of each image's bytes
 `meta.json`      {"schema", "name", "version", "split", "size", "count", "classes", "class_keys",
-                 "corrupt": [{"name", "reason"}], "crc32": {"labels.i32", "checksums.u32"}}
+                 "corrupt": [{"name", "reason"}], "crc32": {<the other small files>},
+                 "left_out": {kind: {class key: files that were not read}}}
+`names.txt`      each image's name in the source, one a line, with what would break a line escaped (`escape`)
+`originals.u32`  little-endian uint32 [count, 2]: height and width of what each image was made from
 `statistics-<first>-<last>.npz`  of a slice, added when it is first asked for (alexnet_jax.data.statistics)
+
+Stores may lack `names.txt`, `originals.u32` and "left_out": older ones do, and datasets without such things.
 
 A folder appears complete, in one rename (alexnet_jax.data.build), and is never changed afterwards. Opening
 needs numpy only, checks sizes, labels and a sample of the images, and writes nothing.
@@ -15,9 +20,11 @@ needs numpy only, checks sizes, labels and a sample of the images, and writes no
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
+import re
 import weakref
 import zlib
 from typing import Any
@@ -29,6 +36,7 @@ from alexnet_jax.errors import DataError, describe_os_error
 
 SCHEMA = 1
 IMAGES, LABELS, CHECKSUMS, META = "images.u8", "labels.i32", "checksums.u32", "meta.json"
+NAMES, ORIGINALS = "names.txt", "originals.u32"
 _SAMPLE = 64  # images whose checksum is compared at each opening, spread evenly, the two ends included
 
 
@@ -83,6 +91,35 @@ class Store:
 
     def __len__(self) -> int:
         return self.meta["count"]
+
+    @functools.cached_property
+    def names(self) -> list[str] | None:
+        """Each image's name in the source; None where the store doesn't have them. Raises DataError."""
+        content = self._optional(NAMES)
+        if content is None:
+            return None
+        names = [unescape(line) for line in content.decode("utf-8").split("\n")[:-1]]
+        if len(names) != len(self):
+            raise _damaged(self.folder / NAMES, f"{len(names):,} names in place of {len(self):,}")
+        return names
+
+    @functools.cached_property
+    def originals(self) -> np.ndarray | None:
+        """int64 [count, 2]: (height, width) of what each image was made from; None if unknown. Raises DataError."""
+        content = self._optional(ORIGINALS)
+        return None if content is None else np.frombuffer(content, "<u4").reshape(len(self), 2).astype(np.int64)
+
+    def _optional(self, name: str) -> bytes | None:
+        """A file that only some stores have."""
+        if name not in self.meta["crc32"]:
+            return None
+        try:
+            content = (self.folder / name).read_bytes()
+        except OSError as error:
+            raise DataError(describe_os_error(error)) from error
+        if zlib.crc32(content) != self.meta["crc32"][name]:
+            raise _damaged(self.folder / name, "its bytes are not those that were written")
+        return content
 
     @property
     def corrupt(self) -> int:
@@ -147,6 +184,16 @@ def open_store(folder: pathlib.Path, *, verify: bool = False) -> Store:
             raise _damaged(folder / IMAGES, f"image {index} has other bytes than were written")
     labels.flags.writeable = checksums.flags.writeable = False
     return Store(folder, meta, images, labels, checksums)
+
+
+def escape(name: str) -> str:
+    """`name` as one line of text that UTF-8 can hold: control signs, backslashes and undecodable bytes as \\uXXXX."""
+    return re.sub(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda sign: f"\\u{ord(sign[0]):04x}", name)
+
+
+def unescape(line: str) -> str:
+    """The name that `escape` made `line` of."""
+    return re.sub(r"\\u([0-9a-f]{4})", lambda sign: chr(int(sign[1], 16)), line)
 
 
 def crc32(array: np.ndarray) -> int:

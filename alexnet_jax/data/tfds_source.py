@@ -207,9 +207,11 @@ def _read(examples: Any, done: np.ndarray, image_key: str, label_key: str, size:
         if label < 0:
             raise DataError(f"{origin}: has images without a label; choose another split")
         try:
-            read = decode.decode if isinstance(image, bytes) else decode.square_array
-            pixels = read(image, size)
-            yield Block(rank, pixels[None], np.array([label], np.int32))
+            if isinstance(image, bytes):
+                pixels, original = decode.decode_sized(image, size)
+            else:
+                pixels, original = decode.square_array(image, size), image.shape[:2]
+            yield Block(rank, pixels[None], np.array([label], np.int32), np.array([original]))
         except ValueError as error:
             yield Corrupt(rank, f"{origin}, image {rank}", str(error))
         rank += 1
