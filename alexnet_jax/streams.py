@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import select
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 _NAMES = ("stdout", "stderr")
+_PATIENCE = 1.0  # seconds for a terminal that another program has set to refuse what it has no room for
 
 
 class Stream:
@@ -35,7 +37,7 @@ class Stream:
                 except UnicodeError:
                     encoding = self.encoding
                     self.stream.write(text.encode(encoding, "replace").decode(encoding))
-            except BlockingIOError:  # a terminal that another program has set to refuse what it has no room for
+            except BlockingIOError:  # no room: some of it is lost, the rest is not
                 pass
             except Exception as error:
                 self.failure = error
@@ -45,14 +47,22 @@ class Stream:
         for line in lines:
             self.write(line)
 
-    def flush(self) -> None:
+    def flush(self) -> bool:
+        """Has all that was written gone its way?"""
         if self.failure is None:
             try:
-                self.stream.flush()
-            except (AttributeError, BlockingIOError):
-                pass
+                try:
+                    self.stream.flush()
+                except BlockingIOError:
+                    select.select([], [self.stream], [], _PATIENCE)
+                    self.stream.flush()
+            except BlockingIOError:
+                return False
+            except AttributeError:
+                pass  # a stream that holds nothing back
             except Exception as error:
                 self.failure = error
+        return self.failure is None
 
     def isatty(self) -> bool:
         try:
@@ -97,8 +107,8 @@ def of_process() -> Iterator[list[str]]:
     """The same for a whole process, from its beginning to its end: for what runs a command.
 
     Yields:
-      A list that in the end has a line for each stream that lost something of what was written, other than by a
-      reader that went away (`… | head`).
+      A list that in the end has a line for each stream to which something could not be written, unless it was closed
+      or its reader went away (`… | head`).
     """
     _open_descriptors()
     lost: list[str] = []
@@ -111,13 +121,11 @@ def of_process() -> Iterator[list[str]]:
             yield lost
         finally:
             for name, stream in mine.items():
-                stream.flush()
-                if stream.failure is None:
-                    continue
-                if not isinstance(stream.failure, BrokenPipeError):
-                    why = getattr(stream.failure, "strerror", None) or str(stream.failure)
+                if not stream.flush():
+                    _silence(stream.stream)
+                if isinstance(stream.failure, OSError) and not isinstance(stream.failure, BrokenPipeError):
+                    why = stream.failure.strerror or str(stream.failure)
                     lost.append(f"{name}: {why}; what was written to it after that is lost")
-                _silence(stream.stream)
 
 
 def _open_descriptors() -> None:
@@ -136,7 +144,7 @@ def _open_descriptors() -> None:
 
 
 def _silence(stream: Any) -> None:
-    """What a process's own stream still holds goes nowhere, or Python would complain about it at the very end."""
+    """What a process's own stream still holds goes nowhere: Python would complain about it at its very end."""
     if stream is not None and any(stream is own for own in (sys.__stdout__, sys.__stderr__)):
         with contextlib.suppress(Exception):
             null = os.open(os.devnull, os.O_WRONLY)

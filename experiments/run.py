@@ -346,8 +346,9 @@ def run(command: Command | None = None) -> None:
     """The entry point."""
     command = command or Command()
     define_flags()
+    prints = any(argument.lstrip("-").partition("=")[0] in ("dry_run", "list") for argument in sys.argv[1:])
     # `app.run` prints the help of __main__: this file's docstring and flags.
-    errors.run_main(lambda: app.run(command.main, flags_parser=command.parse), prints=False)
+    errors.run_main(lambda: app.run(command.main, flags_parser=command.parse), prints)
 
 
 if __name__ == "__main__":
