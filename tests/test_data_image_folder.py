@@ -2,6 +2,8 @@
 
 import gzip
 import hashlib
+import json
+import re
 import tarfile
 
 import numpy as np
@@ -371,6 +373,57 @@ def test_two_stores_could_stand_in(data, toy):
     ) as error:
         open_quietly(data, "train")
     one_line(error)
+
+
+def spellings(toy, monkeypatch):
+    """config.data.name of one folder, {what: (name, data dir)}."""
+    monkeypatch.setenv("HOME", str(toy.parents[1]))
+    (toy.parent / "link").symlink_to("toy")
+    (toy.parents[1] / "elsewhere").symlink_to(toy.parent)
+    base, elsewhere = toy.parents[1], toy.parents[1] / "elsewhere"
+    there = [f"image_folder:{name}" for name in ("toy/", "./toy", "../data/toy", toy, "link", "~/data/toy")]
+    return [*((name, toy.parent) for name in there), ("image_folder:~/data/toy", ""), (f"image_folder:{toy}", ""),
+            ("image_folder", toy), ("image_folder:toy", elsewhere), ("image_folder:data/toy", base)]
+
+
+def stores_in(folder):
+    return sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+
+
+def test_one_folder_is_one_store(data, toy, tmp_path, monkeypatch):
+    write_tree(toy, tree("train"))
+    names = spellings(toy, monkeypatch)
+    for number, (name, folder) in enumerate(names):  # each may be the first
+        open_quietly(data, "train", store=str(tmp_path / str(number)), name=name, dir=str(folder))
+        for other, place in (("image_folder:toy", toy.parent), *names):
+            open_quietly(data, "train", name=other, dir=str(place))
+        assert len(stores_in(tmp_path / str(number))) == 1, name
+    written = {tuple(stores_in(tmp_path / str(i))) for i, (_, folder) in enumerate(names) if folder == toy.parent}
+    assert len(written) == 1  # two that begin at once wait for each other
+    assert next(iter(written))[0].startswith("image_folder-toy-")
+
+
+def test_stores_that_were_named_by_a_spelling_are_found(data, toy, tmp_path, monkeypatch):
+    write_tree(toy, tree("train"))
+    (tmp_path / "data" / "copy").mkdir()
+    write_tree(tmp_path / "data" / "copy", tree("train"))  # the same version, but another folder
+    version = open_quietly(data, "train").version
+    store_folder = tmp_path / "store"
+    names = spellings(toy, monkeypatch)
+    folder = store_folder / stores_in(store_folder)[0]
+    meta = json.loads((folder / "meta.json").read_text())
+    del meta["folder"]  # as older stores
+    for name in (f"image_folder:{toy}", "image_folder:link", "image_folder:./toy"):
+        old = store_folder / f"image_folder-{re.sub('[^a-z]+', '_', name)}-{version}-train-8"
+        folder = folder.rename(old)
+        (folder / "meta.json").write_text(json.dumps(meta | {"name": name}))
+        for other, place in (("image_folder:toy", toy.parent), *names):
+            if place != toy.parent and "/" not in name.removeprefix("image_folder:./"):
+                continue  # relative to a data dir that it doesn't tell
+            assert open_quietly(data, "train", name=other, dir=str(place)).store.folder == old
+    assert open_quietly(data, "train", name="image_folder:copy", dir=str(toy.parent)).store.folder != old
+    toy.rename(toy.parent / "gone")
+    assert open_quietly(data, "train", name="image_folder:toy/", dir=str(toy.parent)).store.folder == old
 
 
 def test_a_name_that_is_no_text(data, toy):

@@ -52,8 +52,14 @@ def _find(source: sources.Source, name: str, size: int, root: pathlib.Path) -> p
     """The store's folder, existing or to be built; None if the source is absent and no store stands in."""
     version = source.version(name)
     if version is not None:
-        return root / store_lib.folder_name(source.key, version, name, size)
-    fitting = [folder for folder, meta in store_lib.stores_of(root, source.name)
+        place = root / store_lib.folder_name(source.key, version, name, size)
+        if place.exists():
+            return place
+        # Under another spelling of the dataset's name, perhaps.
+        same = (folder for folder, meta in store_lib.stores_of(root, source.owns)
+                if (meta["version"], meta["split"], meta["size"]) == (version, name, size))
+        return next(same, place)
+    fitting = [folder for folder, meta in store_lib.stores_of(root, source.owns)
                if meta["split"] == name and meta["size"] == size]
     if len(fitting) > 1:
         raise DataError(f"{source.name}: its files are absent and {len(fitting)} packed stores could stand "

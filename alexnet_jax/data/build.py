@@ -58,7 +58,7 @@ def build(source: Source, split: str, version: str, size: int, folder: pathlib.P
                 for leftover in folder.parent.glob(f".{folder.name}.building-*"):
                     shutil.rmtree(leftover, ignore_errors=True)  # of versions that could not go on
                 for other in folder.parent.glob(".*.building"):
-                    if other != temporary and (source.name, split, size) == whose(other):
+                    if other != temporary and (source.title, split, size) == whose(other):
                         # Another process may be at it, so it isn't ours to remove.
                         report(f"{other}: an unfinished store of another version; delete it if nobody is building it")
                 if not finished(temporary):
@@ -66,7 +66,9 @@ def build(source: Source, split: str, version: str, size: int, folder: pathlib.P
                     check(reading.count)
                     if reading.count == 0:
                         raise DataError(f"{reading.origin}: no images in it")
-                    meta = {"schema": store_lib.SCHEMA, "name": source.name, "version": version, "split": split}
+                    meta = {"schema": store_lib.SCHEMA, "name": source.title, "version": version, "split": split}
+                    if source.folder is not None:
+                        meta["folder"] = source.folder
                     _fill(temporary, reading, size, on_corrupt, report, label, meta, signals)
                 with storing(folder):
                     os.rename(temporary, folder)

@@ -25,7 +25,7 @@ import pathlib
 import tarfile
 import zlib
 from collections.abc import Generator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,12 +52,30 @@ class Listing(NamedTuple):
 class ImageFolder(Source):
     def __init__(self, name: str, data_dir: pathlib.Path | None, folder: str, store: pathlib.Path):
         self.name = name
-        self.key = f"image_folder-{safe(folder)}" if folder else "image_folder"
-        path = pathlib.Path(folder)
-        self._root = data_dir / path if data_dir is not None else path if path.is_absolute() else None
+        self._data_dir = data_dir
+        self._root = _root(data_dir, folder)
+        self._spelling = _spelling(data_dir, folder)
+        self.key = f"image_folder-{safe(self._spelling)}" if self._spelling else "image_folder"
+        self.folder = os.path.realpath(self._root) if self._root is not None else None
         self._store = store
         self._fingerprints: dict[str, str] = {}
         self._listings: dict[str, Listing] = {}
+
+    @property
+    def title(self) -> str:
+        return f"image_folder:{self._spelling}" if self._spelling else "image_folder"
+
+    def owns(self, meta: dict[str, Any]) -> bool:
+        kind, _, folder = meta["name"].partition(":")
+        if kind != "image_folder":
+            return False
+        if _spelling(self._data_dir, folder) == self._spelling:
+            return True
+        where = meta.get("folder") or _root(self._data_dir, folder)
+        try:
+            return where is not None and self._root is not None and os.path.samefile(where, self._root)
+        except OSError:
+            return False
 
     def split_sizes(self) -> dict[str, int | None]:
         return dict.fromkeys(self._places())
@@ -104,7 +122,7 @@ class ImageFolder(Source):
     def _train_version(self, places: dict[str, pathlib.Path]) -> str:
         if "train" in places:
             return self.version("train") or ""
-        found = {meta["version"]: None for _, meta in store_lib.stores_of(self._store, self.name)
+        found = {meta["version"]: None for _, meta in store_lib.stores_of(self._store, self.owns)
                  if meta["split"] == "train"}
         if len(found) > 1:
             raise DataError(f"{self.name}: the training images are absent and the stores {', '.join(found)} "
@@ -167,11 +185,11 @@ class ImageFolder(Source):
         """The class folders of train: as a store of it recorded them, else listed, else the split's own."""
         if "train" in places:
             version = self.version("train")
-            for _, meta in store_lib.stores_of(self._store, self.name):
+            for _, meta in store_lib.stores_of(self._store, self.owns):
                 if meta["split"] == "train" and meta["version"] == version:
                     return meta["class_keys"]  # spares another pass over a large archive
             return sorted({folder for folder, _ in self._list(places["train"]).entries})
-        for _, meta in store_lib.stores_of(self._store, self.name):
+        for _, meta in store_lib.stores_of(self._store, self.owns):
             if meta["split"] == "train":
                 return meta["class_keys"]
         return own
@@ -183,6 +201,26 @@ class ImageFolder(Source):
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
         pairs = (line.partition("\t") for line in lines)
         return {key.strip(): name.strip() for key, tab, name in pairs if tab and name.strip()}
+
+
+def _root(data_dir: pathlib.Path | None, folder: str) -> pathlib.Path | None:
+    """Where the images lie; None if `folder` is relative and there is no data dir."""
+    path = pathlib.Path(os.path.expanduser(folder))
+    return data_dir / path if data_dir is not None else path if path.is_absolute() else None
+
+
+def _spelling(data_dir: pathlib.Path | None, folder: str) -> str:
+    """One spelling for all of a folder: relative to the data dir if it lies there ('': that itself), else absolute."""
+    root = _root(data_dir, folder)
+    if root is None:
+        path = os.path.normpath(folder)
+        return "" if path == "." else path
+    if data_dir is not None:
+        for resolved in (os.path.realpath, os.path.abspath):
+            path, base = pathlib.Path(resolved(root)), pathlib.Path(resolved(data_dir))
+            if path.is_relative_to(base):
+                return "/".join(path.relative_to(base).parts)
+    return os.path.realpath(root)
 
 
 def _wanted(path: str, head: bytes | None) -> bool | None:

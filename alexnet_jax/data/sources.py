@@ -68,10 +68,26 @@ class Reading:
 
 
 class Source:
-    """A dataset. `name` is config.data.name; `key` begins its stores' folder names."""
+    """A dataset.
+
+    Attributes:
+      name: config.data.name, for messages.
+      key: begins its stores' folder names.
+      folder: the real path of a folder of images, whatever it was called: stores remember it.
+    """
 
     name: str
     key: str
+    folder: str | None = None
+
+    @property
+    def title(self) -> str:
+        """`name` in one spelling, for what is written."""
+        return self.name
+
+    def owns(self, meta: dict[str, Any]) -> bool:
+        """Is a store with this meta.json of this dataset, under whichever spelling of its name?"""
+        return meta["name"] == self.name
 
     def split_sizes(self) -> dict[str, int | None]:
         """The splits to choose from and their sizes, None where counting would mean reading."""

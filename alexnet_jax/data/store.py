@@ -7,12 +7,13 @@ One folder `<store>/<dataset>-<version>-<split>-<size>/` per dataset, version, w
 `checksums.u32`  little-endian uint32 [count]: the CRC-32 of each image's bytes
 `meta.json`      {"schema", "name", "version", "split", "size", "count", "classes", "class_keys",
                  "corrupt": [{"name", "reason"}], "crc32": {<the other small files>},
-                 "left_out": {kind: {class key: files that were not read}}}
+                 "left_out": {kind: {class key: files that were not read}},
+                 "folder": the real path of a folder of images}
 `names.txt`      each image's name in the source, one a line, with what would break a line escaped (`escape`)
 `originals.u32`  little-endian uint32 [count, 2]: height and width of what each image was made from
 `statistics-<first>-<last>.npz`  of a slice, added when it is first asked for (alexnet_jax.data.statistics)
 
-Stores may lack `names.txt`, `originals.u32` and "left_out": older ones do, and datasets without such things.
+Stores may lack `names.txt`, `originals.u32`, "left_out" and "folder": older ones do, and datasets without such things.
 
 A folder appears complete, in one rename (alexnet_jax.data.build), and is never changed afterwards. Opening
 needs numpy only, checks sizes, labels and a sample of the images, and writes nothing.
@@ -27,6 +28,7 @@ import pathlib
 import re
 import weakref
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -201,14 +203,14 @@ def crc32(array: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(array, array.dtype.newbyteorder("<")))
 
 
-def stores_of(store: pathlib.Path, name: str) -> list[tuple[pathlib.Path, dict[str, Any]]]:
-    """Every store of the dataset `name` (config.data.name) below `store`, with its meta, sorted by folder."""
+def stores_of(store: pathlib.Path, owns: Callable[[dict[str, Any]], bool]) -> list[tuple[pathlib.Path, dict[str, Any]]]:
+    """Every store below `store` whose meta a dataset `owns` (`Source.owns`), with its meta, sorted by folder."""
     found = []
     for meta in sorted(store.glob(f"[!.]*/{META}")):
         try:
             content = read_meta(meta.parent)
         except DataError:
             continue
-        if content["name"] == name:
+        if owns(content):
             found.append((meta.parent, content))
     return found
