@@ -213,8 +213,8 @@ def _spelling(data_dir: pathlib.Path | None, folder: str) -> str:
     """One spelling for all of a folder: relative to the data dir if it lies there ('': that itself), else absolute."""
     root = _root(data_dir, folder)
     if root is None:
-        path = os.path.normpath(folder)
-        return "" if path == "." else path
+        plain = os.path.normpath(folder)
+        return "" if plain == "." else plain
     if data_dir is not None:
         for resolved in (os.path.realpath, os.path.abspath):
             path, base = pathlib.Path(resolved(root)), pathlib.Path(resolved(data_dir))
