@@ -44,8 +44,8 @@ class Signals:
             for number in NUMBERS:
                 old = signal.getsignal(number)
                 if number in self._always or old not in (signal.SIG_IGN, None):
-                    self._old[number] = old
                     signal.signal(number, self._take)
+                    self._old[number] = old
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -5,11 +5,14 @@
 CASES is a JSON object, name → {"command": module, "arguments": […], "out": kind, "err": kind, …}; what the last line
 says is one too, name → exit code. A case's stdout and stderr, of the kinds below as Python makes them at its start,
 are gathered in `NAME.out` and `NAME.err` in the current folder. Further keys: "environment", added to the others';
-"user", a number; "ignored", signals that are ignored from the beginning.
+"user", a number; "ignored", signals that are ignored from the beginning; "waits", whether it reads its arguments and
+then does nothing; "signals": [[file, text, number], …], each sent when that text is in that file, here "arguments"
+once those are read. A case that had ended before has the exit code "ended before NUMBER".
 """
 
 import contextlib
 import fcntl
+import functools
 import io
 import json
 import os
@@ -17,13 +20,14 @@ import runpy
 import signal
 import sys
 import threading
+import time
 import traceback
 import tty
 import warnings
 
 import jax  # noqa: F401  imported, not started
 
-from alexnet_jax import train  # noqa: F401
+from alexnet_jax import cli, errors, train  # noqa: F401
 from alexnet_jax.data import shapes
 from experiments import report, run  # noqa: F401
 
@@ -91,6 +95,34 @@ def drain(near, file):
             out.write(content)
 
 
+def wait(file, *_):
+    with open(file, "w", encoding="utf-8") as out:
+        out.write("read")
+    time.sleep(60)
+
+
+def content(file):
+    try:
+        with open(file, encoding="utf-8") as opened:
+            return opened.read()
+    except FileNotFoundError:
+        return ""
+
+
+def signalled(name, case, pid):
+    """The case's exit code, after its signals."""
+    for file, text, number in case.get("signals", ()):
+        place = f"{name}.arguments" if file == "arguments" else file
+        end = time.monotonic() + 60
+        while time.monotonic() < end and text not in content(place):
+            time.sleep(0.02)
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            return f"ended before {number}"
+        os.kill(pid, number)
+        time.sleep(0.1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
 def child(name, case):
     for number in case.get("ignored", ()):
         signal.signal(number, signal.SIG_IGN)
@@ -105,6 +137,8 @@ def child(name, case):
         os.setgroups([])
         os.setresgid(*[case["user"]] * 3)
         os.setresuid(*[case["user"]] * 3)
+    if case.get("waits"):
+        cli.parse_flags = errors.Parser.parse_known_args = functools.partial(wait, f"{name}.arguments")
     sys.argv = [case["command"], *case["arguments"]]
     code = 0
     try:
@@ -134,7 +168,7 @@ def main():
         pid = os.fork()
         if pid == 0:
             child(name, case)
-        codes[name] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        codes[name] = signalled(name, case, pid)
     print(json.dumps(codes))
 
 

@@ -138,6 +138,26 @@ def test_a_signal_leaves_everything_resumable(tmp_path, number):
     assert set(map(tuple, _steps(workdir).values())) == {tuple(ALL)}
 
 
+def _ignore():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def test_a_sweep_that_was_told_to_ignore_signals_still_stops_its_runs(tmp_path):
+    workdir, sweep = tmp_path / "w", _sweep(tmp_path, seeds=2, step=0.3)
+    with _start(sweep, f"--workdir={workdir}", preexec_fn=_ignore) as driver:
+        _wait(lambda: len(list(workdir.glob("runs/*/steps.log"))) == 2)
+        driver.send_signal(signal.SIGINT)
+        driver.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert driver.poll() is None
+        driver.send_signal(signal.SIGHUP)
+        output, errors = driver.communicate(timeout=20)
+    assert (driver.returncode, errors) == (130, "")
+    assert "stopping: 2 runs save a checkpoint each" in output
+    assert set(_states(workdir).values()) == {"partial", "waiting"}
+
+
 def test_a_second_ctrl_c_ends_at_once(tmp_path):
     workdir = tmp_path / "w"
     with _start(_sweep(tmp_path, step=30.0), "--config.train.eval_every=9", f"--workdir={workdir}") as driver:

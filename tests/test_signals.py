@@ -1,0 +1,149 @@
+"""What asks to stop, for every command: a checkpoint where there is something to save, else an end in one word."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import tiny_run
+
+from alexnet_jax import records, signals
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+STOPPED = 130
+INSIDE = {"benchmarks.child", "benchmarks.launch", "benchmarks.sweep_worker", "experiments.worker"}  # of other commands
+COMMANDS = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+    for folder in ("alexnet_jax", "experiments", "benchmarks") for path in (ROOT / folder).rglob("*.py")
+    if '\nif __name__ == "__main__":\n' in path.read_text("utf-8"))
+NOW = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+# A run's ways to stop: what it ignores from its beginning, and what is sent when.
+WAYS = {
+    "SIGHUP": ([], [("epoch 2/", signal.SIGHUP)]),
+    "nohup, in a shell's background": ([signal.SIGINT, signal.SIGHUP], [
+        ("epoch 1/", signal.SIGINT), ("epoch 2/", signal.SIGHUP), ("epoch 4/", signal.SIGTERM)]),
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """{case: (exit code, what came out on stderr, the case's folder)}."""
+    tmp = tmp_path_factory.mktemp("signals")
+    cases = {}
+    for command in COMMANDS:
+        if command not in INSIDE:
+            cases[command] = {"command": command, "arguments": [], "waits": True, "ignored": [signal.SIGINT],
+                              "signals": [["arguments", "read", number] for number in (signal.SIGINT, signal.SIGHUP)]}
+    cases["alexnet_jax.describe SIGTERM"] = {"command": "alexnet_jax.describe", "arguments": [], "waits": True,
+                                             "signals": [["arguments", "read", signal.SIGTERM]]}
+    for way, (ignored, sent) in WAYS.items():
+        folder = tmp / "runs" / way
+        cases[way] = {"command": "alexnet_jax.main", "ignored": ignored, "arguments": [
+            "--config=configs/shapes.py", f"--workdir={folder}", *(
+                f"--config.{name}={str(value).replace(' ', '')}" for name, value in
+                (tiny_run.TINY | {"augment.chunk": 8, "train.epochs": 400}).items())],
+            "signals": [[str(folder / "log.txt"), text, number] for text, number in sent]}
+    env = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), "JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": "",
+        "ALEXNET_STORE_DIR": str(tmp / "store"), "JAX_COMPILATION_CACHE_DIR": str(tmp / "xla"),
+        "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    done = subprocess.run([sys.executable, str(ROOT / "tests" / "forked.py")], input=json.dumps(cases),
+                          capture_output=True, text=True, cwd=tmp, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+    codes = json.loads(done.stdout.splitlines()[-1])
+    return {name: (codes[name], (tmp / f"{name}.err").read_text(), tmp / "runs" / name) for name in cases}
+
+
+@pytest.mark.parametrize("command", [*(c for c in COMMANDS if c not in INSIDE), "alexnet_jax.describe SIGTERM"])
+def test_a_command_that_has_nothing_to_save_ends(results, command):
+    assert len(COMMANDS) > 20
+    assert importlib.util.find_spec(command.partition(" ")[0]) is not None
+    code, said, _ = results[command]
+    assert (code, said) == (STOPPED, "interrupted\n")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_run_saves_a_checkpoint(results, way):
+    code, said, folder = results[way]
+    assert code == STOPPED
+    progress = records.read_json(folder / "progress.json")
+    assert progress["state"] == "stopped"
+    assert (folder / "checkpoints" / str(progress["step"])).is_dir()
+    assert said.splitlines()[-1] == (
+        f"error: stopped at step {progress['step']} of 1600; the same command goes on from there")
+    assert progress["step"] >= 4 * int(WAYS[way][1][-1][0].removeprefix("epoch ").rstrip("/"))
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+    time.sleep(0)  # Python's handler runs
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Handlers as a terminal's process has them, and those of the tests again afterwards."""
+    before = {number: signal.getsignal(number) for number in signals.NUMBERS}
+    for number in signals.NUMBERS:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", NOW)
+def test_signals_are_counted_and_handlers_put_back(plain, number, monkeypatch):
+    with signals.Signals() as taken:
+        taken.check()
+        send(number)
+        send(number)  # the same keystroke
+        assert (taken.received, taken.count) == (number, 1)
+        later = time.monotonic() + 2
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        send(number)
+        assert taken.count == 2
+        with pytest.raises(signals.Stop):
+            taken.check()
+    assert all(signal.getsignal(n) == signal.SIG_DFL for n in signals.NUMBERS)
+
+
+def test_what_is_ignored_stays_ignored_unless_it_must_not(plain):
+    for number in NOW:
+        signal.signal(number, signal.SIG_IGN)
+    with signals.Signals(always=[signal.SIGTERM]) as taken:
+        for number in NOW:
+            send(number)
+        assert (taken.received, taken.count) == (signal.SIGTERM, 1)
+    assert all(signal.getsignal(n) == signal.SIG_IGN for n in NOW)
+
+
+def test_a_second_ctrl_c_is_at_once_and_no_other_second_signal(plain, monkeypatch):
+    clock = iter(range(100, 200, 2))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    with signals.Signals(signals.at_the_second) as taken:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            send(number)
+        assert taken.count == 3
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+        with taken.acting(signals.at_once), pytest.raises(KeyboardInterrupt):
+            send(signal.SIGTERM)
+        send(signal.SIGTERM)
+
+
+def test_a_thread_leaves_signals_to_the_main_one(plain):
+    said = []
+
+    def work():
+        with signals.Signals() as taken:
+            said.append((taken.count, signal.getsignal(signal.SIGTERM)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert said == [(0, signal.SIG_DFL)]
