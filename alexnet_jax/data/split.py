@@ -148,7 +148,7 @@ class Split:
         """Mean image and RGB components of exactly these images; computed once and kept in the store."""
         if self._statistics is None:
             # In the store's order: the sums are exact, and the disk is read front to back.
-            images = self.images if isinstance(self.rows, range) else Images(self.store, np.sort(self.rows))
+            images: Any = self.images if isinstance(self.rows, range) else Images(self.store, np.sort(self.rows))
             self._statistics = cached(images, self.statistics_file)
         return self._statistics
 
