@@ -157,6 +157,10 @@ def _check_together(c: ConfigDict) -> None:
         if late:
             raise ConfigError(f"config.train.schedule_unit is 'run', so times lie between 0 and 1, not {late[0]}")
     _check_folding(c)
+    named = [getattr(c.data, f"{field}_split") for field in ("train", "fold", "eval", "tune", "fit")]
+    if c.data.val_fraction and not any(text.strip().partition("[")[0].strip() == "val" for text in named):
+        raise ConfigError("config.data.val_fraction: cuts the split val off, which no split names; set "
+                          "config.data.eval_split (or tune_split) to val, or this to 0")
     if c.data.placement == "host" and c.train.steps_per_call > 1:
         raise ConfigError(f"config.train.steps_per_call: {c.train.steps_per_call} steps a call need the images on the "
                           "device; choose 1, or config.data.placement=device")

@@ -122,6 +122,15 @@ SCHEMA: dict[str, Any] = {
         "fit_split": Field("", "training images, learnt from, whose error the end reports too: what overfitting is "
                            "measured by"),
         "fold_split": Field("", "training images from `fold_at` on, e.g. with what was validated on folded in"),
+        "order": Field("stored", "which image stands where in a split, so what a slice of it holds: stored, as in the "
+                       "dataset (folders: mixed); spread, every class evenly: a prefix has its share of each to within "
+                       "one image", choices=("stored", "spread")),
+        "val_fraction": Field(0.0, "a part of a dataset's only split (or of train, without a split for validation) "
+                              "becomes the split val, the rest train: of each class this share, at least one image "
+                              "and never all", low=0.0, high=0.9),
+        "val_seed": Field(0, "which images those are", low=0, high=2**31 - 1),
+        "names": Field("", "file of the names that classes are shown by: id, tab, name (labels.txt in an image folder "
+                       "needs no mention)", identity=False),
         "fold_at": Field(0.0, "when, in `train.schedule_unit`, rounded to whole epochs", low=0.0),
         "size": Field(256, "side of the stored images, pixels", low=1),
         "crop": Field(224, "side of the network's input, pixels", low=1),

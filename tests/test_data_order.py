@@ -20,8 +20,9 @@ def worst(labels, sequence):
     return np.abs(distance).max(), (distance.max(axis=1) - distance.min(axis=1)).max()
 
 
-@pytest.mark.parametrize("counts", [[1], [7], [1, 1], [1, 99], [3, 3, 3], [1] * 50, [100, 1, 1, 1, 50], [5, 4, 3, 2, 1, 0, 9],
-                                    [400] * 7 + [1] * 30, [1000, 999, 1], [2, 3, 5, 7, 11, 13, 17]])
+@pytest.mark.parametrize("counts", [
+    [1], [7], [1, 1], [1, 99], [3, 3, 3], [1] * 50, [100, 1, 1, 1, 50], [5, 4, 3, 2, 1, 0, 9], [400] * 7 + [1] * 30,
+    [1000, 999, 1], [2, 3, 5, 7, 11, 13, 17]])
 def test_each_class_has_its_share_of_every_slice(counts):
     labels = np.repeat(np.arange(len(counts)), counts)
     labels = np.random.default_rng(len(counts)).permutation(labels)

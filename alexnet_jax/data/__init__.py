@@ -1,51 +1,161 @@
 """Data: packed stores of uint8 images, the splits that a config names, and batches of them.
 
-`open_split` is the way in. Opening a store that exists needs numpy and nothing else; only building one
-imports TFDS and Pillow.
+`open_splits` is the way in for a run, `open_split` for one split. Opening a store that exists needs numpy and nothing
+else; only building one imports TFDS and Pillow.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
-from alexnet_jax.data import sources, splits
+import numpy as np
+
+from alexnet_jax.data import classes as classes_lib
+from alexnet_jax.data import order, sources, splits
 from alexnet_jax.data import store as store_lib
-from alexnet_jax.data.split import Classes, Split
+from alexnet_jax.data.classes import Classes
+from alexnet_jax.data.split import Split
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import ConfigError, DataError
 
-__all__ = ["Classes", "Split", "Statistics", "open_split"]
+__all__ = ["FIELDS", "Classes", "Split", "Statistics", "open_split", "open_splits"]
+
+FIELDS = ("train_split", "fold_split", "eval_split", "tune_split", "fit_split")  # of config.data, that name images
 
 
-def open_split(data: Any, split: str, *, report: sources.Report = print) -> Split:
+def open_splits(data: Any, *, report: sources.Report = print) -> dict[str, Split]:
+    """Every split that the config names, {field: split}, with labels by the classes of the training split.
+
+    All splits and their classes are checked before the first image is decoded, as far as that can be known.
+
+    Args:
+      data: config.data.
+      report: takes lines about the building.
+
+    Raises:
+      ConfigError, DataError: as `open_split`; a split has classes that training lacks, or training has one class only.
+    """
+    asked = {field: text for field in FIELDS if (text := getattr(data, field))}
+    keys = {}
+    for field, text in asked.items():
+        with naming(field):
+            keys[field] = _known_keys(data, text)
+    training = keys["train_split"]
+    if training is not None:
+        classes_lib.check_several(training, data.name)
+        for field, text in asked.items():
+            classes_lib.check(training, data.name, keys[field] or (), text)
+    opened: dict[str, Split] = {}
+    for field, text in asked.items():
+        with naming(field):
+            known = opened["train_split"].known if opened else None
+            opened[field] = open_split(data, text, report=report, classes=known)
+    train = opened["train_split"]
+    classes_lib.check_several(train.class_keys, data.name)
+    if data.names:
+        unknown = [key for key in classes_lib.read_names(data.names) if key not in set(train.class_keys)]
+        if unknown:
+            report(f"note: config.data.names: no class is called {classes_lib.named(unknown)}")
+    return opened
+
+
+@contextlib.contextmanager
+def naming(field: str) -> Iterator[None]:
+    """What is wrong with a split in here names the field that asks for it."""
+    try:
+        yield
+    except ConfigError as error:
+        if str(error).startswith("config."):
+            raise
+        raise ConfigError(f"config.data.{field}: {error}") from error
+
+
+def open_split(data: Any, split: str, *, report: sources.Report = print, classes: Classes | None = None) -> Split:
     """Opens what `split` denotes, building the packed store of the whole split first if there is none.
 
     Args:
-      data: config.data (name, dir, store, size and on_corrupt are read).
+      data: config.data (name, dir, store, size, order, val_fraction, val_seed, names and on_corrupt are read).
       split: a split string, e.g. 'train[:40000]'.
       report: takes lines about the building.
+      classes: of the run, by which images are labelled; the dataset's own by default.
 
     Raises:
       ConfigError: an unknown dataset or split, or a slice that is empty or out of range.
       DataError: files are missing or damaged, or the store cannot be written; corrupt images under
-        on_corrupt='refuse'.
+        on_corrupt='refuse'; images of none of the `classes`.
     """
     wanted = splits.parse(split)
     root = store_lib.root(data.store)
     source = sources.find(data, root)
-    folder = _find(source, wanted.name, data.size, root)
+    whole = _whole(source, wanted, data, root)
+    folder = _find(source, whole, data.size, root)
     if folder is None or not folder.exists():
-        folder = _build(source, wanted, data, root, report)
+        folder = _build(source, wanted, whole, data, root, report)
     store = store_lib.open_store(folder)
     if store.corrupt and data.on_corrupt == "refuse":
         from alexnet_jax.data.build import refusal
 
         first = store.meta["corrupt"][0]
         raise refusal(first["name"], first["reason"])
-    sizes = splits.describe(source.name, source.split_sizes() | {wanted.name: len(store)})
-    return Split(store, split, range(*wanted.bounds(len(store), sizes)))
+    rows, sizes = _rows(store, wanted, data)
+    start, stop = wanted.bounds(len(rows), splits.describe(source.name, source.split_sizes() | sizes))
+    found = Split(store, split, rows[start:stop], classes)
+    if classes is None and data.names:
+        found = found.of(found.known.shown(classes_lib.read_names(data.names)))
+    return found
+
+
+def _whole(source: sources.Source, wanted: splits.Slice, data: Any, root: pathlib.Path) -> str:
+    """The stored split that the wanted one is of: itself, or what `data.val_fraction` cuts `train` and `val` from."""
+    if not data.val_fraction:
+        return wanted.name
+    known = list(source.split_sizes()) or sorted({meta["split"] for _, meta in store_lib.stores_of(root, source.name)})
+    own = [name for name in known if name.lower() in ("val", "valid", "validation", "dev")]
+    if own:
+        raise ConfigError(f"config.data.val_fraction: {source.name} has a split of its own for that, {own[0]}; set "
+                          "config.data.val_fraction to 0")
+    if "train" not in known and len(known) > 1:
+        raise ConfigError(f"config.data.val_fraction: cuts train and val from one split, and {source.name} has "
+                          f"{', '.join(known)}; set it to 0 and name slices of them")
+    base = known[0] if known and "train" not in known else "train"
+    if wanted.name in ("train", "val"):
+        return base
+    if wanted.name == base:
+        raise ConfigError(f"'{wanted.text}': config.data.val_fraction cuts {base} into train and val; name one")
+    return wanted.name
+
+
+def _rows(store: store_lib.Store, wanted: splits.Slice, data: Any) -> tuple[Any, dict[str, int]]:
+    """The rows of the store, in their order, that the split is a slice of; and sizes of splits, for messages."""
+    rows: Any = range(len(store))
+    sizes = {store.meta["split"]: len(store)}
+    if data.val_fraction and wanted.name in ("train", "val"):
+        out = order.held_out(store.labels, data.val_fraction, data.val_seed)
+        rows = np.flatnonzero(out if wanted.name == "val" else ~out)
+        sizes = {"train": int((~out).sum()), "val": int(out.sum())}
+    if data.order == "spread":
+        rows = np.asarray(rows)
+        rows = rows[order.spread(store.labels[rows])]
+    return rows, sizes
+
+
+def _known_keys(data: Any, split: str) -> list[str] | None:
+    """The classes of the whole of a split, as far as they are known without decoding; what can be refused is."""
+    wanted = splits.parse(split)
+    root = store_lib.root(data.store)
+    source = sources.find(data, root)
+    whole = _whole(source, wanted, data, root)
+    folder = _find(source, whole, data.size, root)
+    if folder is not None and folder.exists():
+        store = store_lib.open_store(folder)
+        return [store.meta["class_keys"][label] for label in np.unique(store.labels)]
+    _check_unbuilt(source, wanted, whole)
+    keys = source.class_keys(whole)
+    return None if keys is None else list(keys)
 
 
 def _find(source: sources.Source, name: str, size: int, root: pathlib.Path) -> pathlib.Path | None:
@@ -67,28 +177,34 @@ def _find(source: sources.Source, name: str, size: int, root: pathlib.Path) -> p
     return fitting[0] if fitting else None
 
 
-def _build(source: sources.Source, wanted: splits.Slice, data: Any, root: pathlib.Path,
-           report: sources.Report) -> pathlib.Path:
+def _check_unbuilt(source: sources.Source, wanted: splits.Slice, whole: str) -> str:
+    """The version of a split whose store has to be built. Raises ConfigError or DataError if it can't be."""
     known = source.split_sizes()
     described = splits.describe(source.name, known)
-    if known and wanted.name not in known:
-        near = difflib.get_close_matches(wanted.name, known, n=1)
+    if known and whole not in known:
+        near = difflib.get_close_matches(whole, known, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise ConfigError(f"'{wanted.text}': no such split{hint}; {described}")
-    count = known.get(wanted.name)
-    if count is not None:
+    count = known.get(whole)
+    if count is not None and whole == wanted.name:
         wanted.bounds(count, described)
-    source.check(wanted.name)
-    version = source.version(wanted.name)
+    source.check(whole)
+    version = source.version(whole)
     if version is None:
-        raise DataError(f"{source.name}: the files of {wanted.name} are missing")
-    folder = root / store_lib.folder_name(source.key, version, wanted.name, data.size)
+        raise DataError(f"{source.name}: the files of {whole} are missing")
+    return version
+
+
+def _build(source: sources.Source, wanted: splits.Slice, whole: str, data: Any, root: pathlib.Path,
+           report: sources.Report) -> pathlib.Path:
+    version = _check_unbuilt(source, wanted, whole)
+    folder = root / store_lib.folder_name(source.key, version, whole, data.size)
 
     def check(count: int) -> None:
-        wanted.bounds(count, splits.describe(source.name, known | {wanted.name: count}))
+        if whole == wanted.name:
+            wanted.bounds(count, splits.describe(source.name, source.split_sizes() | {whole: count}))
 
     from alexnet_jax.data.build import build
 
-    build(source, wanted.name, version, data.size, folder, on_corrupt=data.on_corrupt, report=report,
-          check=check)
+    build(source, whole, version, data.size, folder, on_corrupt=data.on_corrupt, report=report, check=check)
     return folder

@@ -157,6 +157,9 @@ class ImageFolder(Source):
             self._listings[str(place)] = list_folder(place) if place.is_dir() else list_archive(place)
         return self._listings[str(place)]
 
+    def class_keys(self, split: str) -> tuple[str, ...] | None:
+        return tuple(sorted({folder for folder, _ in self._list(self._places()[split]).entries}))
+
     def read(self, split: str, size: int, report: Report) -> Reading:
         self.check(split)
         places = self._places()

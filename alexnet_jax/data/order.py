@@ -1,4 +1,4 @@
-"""Which image stands where in a split: as it is stored, or with every class spread evenly; cutting off a validation set.
+"""Which image stands where in a split: as it is stored, or with every class spread evenly; what is held out.
 
 Both are functions of the stored labels alone (and of a seed), so that a split is the same on every machine.
 """
@@ -17,9 +17,9 @@ def spread(labels: np.ndarray) -> np.ndarray:
     suffix has too, and any other slice to within two. Images of one class keep their order.
 
     This is the chairman assignment problem, in Tijdeman's solution (Discrete Mathematics 32, 1980): with C classes,
-    the j-th image of a class of m may come from the place ((j − 1 + δ) n / m) on and has to come by (j − δ) n / m, where
-    δ = 1 / (2C − 2); taking the most urgent of those that may come never misses one's time, and bounds the distance
-    from the share by 1 − δ.
+    the j-th image of a class of m may come from the place (j − 1 + δ) n / m on and has to come by (j − δ) n / m, where
+    δ = 1 / (2C − 2). Taking the most urgent of those that may come never misses a time, and so bounds the distance from
+    the share by 1 − δ.
     """
     labels = np.asarray(labels)
     n = len(labels)

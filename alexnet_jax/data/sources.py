@@ -97,6 +97,13 @@ class Source:
         """What identifies the split's content; None if the source isn't here (a store still may be)."""
         raise NotImplementedError
 
+    def class_keys(self, split: str) -> tuple[str, ...] | None:
+        """What identifies the classes that the split has images of, where that is known without decoding any.
+
+        None: all splits of the dataset have the same classes, or only reading tells.
+        """
+        return None
+
     def check(self, split: str) -> None:
         """Raises ConfigError or DataError, quickly, if `split` cannot be read from here."""
 

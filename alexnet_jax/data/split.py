@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import pathlib
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from alexnet_jax.data import store as store_lib
+from alexnet_jax.data.classes import Classes, check
 from alexnet_jax.data.statistics import Statistics, cached
-from alexnet_jax.errors import DataError
 
 _SMALL = 1 << 15  # bytes of an image up to which one call of NumPy takes a batch: 16 × as fast as a loop at 32 pixels
-_NAMED = 5  # classes that a message names
-
-
-@dataclasses.dataclass(frozen=True)
-class Classes:
-    """The classes of a run, in the order of its labels: what identifies them in the dataset, and how they are shown."""
-
-    keys: tuple[str, ...]
-    names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def shown(self, names: Mapping[str, str]) -> Classes:
-        """The same classes under the given names, {key: name}."""
-        return Classes(self.keys, tuple(names.get(k, n) for k, n in zip(self.keys, self.names, strict=True)))
-
-    def extended(self, other: Classes) -> Classes:
-        """These classes, and behind them those of `other` that aren't among them."""
-        known = set(self.keys)
-        new = [(k, n) for k, n in zip(other.keys, other.names, strict=True) if k not in known]
-        return Classes(self.keys + tuple(k for k, _ in new), self.names + tuple(n for _, n in new))
 
 
 class Images:
@@ -87,7 +63,7 @@ class Split:
             self.images, labels = Images(store, rows), store.labels[rows]
         self.labels: np.ndarray = self.mapped(labels)
         if len(self.labels) and self.labels.min() < 0:
-            raise _strange(self, [own.keys[i] for i in np.unique(labels[self.labels < 0])])
+            check(self.class_keys, store.meta["name"], [own.keys[i] for i in np.unique(labels[self.labels < 0])], text)
         self.labels.flags.writeable = False
         self.name: str = store.meta["name"]
         self.version: str = store.meta["version"]
@@ -174,15 +150,3 @@ def take(store: store_lib.Store, rows: np.ndarray) -> np.ndarray:
 def _lookup(own: Classes, run: Classes) -> np.ndarray:
     place = {key: label for label, key in enumerate(run.keys)}
     return np.array([place.get(key, -1) for key in own.keys], np.int32)
-
-
-def named(keys: Iterable[str]) -> str:
-    """'cat, dog and 3 more', for messages."""
-    keys = list(keys)
-    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
-    return ", ".join(keys[:_NAMED]) + more
-
-
-def _strange(split: Split, keys: list[str]) -> DataError:
-    return DataError(f"{split.store.meta['name']}, {split.split}: classes that training does not have: {named(keys)}; "
-                     f"training has {named(split.class_keys)}")
