@@ -16,7 +16,7 @@ from alexnet_jax.progress import percent
 
 
 def result(name: str, config: ConfigDict, splits: tuple[Split, Split], steps: int, rows: Sequence[Mapping[str, Any]],
-           diverged: str | None, counts: Mapping[str, dict | None],
+           diverged: str | None, counts: Mapping[str, dict | None], about: Mapping[str, Any],
            stopped: tuple[int, str] | None = None) -> dict[str, Any]:
     """The content of result.json, as alexnet_jax.records describes it.
 
@@ -25,6 +25,7 @@ def result(name: str, config: ConfigDict, splits: tuple[Split, Split], steps: in
         stopped early. rows: of metrics.csv.
       diverged: why the run was given up, or None.
       counts: the last COUNTS of a run that was not, by their names in result.json; None for those not taken.
+      about: `data.comparing.about_data` of the splits.
       stopped: epochs and reason, of a run that ended before its config's epochs.
     """
     d, (train, reported), last = config.data, splits, (rows or [{}])[-1]
@@ -37,7 +38,7 @@ def result(name: str, config: ConfigDict, splits: tuple[Split, Split], steps: in
         "train": {"loss": last.get("train_loss"), "top1_error": last.get("train_top1_error")},
         "data": {"name": d.name, "version": train.version, "size": d.size, "crop": d.crop,
                  "train_split": d.train_split, "train_images": len(train), "eval_split": d.eval_split,
-                 "eval_images": len(reported), "corrupt": train.corrupt + reported.corrupt},
+                 "eval_images": len(reported), "corrupt": train.corrupt + reported.corrupt, **about},
         "eval": None if diverged else {name: found for name, found in counts.items() if found is not None}}
 
 

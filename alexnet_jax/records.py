@@ -3,7 +3,8 @@
 A run's folder (written here but for the last three):
 
 `run.json`      what was run: `{"schema", "name", "id", "seed", "config" (nested, resolved), "overrides"
-                (dotted), "images": {field of config.data: {"version", "images", "classes"}}, "command",
+                (dotted), "images": {field of config.data: {"version", "images", "classes"}}, "classes": {"keys"
+                (what identifies them in the dataset), "names"} in the order of the outputs, "command",
                 "git": {"revision", "dirty"}, "versions", "device": {"platform", "kind", "count", "cores",
                 "mesh", "products" (their precision)}, "started" (UTC, ISO 8601), "resumed": [UTC, …]}`
 `metrics.csv`   one row an evaluation, deterministic quantities only; the columns are `METRICS`. Errors are
@@ -19,6 +20,8 @@ A run's folder (written here but for the last three):
                 "top5_wrong", "total", "loss"}`, the first three integers. "fit" is there with
                 `data.fit_split`: its centre crops by the last weights, without dropout and augmentation.
                 Deterministic: no dates, no paths.
+                "data" also has, where there are any, "seen" (reported images that were learnt from too) and "classes"
+                (`data.classes.uneven`: classes without training images and the like).
                 `epochs` and `steps` are those of the config; of a finished run that stopped before them
                 (`train.stop_at_error`, `optim.plateau.stop`) those done, and a key "stopped" says so in words.
                 `status`: "finished"; "diverged" (the loss was not finite) and "failed" (an error, named in

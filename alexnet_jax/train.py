@@ -27,6 +27,7 @@ from alexnet_jax import config as config_lib
 from alexnet_jax import signals as signals_lib
 from alexnet_jax import workdir as workdir_lib
 from alexnet_jax.data import augment, loader
+from alexnet_jax.data.comparing import about_data, about_data_words
 from alexnet_jax.errors import ConfigError, Interrupted, TrainingError
 from alexnet_jax.events import Events
 from alexnet_jax.feed import Call, Feed
@@ -111,16 +112,16 @@ class _Run:
         self.config, self.workdir, self.name, self.log, self.show = config, workdir, name, log, show
         self.signals = signals
         d = config.data
-        self.train_split = data.open_split(d, d.train_split, report=log)
-        self.eval_split = data.open_split(d, d.eval_split, report=log)
-        self.tune_split = data.open_split(d, d.tune_split, report=log) if d.tune_split else None
-        self.fold_split = data.open_split(d, d.fold_split, report=log) if d.fold_split else None
-        self.fit_split = data.open_split(d, d.fit_split, report=log) if d.fit_split else None
+        splits = data.open_splits(d, report=log)
+        self.train_split, self.eval_split = splits["train_split"], splits["eval_split"]
+        self.tune_split, self.fold_split, self.fit_split = map(splits.get, ("tune_split", "fold_split", "fit_split"))
         self._check_splits()
-        self.images = workdir_lib.images_of({field: getattr(self, field) for field in (
-            "train_split", "eval_split", "tune_split", "fold_split", "fit_split")})
-        for note in workdir_lib.check_images(workdir, self.images):
+        self.images = workdir_lib.images_of(splits)
+        for note in workdir_lib.check_images(workdir, self.images, self.train_split.known):
             log(note)
+        self.about_data = about_data([s for s in (self.train_split, self.fold_split) if s], self.eval_split)
+        for line in about_data_words(self.about_data):
+            log(f"note: {line}")
         classes = len(self.train_split.classes)
         if config.model.classes and config.model.classes < classes:
             raise ConfigError(f"config.model.classes: {config.model.classes} outputs for the {classes} classes of "
@@ -165,10 +166,6 @@ class _Run:
             raise ConfigError(f"config.data.fit_split: {len(fit) - fit.overlap(self.train_split):,} images of "
                               f"'{fit.split}' are not in config.data.train_split = '{self.train_split.split}'; choose "
                               "images that are learnt from")
-        for learnt in filter(None, (self.train_split, self.fold_split)):
-            if learnt.overlap(reported):
-                self.log(f"note: {learnt.overlap(reported):,} of the {len(reported):,} images that errors are reported "
-                         f"on are learnt from ('{learnt.split}')")
 
     # The state of the run, to and from a checkpoint.
 
@@ -214,7 +211,7 @@ class _Run:
         records.write_json(path, {
             "schema": records.SCHEMA, "name": self.name, "id": config_lib.run_id(self.config),
             "seed": self.config.seed, "config": config_lib.to_json(self.config), "overrides": overrides,
-            "images": self.images,
+            "images": self.images, "classes": workdir_lib.classes_of(self.train_split.known),
             "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]], "git": records.git_state(),
             "versions": records.versions(),
             "device": {"platform": device.platform, "kind": records.device_name(device), "count": self.mesh.size,
@@ -268,7 +265,7 @@ class _Run:
             early = not diverged and self.step < self.steps
             result = outcome.result(
                 self.name, config, (self.train_split, self.eval_split), self.step if early else self.steps,
-                self.metrics.rows, diverged, {"centre": self.centre, **counts},
+                self.metrics.rows, diverged, {"centre": self.centre, **counts}, self.about_data,
                 (self.course.place(self.step)[0], self._ended()) if early else None)
             if not diverged:
                 assert self.centre is not None

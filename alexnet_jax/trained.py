@@ -21,6 +21,7 @@ from alexnet_jax.data import augment, loader
 from alexnet_jax.errors import WorkdirError
 from alexnet_jax.mesh import make_mesh
 from alexnet_jax.program import Program
+from alexnet_jax.workdir import recorded_classes
 
 
 class Trained:
@@ -54,19 +55,33 @@ class Trained:
         return Program(self.config, self.classes, make_mesh(self.config, jax.devices()[:1]))
 
     @functools.cached_property
+    def known(self) -> data.Classes:
+        """The classes of its outputs: as run.json keeps them; of an older run, those of its training images.
+
+        Raises:
+          ConfigError, DataError: they aren't kept, and the training images cannot be opened.
+        """
+        return recorded_classes(self.about) or self.training.known
+
+    @functools.cached_property
+    def training(self) -> data.Split:
+        """The images that it was trained on. Raises ConfigError or DataError."""
+        return data.open_split(self.config.data, self.config.data.train_split, report=lambda line: None)
+
+    @functools.cached_property
     def consts(self) -> augment.Constants:
         """What is subtracted from images: statistics of the images that it was trained on, which have to be there."""
-        return augment.constants(self.config, data.open_split(self.config.data, self.config.data.train_split,
-                                                              report=lambda line: None).statistics())
+        return augment.constants(self.config, self.training.statistics())
 
-    def open(self, split: str, name: str = "") -> data.Split:
-        """Images at this network's size. Raises ConfigError or DataError.
+    def open(self, split: str, name: str = "", own: bool = False) -> data.Split:
+        """Images at this network's size, labelled by its classes. Raises ConfigError or DataError.
 
         Args:
           name: another dataset than the one that it was trained on.
+          own: labelled by the dataset's own classes, for what doesn't compare the labels with the network's outputs.
         """
         d = config_lib.override(self.config, {"data.name": name or self.config.data.name}).data
-        return data.open_split(d, split, report=lambda line: None)
+        return data.open_split(d, split, report=lambda line: None, classes=None if own else self.known)
 
     def log_probs(self, split: data.Split, views: str = "centre",
                   progress: Callable[[int, int], object] = lambda done, of: None) -> np.ndarray:

@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
 from alexnet_jax import files, records
-from alexnet_jax.data import Split
+from alexnet_jax.data import Classes, Split
+from alexnet_jax.data.classes import named
 from alexnet_jax.errors import WorkdirError
 
 # What a run may have left before its run.json was whole.
@@ -56,17 +57,28 @@ def check_owner(config: ConfigDict, workdir: pathlib.Path) -> None:
         raise WorkdirError(f"{workdir}: belongs to another config ({'; '.join(changed[:3])}); choose another --workdir")
 
 
-def images_of(splits: Mapping[str, Split | None]) -> dict[str, dict[str, Any]]:
+def images_of(splits: Mapping[str, Split]) -> dict[str, dict[str, Any]]:
     """What run.json keeps of a run's images: {field of config.data: {version, images, classes}}."""
     return {field: {"version": split.version, "images": len(split), "classes": len(split.classes)}
-            for field, split in splits.items() if split is not None}
+            for field, split in splits.items()}
 
 
-def check_images(workdir: pathlib.Path, now: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def classes_of(known: Classes) -> dict[str, list[str]]:
+    """What run.json keeps of a run's classes, in the order of its outputs."""
+    return {"keys": list(known.keys), "names": list(known.names)}
+
+
+def recorded_classes(run: Mapping[str, Any] | None) -> Classes | None:
+    """The classes that a run.json keeps; None of an older one."""
+    kept = (run or {}).get("classes")
+    return Classes(tuple(kept["keys"]), tuple(kept["names"])) if kept else None
+
+
+def check_images(workdir: pathlib.Path, now: Mapping[str, Mapping[str, Any]], known: Classes) -> list[str]:
     """Notes on images that are others than when the run in this folder began (`images_of`; older runs kept none).
 
     Raises:
-      WorkdirError: there are more or fewer of them, or of their classes: steps and outputs would mean something else.
+      WorkdirError: there are more or fewer of them, or other classes: steps and outputs would mean something else.
     """
     run, notes = records.read_json(workdir / "run.json"), []
     for field, then in ((run or {}).get("images") or {}).items():
@@ -78,6 +90,12 @@ def check_images(workdir: pathlib.Path, now: Mapping[str, Mapping[str, Any]]) ->
         if own["version"] != then["version"]:
             notes.append(f"note: config.data.{field} was version {then['version']} when this run began and is "
                          f"{own['version']} now: other images, or another archive of them")
+    before = recorded_classes(run)
+    if before is not None and before.keys != known.keys:
+        gone, new = (named(k for k in a.keys if k not in set(b.keys)) for a, b in ((before, known), (known, before)))
+        raise WorkdirError(f"{workdir}: the classes are others than when this run began "
+                           f"({gone or 'the same'} then, {new or 'in another order'} now); put the data back as it was "
+                           "or choose another --workdir")
     return notes
 
 

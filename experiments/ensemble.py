@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax import errors, records
+from alexnet_jax.data.classes import named
 from alexnet_jax.errors import ConfigError
 from experiments import recording, selection, statistics
 
@@ -116,6 +117,9 @@ def predict(runs, split_text: str, views: str, say) -> tuple[np.ndarray, np.ndar
                                   + ("" if name == "name" else " (--split=… names them for all)"))
         if other.classes != first.classes:
             raise ConfigError(f"{other.folder}: {other.classes} classes there, {first.classes} in {first.folder}")
+        if other.known.keys != first.known.keys:
+            raise ConfigError(f"{other.folder}: other classes ({named(other.known.keys)}) than in {first.folder} "
+                              f"({named(first.known.keys)})")
     found, labels = [], first.open(text).labels
     for number, network in enumerate(networks, start=1):
         found.append(network.log_probs(network.open(text), views))

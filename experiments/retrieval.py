@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax import errors, records
-from alexnet_jax.data import Split, augment
+from alexnet_jax.data import Split, augment, duplicates
 from alexnet_jax.errors import ConfigError
 from experiments import neighbours, recording, selection, statistics
 
@@ -80,11 +80,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number, run in enumerate(runs):
         network = Trained(run.folder)
         d = network.config.data
-        queries, gallery = (limited(network.open(text, options.data), options.most)
+        # Only the neighbours' labels are compared, so images of another dataset may be of classes of their own.
+        queries, gallery = (limited(network.open(text, options.data, own=bool(options.data)), options.most)
                             for text in (options.queries or d.eval_split, options.gallery or d.train_split))
+        both = queries.known.extended(gallery.known)
+        queries, gallery = queries.of(both), gallery.of(both)
         if queries.overlap(gallery):
             raise ConfigError(f"--gallery: {queries.overlap(gallery):,} images are queries too, and each its own "
                               "nearest neighbour; name another split")
+        if again := duplicates.between(gallery, queries):
+            print(f"note: {again:,} of the {len(queries):,} queries stand in the gallery too (the same pixels), each "
+                  "its own nearest neighbour")
         seen = look(network, queries, gallery, options.neighbours)
         mean = {k: float(v.mean()) for k, v in seen["fractions"].items()}
         by_image = statistics.estimate(list(seen["fractions"]["hidden"] - seen["fractions"]["pixels"]))
@@ -97,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             drawn = chosen(options.images, len(queries))
             own = queries.part(drawn)
             probabilities = np.exp(network.log_probs(own))
-            names = network.open(d.train_split).classes
+            names = network.known.names
             plots.save(retrieval_plot.draw(own, probabilities, names, gallery, seen["rows"]["hidden"][drawn],
                                            f"{run.folder.name}, {queries.name} {queries.split}, step {network.step:,}"),
                        folder / "retrieval.png")

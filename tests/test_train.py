@@ -28,7 +28,7 @@ _tiny, store, tiny, finished = tiny_run.use_tiny, tiny_run.store, tiny_run.tiny,
 def test_the_records_are_as_promised(tiny, finished):
     run, result = (records.read_json(finished / f"{name}.json") for name in ("run", "result"))
     assert set(run) == {"schema", "name", "id", "seed", "config", "overrides", "command", "git", "versions", "device",
-                        "started", "resumed", "images"}
+                        "started", "resumed", "images", "classes"}
     assert set(run["device"]) == {"platform", "kind", "count", "cores", "mesh", "products"}
     assert (run["name"], run["overrides"], run["resumed"]) == ("baseline", {"train.epochs": 2}, [])
     assert run["id"] == result["id"] == config.run_id(tiny())
@@ -182,7 +182,9 @@ def test_images_are_folded_in_and_so_they_are_after_a_resume(tiny, tmp_path, mon
 
 def test_images_that_are_both_learnt_from_and_reported_on_are_noted(tiny, tmp_path):
     go(tiny(data__eval_split="train[:32]", train__epochs=1), tmp_path)
-    assert "note: 32 of the 32 images that errors are reported on are learnt from" in (tmp_path / "log.txt").read_text()
+    said = "note: 32 of the images that the error is reported on were learnt from too"
+    assert said in (tmp_path / "log.txt").read_text(encoding="utf-8")
+    assert records.read_json(tmp_path / "result.json")["data"]["seen"] == 32
 
 
 # A machine with little on it.

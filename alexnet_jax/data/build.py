@@ -83,6 +83,7 @@ def lock(place: pathlib.Path, report: Report) -> Iterator[None]:
     path = place.with_name(f".{place.name}.lock")
     with contextlib.ExitStack() as stack:
         with storing(place):
+            path.parent.mkdir(parents=True, exist_ok=True)
             if not stack.enter_context(files.lock(path, seconds=0.0)):
                 report(f"another process is building {place.name}; waiting for it")
                 stack.enter_context(files.lock(path))

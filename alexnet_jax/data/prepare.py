@@ -12,26 +12,17 @@ from collections.abc import Sequence
 from absl import app, flags
 
 from alexnet_jax import cli
-from alexnet_jax.data import open_split
+from alexnet_jax.data import open_splits
 from alexnet_jax.data import store as store_lib
-from alexnet_jax.errors import ConfigError, run_main
+from alexnet_jax.errors import run_main
 
 _VERIFY = flags.DEFINE_bool("verify", False, "read every image of the stores and compare its checksum")
-_FIELDS = ("train_split", "fold_split", "eval_split", "tune_split", "fit_split")
 
 
 def prepare(data, *, verify: bool = False, report=print) -> None:
     """Prepares and describes the splits that config.data names. Raises ConfigError or DataError."""
     verified = set()
-    for field in _FIELDS:
-        text = getattr(data, field)
-        if not text:
-            continue
-        try:
-            split = open_split(data, text, report=report)
-        except ConfigError as error:
-            prefix = "" if str(error).startswith("config.") else f"config.data.{field}: "
-            raise ConfigError(prefix + str(error)) from error
+    for field, split in open_splits(data, report=report).items():
         if verify and split.store.folder not in verified:
             store_lib.open_store(split.store.folder, verify=True)
             verified.add(split.store.folder)

@@ -1,0 +1,39 @@
+"""What the images that a number is reported on have to do with those that were learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.data import classes, duplicates
+from alexnet_jax.data.split import Split
+
+
+def about_data(learnt: Sequence[Split], reported: Split) -> dict[str, Any]:
+    """What would make an error mean less than it says, {} if there is nothing: for result.json and reports.
+
+    Args:
+      learnt: the splits that are learnt from. reported: the split that the error is of, by the same classes.
+
+    Returns:
+      "classes": `classes.uneven`. "seen": reported images that were learnt from too, the same rows of the dataset
+      or the same pixels again; counted once each.
+    """
+    found: dict[str, Any] = {}
+    if uneven := classes.uneven(np.sum([split.per_class for split in learnt], axis=0), reported.per_class):
+        found["classes"] = uneven
+    seen = {int(place) for split in learnt for place in duplicates.shared(split, reported)[:, 1]}
+    if seen:
+        found["seen"] = len(seen)
+    return found
+
+
+def about_data_words(found: Mapping[str, Any]) -> list[str]:
+    """`about_data` as sentences, for a log or below a table."""
+    lines = classes.words(found.get("classes", {}))
+    if n := found.get("seen"):
+        lines.append(f"{n:,} of the images that the error is reported on {'was' if n == 1 else 'were'} learnt from too "
+                     "(the same pixels)")
+    return lines
