@@ -1,7 +1,6 @@
 """Config files and overrides on the command line: `--config=FILE[:recipe] --config.a.b=value`.
 
-The flags are `ml_collections.config_flags`; what is added is one clear line for each mistake, before
-anything is computed.
+Every mistake is one clear line, before anything is computed.
 """
 
 from __future__ import annotations
@@ -14,29 +13,64 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from absl import app, flags
+from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
+from alexnet_jax import paths
 from alexnet_jax.errors import ConfigError
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
+_EXAMPLE = "--config=configs/shapes.py"
+_HELP = {"--help": True, "-help": True, "-h": True, "-?": True, "--helpshort": True, "--helpfull": False}
 _FLAG = None
+_given: dict[str, Any] = {}  # the overrides of the command line
 
 
 def define_config_flag() -> None:
     """Adds `--config` and, for each of its fields, `--config.<field>`. Once per process."""
     global _FLAG
     if _FLAG is None:
-        _FLAG = config_flags.DEFINE_config_file(
-            "config", None, "a config file, e.g. configs/cifar10.py, or configs/cifar10.py:paper for another recipe")
+        _FLAG = flags.DEFINE_string("config", None, f"a config file, e.g. {_EXAMPLE}, or {_EXAMPLE}:paper for another "
+                                    "recipe; --config.train.epochs=3 sets a field of it (alexnet_jax/schema.py lists "
+                                    "them all)")
 
 
-def load_module(path: str, field: str = "--config") -> ModuleType:
-    """Runs a Python file given by its path, relative to here or to the project. Raises ConfigError."""
-    file = pathlib.Path(path)
-    if not file.is_absolute() and not file.exists() and (_ROOT / file).exists():
-        file = _ROOT / file
+def _help(argv: Sequence[str]) -> None:
+    """Prints what `--help` asks for, the command's own flags first, and ends the command with 0; else nothing."""
+    asked = [argument for argument in argv[1:] if argument in _HELP]
+    if not asked:
+        return
+    if not all(_HELP[argument] for argument in asked):
+        app.usage(writeto_stdout=True)
+        sys.exit(0)
+    own = [flag for module, of_module in flags.FLAGS.flags_by_module_dict().items() for flag in of_module
+           if module == sys.argv[0] or module.startswith(("alexnet_jax.", "experiments."))]
+    print((sys.modules["__main__"].__doc__ or "").strip() + "\n\nflags:")
+    for flag in sorted(own, key=lambda flag: flag.name == "config"):
+        choices = "|".join(getattr(flag.parser, "enum_values", ()) or ())
+        form = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}={choices or flag.name.upper()}"
+        default = "" if flag.default in (None, "", False) else f" (default: {flag.default})"
+        print(f"  {form}\n      {flag.help}{default}")
+    print("  --helpfull\n      the flags of all libraries too")
+    sys.exit(0)
+
+
+def find(path: str, field: str, beside: pathlib.Path | None = None) -> pathlib.Path:
+    """Where a file that is named by its path lies: in the folder `beside`, in this one or in the project's.
+
+    Where it is in none of them, the path as it was given. Raises ConfigError (`paths.given`).
+    """
+    file = paths.given(path, field)
+    if file.is_absolute():
+        return file
+    places = [*([beside] if beside is not None else []), pathlib.Path(), _ROOT]
+    return next((place / file for place in places if (place / file).is_file()), file)
+
+
+def load_module(path: str, field: str = "--config", beside: pathlib.Path | None = None) -> ModuleType:
+    """Runs a Python file given by its path (`find`). Raises ConfigError."""
+    file = find(path, field, beside)
     if not file.is_file():
         folder = file.parent if file.parent.is_dir() else _ROOT / "configs"
         here = ", ".join(sorted(p.name for p in folder.glob("*.py") if not p.name.startswith("_")))
@@ -50,26 +84,27 @@ def load_module(path: str, field: str = "--config") -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise _in_file(path, field, error) from error
+        raise in_file(path, field, file, error) from error
     return module
 
 
-def _in_file(path: str, field: str, error: Exception) -> ConfigError:
+def in_file(path: str, field: str, file: pathlib.Path, error: Exception) -> ConfigError:
+    """What to raise for an error in the code of `file`, which was named as `path`: one line, with the line's number."""
     line = ""
     if isinstance(error, SyntaxError):
         line = f" line {error.lineno}:"
     else:
         frames = traceback.extract_tb(error.__traceback__)
-        own = [f.lineno for f in frames if f.filename.endswith(path.lstrip("./"))]
+        own = [f.lineno for f in frames if f.filename == str(file)]
         if own:
             line = f" line {own[-1]}:"
     return ConfigError(f"{field}={path}:{line} {type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def load_config(value: str) -> ConfigDict:
-    """The config of 'FILE' or 'FILE:recipe', not yet resolved. Raises ConfigError."""
+def load_config(value: str, beside: pathlib.Path | None = None) -> ConfigDict:
+    """The config of 'FILE' or 'FILE:recipe' (`find`), not yet resolved. Raises ConfigError."""
     path, _, recipe = value.partition(":")
-    module = load_module(path)
+    module = load_module(path, beside=beside)
     if not hasattr(module, "get_config"):
         raise ConfigError(f"--config={path}: the file defines no get_config()")
     try:
@@ -77,57 +112,64 @@ def load_config(value: str) -> ConfigDict:
     except ConfigError as error:
         raise ConfigError(f"--config={value}: {error}") from error
     except Exception as error:
-        raise _in_file(path, "--config", error) from error
+        raise in_file(path, "--config", pathlib.Path(module.__file__ or path), error) from error
     if not isinstance(config, ConfigDict):
         raise ConfigError(f"--config={path}: get_config() returns {type(config).__name__}; it should return a config "
                           "made from alexnet_jax.config.default()")
     return config
 
 
-def _check_arguments(argv: Sequence[str]) -> None:
-    """Finds mistakes that config_flags would answer with a traceback."""
-    for argument in argv:
-        if argument in ("--config", "-config"):
-            raise ConfigError("--config: write it as --config=FILE")
-        if argument.lstrip("-").startswith("config="):
-            load_config(argument.split("=", 1)[1])
-        elif argument.lstrip("-").startswith(("config.", "noconfig.")):
-            config_lib.check_name(argument.lstrip("-").split("=", 1)[0].split(".", 1)[1])
-            if "=" not in argument and not isinstance(
-                    config_lib.FIELDS[argument.lstrip("-").split(".", 1)[1]].default, bool):
-                raise ConfigError(f"{argument}: write it as {argument}=VALUE")
-            if not any(a.lstrip("-").startswith("config=") for a in argv):
-                raise ConfigError(f"{argument}: --config=FILE is needed too")
-
-
 def parse_flags(argv: Sequence[str]) -> list[str]:
-    """For `app.run(main, flags_parser=parse_flags)`: the positional arguments. Raises ConfigError."""
-    _check_arguments(argv)
-    # config_flags opens the file itself, relative to the current folder.
-    argv = [_absolute(a) for a in argv]
+    """For `app.run(main, flags_parser=parse_flags)`: the positional arguments.
+
+    What the command line says of the config is then in `parsed_config`. `--help` is answered here.
+
+    Raises:
+      ConfigError: an unknown flag or field, a value that is none of its type, an argument that isn't understood.
+    """
+    _help(argv)
+    for argument in argv[1:]:
+        paths.check_text(argument, "an argument")
+    rest, overrides = [argv[0]], {}
+    for argument in argv[1:]:
+        name, equals, value = argument.partition("=")
+        dashes, word = name[:len(name) - len(name.lstrip("-"))], name.lstrip("-")
+        if dashes and word == "config" and not equals:
+            raise ConfigError("--config: write it as --config=FILE")
+        if not dashes or not word.startswith(("config.", "noconfig.")):
+            rest.append(argument)
+            continue
+        field = word.partition(".")[2]
+        config_lib.check_name(field)
+        negated = word.startswith("no")
+        if not equals or negated:
+            if equals or not isinstance(config_lib.FIELDS[field].default, bool):
+                raise ConfigError(f"{argument}: write it as --config.{field}=VALUE")
+            value = str(not negated)
+        overrides[field] = config_lib.parse(field, value)
     try:
-        rest = flags.FLAGS(argv)
+        positional = flags.FLAGS(rest)
     except flags.Error as error:
         raise ConfigError(" ".join(str(error).removeprefix("flag ").split())) from error
-    if len(rest) > 1:
-        raise ConfigError(f"{rest[1]!r}: not understood; every argument is of the form --name=value")
-    return rest
+    if len(positional) > 1:
+        raise ConfigError(f"{positional[1]!r}: not understood; every argument is of the form --name=value")
+    if overrides and not flags.FLAGS["config"].value:
+        raise ConfigError(f"--config.{next(iter(overrides))}: --config=FILE is needed too")
+    _given.clear()
+    _given.update(overrides)
+    return positional
 
 
-def _absolute(argument: str) -> str:
-    name, equals, value = argument.partition("=")
-    if name.lstrip("-") == "config" and equals:
-        path, colon, recipe = value.partition(":")
-        if not pathlib.Path(path).exists() and (_ROOT / path).exists():
-            return f"{name}={_ROOT / path}{colon}{recipe}"
-    return argument
+def given() -> dict[str, Any]:
+    """The overrides of the command line: {'train.epochs': 3, …}."""
+    return dict(_given)
 
 
 def parsed_config() -> tuple[ConfigDict, dict[str, Any]]:
     """(the resolved config, the overrides given on the command line as {'train.epochs': 3, …})."""
-    if flags.FLAGS["config"].value is None:
-        raise ConfigError("--config=FILE is needed, e.g. --config=configs/shapes.py")
-    config = config_lib.resolve(flags.FLAGS.config)
-    names = config_flags.get_override_values(flags.FLAGS["config"])
+    value = flags.FLAGS["config"].value
+    if not value:
+        raise ConfigError(f"--config=FILE is needed, e.g. {_EXAMPLE}")
+    config = config_lib.resolve(config_lib.override(load_config(value), _given))
     flat = config_lib.flatten(config)
-    return config, {name: flat[name] for name in names}
+    return config, {name: flat[name] for name in _given}

@@ -20,8 +20,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from alexnet_jax import paths
 from alexnet_jax.errors import ConfigError
-from alexnet_jax.schema import SCHEMA, Field
+from alexnet_jax.schema import ALIASES, LARGEST, SCHEMA, Field
 
 
 def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
@@ -68,8 +69,8 @@ def check_name(name: str) -> None:
     below = [f for f in FIELDS if f.startswith(name + ".")]
     if below:
         raise ConfigError(f"config.{name} is a group of fields; set one of them, e.g. config.{below[0]}")
-    near = difflib.get_close_matches(name, FIELDS, n=3, cutoff=0.6)
     last = name.rsplit(".", 1)[-1]
+    near = [ALIASES[last.lower()]] if last.lower() in ALIASES else difflib.get_close_matches(name, FIELDS, n=3)
     near = near or [f for f in FIELDS if f.rsplit(".", 1)[-1] == last][:3]
     hint = f"; did you mean {' or '.join('config.' + n for n in near)}?" if near else ""
     raise ConfigError(f"config.{name}: no such field{hint}")
@@ -84,13 +85,90 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
             node: Any = new
             *groups, last = name.split(".")
             for group in groups:
+                if group not in node:
+                    raise _missing(name)
                 node = node[group]
             node[last] = _coerce(name, value)
     return new
 
 
+def _missing(name: str) -> ConfigError:
+    return ConfigError(f"config.{name}: missing; config files start from alexnet_jax.config.default()")
+
+
+def parse(name: str, text: str) -> Any:
+    """The value of a field that `text`, of a command line, stands for: 10 for '1e1', (1, 2) for '1,2' and '(1, 2)'.
+
+    Raises:
+      ConfigError: an unknown field, or a text that is no value of its type.
+    """
+    check_name(name)
+    field = FIELDS[name]
+    if not isinstance(field.default, tuple):
+        value = _parse_scalar(name, text, str if name.startswith("mesh.") else type(field.default))
+        return _coerce(name, value)
+    inside = text.strip()
+    brackets = {"(": ")", "[": "]"}
+    opened, closed = inside[:1] in brackets, inside[-1:] in brackets.values()
+    if not inside or opened != closed or (opened and brackets[inside[0]] != inside[-1]):
+        raise ConfigError(f"config.{name}: {text!r} is not a tuple; write it as in {_example(field)}, or () for none")
+    items = [part.strip() for part in (inside[1:-1] if opened else inside).split(",")]
+    if items and not items[-1]:  # as in (1,)
+        items.pop()
+    assert field.item is not None
+    return _coerce(name, tuple(_parse_scalar(name, _unquoted(item), field.item) for item in items))
+
+
+def _example(field: Field) -> str:
+    """A tuple as it is written on a command line."""
+    some = field.default or {int: (1, 2), float: (0.5, 0.9), str: field.choices[:2]}[field.item or int]
+    return ",".join(map(str, some))
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
+_BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+
+
+def _parse_scalar(name: str, text: str, kind: type) -> Any:
+    try:
+        if kind is bool:
+            return _BOOLEANS[text.strip().lower()]
+        if kind is int:
+            try:
+                return int(text)
+            except ValueError:
+                number = float(text)  # 1e3, 10.0
+                return int(number) if number.is_integer() else number
+        return kind(text)
+    except (KeyError, ValueError):
+        raise ConfigError(f"config.{name}: {text!r} is not {_WORDS[kind]}") from None
+
+
+def plain(value: Any) -> Any:
+    """Scalars of NumPy and JAX as Python's, one-dimensional arrays as tuples of such; anything else as it is.
+
+    What has less than 64 bits becomes the shortest decimal that denotes it: 0.1, not 0.10000000149, which would be
+    another run.
+    """
+    if not hasattr(value, "dtype") or getattr(value, "ndim", 2) > 1:
+        return value
+    import numpy as np
+
+    if value.ndim == 1:
+        return tuple(map(plain, value))
+    scalar = np.asarray(value)[()]
+    item = scalar.item()
+    return float(str(scalar)) if isinstance(item, float) else item
+
+
+_WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
+
+
 def _scalar(name: str, value: Any, kind: type) -> Any:
-    words = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}[kind]
+    value = plain(value)
     ok = isinstance(value, kind)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value, ok = float(value), True
@@ -99,12 +177,16 @@ def _scalar(name: str, value: Any, kind: type) -> Any:
     elif kind is int and isinstance(value, float):
         value, ok = int(value), True
     if not ok or (kind is float and value != value):
-        raise ConfigError(f"config.{name}: {value!r} is not {words}")
+        raise ConfigError(f"config.{name}: {value!r} is not {_WORDS[kind]}")
+    if kind is str:
+        paths.check_text(value, f"config.{name}")
+    if kind is int and abs(value) > LARGEST:
+        raise ConfigError(f"config.{name}: {value!r} is {f'above {LARGEST}' if value > 0 else f'below -{LARGEST}'}")
     return value
 
 
 def _coerce(name: str, value: Any) -> Any:
-    field = FIELDS[name]
+    field, value = FIELDS[name], plain(value)
     if name.startswith("mesh."):
         if str(value) == "auto":
             return "auto"
@@ -143,8 +225,7 @@ def _check_together(c: ConfigDict) -> None:
         raise ConfigError(f"config.augment.crop_offsets: {c.augment.crop_offsets} do not fit; a {c.data.crop}-pixel "
                           f"crop of a {c.data.size}-pixel image has {offsets}")
     if c.train.batch_size % c.augment.chunk:
-        raise ConfigError(f"config.augment.chunk: {c.augment.chunk} does not divide "
-                          f"config.train.batch_size = {c.train.batch_size}")
+        raise _chunk_error(c.train.batch_size, c.augment.chunk)
     for name in ("table", "conv1"):
         group = c.optim[name]
         if len(group.at) != len(group.factors):
@@ -184,6 +265,18 @@ def _check_together(c: ConfigDict) -> None:
                           "training split (e.g. train[36000:40000]), or choose config.optim.schedule=table")
 
 
+def _chunk_error(batch: int, chunk: int) -> ConfigError:
+    """With the values next to those given that would do."""
+    divisors = [d for d in range(1, math.isqrt(batch) + 1) if batch % d == 0]
+    divisors += [batch // d for d in divisors]
+    chunks = [max(d for d in divisors if d < chunk), *sorted(d for d in divisors if d > chunk)[:1]]
+    batches = [b for b in (batch - batch % chunk, batch - batch % chunk + chunk) if b]
+    return ConfigError(
+        f"config.augment.chunk: {chunk} images that share a crop do not divide config.train.batch_size = {batch}; "
+        f"choose config.augment.chunk={' or '.join(map(str, chunks))}, or config.train.batch_size="
+        f"{' or '.join(map(str, batches))}")
+
+
 def fold_epoch(config: ConfigDict) -> int:
     """The first epoch (from 0) that reads `data.fold_split`; `train.epochs` where nothing is folded in."""
     data, train = config.data, config.train
@@ -213,7 +306,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
         check_name(name)
     missing = [name for name in FIELDS if name not in flat]
     if missing:
-        raise ConfigError(f"config.{missing[0]}: missing; config files start from alexnet_jax.config.default()")
+        raise _missing(missing[0])
     resolved = override(default(), flat)
     _check_together(resolved)
     return resolved

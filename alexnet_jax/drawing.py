@@ -6,7 +6,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from alexnet_jax import environment
+from alexnet_jax import environment, paths
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
 
@@ -17,7 +17,7 @@ _ROW, _GAP = 3.4, 1.5  # heights and widths are in units of the drawing; the lar
 
 def check(file: str) -> pathlib.Path:
     """The file to draw into. Raises ConfigError for an ending that isn't a picture's or a folder that isn't there."""
-    path = pathlib.Path(file)
+    path = paths.given(file, "--draw")
     if path.suffix.lower() not in _FORMATS:
         raise ConfigError(f"--draw={file}: the name has to end in {', '.join(_FORMATS)}")
     if not path.absolute().parent.is_dir():

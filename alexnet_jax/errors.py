@@ -10,6 +10,7 @@ import argparse
 import difflib
 import errno
 import itertools
+import pathlib
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -61,16 +62,32 @@ class Interrupted(UserError):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse for `python -m module`, with this project's errors: one line, exit code 2."""
+    """argparse for `python -m module`, with this project's errors: one line, exit code 2.
+
+    A `type=pathlib.Path` is a path as users write it (`paths.given`).
+    """
 
     def __init__(self, module: str, doc: str | None):
         super().__init__(prog=f"python -m {module}", description=doc, allow_abbrev=False,
                          formatter_class=argparse.RawDescriptionHelpFormatter)
+        self.register("type", pathlib.Path, self._path)
+
+    def _path(self, text: str) -> pathlib.Path:
+        from alexnet_jax import paths  # which needs this module
+
+        try:
+            return paths.given(text, "")
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error).removeprefix(": ")) from None
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, but a misspelt option is named before one that is missing because of that."""
-        known = self._option_string_actions
-        for word in itertools.takewhile(lambda word: word != "--", sys.argv[1:] if args is None else args):
+        from alexnet_jax import paths  # which needs this module
+
+        known, args = self._option_string_actions, sys.argv[1:] if args is None else args
+        for word in args:
+            paths.check_text(word, "an argument")
+        for word in itertools.takewhile(lambda word: word != "--", args):
             name = word.partition("=")[0]
             if name.startswith("--") and name not in known:
                 near = difflib.get_close_matches(name, known, n=1)

@@ -6,12 +6,11 @@ processes: alexnet_jax/distributed.py.
 
 from __future__ import annotations
 
-import pathlib
 import traceback
 
 from absl import app, flags, logging
 
-from alexnet_jax import cli, distributed, environment, errors
+from alexnet_jax import cli, distributed, environment, errors, paths
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "the run's folder, made if absent")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several processes meet")
@@ -23,13 +22,14 @@ def main(_argv) -> int:
     config, overrides = cli.parsed_config()
     if not _WORKDIR.value:
         raise errors.ConfigError("--workdir=FOLDER is needed, e.g. --workdir=runs/one")
+    workdir = paths.given(_WORKDIR.value, "--workdir")
     environment.prepare()
     logging.set_verbosity(logging.WARNING)  # JAX tells at length which accelerators it did not find
     distributed.start(distributed.Place(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value))
     from alexnet_jax.train import train  # JAX starts here, after the environment is set
 
     try:
-        result = train(config, pathlib.Path(_WORKDIR.value), overrides=overrides)
+        result = train(config, workdir, overrides=overrides)
         return errors.RUN if result.get("status") == "diverged" else 0
     except BaseException as error:
         if not distributed.several():

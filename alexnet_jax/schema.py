@@ -11,6 +11,7 @@ import dataclasses
 from typing import Any
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+LARGEST = 2**31 - 1  # of any whole number: what an int32 holds
 ORDERS = ("relu-lrn-pool", "relu-pool-lrn", "lrn-relu-pool", "lrn-pool-relu", "pool-relu-lrn", "pool-lrn-relu")
 
 
@@ -207,4 +208,26 @@ SCHEMA: dict[str, Any] = {
         "keep": Field(2, "checkpoints kept; two at least, as one may be under way", low=2, identity=False),
     },
     "seed": Field(0, "of initialisation, data order, augmentation and dropout", low=0, high=2**31 - 1),
+}
+
+# What other projects call a field: where a misspelt name's last part is one of these, this is what is meant.
+ALIASES = {
+    **dict.fromkeys(("lr", "rate", "eta", "base_lr", "initial_lr"), "optim.learning_rate"),
+    **dict.fromkeys(("wd", "l2", "decay"), "optim.weight_decay"),
+    **dict.fromkeys(("mom", "mu"), "optim.momentum"),
+    **dict.fromkeys(("lr_schedule", "scheduler", "lr_scheduler"), "optim.schedule"),
+    **dict.fromkeys(("bs", "batch", "batchsize", "minibatch"), "train.batch_size"),
+    **dict.fromkeys(("num_epochs", "n_epochs", "max_epochs", "steps", "num_steps", "max_steps", "train_steps",
+                     "iterations", "iters"), "train.epochs"),
+    **dict.fromkeys(("dtype", "half", "fp16", "bf16", "amp"), "train.precision"),
+    **dict.fromkeys(("dataset", "data"), "data.name"),
+    **dict.fromkeys(("data_dir", "root", "data_path"), "data.dir"),
+    **dict.fromkeys(("image_size", "img_size", "resolution", "res"), "data.size"),
+    **dict.fromkeys(("crop_size", "input_size"), "data.crop"),
+    **dict.fromkeys(("num_classes", "n_classes", "nclasses"), "model.classes"),
+    **dict.fromkeys(("act", "act_fn", "nonlinearity"), "model.activation"),
+    **dict.fromkeys(("drop", "drop_rate", "dropout_rate", "dropout_prob"), "model.dropout"),
+    **dict.fromkeys(("flip", "hflip", "horizontal_flip"), "augment.mirror"),
+    **dict.fromkeys(("random_seed", "rng_seed", "rng"), "seed"),
+    **dict.fromkeys(("devices", "num_devices", "gpus", "num_gpus"), "mesh.data"),
 }

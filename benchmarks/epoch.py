@@ -15,6 +15,7 @@ import pathlib
 import tempfile
 from typing import Any
 
+from alexnet_jax import paths
 from benchmarks import command, contenders, rounds, synthetic
 
 
@@ -54,7 +55,8 @@ def _bare(ours: contenders.Contender, steps: int, batch: int) -> float:
 def _cells(root: pathlib.Path, args, gpu: bool) -> list[tuple[str, str, int, dict[str, Any]]]:
     """(what, network, batch, config fields) of each measurement."""
     cifar = os.environ.get("ALEXNET_DATA_DIR", "")
-    there = any((pathlib.Path(cifar) / name).exists() for name in ("cifar-10-batches-bin", "cifar-10-binary.tar.gz"))
+    folder = paths.given(cifar, "ALEXNET_DATA_DIR")
+    there = any((folder / name).exists() for name in ("cifar-10-batches-bin", "cifar-10-binary.tar.gz"))
     images = args.images or (51_200 if gpu else 1_280)
     small: dict[str, Any] = {"data.size": 32, "data.name": "cifar10" if cifar and there else "shapes",
                              "checkpoint.every_seconds": 1e6}

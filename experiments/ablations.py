@@ -21,6 +21,7 @@ import difflib
 import inspect
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -244,31 +245,42 @@ def same_sizes(config: ConfigDict, overrides: Mapping[str, Any]) -> dict[str, An
                       "a sweep file, with paddings of your choice")
 
 
-def describe() -> str:
-    """The catalogue, a line each."""
-    width = max(map(len, CATALOGUE))
-    return "\n".join(f"{name:<{width}}  {(inspect.getdoc(generator) or '').splitlines()[0]}"
-                     for name, generator in CATALOGUE.items())
+def describe(specs: Sequence[str] = (), field: str = "--ablations", beside: pathlib.Path | None = None) -> str:
+    """The catalogue, a line each, and below it what the files named in `specs` have (FILE.py or FILE.py:generator).
+
+    Raises:
+      ConfigError: a file that cannot be run.
+    """
+    lines: dict[str, Callable[..., Any]] = dict(CATALOGUE)
+    for file in dict.fromkeys(spec.rpartition(":")[0] or spec for spec in specs if ":" in spec or spec.endswith(".py")):
+        lines |= {f"{file}:{name}": function
+                  for name, function in functions_of(cli.load_module(file, field, beside)).items()}
+    width = max(map(len, lines))
+    return "\n".join(f"{name:<{width}}  {next(iter((inspect.getdoc(function) or '').splitlines()), '')}".rstrip()
+                     for name, function in lines.items())
 
 
-def arms_of(specs: Sequence[str], config: ConfigDict, field: str = "--ablations") -> list[Arm]:
+def arms_of(specs: Sequence[str], config: ConfigDict, field: str = "--ablations",
+            beside: pathlib.Path | None = None) -> list[Arm]:
     """The arms of ablations by name or as 'FILE.py:generator'.
 
     Args:
       specs: e.g. `("lrn", "pooling.nonoverlapping", "my_ablations.py:width")`.
       config: the resolved base config.
-      field: what to call the argument in a message.
+      field: what to call the argument in a message. beside: the folder where a FILE.py is looked for first.
 
     Raises:
       ConfigError: an unknown name, a file that cannot be run, something that is not an arm.
     """
     arms = []
     for spec in specs:
-        name, generator = _find(spec, field)
+        name, generator = _find(spec, field, beside)
         wanted = spec.partition(".")[2] if spec not in CATALOGUE and name in CATALOGUE else ""
         try:
-            found = list(generator(config))
+            found = list(_made(generator, config, f"{field}={spec}"))
         except ConfigError as error:
+            if str(error).startswith(f"{field}={spec}: "):
+                raise
             raise ConfigError(f"{field}={spec}: {error}") from error
         except Exception as error:
             what = " ".join(str(error).split())
@@ -281,7 +293,8 @@ def arms_of(specs: Sequence[str], config: ConfigDict, field: str = "--ablations"
             if not isinstance(arm, Arm) or not isinstance(arm.overrides, Mapping):
                 raise ConfigError(f"{field}={spec}: yields {arm!r}; each must be "
                                   "Arm('name', {'a.field': value})")
-            arms.append(dataclasses.replace(arm, ablation=name))
+            values = {key: config_lib.plain(value) for key, value in arm.overrides.items()}
+            arms.append(dataclasses.replace(arm, ablation=name, overrides=values))
     return arms
 
 
@@ -293,16 +306,39 @@ def _only(wanted: str, arms: Sequence[Arm], where: str) -> list[Arm]:
     return [arm for arm in arms if arm.name in (wanted, chosen.against)]
 
 
-def _find(spec: str, field: str) -> tuple[str, Generator]:
+def _made(generator: Callable[..., Any], config: ConfigDict, where: str) -> Iterable[Any]:
+    """What a generator yields or a function returns. Raises ConfigError where it can't be called with a config."""
+    try:
+        inspect.signature(generator).bind(config)
+    except TypeError as error:
+        raise ConfigError(f"{where}: is called with the base config and nothing else: {error}") from None
+    except ValueError:  # a built-in's, which can't be looked at
+        pass
+    found = generator(config)
+    if isinstance(found, Arm):
+        raise ConfigError(f"{where}: returns one arm; yield it, or return [it]")
+    if not isinstance(found, Iterable) or isinstance(found, str | Mapping):
+        raise ConfigError(f"{where}: returns {type(found).__name__}; it should yield arms or return a list of them")
+    return found
+
+
+def functions_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    """The public functions that a file defines and that can be called with a config: its ablations."""
+    return {name: function for name, function in vars(module).items() if inspect.isfunction(function)
+            and function.__module__ == module.__name__ and not name.startswith("_")
+            and sum(p.default is p.empty for p in inspect.signature(function).parameters.values()) == 1}
+
+
+def _find(spec: str, field: str, beside: pathlib.Path | None) -> tuple[str, Callable[..., Any]]:
     """(the ablation's name in plan and report, its generator)."""
     path, colon, function = spec.rpartition(":")
     if colon or spec.endswith(".py"):
-        module = cli.load_module(path or spec, field)
-        generators = [n for n, f in vars(module).items() if inspect.isgeneratorfunction(f)]
+        module = cli.load_module(path or spec, field, beside)
         if not colon or not callable(getattr(module, function, None)):
-            here = f"it has {', '.join(generators)}" if generators else "it has none"
-            raise ConfigError(f"{field}={spec}: name a generator of the file, as in {path or spec}:width; "
-                              f"{here}")
+            own = functions_of(module)
+            here = f"it has {', '.join(own)}" if own else "it has none"
+            raise ConfigError(f"{field}={spec}: name a generator of the file, as in "
+                              f"{path or spec}:{next(iter(own), 'width')}; {here}")
         return f"{pathlib.Path(path).stem}:{function}", getattr(module, function)
     if spec.partition(".")[0] in CATALOGUE:
         spec = spec.partition(".")[0]

@@ -112,7 +112,8 @@ def _range(seeds: Sequence[int]) -> str:
 def _file(config: str) -> str:
     """A base config's name; of an absolute path the last part, so that no machine's folders are named."""
     path, colon, recipe = config.partition(":")
-    return (pathlib.PurePath(path).name if pathlib.PurePath(path).is_absolute() else path) + colon + recipe
+    named = pathlib.PurePath(path)
+    return (named.name if named.is_absolute() or path.startswith("~") else path) + colon + recipe
 
 
 def _data(run: Run) -> Mapping[str, Any]:

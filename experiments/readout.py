@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import records
+from alexnet_jax import paths, records
 from alexnet_jax.errors import ConfigError, WorkdirError, describe_os_error
 from experiments import plan as plan_lib
 
@@ -281,7 +281,7 @@ def default_views(runs: Iterable[Run]) -> str:
 def default_workdir(results: pathlib.Path, environ: Mapping[str, str] = os.environ) -> pathlib.Path:
     """The folder in ALEXNET_WORKDIR, else the latest sweep recorded below `results`; ConfigError if none."""
     if environ.get("ALEXNET_WORKDIR"):
-        path = pathlib.Path(environ["ALEXNET_WORKDIR"])
+        path = paths.given(environ["ALEXNET_WORKDIR"], "ALEXNET_WORKDIR")
         # A notebook runs in its own folder, and people name workdirs from the project's.
         return path if path.exists() else results.absolute().parents[1] / path
     found = recorded(results)

@@ -162,7 +162,7 @@ def without_path(argument: str) -> str:
     Records name no machine's folders. Workdirs are in runs/, as in every command that this project prints.
     """
     name, equals, value = argument.rpartition("=")
-    if not pathlib.PurePath(value).is_absolute():
+    if not (pathlib.PurePath(value).is_absolute() or value.startswith("~")):
         return argument
     return name + equals + ("runs/" if name == "--workdir" else "") + pathlib.PurePath(value).name
 

@@ -22,9 +22,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from alexnet_jax import cli, errors, files, records, signals
+from alexnet_jax import cli, errors, files, paths, records, signals
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import ablations, costs, display, dry_run, executors, schedule, search
@@ -84,11 +84,13 @@ class Command:
             self._sweep = sweep_lib.load(path)
             if config is None:
                 config = self._sweep.config
+                file, colon, recipe = config.partition(":")
+                found = f"{cli.find(file, '--config', self._sweep.folder)}{colon}{recipe}"
                 try:
-                    cli.load_config(config)
+                    cli.load_config(found)
                 except ConfigError as error:
                     raise ConfigError(f"--sweep={path}: {error}") from error
-                argv.insert(1, f"--config={config}")
+                argv.insert(1, f"--config={found}")
         elif config:
             self._sweep = dataclasses.replace(self._sweep, name=pathlib.Path(config.partition(":")[0]).stem)
         self._config = config or ""
@@ -99,11 +101,11 @@ class Command:
         values, sweep = flags.FLAGS, self._sweep
         if not self._config:
             raise ConfigError("--sweep=FILE or --config=FILE is needed, e.g. --sweep=configs/sweeps/three.py")
-        base = _base(sweep)
         seeds = sweep.seeds if values.seeds is None else sweep_lib.parse_seeds(values.seeds)
+        base = _base(sweep)
         if values.ablations is None:
             where = f"--sweep={values.sweep}: ablations"
-            arms = [*ablations.arms_of(sweep.ablations, base, where), *sweep.arms]
+            arms = [*ablations.arms_of(sweep.ablations, base, where, sweep.folder), *sweep.arms]
         else:
             names = [name.strip() for name in values.ablations.split(",") if name.strip()]
             arms = ablations.arms_of(names, base)
@@ -152,7 +154,9 @@ class Command:
 
     def main(self, _argv) -> int:
         if flags.FLAGS.list:
-            print(ablations.describe())
+            named = [] if flags.FLAGS.ablations is None else flags.FLAGS.ablations.split(",")
+            print(ablations.describe(named) if named else ablations.describe(
+                self._sweep.ablations, f"--sweep={flags.FLAGS.sweep}: ablations", self._sweep.folder))
             return 0
         (base, arms, seeds), workdir = self._asked(), _workdir(flags.FLAGS.dry_run)
         standing = self._standing(base, arms, workdir)
@@ -307,17 +311,16 @@ def _value(argv: Sequence[str], name: str) -> str | None:
 
 def _base(sweep: sweep_lib.Sweep) -> ConfigDict:
     """The resolved base: the config file, then the sweep file's overrides, then the command line's."""
-    values = flags.FLAGS
-    given = config_flags.get_override_values(values["config"])
+    values, given = flags.FLAGS, cli.given()
     if "seed" in given or "seed" in sweep.overrides:
         raise ConfigError("config.seed: a sweep sets it itself; choose its seeds with --seeds=3 (0, 1 and 2) "
                           "or --seeds=5,7 (these two)")
     try:
         mine = {name: value for name, value in sweep.overrides.items() if name not in given}
-        config = config_lib.override(values.config, mine)
+        config = config_lib.override(cli.load_config(values.config), mine)
     except ConfigError as error:
         raise ConfigError(f"--sweep={values.sweep}: overrides: {error}") from error
-    return config_lib.resolve(config)
+    return config_lib.resolve(config_lib.override(config, given))
 
 
 def _workdir(optional: bool) -> pathlib.Path | None:
@@ -327,7 +330,7 @@ def _workdir(optional: bool) -> pathlib.Path | None:
             return None
         raise ConfigError("--workdir=FOLDER is needed, e.g. --workdir=runs/sweep")
     # Absolute: run folders appear in messages of processes that don't share this one's folder.
-    workdir = pathlib.Path(text).absolute()
+    workdir = paths.given(text, "--workdir").absolute()
     if workdir.exists() and not workdir.is_dir():
         raise WorkdirError(f"--workdir={text}: not a folder")
     if (workdir / "run.json").exists():

@@ -1,5 +1,8 @@
 """The catalogue of ablations, and a user's own."""
 
+import json
+
+import numpy as np
 import pytest
 
 from alexnet_jax import cli
@@ -8,7 +11,7 @@ from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
 from configs import author_runs, networks
 from configs.sweeps import initialisation
-from experiments import ablations, paper
+from experiments import ablations, paper, plan, sweep
 from experiments.ablations import Arm
 
 
@@ -274,3 +277,48 @@ def test_the_baseline_comes_first_and_repeated_arms_count_once():
 def test_ambiguous_and_impossible_arms_are_refused(arms, message):
     with pytest.raises(ConfigError, match=message):
         ablations.check_arms(arms)
+
+
+def test_numbers_of_numpy_and_jax_are_python_s(tmp_path):
+    (tmp_path / "mine.py").write_text("""
+import jax.numpy as jnp, numpy as np
+from experiments.ablations import Arm
+
+def numbers(config):
+    for i, (rate, epochs, mirror, layers) in enumerate((
+            (np.float64(0.1), np.int64(3), np.bool_(False), np.array([1, 2])),
+            (np.float32(0.1), np.array(3), np.array(False), (np.int32(1), np.int64(2))),
+            (jnp.float32(0.1), jnp.int32(3), jnp.bool_(False), jnp.array([1, 2])),
+            (0.1, 3, False, (1, 2)))):
+        yield Arm(f"a{i}", {"optim.learning_rate": rate, "train.epochs": epochs, "augment.mirror": mirror,
+                            "model.lrn.layers": layers})
+""", encoding="utf-8")
+    base = config_lib.resolve(cli.load_config("configs/shapes.py"))
+    arms = ablations.arms_of([f"{tmp_path}/mine.py:numbers"], base)
+    built = plan.build(base, "", "", arms, (0,))
+    assert [arm.overrides for arm in arms] == 4 * [{"optim.learning_rate": 0.1, "train.epochs": 3,
+                                                    "augment.mirror": False, "model.lrn.layers": (1, 2)}]
+    assert {type(value) for value in arms[1].overrides.values()} == {float, int, bool, tuple}
+    assert len({run for arm in built.arms[1:] for run in arm.runs.values()}) == 1
+    assert json.dumps(built.to_json())
+    for value in (np.float64("nan"), np.complex64(1), np.zeros((1, 1)), np.str_("a")):
+        with pytest.raises(ConfigError, match="is not a number"):
+            config_lib.override(base, {"optim.learning_rate": value})
+
+
+def test_the_files_of_a_sweep_file_are_looked_for_beside_it(tmp_path, monkeypatch):
+    arm = ("from experiments.ablations import Arm\n\ndef width(config):\n"
+           "    return [Arm('{}', {{'model.dropout': 0.1}})]\n")
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "mine.py").write_text(arm.format("beside"), encoding="utf-8")
+    (tmp_path / "here.py").write_text(arm.format("here"), encoding="utf-8")
+    (tmp_path / "mine.py").write_text(arm.format("here"), encoding="utf-8")
+    (tmp_path / "sweeps" / "sweep.py").write_text(
+        "def get_sweep():\n    return {'config': 'base.py', 'ablations': ('mine.py:width', 'here.py:width')}\n",
+        encoding="utf-8")
+    (tmp_path / "sweeps" / "base.py").write_text("from configs.shapes import get_config\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    found = sweep.load("sweeps/sweep.py")
+    base = cli.load_config(found.config, found.folder)
+    assert [a.name for a in ablations.arms_of(found.ablations, base, beside=found.folder)] == ["beside", "here"]
+    assert [a.name for a in ablations.arms_of(["mine.py:width"], base)] == ["here"]  # of the command line

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from alexnet_jax import paths
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.sources import Block, Corrupt, Reading, Report, Source, ends, mixed, safe
 from alexnet_jax.errors import DataError, describe_os_error
@@ -208,7 +209,7 @@ class ImageFolder(Source):
 
 def _root(data_dir: pathlib.Path | None, folder: str) -> pathlib.Path | None:
     """Where the images lie; None if `folder` is relative and there is no data dir."""
-    path = pathlib.Path(os.path.expanduser(folder))
+    path = paths.given(folder, "config.data.name")
     return data_dir / path if data_dir is not None else path if path.is_absolute() else None
 
 

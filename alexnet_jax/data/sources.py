@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from alexnet_jax import paths
 from alexnet_jax.errors import ConfigError
 
 Report = Callable[[str], Any]
@@ -114,8 +115,10 @@ class Source:
 
 def data_dir(data: Any) -> pathlib.Path | None:
     """config.data.dir, or $ALEXNET_DATA_DIR; None if neither is given."""
-    given = data.dir or os.environ.get("ALEXNET_DATA_DIR", "")
-    return pathlib.Path(given).expanduser() if given else None
+    if data.dir:
+        return paths.given(data.dir, "config.data.dir")
+    given = os.environ.get("ALEXNET_DATA_DIR", "")
+    return paths.given(given, "ALEXNET_DATA_DIR") if given else None
 
 
 def safe(text: str) -> str:

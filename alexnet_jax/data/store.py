@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import environment
+from alexnet_jax import environment, paths
 from alexnet_jax.errors import DataError, describe_os_error
 
 SCHEMA = 1
@@ -44,9 +44,10 @@ _SAMPLE = 64  # images whose checksum is compared at each opening, spread evenly
 
 def root(given: str) -> pathlib.Path:
     """The folder of all packed stores: config.data.store, $ALEXNET_STORE_DIR or `environment.store_folder`."""
-    given = given or os.environ.get("ALEXNET_STORE_DIR", "")
     if given:
-        return pathlib.Path(given).expanduser()
+        return paths.given(given, "config.data.store")
+    if given := os.environ.get("ALEXNET_STORE_DIR", ""):
+        return paths.given(given, "ALEXNET_STORE_DIR")
     return environment.store_folder()
 
 

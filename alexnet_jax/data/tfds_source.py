@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_jax import paths
 from alexnet_jax.data.sources import Block, Corrupt, Reading, Report, Source, safe
 from alexnet_jax.errors import ConfigError, DataError
 
@@ -34,8 +35,10 @@ class Tfds(Source):
         if not self._dataset or (self._version and not _VERSION.fullmatch(self._version)):
             raise ConfigError(f"config.data.name: {name!r} is not of the form tfds:<name>[/config][:1.2.3]")
         self.key = "tfds-" + safe(path.replace("/", "-"))
-        given = [data_dir, os.environ.get("TFDS_DATA_DIR"), "~/tensorflow_datasets"]
-        self._roots = [pathlib.Path(root).expanduser() for root in given if root]
+        own = os.environ.get("TFDS_DATA_DIR")
+        self._roots = [root for root in (data_dir, paths.given(own, "TFDS_DATA_DIR") if own else None) if root]
+        with contextlib.suppress(RuntimeError):  # nobody's home
+            self._roots.append(pathlib.Path.home() / "tensorflow_datasets")
         self._folder = self._locate()
         self._info: dict[str, Any] = {}
         if self._folder is not None:

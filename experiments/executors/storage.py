@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from alexnet_jax import paths as paths_lib
 from alexnet_jax.data import store
 from alexnet_jax.errors import WorkdirError
 
@@ -25,7 +26,7 @@ def paths(workdir: pathlib.Path, configs: Sequence[Mapping[str, Any]], root: pat
                for config in configs}
     for data, packed in sorted(folders):
         if data and not found.get("config.data.dir"):
-            found["config.data.dir"] = pathlib.Path(data).expanduser()
+            found["config.data.dir"] = paths_lib.given(data, "config.data.dir")
         place = store.root(packed)
         with contextlib.suppress(OSError):  # said in more words when it is used
             place.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,38 @@
+"""Paths that a user names, on a command line, in a config or in the environment."""
+
+from __future__ import annotations
+
+import pathlib
+
+from alexnet_jax.errors import ConfigError
+
+
+def given(text: str, field: str) -> pathlib.Path:
+    """The path that `text` names; `~` and `~name` at its beginning are home folders.
+
+    Shells leave the `~` of `--workdir=~/runs` as it is.
+
+    Args:
+      field: what to call it in a message, e.g. '--workdir'.
+
+    Raises:
+      ConfigError: bytes that are not UTF-8, which checkpoints and events can't be written below; a zero byte; a home
+        folder that isn't known.
+    """
+    check_text(text, field)
+    try:
+        path = pathlib.Path(text).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{field}: the home folder of {pathlib.PurePath(text).parts[0]} is not known; write the path "
+                          f"out in place of {text}") from None
+    return path
+
+
+def check_text(text: str, field: str) -> None:
+    """Raises ConfigError where `text` is not text: with bytes that are not UTF-8, or a zero byte."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{field}: {text!a} holds bytes that are not UTF-8; rename it, or name another") from None
+    if "\0" in text:
+        raise ConfigError(f"{field}: {text!a} holds a zero byte")

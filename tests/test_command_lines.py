@@ -1,0 +1,235 @@
+"""Command lines as people type them: what is wrong is one line with exit code 2, `--help` is help with exit code 0."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from alexnet_jax import config as config_lib
+from alexnet_jax import paths, schema
+from alexnet_jax.errors import ConfigError, Parser
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+# Each command in a fork of one process that has the libraries: absl's flags are one set a process.
+DRIVER = """
+import json, os, runpy, sys, warnings
+import experiments.ablations, experiments.plan, experiments.selection, matplotlib.figure
+warnings.simplefilter("ignore")
+codes = {}
+for name, (module, *arguments) in json.load(sys.stdin).items():
+    pid = os.fork()
+    if pid == 0:
+        for fd in (1, 2):
+            os.dup2(os.open(f"{name}.{fd}", os.O_CREAT | os.O_WRONLY), fd)
+        sys.argv = [module, *(os.fsdecode(word.encode("latin-1")) for word in arguments)]
+        code = 99
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            code = end.code or 0
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush(), sys.stderr.flush()
+            os._exit(code)
+    codes[name] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    codes[name] = [codes[name], [m for m in ("jax",) if m in sys.modules]]
+print(json.dumps(codes))
+"""
+
+MAIN, RUN, PREPARE = "alexnet_jax.main", "experiments.run", "alexnet_jax.data.prepare"
+SHAPES = "--config=configs/shapes.py"
+
+
+def _main(argument):
+    return [MAIN, SHAPES, "--workdir=w", argument]
+
+
+def _run(*arguments):
+    return [RUN, SHAPES, "--workdir=w", "--dry_run", *arguments]
+
+
+# name: (module and arguments, the whole line)
+WRONG = {
+    "no": (_main("--config.augment.mirror=no"), "config.augment.mirror: 'no' is not True or False"),
+    "no_flag": (_main("--noconfig.train.epochs"), "--noconfig.train.epochs: write it as --config.train.epochs=VALUE"),
+    "fraction": (_main("--config.train.epochs=1e-1"), "config.train.epochs: 0.1 is not a whole number"),
+    "letters": (_main("--config.train.epochs=ten"), "config.train.epochs: 'ten' is not a whole number"),
+    "nothing": (_main("--config.train.epochs="), "config.train.epochs: '' is not a whole number"),
+    "huge": (_main("--config.train.epochs=1e300"), f"config.train.epochs: {int(1e300)} is above 2147483647"),
+    "number": (_main("--config.optim.learning_rate=0,1"), "config.optim.learning_rate: '0,1' is not a number"),
+    "open": (_main("--config.model.lrn.layers=(1,2"),
+             "config.model.lrn.layers: '(1,2' is not a tuple; write it as in 1,2, or () for none"),
+    "no_tuple": (_main("--config.optim.table.at="),
+                 "config.optim.table.at: '' is not a tuple; write it as in 0.5,0.9, or () for none"),
+    "hole": (_main("--config.model.lrn.layers=1,,2"), "config.model.lrn.layers: '' is not a whole number"),
+    "lr": (_main("--config.optim.lr=0.1"), "config.optim.lr: no such field; did you mean config.optim.learning_rate?"),
+    "bs": (_main("--config.bs=3"), "config.bs: no such field; did you mean config.train.batch_size?"),
+    "batch": (_main("--config.train.batch_size=100"),
+              "config.augment.chunk: 32 images that share a crop do not divide config.train.batch_size = 100; choose "
+              "config.augment.chunk=25 or 50, or config.train.batch_size=96 or 128"),
+    "nobody": ([MAIN, SHAPES, "--workdir=~nosuch-user/x"],
+               "--workdir: the home folder of ~nosuch-user is not known; write the path out in place of "
+               "~nosuch-user/x"),
+    "bytes": ([MAIN, SHAPES, "--workdir=\xff"], r"an argument: '--workdir=\udcff' holds bytes that are not UTF-8; "
+              "rename it, or name another"),
+    "bytes_too": (["experiments.status", "--workdir=\xff"], r"an argument: '--workdir=\udcff' holds bytes that are not "
+                  "UTF-8; rename it, or name another"),
+    "count": (_run("--seeds=20241127"),
+              "--seeds=20241127: as many seeds from 0 on, and a sweep has 10,000 at most; write "
+              "--seeds=20241127, for the one seed 20241127"),
+    "count_of_no_seed": (_run("--seeds=4294967296"),
+                         "--seeds=4294967296: as many seeds from 0 on, and a sweep has 10,000 at most"),
+    "above": (_run("--seeds=2147483648,"), "--seeds=2147483648,: seed 2147483648 is above 2147483647"),
+    "negative": (_run("--seeds=-1,2"), "--seeds=-1,2: write how many (3 stands for 0, 1, 2) or a list (0,5,7)"),
+    "many": (_run(f"--seeds={'9' * 5000}"), f"--seeds={'9' * 56}…: as many seeds from 0 on, and "
+             "a sweep has 10,000 at most"),
+    "in_file": ([RUN, "--sweep=seeds.py", "--dry_run"],
+                "--sweep=seeds.py: seeds: as many seeds from 0 on, and a sweep has 10,000 at most"),
+    "figure1": (["experiments.figure1", "--workdir=w", "--seeds=20241127"],
+                "--seeds=20241127: as many seeds from 0 on, and a sweep has 10,000 at most; write "
+                "--seeds=20241127, for the one seed 20241127"),
+    "arguments": (_run("--ablations=mine.py:two"), "--ablations=mine.py:two: is called with the base config and "
+                  "nothing else: missing a required argument: 'b'"),
+    "none_of_it": (_run("--ablations=mine.py:three"), "--ablations=mine.py:three: name a generator of the file, as in "
+                   "mine.py:width; it has width"),
+    "one_arm": (_run("--ablations=one.py:arm"), "--ablations=one.py:arm: returns one arm; yield it, or return [it]"),
+    "a_number": (_run("--ablations=one.py:number"),
+                 "--ablations=one.py:number: returns int; it should yield arms or return a list of them"),
+}
+HELP = (MAIN, RUN, PREPARE, "alexnet_jax.describe", "alexnet_jax.health", "experiments.status", "experiments.report",
+        "experiments.kernels", "experiments.figure1", "benchmarks.table")
+FILES = {
+    "seeds.py": "def get_sweep():\n    return {'config': 'configs/shapes.py', 'seeds': 2**31}\n",
+    "mine.py": "from experiments.ablations import Arm\n\n\ndef width(config):\n    'Half the units.'\n"
+               "    return [Arm('half', {'model.fc6.features': 256})]\n\n\ndef two(a, b):\n    return []\n",
+    "one.py": "from experiments.ablations import Arm\n\n\ndef arm(config):\n    return Arm('half', {})\n\n\n"
+              "def number(config):\n    return 3\n",
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """{name: (exit code, stdout, stderr)}, and that nothing was written."""
+    tmp = tmp_path_factory.mktemp("lines")
+    for name, content in FILES.items():
+        (tmp / name).write_text(content, encoding="utf-8")
+    before = sorted(path.name for path in tmp.iterdir())
+    cases = {name: arguments for name, (arguments, _) in WRONG.items()}
+    cases |= {f"help_{module}": [module, "--help"] for module in HELP}
+    cases |= {"helpfull": [MAIN, "--helpfull"], "list": [RUN, "--list", "--ablations=mine.py"],
+              "fields": _run("--config.train.epochs=1e1", "--config.model.lrn.layers=1,2", "--noconfig.augment.mirror",
+                             "--seeds=7,")}
+    done = subprocess.run([sys.executable, "-c", DRIVER], input=json.dumps(cases), capture_output=True, text=True,
+                          encoding="utf-8", cwd=tmp, check=False,
+                          # With an allocator of the user's main doesn't start itself over.
+                          env=os.environ | {"PYTHONPATH": str(ROOT), "GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"})
+    assert done.returncode == 0, done.stderr
+    codes = json.loads(done.stdout)
+    found = {}
+    for name in cases:
+        outputs = [tmp / f"{name}.{fd}" for fd in (1, 2)]
+        found[name] = (codes[name][0], *(path.read_text(encoding="utf-8") for path in outputs))
+        assert codes[name][1] == [], "JAX takes seconds to import"
+        for path in outputs:
+            path.unlink()
+    assert sorted(path.name for path in tmp.iterdir() if path.name != "__pycache__") == before
+    return found
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_one_line(results, name):
+    assert results[name] == (2, "", f"error: {WRONG[name][1]}\n")
+
+
+@pytest.mark.parametrize("module", HELP)
+def test_help_is_help(results, module):
+    code, out, err = results[f"help_{module}"]
+    assert (code, err) == (0, "")
+    if module.startswith("alexnet_jax") or module == RUN:
+        assert "--config=configs/shapes.py" in out
+        assert "--config.train.epochs=3" in out
+        assert "--helpfull" in out
+        assert "--verbosity" not in out  # absl's
+    assert out.index("--workdir" if module in (MAIN, RUN) else "-") < len(out) - 100
+
+
+def test_the_whole_help_has_the_libraries_flags_too(results):
+    code, out, _ = results["helpfull"]
+    assert code == 0
+    assert "--verbosity" in out
+    assert "--coordinator" in out
+
+
+def test_a_function_that_returns_a_list_is_listed_and_named(results):
+    code, out, _ = results["list"]
+    assert code == 0
+    assert next(line for line in out.splitlines() if line.startswith("mine.py:")).split(maxsplit=1) == [
+        "mine.py:width", "Half the units."]
+    assert "mine.py:two" not in out
+
+
+def test_values_as_people_write_them(results):
+    code, out, err = results["fields"]
+    assert (code, err) == (0, "")
+    assert "seeds 7\n" in out
+
+
+@pytest.mark.parametrize(("name", "text", "value"), [
+    ("train.epochs", "1e1", 10), ("train.epochs", "10.0", 10), ("train.epochs", " 3 ", 3),
+    ("augment.mirror", "TRUE", True), ("augment.mirror", "0", False), ("optim.learning_rate", "1e-3", 1e-3),
+    ("optim.learning_rate", "1", 1.0),
+    ("model.lrn.layers", "1,2", (1, 2)), ("model.lrn.layers", "(1, 2,)", (1, 2)), ("model.lrn.layers", "[2]", (2,)),
+    ("model.lrn.layers", "()", ()), ("model.lrn.layers", "1", (1,)),
+    ("model.exchange", "('conv3', \"fc6\")", ("conv3", "fc6")),
+    ("model.exchange", "fc6", ("fc6",)), ("optim.table.at", "1e1,20", (10.0, 20.0)), ("mesh.data", "2", "2"),
+    ("data.name", "image_folder:a,b (c)", "image_folder:a,b (c)")])
+def test_a_text_becomes_its_field_s_value(name, text, value):
+    parsed = config_lib.parse(name, text)
+    assert (parsed, type(parsed)) == (value, type(value))
+
+
+@pytest.mark.parametrize("name", config_lib.FIELDS)
+def test_every_default_is_read_back_as_it_is_written(name):
+    default = config_lib.FIELDS[name].default
+    assert config_lib.parse(name, str(default)) == default
+
+
+def test_what_other_projects_call_a_field_is_one():
+    for word, field in schema.ALIASES.items():
+        config_lib.check_name(field)
+        with pytest.raises(ConfigError, match=f"did you mean config.{field}\\?"):
+            config_lib.check_name(f"x.{word}")
+
+
+def test_a_home_folder_is_expanded_wherever_a_path_is_taken(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    from alexnet_jax.data import sources, store
+    from experiments import readout
+
+    assert paths.given("~/x", "--workdir") == tmp_path / "x"
+    assert paths.given("a~/~", "--workdir") == pathlib.Path("a~/~")
+    parser = Parser("x", "")
+    parser.add_argument("--workdir", type=pathlib.Path)
+    parser.add_argument("folders", nargs="*", type=pathlib.Path)
+    options = parser.parse_args(["--workdir=~/x", "~/y", "z"])
+    assert (options.workdir, options.folders) == (tmp_path / "x", [tmp_path / "y", pathlib.Path("z")])
+    data = config_lib.override(config_lib.default(), {"data.dir": "~/data", "data.store": "~/s"}).data
+    assert (sources.data_dir(data), store.root(data.store)) == (tmp_path / "data", tmp_path / "s")
+    assert sources.find(config_lib.override(config_lib.default(), {"data.name": "image_folder:~/cats"}).data,
+                        tmp_path)._root == tmp_path / "cats"
+    (tmp_path / "w").mkdir()
+    assert readout.default_workdir(tmp_path, {"ALEXNET_WORKDIR": "~/w"}) == tmp_path / "w"
+    for name in ("ALEXNET_DATA_DIR", "ALEXNET_STORE_DIR"):
+        monkeypatch.setenv(name, "~/e")
+    assert (sources.data_dir(config_lib.default().data), store.root("")) == (tmp_path / "e", tmp_path / "e")
+    with pytest.raises(ConfigError, match=r"^config\.data\.dir: the home folder of ~nosuch-user is not known"):
+        sources.data_dir(config_lib.override(config_lib.default(), {"data.dir": "~nosuch-user/x"}).data)
+    for text in ("a\udcff", "a\0b"):
+        with pytest.raises(ConfigError, match=r"^config\.data\.dir: 'a\\"):
+            config_lib.override(config_lib.default(), {"data.dir": text})
