@@ -57,8 +57,8 @@ def read_names(path: str) -> dict[str, str]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        key, tab, name = (part.strip() for part in line.partition("\t"))
-        if not tab or not key or not name:
+        key, name = (part.strip() for part in line.partition("\t")[::2])
+        if not key or not name:
             raise ConfigError(f"config.data.names: {file}, line {number}: {line.strip()[:40]!r} is not of the form "
                               "id, tab, name")
         if names.setdefault(key, name) != name:

@@ -1,0 +1,198 @@
+"""Labels by the names of classes: whatever the splits are called, wherever the images lie, whoever packed them."""
+
+import json
+
+import numpy as np
+import pytest
+from data_files import data_config, encoded, write_tree
+
+from alexnet_jax import config
+from alexnet_jax.data import Classes, classes, open_split, open_splits, store
+from alexnet_jax.data.comparing import about_data, about_data_words
+from alexnet_jax.errors import ConfigError, DataError
+
+COLOUR = {"ant": (250, 0, 0), "cat": (0, 250, 0), "dog": (0, 0, 250), "elk": (250, 250, 0), "fox": (0, 250, 250)}
+
+
+def tree(root, **splits):
+    """root/<split>/<class>/<n>.png, each image of its class's colour: splits = {split: {class: how many}}."""
+    write_tree(root, {f"{split}/{key}/{n}.png": encoded(image(key, n)) for split, found in splits.items()
+                      for key, number in found.items() for n in range(number)})
+
+
+def image(key, n=0):
+    picture = np.full((9, 9, 3), COLOUR[key], np.uint8)
+    picture[0, 0] = n  # no two of a class are the same image
+    return picture
+
+
+def opened(tmp_path, train="training", report=lambda line: None, **fields):
+    return open_splits(data_config(tmp_path / "store", dir=tmp_path, name="image_folder:x", train_split=train,
+                                   **{"eval_split": "validation", **fields}), report=report)
+
+
+def assert_right(split, known):
+    """Every image has the label of its colour."""
+    assert len(split.images) == len(split.labels) == len(split)
+    for picture, label in zip(np.asarray(split.images), split.labels, strict=True):
+        assert tuple(picture[4, 4]) == COLOUR[known[label]]
+
+
+@pytest.mark.parametrize("field", ["eval_split", "tune_split", "fold_split"])
+@pytest.mark.parametrize("order", ["stored", "spread"])
+@pytest.mark.parametrize("other", [{"dog": 2, "elk": 3}, {"elk": 1}, {"cat": 1, "dog": 1, "elk": 4}])
+def test_the_classes_are_those_of_training(tmp_path, field, order, other):
+    tree(tmp_path / "x", training={"cat": 3, "dog": 2, "elk": 4}, validation=other)
+    found = opened(tmp_path, **{"eval_split": "training", field: "validation"}, order=order)
+    assert found["train_split"].class_keys == found[field].class_keys == ("cat", "dog", "elk")
+    for split in found.values():
+        assert_right(split, ("cat", "dog", "elk"))
+    part = found["train_split"].part(np.array([8, 0, 3]))
+    assert_right(part, ("cat", "dog", "elk"))
+
+
+def test_a_store_with_a_numbering_of_its_own_is_mapped(tmp_path):
+    tree(tmp_path / "x", training={"cat": 1, "dog": 1, "elk": 1}, validation={"dog": 2, "elk": 2})
+    alone = open_split(data_config(tmp_path / "store", dir=tmp_path, name="image_folder:x"), "validation",
+                       report=lambda line: None)
+    assert alone.class_keys == ("dog", "elk")
+    assert sorted(alone.labels) == [0, 0, 1, 1]
+    before = sorted(p.name for p in (tmp_path / "store").iterdir())
+    found = opened(tmp_path)
+    assert_right(found["eval_split"], ("cat", "dog", "elk"))
+    assert set(before) < {p.name for p in (tmp_path / "store").iterdir()}  # not packed again
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("other", [{"cat": 1, "fox": 2}, {"ant": 2, "cat": 1, "dog": 1, "elk": 1}])
+def test_a_class_that_training_lacks_is_refused_by_name(tmp_path, other, packed):
+    tree(tmp_path / "x", training={"cat": 3, "dog": 2, "elk": 4}, validation=other)
+    if packed:
+        for split in ("training", "validation"):
+            open_split(data_config(tmp_path / "store", dir=tmp_path, name="image_folder:x"), split,
+                       report=lambda line: None)
+    strange = next(key for key in other if key in ("ant", "fox"))
+    said = []
+    with pytest.raises(DataError, match=rf"validation: classes that training does not have: {strange}; "
+                                        "training has cat"):
+        opened(tmp_path, report=said.append)
+    assert not said  # before anything was decoded
+    if not packed:
+        assert not (tmp_path / "store").exists()
+
+
+def test_the_same_number_of_classes_of_other_names(tmp_path):
+    tree(tmp_path / "x", training={"cat": 1, "dog": 1}, validation={"elk": 1, "fox": 1})
+    with pytest.raises(DataError, match=r"does not have: elk, fox; training has cat, dog"):
+        opened(tmp_path)
+
+
+def test_one_class_is_refused(tmp_path):
+    tree(tmp_path / "x", training={"cat": 5}, validation={"cat": 5})
+    with pytest.raises(DataError, match=r"one class only \(cat\)"):
+        opened(tmp_path)
+
+
+def test_what_an_error_leaves_out_is_counted_and_said(tmp_path):
+    tree(tmp_path / "x", training={"ant": 2, "cat": 3, "dog": 2, "elk": 4}, validation={"ant": 1, "cat": 2, "dog": 3})
+    keys = ("ant", "cat", "dog", "elk")
+    found = opened(tmp_path)
+    order = np.argsort(found["train_split"].labels, kind="stable")
+    learnt = found["train_split"].part(order[2:])  # none of the ants
+    assert learnt.class_keys == keys
+    about = about_data([learnt], found["eval_split"])
+    assert about == {"classes": {"not_learnt": 1, "not_learnt_images": 1, "not_reported": 1}, "seen": 4}
+    words = " ".join(about_data_words(about))
+    assert "1 class that the error is reported on has no training image (1 images that can only be wrong)" in words
+    assert "1 class that training has is not among" in words
+    assert "4 of the images that the error is reported on were learnt from too" in words
+    assert about_data([learnt], learnt.part(np.arange(3)).of(learnt.known))["seen"] == 3
+
+
+def test_nothing_is_said_where_nothing_is_amiss():
+    assert classes.uneven(np.array([1, 2]), np.array([3, 4])) == {}
+    assert about_data_words({}) == []
+
+
+@pytest.mark.parametrize(("split", "most"), [("train[:50%]", 1), ("train[50%:]", 1), ("train[20%:60%]", 2)])
+def test_a_slice_of_a_spread_split_holds_each_class_s_share(tmp_path, split, most):
+    tree(tmp_path / "x", train={"ant": 9, "cat": 2, "dog": 5, "elk": 13})
+    data = data_config(tmp_path / "store", dir=tmp_path, name="image_folder:x", order="spread")
+    whole, part = (open_split(data, text, report=lambda line: None) for text in ("train", split))
+    share = whole.per_class * len(part) / len(whole)
+    assert (np.abs(part.per_class - share) < most).all()
+    assert_right(part, part.class_keys)
+    assert part.overlap(whole) == len(part)
+    other = open_split(data, "train[:50%]" if split == "train[50%:]" else "train[60%:]", report=lambda line: None)
+    assert part.overlap(other) == 0
+    mean = np.asarray(part.images).astype(np.float64).mean(axis=0)
+    np.testing.assert_allclose(part.statistics().mean, mean, rtol=1e-6)
+    assert part.statistics_file != whole.statistics_file
+
+
+def test_a_validation_set_is_cut_off_by_class(tmp_path):
+    tree(tmp_path / "x", train={"ant": 10, "cat": 1, "dog": 5})
+
+    def cut(**fields):
+        return opened(tmp_path, **{"train": "train", "eval_split": "val", "val_fraction": 0.2, **fields})
+
+    found = cut()
+    train, val = found["train_split"], found["eval_split"]
+    assert list(val.per_class) == [2, 0, 1]
+    assert train.overlap(val) == 0
+    assert len(train) + len(val) == 16
+    assert train.store.folder == val.store.folder  # packed once
+    for split in (train, val):
+        assert_right(split, ("ant", "cat", "dog"))
+    assert list(cut()["eval_split"].rows) == list(val.rows)
+    others = {tuple(cut(val_seed=seed)["eval_split"].rows) for seed in range(6)}
+    assert len(others) > 1
+    assert len(cut(train="train[:50%]")["train_split"]) == 6
+    with pytest.raises(ConfigError, match=r"config\.data\.eval_split: 'val\[5:\]' reaches beyond val; .*val \(3 im"):
+        cut(eval_split="val[5:]")
+
+
+def test_a_dataset_with_a_validation_set_keeps_it(tmp_path):
+    tree(tmp_path / "x", train={"ant": 2, "cat": 2}, val={"ant": 1})
+    with pytest.raises(ConfigError, match=r"config\.data\.val_fraction: image_folder:x has a split of its own"):
+        opened(tmp_path, train="train", eval_split="val", val_fraction=0.2)
+    c = config.override(config.default(), {"data.val_fraction": 0.2})
+    with pytest.raises(ConfigError, match=r"config\.data\.val_fraction: cuts the split val off, which no split names"):
+        config.resolve(c)
+
+
+def test_names_of_classes(tmp_path):
+    tree(tmp_path / "x", training={"cat": 1, "dog": 1}, validation={"dog": 1})
+    file = tmp_path / "names.txt"
+    file.write_text("dog\tGood dog\nowl\tOwl\n\n", encoding="utf-8")
+    said = []
+    found = opened(tmp_path, names=str(file), report=said.append)
+    assert found["train_split"].classes == found["eval_split"].classes == ("cat", "Good dog")
+    assert "note: config.data.names: no class is called owl" in said
+    for content, message in (("dog good\n", r"names\.txt, line 1: 'dog good' is not of the form id, tab, name"),
+                             ("a\tb\na\tc\n", r"names\.txt, line 2: a second name for 'a', 'c' beside 'b'")):
+        file.write_text(content, encoding="utf-8")
+        with pytest.raises(ConfigError, match=r"config\.data\.names: .*" + message):
+            opened(tmp_path, names=str(file))
+    with pytest.raises(ConfigError, match=r"config\.data\.names: .*absent\.txt: no such file"):
+        opened(tmp_path, names=str(tmp_path / "absent.txt"))
+
+
+def test_a_store_s_own_numbering_isn_t_trusted_even_if_it_is_altered(tmp_path):
+    tree(tmp_path / "x", training={"cat": 2, "dog": 2}, validation={"cat": 1, "dog": 1})
+    found = opened(tmp_path)
+    meta = found["eval_split"].store.folder / store.META
+    content = json.loads(meta.read_text(encoding="utf-8"))
+    labels = found["eval_split"].store.labels
+    # As another version might have packed it: the other way round.
+    swapped = (1 - labels).astype("<i4")
+    (meta.parent / store.LABELS).write_bytes(swapped.tobytes())
+    content["class_keys"] = content["classes"] = ["dog", "cat"]
+    content["crc32"][store.LABELS] = store.crc32(swapped)
+    meta.write_text(json.dumps(content), encoding="utf-8")
+    assert_right(opened(tmp_path)["eval_split"], ("cat", "dog"))
+
+
+def test_classes_side_by_side():
+    a, b = Classes(("x", "y"), ("X", "Y")), Classes(("y", "z"), ("why", "Z"))
+    assert a.extended(b) == Classes(("x", "y", "z"), ("X", "Y", "Z"))
