@@ -45,17 +45,35 @@ def _is_damage(error: BaseException | None, folder: pathlib.Path) -> bool:
     return True
 
 
-def read_newest(folder: pathlib.Path) -> tuple[Any, dict[str, Any]]:
+def _check(step: int, host: Any, foreign: Callable[[dict[str, Any]], str]) -> None:
+    """Raises ValueError unless a checkpoint is of the step that its folder is named by, and of this run."""
+    if host["step"] != step:
+        raise ValueError(f"it is of step {host['step']}: its folder was renamed")
+    if said := foreign(host):
+        raise ValueError(said)
+
+
+def _nobody(_host: dict[str, Any]) -> str:
+    return ""
+
+
+def read_newest(folder: pathlib.Path, say: Callable[[str], None],
+                foreign: Callable[[dict[str, Any]], str] = _nobody) -> tuple[Any, dict[str, Any]]:
     """(arrays, host) of the newest checkpoint that can be read, on one device; changes nothing on the disk.
 
     Shapes come from the checkpoint itself, so that neither the network nor its mesh need be known. The run may be
     training meanwhile.
 
+    Args:
+      say: told of each checkpoint that had to be passed over. foreign: says why a checkpoint with this host part is
+        another run's, or ''.
+
     Raises:
       CheckpointError: there is none, or none can be read.
     """
-    folder, trouble = folder.absolute(), ""
-    steps = sorted((int(p.name) for p in folder.glob("*") if p.name.isdecimal()), reverse=True)
+    folder, trouble = folder.absolute(), list[str]()
+    steps = sorted((int(p.name) for p in folder.glob("*") if re.fullmatch("0|[1-9][0-9]*", p.name) and p.is_dir()),
+                   reverse=True)
     if not steps:
         raise CheckpointError(f"{folder}: no checkpoint there; recorded results keep none: give the folder of a run "
                               "of your own")
@@ -68,10 +86,15 @@ def read_newest(folder: pathlib.Path) -> tuple[Any, dict[str, Any]]:
                 like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), saved.tree)
                 got = manager.restore(step, args=ocp.args.Composite(
                     arrays=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore()))
-                return got["arrays"], got["host"]
+                _check(step, got["host"], foreign)
             except Exception as error:
-                trouble = trouble or f"{step}: {' '.join(str(error).split())[:160]}"
-    raise CheckpointError(f"{folder}: none of its checkpoints can be read ({trouble})")
+                trouble.append(f"{step}: {' '.join(str(error).split())[:160]}")
+            else:
+                if trouble:
+                    say(f"note: {folder}: the weights are those of step {step}; newer ones can't be read "
+                        f"({'; '.join(trouble[:3])})")
+                return got["arrays"], got["host"]
+    raise CheckpointError(f"{folder}: none of its checkpoints can be read ({'; '.join(trouble[:3])})")
 
 
 class Checkpoints:
@@ -113,7 +136,8 @@ class Checkpoints:
                                    "command again")
         return CheckpointError(f"{self.folder}: the checkpoint could not be written: {text[:300]}")
 
-    def restore(self, like: Any, say: Callable[[str], None]) -> tuple[Any, dict[str, Any]] | None:
+    def restore(self, like: Any, say: Callable[[str], None], foreign: Callable[[dict[str, Any]], str] = _nobody
+                ) -> tuple[Any, dict[str, Any]] | None:
         """(arrays, host) of the newest checkpoint that can be read; None if there is none at all.
 
         Damaged ones are set aside, into the folder above, once an older one has been read or all were tried. Several
@@ -121,7 +145,7 @@ class Checkpoints:
 
         Args:
           like: a tree of `jax.ShapeDtypeStruct` with shardings: the mesh need not be the one that saved.
-          say: told of each checkpoint that had to be passed over.
+          say: told of each checkpoint that had to be passed over. foreign: as of `read_newest`.
 
         Raises:
           CheckpointError: there are checkpoints and none can be read; or something else than their content kept one
@@ -138,6 +162,7 @@ class Checkpoints:
                     for want, have in zip(jax.tree.leaves(like), jax.tree.leaves(got["arrays"]), strict=True):
                         if want.shape != have.shape:
                             raise ValueError(f"shape {have.shape} where {want.shape} is needed")
+                    _check(step, got["host"], foreign)
                 except Exception as error:
                     got, trouble = None, " ".join(str(error).split())[:160]
                     if not _is_damage(error, self.folder):

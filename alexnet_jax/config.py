@@ -15,6 +15,8 @@ import difflib
 import hashlib
 import json
 import math
+import pathlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -36,6 +38,9 @@ def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
 
 
 FIELDS: dict[str, Field] = _flatten(SCHEMA)
+_DEFAULTS = {name: field.default for name, field in FIELDS.items()}
+_SPLITS = [name for name in FIELDS if name.endswith("_split")]
+_SETS = [name for name, field in FIELDS.items() if field.unordered]
 
 
 def default() -> ConfigDict:
@@ -182,7 +187,7 @@ def _scalar(name: str, value: Any, kind: type) -> Any:
         paths.check_text(value, f"config.{name}")
     if kind is int and abs(value) > LARGEST:
         raise ConfigError(f"config.{name}: {value!r} is {f'above {LARGEST}' if value > 0 else f'below -{LARGEST}'}")
-    return value
+    return float(value) + 0.0 if kind is float else value  # −0.0 is 0.0
 
 
 def _coerce(name: str, value: Any) -> Any:
@@ -214,6 +219,51 @@ def _coerce(name: str, value: Any) -> Any:
         if field.high is not None and item > field.high:
             raise ConfigError(f"config.{name}: {item!r} is above {field.high}")
     return value
+
+
+def _one_spelling(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `flat` that could be written in another way too, in the one that ids go by.
+
+    Raises:
+      ConfigError: something is twice in a field that is a set.
+    """
+    new: dict[str, Any] = {name: _plain_split(flat[name]) for name in _SPLITS}
+    kind, colon, folder = flat["data.name"].partition(":")
+    if kind == "image_folder" and folder:
+        new["data.name"] = kind + colon + str(pathlib.PurePosixPath(folder))
+    for name in _SETS:
+        items, choices = flat[name], FIELDS[name].choices
+        twice = [item for item in dict.fromkeys(items) if items.count(item) > 1]
+        if twice:
+            raise ConfigError(f"config.{name}: {twice[0]!r} is there more than once in {items}; name each once")
+        places = [choices.index(item) if choices else item for item in items]
+        order = sorted(range(len(items)), key=places.__getitem__)
+        new[name] = tuple(items[i] for i in order)
+        kinds = flat["model.pool.kinds"]
+        if name == "model.pool.layers" and len(kinds) == len(items):
+            new["model.pool.kinds"] = tuple(kinds[i] for i in order)
+    return new
+
+
+_SLICE = re.compile(r"\s*([^\s:\[\]]+)\s*(?:\[\s*([^\s:\[\]]*)\s*:\s*([^\s:\[\]]*)\s*\])?\s*")
+
+
+def _plain_split(text: str) -> str:
+    """'train[ 0:040000 ]' → 'train[:40000]', 'train[:]' → 'train'; what is no split string stays as it is."""
+    match = _SLICE.fullmatch(text)
+    if not match:
+        return text
+    start, stop = (_plain_bound(bound or "") for bound in match.groups()[1:])
+    start, stop = "" if start in ("0", "0%") else start, "" if stop == "100%" else stop
+    return match[1] + (f"[{start}:{stop}]" if start or stop else "")
+
+
+def _plain_bound(bound: str) -> str:
+    match = re.fullmatch(r"(-?)0*(\d+)(?:\.(\d+?)0*)?(%?)", bound)
+    if not match:
+        return bound
+    sign, whole, part, percent = match.groups()
+    return f"{sign}{whole}{f'.{part}' if part and part != '0' else ''}{percent}"
 
 
 def _check_together(c: ConfigDict) -> None:
@@ -295,7 +345,7 @@ def _check_folding(c: ConfigDict) -> None:
 
 
 def resolve(config: ConfigDict) -> ConfigDict:
-    """The checked config, every value of its field's type, locked.
+    """The checked config, every value of its field's type and in one spelling, locked.
 
     Raises:
       ConfigError: one line that names the field, for an unknown field, a wrong type, a value out of
@@ -308,17 +358,19 @@ def resolve(config: ConfigDict) -> ConfigDict:
     if missing:
         raise _missing(missing[0])
     resolved = override(default(), flat)
+    resolved = override(resolved, _one_spelling(_flatten(resolved)))
     _check_together(resolved)
     return resolved
 
 
 def identity(config: ConfigDict) -> dict[str, Any]:
     """The fields that make a run what it is: those that can change its result and are not at their default."""
-    return {
-        name: value
-        for name, value in _flatten(config).items()
-        if FIELDS[name].identity and value != FIELDS[name].default
-    }
+    return _identity(_flatten(config))
+
+
+def _identity(flat: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flat.items()
+            if FIELDS[name].identity and value != FIELDS[name].default}
 
 
 def run_id(config: ConfigDict) -> str:
@@ -340,6 +392,21 @@ def _digest(tree: Mapping[str, Any]) -> str:
 def from_json(tree: Mapping[str, Any]) -> ConfigDict:
     """A config from the nested dict of a run.json: fields it doesn't know are refused, absent ones default."""
     return resolve(override(default(), _flatten(tree)))
+
+
+def recorded_id(tree: Mapping[str, Any]) -> str | None:
+    """The `run_id` of a recorded config, which may be spelt as none is now. Checks nothing, and is quick.
+
+    Returns:
+      None if it isn't understood.
+    """
+    flat = {name: tuple(value) if isinstance(value, list) else value for name, value in _flatten(tree).items()}
+    try:
+        flat = _DEFAULTS | flat
+        ours = _identity(flat | _one_spelling(flat))
+        return _digest({name: value + 0.0 if isinstance(value, float) else value for name, value in ours.items()})
+    except (ConfigError, AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def to_json(config: ConfigDict) -> dict[str, Any]:

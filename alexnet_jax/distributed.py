@@ -134,21 +134,22 @@ def text_from_first(text: str) -> str:
 
 
 def meet(fields: Mapping[str, Any], workdir: pathlib.Path) -> None:
-    """Have all processes the first one's config, and do they see its workdir? Called by all at once.
+    """Have all processes the first one's config and environment, and do they see its workdir? Called by all at once.
 
     Args:
-      fields: of the config, by dotted name, JSON's kinds of values.
+      fields: of the config, by dotted name, and of `numerics.asked`, JSON's kinds of values.
 
     Raises:
       ConfigError: in every process, if one of them doesn't.
     """
     mine = json.dumps(fields)
     first = json.loads(text_from_first(mine))
-    differ = [f"config.{name} = {first.get(name)!r} in process 0, {value!r} here"
-              for name, value in json.loads(mine).items() if first.get(name) != value]
+    here = json.loads(mine)
+    differ = [f"{name} = {first.get(name)!r} in process 0, {here.get(name)!r} here"
+              for name in first | here if first.get(name) != here.get(name)]
     if not everywhere(not differ):
         raise ConfigError(f"{'; '.join(differ[:3]) or 'another process has another config than this one'}; start all "
-                          "processes of a run with the same config")
+                          "processes of a run with the same config, in the same environment")
     path, token = workdir / ".processes", text_from_first(secrets.token_hex(8))
     if is_first():
         path.write_text(token, encoding="ascii")

@@ -91,8 +91,22 @@ def prepare_matplotlib() -> None:
             os.environ["MPLCONFIGDIR"] = str(_substitute() / "matplotlib")
 
 
-def prepare() -> None:
-    """Sets the defaults that the user has not set. Call it before the first `import jax`."""
+def xla_flags() -> str:
+    """What this project asks of XLA, for all that it computes."""
+    # jaxlib 0.10 sends CPU convolutions to YNNPACK, which is slower for these networks (benchmarks/).
+    # XLA ends the process on a flag it doesn't know, hence the version.
+    return "--xla_cpu_experimental_ynn_fusion_type=" if metadata.version("jaxlib").startswith("0.10.") else ""
+
+
+def prepare(precision: str = "float32") -> None:
+    """Sets the defaults that the user has not set. Call it before the first `import jax`.
+
+    Args:
+      precision: `train.precision` of the run. JAX_ENABLE_X64=1 is heeded for float64 alone: in 64-bit mode JAX draws
+        other random numbers, for which a run has no other id.
+    """
+    if precision != "float64":
+        os.environ["JAX_ENABLE_X64"] = "0"
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = cache_folder()
         if _writable(folder and folder / "xla"):
@@ -104,10 +118,8 @@ def prepare() -> None:
     os.environ.setdefault("JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter on stderr
     flags = os.environ.get("XLA_FLAGS", "")
-    # jaxlib 0.10 sends CPU convolutions to YNNPACK, which is slower for these networks (benchmarks/).
-    # XLA ends the process on a flag it doesn't know, hence the version.
-    if metadata.version("jaxlib").startswith("0.10.") and "ynn_fusion_type" not in flags:
-        os.environ["XLA_FLAGS"] = (flags + " --xla_cpu_experimental_ynn_fusion_type=").strip()
+    if xla_flags() and "ynn_fusion_type" not in flags and flags.lstrip()[:1] in ("", "-"):  # else a file's name
+        os.environ["XLA_FLAGS"] = f"{flags} {xla_flags()}".strip()
 
 
 def allocator(env: Mapping[str, str]) -> dict[str, str]:

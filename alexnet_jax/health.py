@@ -104,7 +104,7 @@ def check(config: ConfigDict) -> list[Signal]:
 
 def main(_argv) -> None:
     config, _ = cli.parsed_config()
-    environment.prepare()
+    environment.prepare(config.train.precision)
     logging.set_verbosity(logging.WARNING)
     with config.unlocked():
         config.mesh.data = config.mesh.column = "auto"

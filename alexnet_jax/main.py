@@ -23,7 +23,7 @@ def main(_argv) -> int:
     if not _WORKDIR.value:
         raise errors.ConfigError("--workdir=FOLDER is needed, e.g. --workdir=runs/one")
     workdir = paths.given(_WORKDIR.value, "--workdir")
-    environment.prepare()
+    environment.prepare(config.train.precision)
     logging.set_verbosity(logging.WARNING)  # JAX tells at length which accelerators it did not find
     distributed.start(distributed.Place(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value))
     from alexnet_jax.train import train  # JAX starts here, after the environment is set

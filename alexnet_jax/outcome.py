@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax import config as config_lib
 from alexnet_jax import records
 from alexnet_jax.data import Split
 from alexnet_jax.progress import percent
 
 
-def result(name: str, config: ConfigDict, splits: tuple[Split, Split], steps: int, rows: Sequence[Mapping[str, Any]],
-           diverged: str | None, counts: Mapping[str, dict | None], about: Mapping[str, Any],
+def result(name: str, id_: str, config: ConfigDict, splits: tuple[Split, Split], steps: int,
+           rows: Sequence[Mapping[str, Any]], diverged: str | None, counts: Mapping[str, dict | None],
+           about: Mapping[str, Any],
            stopped: tuple[int, str] | None = None) -> dict[str, Any]:
     """The content of result.json, as alexnet_jax.records describes it.
 
     Args:
-      name: of the run's arm. splits: learnt from, reported on. steps: of the config, or those done of a run that
-        stopped early. rows: of metrics.csv.
+      name: of the run's arm. id_: the run's. splits: learnt from, reported on. steps: of the config, or those done of
+        a run that stopped early. rows: of metrics.csv.
       diverged: why the run was given up, or None.
       counts: the last COUNTS of a run that was not, by their names in result.json; None for those not taken.
       about: `data.comparing.about_data` of the splits.
@@ -30,7 +30,7 @@ def result(name: str, config: ConfigDict, splits: tuple[Split, Split], steps: in
     """
     d, (train, reported), last = config.data, splits, (rows or [{}])[-1]
     return {
-        "schema": records.SCHEMA, "name": name, "id": config_lib.run_id(config),
+        "schema": records.SCHEMA, "name": name, "id": id_,
         "seed": config.seed, "status": "diverged" if diverged else "finished",
         "message": diverged or _stuck(reported, counts["centre"], rows),
         "epochs": stopped[0] if stopped else config.train.epochs, "steps": steps,

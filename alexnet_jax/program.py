@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from alexnet_jax import health, models, optim
+from alexnet_jax import health, models, numerics, optim
 from alexnet_jax.data import augment
 from alexnet_jax.mesh import COLUMN, DATA, shardings
 from alexnet_jax.models import geometry
@@ -97,14 +97,12 @@ def products(precision: str, platform: str) -> str | None:
     return chosen or ("float32" if precision == "float32" else None)
 
 
-def _with_products(precision: str | None, function: Callable) -> Callable:
-    """`function`, traced with this precision of products, its gradients' too."""
-    if precision is None:
-        return function
+def _pinned(precision: str | None, function: Callable) -> Callable:
+    """`function`, traced as `numerics.pinned` has it and with this precision of products, its gradients' too."""
 
     @functools.wraps(function)
     def traced(*arguments):
-        with jax.default_matmul_precision(precision):
+        with numerics.pinned(precision):
             return function(*arguments)
 
     return traced
@@ -121,12 +119,13 @@ class Program:
       config: a resolved config. classes: output units where `model.classes` is 0. mesh: of `mesh.make_mesh`.
 
     Raises:
-      ConfigError: impossible shapes.
+      ConfigError: impossible shapes, or JAX is in 64-bit mode for a config that isn't, or the other way about.
     """
 
     def __init__(self, config: ConfigDict, classes: int, mesh: Mesh):
+        numerics.check(config.train.precision)
         self.config, self.classes, self.mesh = config, classes, mesh
-        abstract = nnx.eval_shape(lambda: models.build(config, jax.random.key(0), classes))
+        abstract = nnx.eval_shape(lambda: models.build(config, numerics.key(0), classes))
         self.layers = geometry.layers(config, classes)
         self._graph, self._abstract = nnx.split(abstract)
         specs = nnx.to_pure_dict(nnx.get_partition_spec(self._abstract))
@@ -140,8 +139,8 @@ class Program:
         self._replicated = NamedSharding(mesh, P())
         self.state_shardings = State(*[shardings(mesh, self.param_specs)] * 2)
         self.products = products(config.train.precision, mesh.devices.flat[0].platform)
-        exact = self.exact = functools.partial(_with_products, self.products)  # for whatever else runs the model
-        self.init = jax.jit(self._init, out_shardings=self.state_shardings)
+        exact = self.exact = functools.partial(_pinned, self.products)  # for whatever else runs the model
+        self.init = jax.jit(exact(self._init), out_shardings=self.state_shardings)
         self.train_step = jax.jit(exact(self._train_step), donate_argnums=(0,),
                                   out_shardings=(self.state_shardings, self._replicated))
         self.view_log_probs = jax.jit(exact(self._view_log_probs))
@@ -172,7 +171,7 @@ class Program:
         return nnx.merge(self._graph, state)
 
     def _init(self, seed) -> State:
-        key = jax.random.fold_in(jax.random.key(seed), _INIT)
+        key = jax.random.fold_in(numerics.key(seed), _INIT)
         params = nnx.to_pure_dict(nnx.state(models.build(self.config, key, self.classes)))
         return State(params, jax.tree.map(jnp.zeros_like, params))
 
@@ -181,7 +180,7 @@ class Program:
         """One update. batch: (images uint8 [batch, size, size, 3], labels, index), split over 'data'."""
         images, labels, index = batch
         total = images.shape[0]
-        key = jax.random.key(seed)
+        key = numerics.key(seed)
 
         def local(params, images, labels, index, consts, seed_key, step, noise):
             if self._data:

@@ -5,8 +5,11 @@ A run's folder (written here but for the last three):
 `run.json`      what was run: `{"schema", "name", "id", "seed", "config" (nested, resolved), "overrides"
                 (dotted), "images": {field of config.data: {"version", "images", "classes"}}, "classes": {"keys"
                 (what identifies them in the dataset), "names"} in the order of the outputs, "command",
-                "git": {"revision", "dirty"}, "versions", "device": {"platform", "kind", "count", "cores",
-                "mesh", "products" (their precision)}, "started" (UTC, ISO 8601), "resumed": [UTC, …]}`
+                "git": {"revision", "dirty"} or {"unknown": why}, "versions", "device": {"platform", "kind",
+                "count", "cores", "mesh", "products" (their precision)}, "environment" ({variable: text}, of
+                alexnet_jax.numerics: what isn't at its default; absent from older runs, where it counts as {}),
+                "started" (UTC, ISO 8601), "resumed": [UTC, …]}`. A resume under other circumstances than the
+                run's beginning is {"at": UTC} with those of "git", "versions" and "device" that differ.
 `metrics.csv`   one row an evaluation, deterministic quantities only; the columns are `METRICS`. Errors are
                 fractions of 1, losses natural logarithms, train_* running means over the images since the
                 last row, with dropout and augmentation on; eval_* the centre crop, tune_* likewise (empty
@@ -42,9 +45,6 @@ import binascii
 import datetime
 import json
 import pathlib
-import platform
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -151,33 +151,6 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def git_state() -> dict[str, Any]:
-    """{'revision', 'dirty'} of the project's checkout; empty where there is no git."""
-    root = pathlib.Path(__file__).resolve().parents[1]
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, encoding="utf-8",
-                              errors="replace", timeout=10, check=True).stdout.strip()
-
-    try:
-        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
-    except (OSError, subprocess.SubprocessError):
-        return {}
-
-
-def versions() -> dict[str, str]:
-    from importlib import metadata
-
-    names = ("alexnet_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections")
-    found = {"python": sys.version.split()[0]}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def error_rates(counts: Mapping[str, Any]) -> tuple[float, float]:
     """(top-1, top-5) as fractions, of a COUNTS entry of result.json."""
     return counts["top1_wrong"] / counts["total"], counts["top5_wrong"] / counts["total"]
@@ -204,14 +177,3 @@ def read_outcomes(folder: pathlib.Path, views: str, counts: Mapping[str, Any], k
     wrong = np.unpackbits(packed)[:counts["total"]].astype(bool)
     whole = len(wrong) == counts["total"] == tree.get("images")
     return wrong if whole and int(wrong.sum()) == counts[f"{key}_wrong"] else None
-
-
-def device_name(device: Any) -> str:
-    """The processor's or card's own name, e.g. 'AMD EPYC 7B13' or 'NVIDIA H100 80GB HBM3'."""
-    if device.platform == "cpu":
-        try:
-            with open("/proc/cpuinfo", encoding="utf-8") as file:
-                return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-        except (OSError, StopIteration):
-            return platform.processor() or "cpu"
-    return device.device_kind

@@ -25,6 +25,7 @@ class Field:
     low: float | None = None
     high: float | None = None
     item: type | None = None  # the type of a tuple's items
+    unordered: bool = False  # a tuple that is a set: no item twice, and one spelling (`config.resolve`)
     identity: bool = True  # can it change the result of a run?
 
 
@@ -62,7 +63,7 @@ SCHEMA: dict[str, Any] = {
         "name": Field("alexnet", "which network", choices=("alexnet",)),
         "classes": Field(0, "output units; 0: as many as the training data has classes", low=0),
         "columns": Field(2, "groups of kernels that see each other only at `exchange`", low=1, high=64),
-        "exchange": Field(("conv3", "fc6", "fc7"), "layers that see all columns", item=str,
+        "exchange": Field(("conv3", "fc6", "fc7"), "layers that see all columns", item=str, unordered=True,
                           choices=("conv2", "conv3", "conv4", "conv5", "fc6", "fc7")),
         "activation": Field("relu", "after every layer but the last", choices=("relu", "tanh", "scaled_tanh")),
         "init_distribution": Field("normal", "shape of the initial weights' distribution",
@@ -81,7 +82,8 @@ SCHEMA: dict[str, Any] = {
         "fc7": _dense(4096, 1.0),
         "fc8": _dense(None, 0.0),
         "lrn": {  # paper, section 3.3
-            "layers": Field((1, 2), "convolutional layers with response normalisation", item=int, low=1, high=5),
+            "layers": Field((1, 2), "convolutional layers with response normalisation", item=int, low=1, high=5,
+                            unordered=True),
             "k": Field(2.0, "b = a / (k + α Σ a²)^β", low=1e-6),
             "n": Field(5, "adjacent channels in the sum", low=1),
             "alpha": Field(1e-4, "α", low=0.0),
@@ -93,13 +95,15 @@ SCHEMA: dict[str, Any] = {
                             choices=("column", "layer")),
         },
         "same_map": {  # released layers/layers-*.cfg: absent from the paper
-            "layers": Field((), "LRN layers followed by a norm over a window of the same map", item=int, low=1, high=5),
+            "layers": Field((), "LRN layers followed by a norm over a window of the same map", item=int, low=1, high=5,
+                            unordered=True),
             "size": Field(5, "side of the window, pixels", low=1),
             "alpha": Field(0.001, "b = a / (1 + α/size² Σ a²)^β", low=0.0),
             "beta": Field(0.75, "β", low=0.0),
         },
         "pool": {  # paper, section 3.4
-            "layers": Field((1, 2, 5), "convolutional layers followed by pooling", item=int, low=1, high=5),
+            "layers": Field((1, 2, 5), "convolutional layers followed by pooling", item=int, low=1, high=5,
+                            unordered=True),
             "kind": Field("max", "what is taken of a window", choices=("max", "avg")),
             "kinds": Field((), "one kind for each of `layers`, where they differ", item=str, choices=("max", "avg")),
             "window": Field(3, "side of the window z, pixels", low=1),
@@ -109,7 +113,7 @@ SCHEMA: dict[str, Any] = {
         },
         "dropout": Field(0.5, "probability of zeroing a unit of `dropout_layers`", low=0.0, high=0.99),
         "dropout_layers": Field(("fc6", "fc7"), "layers whose outputs (after norm and pooling) are dropped", item=str,
-                                choices=LAYERS[:-1]),
+                                choices=LAYERS[:-1], unordered=True),
         "dropout_scale": Field("test", "where outputs are scaled: at test (both recipes), or by 1/(1-p) in training",
                                choices=("test", "train")),
     },

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 import itertools
 import math
 import os
@@ -22,7 +23,19 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax import checkpoint, data, distributed, evaluate, health, optim, outcome, records, streams
+from alexnet_jax import (
+    checkpoint,
+    data,
+    distributed,
+    evaluate,
+    health,
+    numerics,
+    optim,
+    outcome,
+    provenance,
+    records,
+    streams,
+)
 from alexnet_jax import config as config_lib
 from alexnet_jax import signals as signals_lib
 from alexnet_jax import workdir as workdir_lib
@@ -57,9 +70,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", override
         checkpoint.
     """
     config = config_lib.resolve(config)
-    if config.train.precision == "float64" and jax.dtypes.canonicalize_dtype(np.float64) != np.float64:
-        raise ConfigError("config.train.precision: float64 needs JAX_ENABLE_X64=1 in the environment, or JAX "
-                          "computes in float32")
+    numerics.check(config.train.precision)
     geometry.layers(config)  # impossible shapes are refused before anything is touched
     make_mesh(config)
     workdir = workdir.absolute()
@@ -82,10 +93,12 @@ def _train(config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict
     with contextlib.ExitStack() as stack:
         # Of several processes the first keeps the records; the others write theirs where nobody looks.
         first = distributed.is_first()
+        asked = numerics.asked(jax.devices()[0].platform)
         if distributed.several():
             # The processes' machines may keep the data in places of their own.
-            distributed.meet({name: value for name, value in config_lib.flatten(config_lib.to_json(config)).items()
-                              if name not in ("data.dir", "data.store")}, workdir)
+            fields = config_lib.flatten(config_lib.to_json(config)).items()
+            distributed.meet({f"config.{name}": value for name, value in fields
+                              if name not in ("data.dir", "data.store")} | asked, workdir)
         files = workdir if first else pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         result = None
         if first:
@@ -97,10 +110,12 @@ def _train(config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict
             if show and result:
                 print(f"{workdir}: nothing left to do; {outcome.last_words(result)}", flush=True)
             return result or {}
+        if first:
+            workdir_lib.check_environment(workdir, asked)
         log = stack.enter_context(workdir_lib.Log(files / "log.txt", show and first))
         signals = stack.enter_context(signals_lib.Signals(signals_lib.at_the_second))
         try:
-            run = _Run(config, files, workdir / "checkpoints", name, overrides, show and first, log, signals)
+            run = _Run(config, files, workdir / "checkpoints", name, overrides, show and first, log, signals, asked)
         except signals_lib.Stop:
             raise Interrupted("stopped before the first step; the same command goes on") from None
         return run.run()
@@ -108,9 +123,9 @@ def _train(config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict
 
 class _Run:
     def __init__(self, config: ConfigDict, workdir: pathlib.Path, checkpoints: pathlib.Path, name: str,
-                 overrides: dict, show: bool, log: workdir_lib.Log, signals: signals_lib.Signals):
+                 overrides: dict, show: bool, log: workdir_lib.Log, signals: signals_lib.Signals, asked: dict):
         self.config, self.workdir, self.name, self.log, self.show = config, workdir, name, log, show
-        self.signals = signals
+        self.signals, self.asked, self.id = signals, asked, workdir_lib.id_of(config, workdir)
         d = config.data
         splits = data.open_splits(d, report=log)
         self.train_split, self.eval_split = splits["train_split"], splits["eval_split"]
@@ -175,7 +190,7 @@ class _Run:
                 "sums": jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
                                      self.program.zero_sums())}
         restored = self.checkpoints.restore({"state": like["state"]._asdict(), "sums": like["sums"]._asdict()},
-                                            self.log)
+                                            self.log, functools.partial(workdir_lib.foreign, self.workdir))
         if restored is None:
             with self.clock.measure("compile"):
                 self.state = self.program.init(self.seed)
@@ -202,21 +217,19 @@ class _Run:
     def _describe(self, overrides: dict) -> None:
         path = self.workdir / "run.json"
         before = records.read_json(path)
+        here = provenance.describe(self.mesh, self.program.products or self.config.train.precision, self.asked)
         if before is not None:
-            before["resumed"] = [*before.get("resumed", []), records.now()]
-            records.write_json(path, before)
+            changed = provenance.changed(before, here)
+            entry = {"at": records.now(), **changed} if changed else records.now()
+            records.write_json(path, {**before, "resumed": [*before.get("resumed", []), entry]})
+            if changed:
+                self.log(f"note: other than when this run began: {', '.join(changed)} (run.json)")
             return
-        device = jax.devices()[0]
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         records.write_json(path, {
-            "schema": records.SCHEMA, "name": self.name, "id": config_lib.run_id(self.config),
+            "schema": records.SCHEMA, "name": self.name, "id": self.id,
             "seed": self.config.seed, "config": config_lib.to_json(self.config), "overrides": overrides,
             "images": self.images, "classes": workdir_lib.classes_of(self.train_split.known),
-            "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]], "git": records.git_state(),
-            "versions": records.versions(),
-            "device": {"platform": device.platform, "kind": records.device_name(device), "count": self.mesh.size,
-                       "cores": cores, "mesh": dict(self.mesh.shape),
-                       "products": self.program.products or self.config.train.precision},
+            "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]], **here,
             "started": records.now(), "resumed": []})
 
     # The loop.
@@ -264,7 +277,7 @@ class _Run:
                 return {}  # the first has the rows, and writes what comes of them
             early = not diverged and self.step < self.steps
             result = outcome.result(
-                self.name, config, (self.train_split, self.eval_split), self.step if early else self.steps,
+                self.name, self.id, config, (self.train_split, self.eval_split), self.step if early else self.steps,
                 self.metrics.rows, diverged, {"centre": self.centre, **counts}, self.about_data,
                 (self.course.place(self.step)[0], self._ended()) if early else None)
             if not diverged:

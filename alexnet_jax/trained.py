@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import pathlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,13 +16,17 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax import checkpoint, data, evaluate, records
+from alexnet_jax import checkpoint, data, evaluate, records, workdir
 from alexnet_jax import config as config_lib
 from alexnet_jax.data import augment, loader
 from alexnet_jax.errors import WorkdirError
 from alexnet_jax.mesh import make_mesh
 from alexnet_jax.program import Program
 from alexnet_jax.workdir import recorded_classes
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 class Trained:
@@ -31,18 +36,21 @@ class Trained:
       folder: the run's. config: resolved, with the mesh of one device. about: run.json.
       params: nested dicts of arrays by layer, with a leading column axis. step: updates done.
 
+    Args:
+      folder: the run's. say: told of newer checkpoints that had to be passed over; a line on stderr where not given.
+
     Raises:
       WorkdirError: no run there. CheckpointError: no checkpoint there that can be read.
     """
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path, say: Callable[[str], None] = _to_stderr):
         self.folder = folder
         self.about = records.read_json(folder / "run.json") or {}
         if not isinstance(self.about.get("config"), dict):
             raise WorkdirError(f"{folder}: no run of alexnet_jax.main or experiments.run there (no whole run.json)")
         self.config: ConfigDict = config_lib.resolve(config_lib.override(
             config_lib.from_json(self.about["config"]), {"mesh.data": "auto", "mesh.column": "auto"}))
-        arrays, host = checkpoint.read_newest(folder / "checkpoints")
+        arrays, host = checkpoint.read_newest(folder / "checkpoints", say, functools.partial(workdir.foreign, folder))
         self.params: Any = arrays["state"]["params"]
         self.step: int = host["step"]
 

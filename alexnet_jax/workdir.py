@@ -12,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import files, records
+from alexnet_jax import files, numerics, records
 from alexnet_jax.data import Classes, Split
 from alexnet_jax.data.classes import named
 from alexnet_jax.errors import WorkdirError
@@ -49,12 +49,28 @@ def check_owner(config: ConfigDict, workdir: pathlib.Path) -> None:
             raise WorkdirError(f"{workdir}: holds other files ({', '.join(sorted(others)[:3])}); choose an empty "
                                "or new --workdir")
         return
-    if run.get("id") != config_lib.run_id(config):
+    if config_lib.run_id(config) not in (run.get("id"), config_lib.recorded_id(run["config"])):
         mine = config_lib.flatten(config_lib.to_json(config))
         theirs = config_lib.flatten(run["config"])
         changed = [f"{k} = {theirs.get(k)!r} there, {v!r} here" for k, v in mine.items()
                    if config_lib.FIELDS[k].identity and theirs.get(k, config_lib.FIELDS[k].default) != v]
         raise WorkdirError(f"{workdir}: belongs to another config ({'; '.join(changed[:3])}); choose another --workdir")
+
+
+def id_of(config: ConfigDict, workdir: pathlib.Path) -> str:
+    """The id of the run in this folder: the one that it began under, also where its config is spelt otherwise now."""
+    known = (records.read_json(workdir / "run.json") or {}).get("id")
+    return known if isinstance(known, str) else config_lib.run_id(config)
+
+
+def check_environment(workdir: pathlib.Path, asked: Mapping[str, str]) -> None:
+    """Raises WorkdirError if what could change a number (`numerics.asked`) isn't what it was when the run began."""
+    run = records.read_json(workdir / "run.json")
+    then = (run or {}).get("environment") or {}
+    differ = numerics.differences(then, asked) if run else []
+    if differ:
+        raise WorkdirError(f"{workdir}: this run began in another environment: {'; '.join(differ[:3])}; set it as it "
+                           "was, or choose another --workdir, as the numbers could be others")
 
 
 def images_of(splits: Mapping[str, Split]) -> dict[str, dict[str, Any]]:
@@ -97,6 +113,16 @@ def check_images(workdir: pathlib.Path, now: Mapping[str, Mapping[str, Any]], kn
                            f"({gone or 'the same'} then, {new or 'in another order'} now); put the data back as it was "
                            "or choose another --workdir")
     return notes
+
+
+def foreign(workdir: pathlib.Path, host: Mapping[str, Any]) -> str:
+    """Why a checkpoint with this host part isn't this run's, by metrics.csv's row of its step; '' if it may be."""
+    row = next((row for row in records.read_rows(workdir / "metrics.csv", lenient=True)
+                if row.get("step") == host["step"]), None)
+    if row is None or host["evaluated"] != host["step"] or row.get("eval_loss") == host["centre"]["loss"]:
+        return ""
+    return (f"its evaluation loss is {host['centre']['loss']!r} where metrics.csv has {row.get('eval_loss')!r}: "
+            "another run's checkpoint")
 
 
 class Log:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from alexnet_jax import errors, records
+from alexnet_jax import errors, provenance, records
 from alexnet_jax.errors import UserError
 from benchmarks import contenders
 
@@ -48,7 +48,7 @@ def begin(name: str, args: argparse.Namespace) -> Result:
     if args.out and not args.out.parent.is_dir():
         raise UserError(f"--out={args.out}: no such folder as {args.out.parent}")
     return {"schema": SCHEMA, "benchmark": name, "command": f"python -m benchmarks.{name} {' '.join(_given())}".strip(),
-            "started": records.now(), "git": records.git_state(), "quick": args.quick, "rounds": args.rounds,
+            "started": records.now(), "git": provenance.git_state(), "quick": args.quick, "rounds": args.rounds,
             "load_before": _load()}
 
 

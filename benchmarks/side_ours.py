@@ -20,7 +20,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-from alexnet_jax import data, evaluate, optim, records, train  # noqa: E402
+from alexnet_jax import data, evaluate, optim, provenance, train  # noqa: E402
 from alexnet_jax.data import augment, loader, store  # noqa: E402
 from alexnet_jax.data.statistics import Statistics  # noqa: E402
 from alexnet_jax.mesh import make_mesh, put_batch  # noqa: E402
@@ -31,8 +31,8 @@ from benchmarks import networks, tracing  # noqa: E402
 def about() -> dict[str, Any]:
     """{'platform', 'kind', 'count', 'versions'}."""
     device = jax.devices()[0]
-    return {"platform": device.platform, "kind": records.device_name(device), "count": len(jax.devices()),
-            "versions": records.versions()}
+    return {"platform": device.platform, "kind": provenance.device_name(device), "count": len(jax.devices()),
+            "versions": provenance.versions()}
 
 
 _clock = time.perf_counter  # of `epoch`

@@ -173,23 +173,54 @@ def merge(old: Plan | None, new: Plan, workdir: pathlib.Path) -> tuple[Plan, Pla
     begun = sorted((workdir / "runs").iterdir()) if (workdir / "runs").is_dir() else []
     for folder in begun:  # also those that a lost plan.json knew, so that nothing is computed again
         folders.setdefault(folder.name.rpartition("-")[2], f"runs/{folder.name}")
-    new = dataclasses.replace(new, runs={r.id: dataclasses.replace(r, dir=folders.get(r.id, r.dir))
-                                         for r in new.runs.values()})
+    ids = _older_spellings(new, folders, workdir)
+    named = [dataclasses.replace(run, id=ids.get(run.id, run.id)) for run in new.runs.values()]
+    new = dataclasses.replace(
+        new, runs={r.id: dataclasses.replace(r, dir=folders.get(r.id, r.dir)) for r in named},
+        arms=tuple(dataclasses.replace(arm, runs={s: ids.get(i, i) for s, i in arm.runs.items()}) for arm in new.arms))
     if old is None or not begun:  # a plan of which no run was ever started binds nobody
         return new, new
     _check_same_base(old, new, workdir)
     arms = {arm.name: arm for arm in old.arms}
     for arm in new.arms:
         known = arms.get(arm.name)
-        if known is not None and _plain(known.overrides) != _plain(arm.overrides):
+        if known is not None and not _is_same(known, old, arm, new):
             there, here = _short(known.overrides), _short(arm.overrides)
             raise WorkdirError(f"{workdir}: its arm {arm.name} has other overrides ({there} there, {here} "
                                "here); rename the arm or choose another --workdir")
         runs = {**known.runs, **arm.runs} if known else arm.runs
         arms[arm.name] = dataclasses.replace(arm, runs=dict(sorted(runs.items())))
     # Fields outside a run's identity, such as data.dir, may change between commands: the newest counts.
+    kept = {run for arm in arms.values() for run in arm.runs.values()}
+    runs_of_all = {run: about for run, about in {**old.runs, **new.runs}.items() if run in kept}
     return dataclasses.replace(old, seeds=tuple(sorted({*old.seeds, *new.seeds})), arms=tuple(arms.values()),
-                               runs={**old.runs, **new.runs}), new
+                               runs=runs_of_all), new
+
+
+def _older_spellings(new: Plan, folders: Mapping[str, str], workdir: pathlib.Path) -> dict[str, str]:
+    """{id in `new`: the id under which the same run was begun here, by a version that spelt its config otherwise}.
+
+    Args:
+      folders: those of the runs that are planned or there, by id.
+    """
+    wanted, found = new.runs.keys() - folders.keys(), dict[str, str]()
+    for id_ in sorted(folders.keys() - new.runs.keys()) if wanted else ():
+        run = records.read_json(workdir / folders[id_] / "run.json") or {}
+        now = config_lib.recorded_id(run["config"]) if isinstance(run.get("config"), dict) else None
+        if now in wanted and run.get("id") == id_:
+            found.setdefault(now, id_)
+    return found
+
+
+def _is_same(known: PlannedArm, old: Plan, arm: PlannedArm, new: Plan) -> bool:
+    """Do two arms of one name stand for the same, perhaps in two spellings?"""
+    def network(plan: Plan, runs: Mapping[int, str]) -> str | None:
+        return config_lib.recorded_id({**plan.runs[next(iter(runs.values()))].config, "seed": 0})
+
+    if _plain(known.overrides) == _plain(arm.overrides):
+        return True
+    return (known.overrides.keys() == arm.overrides.keys() and bool(known.runs and arm.runs)
+            and network(old, known.runs) == network(new, arm.runs))
 
 
 def _plain(value: Any) -> Any:

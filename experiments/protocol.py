@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from alexnet_jax import provenance
 from experiments.readout import Run, Sweep, field
 
 VIEW_NAMES = {"ten_view": "ten views", "centre": "centre crop"}
@@ -19,7 +20,9 @@ def protocol(sweep: Sweep, views: str) -> dict[str, Any]:
     baseline = sweep.arm(sweep.baseline)
     runs = list({**{r.id: r for r in baseline.runs.values()}, **sweep.runs}.values())
 
-    def over(get: Callable[[Run], Any], of: Iterable[Run] = runs) -> list[Any]:
+    stretches = [about for run in runs for about in provenance.stretches(run.about)]
+
+    def over(get: Callable[[Any], Any], of: Iterable[Any] = runs) -> list[Any]:
         found: list[Any] = []
         for run in of:
             value = get(run)
@@ -48,9 +51,9 @@ def protocol(sweep: Sweep, views: str) -> dict[str, Any]:
         "batch_size": over(lambda r: field(r.config, "train.batch_size")),
         "seeds": sorted({seed for arm in sweep.arms for seed in arm.runs}),
         "config": _file(sweep.config),
-        "device": over(lambda r: _device(r.about)),
-        "jax": over(lambda r: (r.about.get("versions") or {}).get("jax")),
-        "revision": over(lambda r: revision(r.about)),
+        "device": over(_device, stretches),
+        "jax": over(lambda about: (about.get("versions") or {}).get("jax"), stretches),
+        "revision": over(revision, stretches),
         "run_seconds": round(sum(r.seconds for r in runs), 1),
         "unit": "core" if all(p == "cpu" for p in over(lambda r: platform(r.about))) else "device",
         "unit_seconds": round(sum(r.seconds * units(r.about) for r in runs), 1),
@@ -169,7 +172,14 @@ def _device(about: Mapping[str, Any]) -> str | None:
     if (device.get("count") or 1) > 1:
         mesh = " × ".join(f"{axis} {size}" for axis, size in (device.get("mesh") or {}).items())
         text += f", {device['count']} devices ({mesh})"
-    return text
+    asked = environment(about)
+    return f"{text}, with {asked}" if asked else text
+
+
+def environment(about: Mapping[str, Any]) -> str:
+    """What a run's environment asked of JAX and XLA beyond their defaults; of a run.json, '' for most."""
+    asked = about.get("environment")
+    return ", ".join(f"{name}={text}" for name, text in asked.items()) if isinstance(asked, Mapping) else ""
 
 
 def platform(about: Mapping[str, Any]) -> str:
@@ -182,9 +192,14 @@ def units(about: Mapping[str, Any]) -> float:
     return float(device.get("cores" if device.get("platform") == "cpu" else "count") or 1)
 
 
+def revisions(about: Mapping[str, Any]) -> list[str]:
+    """Each `revision` that a run was made by, in the order of its stretches; of a run.json."""
+    return list(dict.fromkeys(filter(None, map(revision, provenance.stretches(about)))))
+
+
 def revision(about: Mapping[str, Any]) -> str | None:
-    """The revision that a run was made by, and whether it was more than that; of a run.json."""
+    """The revision that a run was begun by, and whether it was more than that, or why it isn't known; of a run.json."""
     git = about.get("git") or {}
     if not git.get("revision"):
-        return None
+        return f"unknown ({git['unknown']})" if git.get("unknown") else None
     return git["revision"][:10] + (" with uncommitted changes" if git.get("dirty") else "")

@@ -186,8 +186,9 @@ def _about(path: pathlib.Path) -> tuple[dict[str, Any], str]:
     about = records.read_json(path)
     if not isinstance(about, dict):
         return {}, "run.json is cut short or not JSON" if path.exists() else ""
-    wrong = [key for key, kind in (("seed", int), ("config", dict), ("device", dict), ("git", dict), ("versions", dict))
-             if not isinstance(about.get(key, kind()), kind)]
+    kinds = {"seed": int, "config": dict, "device": dict, "git": dict, "versions": dict, "environment": dict,
+             "resumed": list}
+    wrong = [key for key, kind in kinds.items() if not isinstance(about.get(key, kind()), kind)]
     return {key: value for key, value in about.items() if key not in wrong}, (
         f"run.json: {wrong[0]!r} is damaged" if wrong else "")
 

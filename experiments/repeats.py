@@ -58,7 +58,7 @@ def pairs(before: dict[str, Run], after: dict[str, Run]) -> dict[str, Any]:
             counts = run.counts(views)
             assert counts is not None
             row[side] = 100 * counts["top1_wrong"] / counts["total"]
-            row[f"{side}_revision"] = protocol.revision(run.about)
+            row[f"{side}_revision"] = " then ".join(protocol.revisions(run.about)) or None
         rows.append(row)
     about, _ = recording.about(recording.as_sweep([runs[i] for runs in (before, after) for i in ids]), [], views)
     return {"schema": SCHEMA, "views": views, "protocol": {**about, "seeds": sorted({row["seed"] for row in rows})},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from experiments import image_noise, paper, search, statistics
@@ -120,8 +121,8 @@ def _noise(sweep: Sweep, arms: list[dict[str, Any]], views: str) -> dict[str, An
 def _notes(sweep: Sweep, summary: dict[str, Any]) -> list[str]:
     """What a reader must know before quoting a number, each one sentence or two."""
     notes = (_missing(sweep), _not_begun(sweep), *_troubled(sweep), _damaged(sweep), _restarted(sweep),
-             _corrupt(sweep), _same_runs(sweep), _searched(sweep), _revisions(sweep), _noise_note(summary["noise"]),
-             _correction(summary), _speed(sweep))
+             _corrupt(sweep), _same_runs(sweep), _searched(sweep), _revisions(sweep), _environments(sweep),
+             _noise_note(summary["noise"]), _correction(summary), _speed(sweep))
     return [note for note in notes if note]
 
 
@@ -160,15 +161,25 @@ def _not_begun(sweep: Sweep) -> str:
 
 def _revisions(sweep: Sweep) -> str:
     """Which arms are of which revision, where a sweep's runs are of several."""
+    listed = _by_arms(sweep, lambda run: protocol_lib.revisions(run.about))
+    return listed and (f"Several revisions of the code: {listed}. A difference between arms of two revisions holds "
+                       "what these differ in too.")
+
+
+def _environments(sweep: Sweep) -> str:
+    """Which arms were computed in which environment, where a sweep's runs were in several (alexnet_jax.numerics)."""
+    listed = _by_arms(sweep, lambda run: [protocol_lib.environment(run.about) or "the defaults"] if run.about else [])
+    return listed and (f"**Several environments**: {listed}. A difference between arms of two environments holds what "
+                       "these change in the numbers too.")
+
+
+def _by_arms(sweep: Sweep, get: Callable[[Run], Iterable[str]]) -> str:
+    """'this: baseline, no_lrn; that: no_lrn', of what `get` says of the arms' runs; '' where it is the same of all."""
     by: dict[str, list[str]] = {}
     for arm in sweep.arms:
-        for revision in dict.fromkeys(filter(None, (protocol_lib.revision(run.about) for run in arm.runs.values()))):
-            by.setdefault(revision, []).append(arm.name)
-    if len(by) < 2:
-        return ""
-    listed = "; ".join(f"{revision}: {_few(names, ', ')}" for revision, names in by.items())
-    return (f"Several revisions of the code: {listed}. A difference between arms of two revisions holds what these "
-            "differ in too.")
+        for word in dict.fromkeys(word for run in arm.runs.values() for word in get(run)):
+            by.setdefault(word, []).append(arm.name)
+    return "; ".join(f"{word}: {_few(names, ', ')}" for word, names in by.items()) if len(by) > 1 else ""
 
 
 def _troubled(sweep: Sweep) -> list[str]:

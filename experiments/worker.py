@@ -54,11 +54,11 @@ def _main(args: argparse.Namespace, train: Callable[..., dict[str, Any]] | None)
     if args.cores and hasattr(os, "sched_setaffinity"):
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, {int(core) for core in args.cores.split(",")})
-    environment.prepare()
     try:
         plan = plan_lib.read(args.workdir)
         if plan is None or args.run not in plan.runs:
             raise ConfigError(f"--run={args.run}: not in {args.workdir / 'plan.json'}")
+        environment.prepare(plan.runs[args.run].config["train"].get("precision", "float32"))
     except UserError as error:
         return _say(error)
     run, arm = plan.runs[args.run], plan.arm_of(args.run)

@@ -77,6 +77,67 @@ def test_ids_differ_with_what_can_change_the_result(name, value):
     assert config_lib.run_id(_with({name: value})) != config_lib.run_id(_config())
 
 
+SETS = ("model.exchange", "model.lrn.layers", "model.same_map.layers", "model.pool.layers", "model.dropout_layers")
+SEQUENCES = {"model.lrn.order", "model.pool.kinds", "optim.table.at", "optim.table.factors", "optim.conv1.at",
+             "optim.conv1.factors", "augment.divide"}
+
+
+def test_each_field_of_several_values_is_a_set_or_a_sequence():
+    assert {name for name, field in config_lib.FIELDS.items() if isinstance(field.default, tuple)} == {
+        *SETS, *SEQUENCES}
+    assert {name for name, field in config_lib.FIELDS.items() if field.unordered} == set(SETS)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_set_has_one_spelling_and_nothing_twice(name):
+    field = config_lib.FIELDS[name]
+    items = tuple(field.choices[:3]) if field.choices else (1, 2, 5)
+    plain = _with({name: items})
+    assert config_lib.flatten(plain)[name] == items
+    for other in (items[::-1], (items[1], items[2], items[0])):
+        assert config_lib.flatten(_with({name: other})) == config_lib.flatten(plain)
+        recorded = config_lib.to_json(config_lib.override(plain, {name: other}))
+        assert config_lib.recorded_id(recorded) == config_lib.run_id(plain)
+    with pytest.raises(ConfigError, match=f"config.{name}: {items[0]!r} is there more than once in "):
+        _with({name: (items[0], items[1], items[0])})
+
+
+def test_the_kinds_of_pooling_move_with_their_layers():
+    pool = _with({"model.pool.layers": (5, 1, 2), "model.pool.kinds": ("avg", "max", "avg")}).model.pool
+    assert (pool.layers, pool.kinds) == ((1, 2, 5), ("max", "avg", "avg"))
+    with pytest.raises(ConfigError, match=r"config\.model\.pool\.layers: 1 is there more than once"):
+        _with({"model.pool.layers": (1, 1), "model.pool.kinds": ("max", "avg")})
+    with pytest.raises(ConfigError, match="2 kinds for the 3 layers"):
+        _with({"model.pool.layers": (5, 1, 2), "model.pool.kinds": ("avg", "max")})
+
+
+@pytest.mark.parametrize(("spelt", "plain"), [
+    ("train[0:40000]", "train[:40000]"), (" train [ : 40000 ] ", "train[:40000]"), ("train[:040000]", "train[:40000]"),
+    ("train[:]", "train"), ("train[0%:100%]", "train"), ("train[00:12.50%]", "train[:12.5%]"),
+    ("train[-010:]", "train[-10:]"), ("train[:-0]", "train[:-0]"), ("train[36000:40000]", "train[36000:40000]"),
+    ("train[:40%]", "train[:40%]"), ("train[:100]", "train[:100]")])
+def test_a_split_has_one_spelling(spelt, plain):
+    one, other = _with({"data.train_split": spelt}), _with({"data.train_split": plain})
+    assert one.data.train_split == plain
+    assert config_lib.run_id(one) == config_lib.run_id(other)
+
+
+@pytest.mark.parametrize(("name", "spelt", "plain"), [
+    ("optim.weight_decay", -0.0, 0.0), ("train.epochs", 3.0, 3),
+    ("data.name", "image_folder:/some//where/./cats/", "image_folder:/some/where/cats"),
+    ("data.name", "image_folder:../cats", "image_folder:../cats")])
+def test_a_value_has_one_spelling(name, spelt, plain):
+    one, other = _with({name: spelt}), _with({name: plain})
+    assert repr(config_lib.flatten(one)[name]) == repr(plain)
+    recorded = config_lib.to_json(config_lib.override(other, {name: spelt}))
+    assert config_lib.run_id(one) == config_lib.run_id(other) == config_lib.recorded_id(recorded)
+
+
+def test_what_is_no_config_has_no_id():
+    for tree in ({"model": {"lrn": {"layers": [1, 1]}}}, {"data": {"train_split": 3}}, {"data": 3}, {"x": [{}]}):
+        assert config_lib.recorded_id(tree) is None
+
+
 def test_equal_values_of_another_type_have_one_id():
     one, other = _with({"optim.learning_rate": 1, "model.lrn.layers": [1]}), _with(
         {"optim.learning_rate": 1.0, "model.lrn.layers": (1,), "train.epochs": 90.0})

@@ -136,6 +136,65 @@ def test_runs_are_found_again_when_the_plan_is_lost(tmp_path):
     assert {run.dir for run in asked.runs.values()} == {run.dir for run in old.runs.values()}
 
 
+def _in_an_older_spelling(plan, workdir, begun=True):
+    """The plan as a version left it that kept a config's sets in the order in which they were written."""
+    tree, ids = plan.to_json(), {}
+    for id_, run in tree["runs"].items():
+        config = json.loads(json.dumps(run["config"]))
+        config["model"]["exchange"] = config["model"]["exchange"][::-1]
+        config["model"]["pool"]["layers"] = config["model"]["pool"]["layers"][::-1]
+        ids[id_] = config_lib.run_id(config_lib.override(config_lib.default(), config_lib.flatten(config)))
+        assert ids[id_] != id_
+        run["config"], run["dir"] = config, run["dir"].replace(id_, ids[id_])
+        if begun:
+            (workdir / run["dir"]).mkdir(parents=True)
+            records.write_json(workdir / run["dir"] / "run.json", {"id": ids[id_], "config": config})
+    tree["runs"] = {ids[id_]: run for id_, run in tree["runs"].items()}
+    for arm in tree["arms"]:
+        arm["runs"] = {seed: ids[id_] for seed, id_ in arm["runs"].items()}
+    records.write_json(workdir / "plan.json", tree)
+    return ids
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_runs_of_an_older_spelling_are_found_and_keep_id_and_folder(tmp_path, lost):
+    ids = _in_an_older_spelling(_build(), tmp_path)
+    if lost:
+        (tmp_path / "plan.json").unlink()
+    for _ in range(2):  # also by the command after the next
+        whole, asked = plan_lib.merge(plan_lib.read(tmp_path), _build(), tmp_path)
+        plan_lib.write(whole, tmp_path)
+        assert set(asked.runs) == set(whole.runs) == set(ids.values())
+        assert all(run.dir.endswith(f"-{id_}") for id_, run in asked.runs.items())
+        assert [arm.runs for arm in asked.arms] == [
+            {seed: ids[id_] for seed, id_ in arm.runs.items()} for arm in _build().arms]
+        assert all(plan_lib.state_of(tmp_path / run.dir) == "partial" for run in asked.runs.values())
+    whole, asked = plan_lib.merge(plan_lib.read(tmp_path), _build(seeds=(0, 1, 2)), tmp_path)  # more seeds: ids of now
+    assert [set(arm.runs) for arm in asked.arms] == [{0, 1, 2}] * 3
+    assert set(ids.values()) < set(asked.runs) == set(whole.runs)
+
+
+def test_planned_runs_of_an_older_spelling_that_never_began_make_way(tmp_path):
+    old = _build()
+    _in_an_older_spelling(old, tmp_path, begun=False)
+    (tmp_path / "runs" / "anything-0123456789").mkdir(parents=True)  # something was begun
+    whole, asked = plan_lib.merge(plan_lib.read(tmp_path), old, tmp_path)
+    assert set(whole.runs) == set(asked.runs) == set(old.runs)
+    assert set(whole.order()) == set(old.runs)
+
+
+def test_an_arm_s_overrides_in_another_order_are_the_same_arm(tmp_path):
+    arm = Arm("pooled", {"model.pool.layers": (1, 2)})
+    plan_lib.write(_build([arm]), tmp_path)
+    tree = json.loads((tmp_path / "plan.json").read_text())
+    tree["arms"][1]["overrides"]["model.pool.layers"] = [2, 1]
+    records.write_json(tmp_path / "plan.json", tree)
+    (tmp_path / "runs" / "pooled").mkdir(parents=True)
+    plan_lib.merge(plan_lib.read(tmp_path), _build([arm]), tmp_path)
+    with pytest.raises(WorkdirError, match="its arm pooled has other overrides"):
+        plan_lib.merge(plan_lib.read(tmp_path), _build([Arm("pooled", {"model.pool.layers": (1,)})]), tmp_path)
+
+
 def test_another_base_is_refused(tmp_path):
     _begin(_build(), tmp_path)
     new = _build(**{"train.epochs": 3, "model.dropout": 0.1, "model.lrn.k": 1.0, "optim.momentum": 0.8})

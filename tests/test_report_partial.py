@@ -77,6 +77,36 @@ def test_arms_of_several_revisions_are_told_apart(tmp_path):
             "uncommitted changes: no_lrn.") in text
 
 
+def test_arms_of_several_environments_are_told_apart_and_named_with_the_device(tmp_path):
+    workdir = fake_sweep.write_sweep(tmp_path, seeds=(0, 1), epochs=2)
+    plain = report.render(workdir)
+    assert "environments" not in plain
+    for asked in ({}, {"XLA_FLAGS --xla_cpu_enable_fast_math": "true"}):  # {}: as good as nothing on record
+        assert report.render(workdir) == plain
+        for seed in (0, 1):
+            path = fake_sweep.folder_of(workdir, "no_lrn", seed) / "run.json"
+            records.write_json(path, {**records.read_json(path), "environment": asked})
+    text = report.render(workdir)
+    asked = "XLA_FLAGS --xla_cpu_enable_fast_math=true"
+    assert f"**Several environments**: the defaults: baseline, nonoverlapping, tanh; {asked}: no_lrn. " in text
+    assert f"a run, with {asked}; jax" in text
+
+
+def test_a_report_names_what_a_resume_brought(tmp_path):
+    workdir = fake_sweep.write_sweep(tmp_path, seeds=(0, 1), epochs=2)
+    path = fake_sweep.folder_of(workdir, "tanh", 1) / "run.json"
+    about = records.read_json(path)
+    records.write_json(path, {**about, "resumed": ["2020-01-01T00:00:00+00:00", {
+        "at": "2020-01-02T00:00:00+00:00", "git": {"unknown": "not a git checkout"}, "versions": {"jax": "9.9"},
+        "device": {"kind": "Imaginary 9001", "cores": 3}}]})
+    text = report.render(workdir)
+    assert " or Imaginary 9001, 3 cores a run; jax " in text
+    assert " or 9.9; git 0123456789 or unknown (not a git checkout)." in text
+    assert "; unknown (not a git checkout): tanh. A difference between arms of two revisions" in text
+    records.write_json(path, {**about, "resumed": 3, "environment": "x"})  # damaged: told, and no more
+    assert "9001" not in report.render(workdir)
+
+
 def test_the_ten_views_count_where_all_runs_timed_them(tmp_path):
     workdir = fake_sweep.write_sweep(tmp_path, seeds=(0, 1), epochs=2)
     without = "1.6 min of run time over 8 runs (1.6 core-min), the ten-view evaluations not counted."

@@ -28,7 +28,7 @@ _tiny, store, tiny, finished = tiny_run.use_tiny, tiny_run.store, tiny_run.tiny,
 def test_the_records_are_as_promised(tiny, finished):
     run, result = (records.read_json(finished / f"{name}.json") for name in ("run", "result"))
     assert set(run) == {"schema", "name", "id", "seed", "config", "overrides", "command", "git", "versions", "device",
-                        "started", "resumed", "images", "classes"}
+                        "environment", "started", "resumed", "images", "classes"}
     assert set(run["device"]) == {"platform", "kind", "count", "cores", "mesh", "products"}
     assert (run["name"], run["overrides"], run["resumed"]) == ("baseline", {"train.epochs": 2}, [])
     assert run["id"] == result["id"] == config.run_id(tiny())

@@ -3,6 +3,7 @@
 import copy
 import errno
 import gc
+import json
 import shutil
 import signal
 
@@ -13,7 +14,8 @@ import tiny_run
 from orbax.checkpoint._src.serialization import serialization
 from tiny_run import STEPS, Killed, assert_same_run, at, go, interrupt, kill, steps_of
 
-from alexnet_jax import data, evaluate, records
+from alexnet_jax import config as config_lib
+from alexnet_jax import data, evaluate, numerics, records
 from alexnet_jax import train as train_lib
 from alexnet_jax.errors import CheckpointError, Interrupted, WorkdirError
 
@@ -209,6 +211,45 @@ def test_a_truncated_checkpoint_is_passed_over(tiny, unfinished, finished, part)
     assert "resuming at step 4 of 8" in log
     assert (unfinished / "unreadable-checkpoint-8").is_dir()
     assert_same_run(tiny(), unfinished, finished)
+
+
+@pytest.mark.parametrize(("step", "name", "said", "resumed"), [
+    (8, "999", "999 cannot be read (it is of step 8: its folder was renamed)", 4),
+    (4, "999", "999 cannot be read (it is of step 4: its folder was renamed)", 8),
+    (8, "6", "6 cannot be read (it is of step 8: its folder was renamed)", 4), (4, "4 copy", "", 8)])
+def test_a_renamed_checkpoint_is_passed_over(tiny, unfinished, finished, step, name, said, resumed):
+    (unfinished / "checkpoints" / str(step)).rename(unfinished / "checkpoints" / name)
+    go(tiny(), unfinished, name="baseline")
+    log = (unfinished / "log.txt").read_text()
+    assert said in log
+    assert f"resuming at step {resumed} of 8" in log
+    assert (unfinished / f"unreadable-checkpoint-{name}").is_dir() == bool(said)
+    assert_same_run(tiny(), unfinished, finished)
+
+
+def test_another_run_s_checkpoint_is_passed_over(tiny, unfinished, finished, tmp_path):
+    go(tiny(seed=1), tmp_path / "other")
+    shutil.rmtree(unfinished / "checkpoints" / "8")
+    shutil.copytree(tmp_path / "other" / "checkpoints" / "8", unfinished / "checkpoints" / "8")
+    go(tiny(), unfinished, name="baseline")
+    log = (unfinished / "log.txt").read_text()
+    assert "another run's checkpoint)" in log
+    assert "resuming at step 4 of 8" in log
+    assert_same_run(tiny(), unfinished, finished)
+
+
+def test_a_run_of_an_older_spelling_is_resumed_under_its_id(tiny, tmp_path):
+    plain = tiny(model__pool__layers=(1, 2))
+    with tmp_path.joinpath("run.json").open("w") as file:  # as a version wrote it that kept what was written
+        tree = config_lib.to_json(plain)
+        tree["model"]["pool"]["layers"] = [2, 1]
+        json.dump({"id": "0123456789", "config": tree, "started": records.now(),
+                   "environment": numerics.asked("cpu")}, file)
+    result = go(plain, tmp_path)
+    assert result["id"] == records.read_json(tmp_path / "run.json")["id"] == "0123456789"
+    assert len(records.read_json(tmp_path / "run.json")["resumed"]) == 1
+    with pytest.raises(WorkdirError, match="belongs to another config"):
+        go(tiny(model__pool__layers=(1,)), tmp_path)
 
 
 @pytest.mark.parametrize("error", [

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -61,6 +62,31 @@ def test_the_newest_checkpoint_that_can_be_read_and_nothing_is_set_aside(tiny, f
     before = files(tmp_path / "run" / "checkpoints")
     assert Trained(tmp_path / "run").step == 4
     assert files(tmp_path / "run" / "checkpoints") == before
+
+
+@pytest.mark.parametrize(("name", "taken", "said"), [
+    ("999", 4, "note: .*: the weights are those of step 4; newer ones can't be read .999: it is of step 8: its folder"),
+    ("3", 4, ""), ("8 copy", 4, ""), ("08", 4, "")])
+def test_a_renamed_checkpoint_is_not_taken_for_what_its_name_says(finished, tmp_path, capsys, name, taken, said):
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "8").rename(tmp_path / "run" / "checkpoints" / name)
+    before = files(tmp_path / "run" / "checkpoints")
+    assert Trained(tmp_path / "run").step == taken
+    assert re.match(said, capsys.readouterr().err)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "4")
+    with pytest.raises(CheckpointError, match=r"its folder was renamed|no checkpoint there"):
+        Trained(tmp_path / "run")
+    assert set(files(tmp_path / "run" / "checkpoints")) < set(before)
+
+
+def test_another_run_s_checkpoint_is_not_taken_for_this_run_s(finished, other, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "8")
+    shutil.copytree(other / "checkpoints" / "8", tmp_path / "run" / "checkpoints" / "8")
+    assert Trained(tmp_path / "run").step == 4
+    assert "another run's checkpoint" in capsys.readouterr().err
+    (tmp_path / "run" / "metrics.csv").unlink()  # nothing to hold it against
+    assert Trained(tmp_path / "run").step == 8
 
 
 def test_no_checkpoint_and_no_run_in_one_line(tmp_path):

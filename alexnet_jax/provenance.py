@@ -1,0 +1,115 @@
+"""Where a run's numbers come from: revision, versions, device, and what of it changed between its stretches."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+_PACKAGES = ("alexnet_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections")
+# What would send git to another repository than that of this file.
+_ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY")
+_PARTS = ("git", "versions", "device", "environment")
+_SECONDS = 10
+
+
+def git_state(root: pathlib.Path = ROOT) -> dict[str, Any]:
+    """{'revision', 'dirty'} of the project's checkout; {'unknown': why} where it can't be told."""
+    env = {name: text for name, text in os.environ.items() if name not in _ELSEWHERE} | {"LC_ALL": "C"}
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "--no-optional-locks", "-C", str(root), *arguments], capture_output=True,
+                              encoding="utf-8", errors="replace", timeout=_SECONDS, check=True, env=env).stdout.strip()
+
+    try:
+        # An installed package may lie within somebody else's checkout.
+        git("ls-files", "--error-unmatch", f"{pathlib.Path(__file__).parent.name}/__init__.py")
+        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
+    except FileNotFoundError:
+        return {"unknown": "git is not installed"}
+    except subprocess.TimeoutExpired:
+        return {"unknown": f"git took longer than {_SECONDS} s"}
+    except subprocess.CalledProcessError as error:
+        return {"unknown": _why(error.stderr)}
+    except OSError as error:
+        return {"unknown": f"git could not be run ({error.strerror})"}
+
+
+def _why(said: str) -> str:
+    """What git said, in words that name no folder."""
+    if "dubious ownership" in said:
+        return "the checkout belongs to another user; git reads it once `safe.directory` names it (git help config)"
+    if "not a git repository" in said or "did not match any file" in said:
+        return "not a git checkout"
+    lines = [line for line in said.splitlines() if line.strip()]
+    return f"git: {lines[0].replace(str(ROOT), '…')[:160]}" if lines else "git failed without a word"
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the libraries that compute."""
+    found = {"python": sys.version.split()[0]}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def cores() -> int | None:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def device_name(device: Any) -> str:
+    """The processor's or card's own name, e.g. 'AMD EPYC 7B13' or 'NVIDIA H100 80GB HBM3'."""
+    if device.platform == "cpu":
+        try:
+            with open("/proc/cpuinfo", encoding="utf-8") as file:
+                return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+        except (OSError, StopIteration):
+            return platform.processor() or "cpu"
+    return device.device_kind
+
+
+def describe(mesh: Any, products: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    """{'git', 'versions', 'device', 'environment'} of this process, as in run.json.
+
+    Args:
+      mesh: of the run. products: their precision. environment: of `numerics.asked`.
+    """
+    device = mesh.devices.flat[0]
+    return {"git": git_state(), "versions": versions(),
+            "device": {"platform": device.platform, "kind": device_name(device), "count": mesh.size, "cores": cores(),
+                       "mesh": dict(mesh.shape), "products": products},
+            "environment": dict(environment)}
+
+
+def changed(about: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `now` (of `describe`) is other than in a run.json: {} or some of its parts, each with what differs."""
+    found: dict[str, Any] = {}
+    for part in _PARTS:
+        then = about.get(part) if isinstance(about.get(part), Mapping) else {}
+        assert then is not None
+        differs = {key: now[part].get(key) for key in (now[part] | then) if then.get(key) != now[part].get(key)}
+        if differs:
+            found[part] = now[part] if part == "git" else differs
+    return found
+
+
+def stretches(about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A run.json as it would be of each of the run's stretches: from its beginning, then from each resume on."""
+    yield dict(about)
+    for entry in about.get("resumed") or ():
+        if isinstance(entry, Mapping):
+            parts = {part: entry[part] for part in _PARTS if isinstance(entry.get(part), Mapping)}
+            yield {**about, **{part: new if part == "git" else {**(about.get(part) or {}), **new}
+                               for part, new in parts.items()}}
+        else:
+            yield dict(about)
