@@ -39,7 +39,7 @@ def cache_folder() -> pathlib.Path | None:
     return base and base / "alexnet_jax"
 
 
-def _writable(folder: pathlib.Path | None) -> bool:
+def writable(folder: pathlib.Path | None) -> bool:
     """Can files be written there, if only it is made?"""
     if folder is None:
         return False
@@ -47,12 +47,16 @@ def _writable(folder: pathlib.Path | None) -> bool:
     return os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK)
 
 
+def user() -> int:
+    """The number of the user whom this process belongs to; 0 where users have none."""
+    return os.getuid() if hasattr(os, "getuid") else 0
+
+
 def _substitute() -> pathlib.Path:
     """A folder of this user's in the machine's temporary one. Raises OSError if another user has made it."""
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    folder = pathlib.Path(tempfile.gettempdir()) / f"alexnet_jax-{user}"
+    folder = pathlib.Path(tempfile.gettempdir()) / f"alexnet_jax-{user()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if hasattr(os, "getuid") and os.lstat(folder).st_uid != user:
+    if hasattr(os, "getuid") and os.lstat(folder).st_uid != user():
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     return folder
 
@@ -71,7 +75,7 @@ def store_folder() -> pathlib.Path:
       DataError: there is neither.
     """
     folder = cache_folder()
-    if folder is not None and (os.path.isdir(folder) or _writable(folder)):
+    if folder is not None and (os.path.isdir(folder) or writable(folder)):
         return folder
     why = f"{folder} cannot be written" if folder else "this user has no home directory"
     try:
@@ -86,7 +90,7 @@ def store_folder() -> pathlib.Path:
 def prepare_matplotlib() -> None:
     """Gives matplotlib a folder where it would complain that there is none. Call it before its first import."""
     places = [_in_home("XDG_CONFIG_HOME", ".config"), _in_home("XDG_CACHE_HOME", ".cache")]
-    if "MPLCONFIGDIR" not in os.environ and not all(_writable(place and place / "matplotlib") for place in places):
+    if "MPLCONFIGDIR" not in os.environ and not all(writable(place and place / "matplotlib") for place in places):
         with contextlib.suppress(OSError):  # then it complains and goes on
             os.environ["MPLCONFIGDIR"] = str(_substitute() / "matplotlib")
 
@@ -109,7 +113,7 @@ def prepare(precision: str = "float32") -> None:
         os.environ["JAX_ENABLE_X64"] = "0"
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = cache_folder()
-        if _writable(folder and folder / "xla"):
+        if writable(folder and folder / "xla"):
             os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder and folder / "xla")
         else:
             _tell(f"no compilation cache, as {folder or 'a home directory for it'} "

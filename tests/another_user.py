@@ -23,7 +23,7 @@ def shared():
         yield pathlib.Path(folder)
 
 
-def in_child(function, user=None):
+def in_child(function, user=None, group=None):
     """`function()` in a fork, as another user where one is given; what it returns, through JSON."""
     read, write = os.pipe()
     child = os.fork()
@@ -31,7 +31,7 @@ def in_child(function, user=None):
         try:
             if user is not None:
                 os.setgroups([])
-                os.setresgid(user, user, user)
+                os.setresgid(*[user if group is None else group] * 3)
                 os.setresuid(user, user, user)
             answer = function()
         except BaseException as error:

@@ -4,6 +4,7 @@ import hashlib
 import pathlib
 import shutil
 import socket
+import tempfile
 import time
 
 import numpy as np
@@ -53,6 +54,14 @@ def check(data, files):
                 pixels, label = image(files[name], number)
                 np.testing.assert_array_equal(split.images[i * EACH + number], pixels)
                 assert split.labels[i * EACH + number] == label
+
+
+def test_nothing_is_left_in_the_temporary_folder(tmp_path, files, monkeypatch):
+    write_tree(tmp_path / "data" / cifar10.FOLDER, files)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    check(config_for(tmp_path, tmp_path / "data"), files)
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def config_for(tmp_path, directory):

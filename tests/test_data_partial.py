@@ -333,7 +333,8 @@ def test_a_store_of_another_version_under_construction_is_mentioned(tmp_path):
     folder = interrupted(tmp_path)
     said = []
     build.build(Toy(), "train", "2", SIZE, tmp_path / "toy-2-train-4", on_corrupt="skip", report=said.append)
-    assert f"{folder}: an unfinished store of another version; delete it if nobody is building it" in said
+    assert f"{folder}: an unfinished store of another version; if nobody is building it, python -m " \
+           "alexnet_jax.data.prepare --delete=.toy-1-train-4.building removes it" in said
     said.clear()
     build.build(Toy(), "train", "2", 5, tmp_path / "toy-2-train-5", on_corrupt="skip", report=said.append)
     assert not any("unfinished" in line for line in said)

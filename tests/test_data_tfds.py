@@ -22,6 +22,7 @@ def prepared(tmp_path_factory):
     """A data dir with `toy_photos` (JPEGs, features that we don't know) and `toy_arrays` (two configs)."""
     import tensorflow_datasets as tfds
 
+    from alexnet_jax.data.cifar10_builder import LocalInfo
     from alexnet_jax.data.tfds_source import quiet
 
     root = tmp_path_factory.mktemp("prepared")
@@ -32,7 +33,7 @@ def prepared(tmp_path_factory):
         VERSION = tfds.core.Version("1.2.0")
 
         def _info(self):
-            return tfds.core.DatasetInfo(
+            return LocalInfo(
                 builder=self,
                 supervised_keys=("photo", "kind"),
                 disable_shuffling=True,
@@ -66,7 +67,7 @@ def prepared(tmp_path_factory):
         BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="grey"), tfds.core.BuilderConfig(name="unlabelled")]  # noqa: RUF012
 
         def _info(self):
-            return tfds.core.DatasetInfo(
+            return LocalInfo(
                 builder=self,
                 disable_shuffling=True,
                 features=tfds.features.FeaturesDict(

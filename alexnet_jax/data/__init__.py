@@ -113,7 +113,7 @@ def _whole(source: sources.Source, wanted: splits.Slice, data: Any, root: pathli
     """The stored split that the wanted one is of: itself, or what `data.val_fraction` cuts `train` and `val` from."""
     if not data.val_fraction:
         return wanted.name
-    known = list(source.split_sizes()) or sorted({meta["split"] for _, meta in store_lib.stores_of(root, source.name)})
+    known = list(source.split_sizes()) or sorted({meta["split"] for _, meta in store_lib.stores_of(root, source.owns)})
     own = [name for name in known if name.lower() in ("val", "valid", "validation", "dev")]
     if own:
         raise ConfigError(f"config.data.val_fraction: {source.name} has a split of its own for that, {own[0]}; set "

@@ -2,12 +2,14 @@
 
 The lock (`.<folder>.lock`) is the operating system's: it ends with its process, however that dies. Only the
 holder writes `.<folder>.building`; what it finds there is a dead builder's, and it goes on with it
-(alexnet_jax.data.partial), so that building may be stopped or killed at any moment.
+(alexnet_jax.data.partial), so that building may be stopped or killed at any moment. Where that is another user's and
+closed to this one, it goes on with a copy, `.<folder>.<user>.building`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import pathlib
 import shutil
@@ -15,13 +17,14 @@ import sys
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from alexnet_jax import files
+from alexnet_jax import environment, files
 from alexnet_jax import signals as signals_lib
 from alexnet_jax.data import store as store_lib
-from alexnet_jax.data.partial import Partial, finished, storing, sync_folder, under_construction, whose
+from alexnet_jax.data.leftovers import copy, may_go_on, place_of, whose
+from alexnet_jax.data.partial import Partial, finished, storing, sync_folder, under_construction
 from alexnet_jax.data.sources import Corrupt, Reading, Report, Source
 from alexnet_jax.errors import DataError, Interrupted
 from alexnet_jax.progress import duration
@@ -49,19 +52,25 @@ def build(source: Source, split: str, version: str, size: int, folder: pathlib.P
     label = f"packing {source.name} {split} at {size}×{size}"
     with storing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.building")
+    if not environment.writable(folder.parent):
+        raise DataError(f"{folder.parent}: this user may not write there, and {source.name} {split} is not packed yet; "
+                        "config.data.store or $ALEXNET_STORE_DIR names another place for packed images")
+    shared = folder.with_name(f".{folder.name}.building")
+    own = folder.with_name(f".{folder.name}.{environment.user()}.building")
     with signals_lib.Signals(signals_lib.at_once) as signals:
         try:
             with lock(folder, report):
                 if folder.exists():
                     return
-                for leftover in folder.parent.glob(f".{folder.name}.building-*"):
+                name = glob.escape(f".{folder.name}")
+                for leftover in folder.parent.glob(f"{name}.building-*"):
                     shutil.rmtree(leftover, ignore_errors=True)  # of versions that could not go on
                 for other in folder.parent.glob(".*.building"):
-                    if other != temporary and (source.title, split, size) == whose(other):
+                    if place_of(other) != folder and (source.title, split, size) == whose(other):
                         # Another process may be at it, so it isn't ours to remove.
-                        report(f"{other}: an unfinished store of another version; delete it if nobody is building it")
-                if not finished(temporary):
+                        report(f"{other}: an unfinished store of another version; if nobody is building it, "
+                               f"python -m alexnet_jax.data.prepare --delete={other.name} removes it")
+                if not _named((own, shared), folder):
                     reading = source.read(split, size, report)
                     check(reading.count)
                     if reading.count == 0:
@@ -69,12 +78,27 @@ def build(source: Source, split: str, version: str, size: int, folder: pathlib.P
                     meta = {"schema": store_lib.SCHEMA, "name": source.title, "version": version, "split": split}
                     if source.folder is not None:
                         meta["folder"] = source.folder
-                    _fill(temporary, reading, size, on_corrupt, report, label, meta, signals)
-                with storing(folder):
-                    os.rename(temporary, folder)
+                    closed = not may_go_on(shared)
+                    temporary = own if closed or own.exists() else shared
+                    _fill(temporary, reading, size, on_corrupt, report, label, meta, signals,
+                          shared if closed else None)
+                    with storing(folder):
+                        os.rename(temporary, folder)
                 sync_folder(folder.parent)
+                for leftover in folder.parent.glob(f"{name}.*building"):
+                    if place_of(leftover) == folder:
+                        shutil.rmtree(leftover, ignore_errors=True)
         except KeyboardInterrupt:
             raise Interrupted(f"{label}: stopped; the same command goes on") from None
+
+
+def _named(places: Sequence[pathlib.Path], folder: pathlib.Path) -> bool:
+    """Gives a whole store that only lacks its name that name, if there is one and this user may."""
+    for place in filter(finished, places):
+        with contextlib.suppress(PermissionError):
+            os.rename(place, folder)
+            return True
+    return False
 
 
 @contextlib.contextmanager
@@ -91,8 +115,8 @@ def lock(place: pathlib.Path, report: Report) -> Iterator[None]:
 
 
 def _fill(folder: pathlib.Path, reading: Reading, size: int, on_corrupt: str, report: Report, label: str,
-          meta: dict[str, Any], signals: Signals) -> None:
-    """Makes `folder` a whole store, going on with what is in it."""
+          meta: dict[str, Any], signals: Signals, theirs: pathlib.Path | None) -> None:
+    """Makes `folder` a whole store, going on with what is in it, or in another user's that is closed to this one."""
     start, count = time.monotonic(), reading.count
     meta = meta | {"classes": list(reading.classes), "class_keys": list(reading.class_keys)}
     if reading.left_out is not None:
@@ -100,6 +124,9 @@ def _fill(folder: pathlib.Path, reading: Reading, size: int, on_corrupt: str, re
     keys = zlib.crc32("\n".join(reading.class_keys).encode("utf-8", "surrogateescape"))
     identity = {key: meta[key] for key in ("schema", "name", "version", "split")} | {
         "size": size, "count": count, "class_keys": keys, "made_by": reading.made_by}
+    if theirs is not None:
+        with storing(folder):
+            copy(theirs, folder, identity, report)
     with under_construction(folder, identity, count, size, report) as partial:
         before = int(partial.done.sum())
         if before:

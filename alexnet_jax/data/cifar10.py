@@ -21,6 +21,7 @@ import zlib
 
 import numpy as np
 
+from alexnet_jax import environment
 from alexnet_jax.data.sources import Reading, Report, Source
 from alexnet_jax.errors import DataError, describe_os_error
 
@@ -62,11 +63,13 @@ class Cifar10(Source):
 
     def _prepared(self, split: str) -> pathlib.Path | None:
         """A folder of TFDS files that holds the split, if it has been written."""
-        base = self._store / "tfds" / "cifar10_binary"
-        for config in ("complete", "train_only") if split == "train" else ("complete",):
-            if (base / config / VERSION / "dataset_info.json").exists():
-                return base / config / VERSION
-        return None
+        configs = ("complete", "train_only") if split == "train" else ("complete",)
+        places = [base / "cifar10_binary" / config / VERSION for base in self._bases() for config in configs]
+        return next((place for place in places if (place / "dataset_info.json").exists()), None)
+
+    def _bases(self) -> list[pathlib.Path]:
+        """Where TFDS files may lie: those of all, and of this user where others' are closed to it."""
+        return [self._store / "tfds", self._store / f"tfds-{environment.user()}"]
 
     def _folder(self) -> pathlib.Path | None:
         """The unpacked folder, if there is one."""
@@ -113,14 +116,15 @@ class Cifar10(Source):
     def _prepare(self, split: str, report: Report) -> pathlib.Path:
         from alexnet_jax.data import build, cifar10_builder
 
-        target = self._store / "tfds" / "cifar10_binary"
-        with build.lock(target, report):  # the two splits may be asked for by two processes
+        open_to_me = (base for base in self._bases() if environment.writable(base / "cifar10_binary" / "complete"))
+        base = next(open_to_me, self._bases()[0])
+        with build.lock(base / "cifar10_binary", report):  # the two splits may be asked for by two processes
             place = self._locate(split) or download(self._store / "downloads", self._dir, report)
             complete = place.is_file() or all((place / name).is_file() for name in TEST)
             report(f"reading {place}")
             wanted = TRAIN | TEST if complete else TRAIN
             records = read_archive(place, wanted) if place.is_file() else read_folder(place, wanted)
-            return self._prepared(split) or cifar10_builder.prepare(self._store / "tfds", records)
+            return self._prepared(split) or cifar10_builder.prepare(base, records)
 
 
 def _checked(content: bytes, where: str, md5: str) -> np.ndarray:

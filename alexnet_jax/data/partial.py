@@ -232,7 +232,7 @@ class Partial:
 
     def _write_file(self, name: str, content: bytes) -> None:
         (self.folder / name).write_bytes(content)
-        _sync(self.folder / name)
+        sync(self.folder / name)
 
     def _close_up(self, missing: list[int], kept: np.ndarray) -> None:
         """Moves the images behind each corrupt one towards the front."""
@@ -320,23 +320,13 @@ def _taken_over(folder: pathlib.Path, identity: dict[str, Any], count: int, size
 
 def finished(folder: pathlib.Path) -> bool:
     """Is `folder` a whole store whose builder ended just before it gave it its name?"""
-    if not (folder / store_lib.META).exists() or (folder / JOURNAL).exists():
-        return False
     try:
+        if not (folder / store_lib.META).exists() or (folder / JOURNAL).exists():
+            return False
         store_lib.open_store(folder)
-    except DataError:
+    except (DataError, OSError):  # the latter: another user's, closed to this one
         return False
     return True
-
-
-def whose(folder: pathlib.Path) -> tuple[str, str, int] | None:
-    """(config.data.name, split, size) of a folder under construction; None if it doesn't say."""
-    try:
-        with (folder / JOURNAL).open("rb") as file:
-            records, _ = parse(file.readline())
-    except OSError:
-        return None
-    return (records[0]["name"], records[0]["split"], records[0]["size"]) if records else None
 
 
 def parse(content: bytes) -> tuple[list[dict[str, Any]], int]:
@@ -370,7 +360,7 @@ def storing(folder: pathlib.Path) -> Iterator[None]:
                         "packed images go)") from error
 
 
-def _sync(path: pathlib.Path) -> None:
+def sync(path: pathlib.Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -380,4 +370,4 @@ def _sync(path: pathlib.Path) -> None:
 
 def sync_folder(folder: pathlib.Path) -> None:
     with contextlib.suppress(OSError):  # some network file systems do not sync folders
-        _sync(folder)
+        sync(folder)
