@@ -1,5 +1,6 @@
 # make ablations   the main job on the embedded dataset: the three ablations, table and curves
 # make test        the tests
+# make storm       signals at random over small sweeps and packing, for MINUTES=60: is anything lost?
 # make test-targets  the network compiled for H100s and TPUs, without having one: installs XLA's compilers (6 GB;
 #                  they make JAX on a CPU talk on stderr: VENV=.venv-targets keeps them apart)
 # make claims      every claim of the paper beside what is recorded here: experiments/CLAIMS.md, .csv, .json
@@ -14,7 +15,7 @@ WORKDIR ?= runs/three
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: ablations claims test test-targets bench bench-quick lint clean
+.PHONY: ablations claims test storm test-targets bench bench-quick lint clean
 .DELETE_ON_ERROR:
 
 # A stamp is written last, so an interrupted installation is taken up again.
@@ -37,6 +38,10 @@ claims: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest $(ARGS)
+
+MINUTES ?= 60
+storm: $(VENV)/installed-dev
+	$(BIN)/python tests/storm.py --minutes=$(MINUTES) $(ARGS)
 
 $(VENV)/installed-targets: $(VENV)/installed-dev
 	$(PIP) install --quiet -c constraints.txt -e '.[dev,targets-cuda,targets-tpu]'
