@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import records
 from alexnet_jax.data import Split
+from alexnet_jax.data.comparing import about_data_words
 from alexnet_jax.progress import percent
 
 
@@ -66,5 +67,6 @@ def last_words(result: Mapping[str, Any]) -> str:
         parts.append(f"{label} {percent(top1)} top-1, {percent(top5)} top-5 ({counts['top1_wrong']} and "
                      f"{counts['top5_wrong']} of {counts['total']} wrong)")
     warning = f"; WARNING: {result['message']}" if result["message"] else ""
+    notes = "".join(f"; note: {line}" for line in about_data_words(result.get("data") or {}))
     early = f" {result['stopped']}" if "stopped" in result else ""
-    return f"finished{early}: error {'; '.join(parts)}{warning}"
+    return f"finished{early}: error {'; '.join(parts)}{notes}{warning}"

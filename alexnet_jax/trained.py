@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import checkpoint, data, evaluate, records, workdir
 from alexnet_jax import config as config_lib
 from alexnet_jax.data import augment, loader
+from alexnet_jax.data.comparing import about_data, about_data_words
 from alexnet_jax.errors import WorkdirError
 from alexnet_jax.mesh import make_mesh
 from alexnet_jax.program import Program
@@ -90,6 +91,12 @@ class Trained:
         """
         d = config_lib.override(self.config, {"data.name": name or self.config.data.name}).data
         return data.open_split(d, split, report=lambda line: None, classes=None if own else self.known)
+
+    def about_data(self, split: data.Split) -> list[str]:
+        """What would make an error on `split` mean less than it says: `data.comparing.about_data_words`."""
+        d = self.config.data
+        learnt = [self.training, *([self.open(d.fold_split)] if d.fold_split else [])]
+        return about_data_words(about_data([part.of(self.known) for part in learnt], split))
 
     def log_probs(self, split: data.Split, views: str = "centre",
                   progress: Callable[[int, int], object] = lambda done, of: None) -> np.ndarray:

@@ -120,11 +120,17 @@ def predict(runs, split_text: str, views: str, say) -> tuple[np.ndarray, np.ndar
         if other.known.keys != first.known.keys:
             raise ConfigError(f"{other.folder}: other classes ({named(other.known.keys)}) than in {first.folder} "
                               f"({named(first.known.keys)})")
-    found, labels = [], first.open(text).labels
+    found, images = [], first.open(text)
     for number, network in enumerate(networks, start=1):
-        found.append(network.log_probs(network.open(text), views))
+        own = network.open(text)
+        if own.store.folder != images.store.folder or not np.array_equal(own.rows, images.rows):
+            raise ConfigError(f"{network.folder}: '{text}' is other images there than in {first.folder} "
+                              "(config.data.order, val_fraction, val_seed, size or another version)")
+        for line in network.about_data(own):
+            say(f"{network.folder.name}: note: {line}")
+        found.append(network.log_probs(own, views))
         say(f"{number} of {len(networks)}: {network.folder.name}, step {network.step}")
-    return np.stack(found), labels
+    return np.stack(found), images.labels
 
 
 def main(argv: Sequence[str] | None = None) -> int:

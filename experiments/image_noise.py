@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from alexnet_jax import config
 from experiments import statistics
-from experiments.readout import Arm
+from experiments.readout import Arm, Run, field
 
 _SAME = ("name", "version", "eval_split", "corrupt")
+_CONFIG = ("data.order", "data.val_fraction", "data.val_seed")  # these, too, say which images a split holds, and where
 
 
 def between(arm: Arm, reference: Arm, views: tuple[str, str], seeds: Sequence[int]) -> statistics.OverImages | None:
@@ -30,7 +32,13 @@ def between(arm: Arm, reference: Arm, views: tuple[str, str], seeds: Sequence[in
             return None
         wrong.append([one for one in found if one is not None])
     runs = [part.runs[seed] for part in (arm, reference) for seed in seeds]
-    images = {(len(one), *(((run.result or {}).get("data") or {}).get(name) for name in _SAME))
+
+    def value(run: Run, name: str) -> object:
+        there = field(run.config, name)  # older runs lack fields that came later
+        return config.FIELDS[name].default if there is None else there
+
+    images = {(len(one), *(((run.result or {}).get("data") or {}).get(name) for name in _SAME),
+               *(value(run, name) for name in _CONFIG))
               for one, run in zip([*wrong[0], *wrong[1]], runs, strict=True)}
     if len(images) > 1:
         return None

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from alexnet_jax.data.comparing import about_data_words
 from experiments import image_noise, paper, search, statistics
 from experiments import protocol as protocol_lib
 from experiments.protocol import is_imagenet, protocol
@@ -121,8 +122,8 @@ def _noise(sweep: Sweep, arms: list[dict[str, Any]], views: str) -> dict[str, An
 def _notes(sweep: Sweep, summary: dict[str, Any]) -> list[str]:
     """What a reader must know before quoting a number, each one sentence or two."""
     notes = (_missing(sweep), _not_begun(sweep), *_troubled(sweep), _damaged(sweep), _restarted(sweep),
-             _corrupt(sweep), _same_runs(sweep), _searched(sweep), _revisions(sweep), _environments(sweep),
-             _noise_note(summary["noise"]), _correction(summary), _speed(sweep))
+             _corrupt(sweep), *_about_data(sweep), _same_runs(sweep), _searched(sweep), _revisions(sweep),
+             _environments(sweep), _noise_note(summary["noise"]), _correction(summary), _speed(sweep))
     return [note for note in notes if note]
 
 
@@ -210,6 +211,17 @@ def _corrupt(sweep: Sweep) -> str:
     counts = {int(((r.result or {}).get("data") or {}).get("corrupt") or 0) for r in sweep.runs.values()}
     worst = max(counts, default=0)
     return f"{worst:,} corrupt image{'s were' if worst != 1 else ' was'} skipped." if worst else ""
+
+
+def _about_data(sweep: Sweep) -> list[str]:
+    """What the images that errors are reported on have to do with those that were learnt from, run by run the same."""
+    found: dict[str, list[str]] = {}
+    for run in sweep.runs.values():
+        for line in about_data_words((run.result or {}).get("data") or {}):
+            found.setdefault(line, []).append(_named(sweep, run))
+    finished = sum(run.result is not None for run in sweep.runs.values())
+    return [f"**Warning**: {line}{'' if len(runs) == finished else f' ({_few(runs)})'}."
+            for line, runs in found.items()]
 
 
 def _same_runs(sweep: Sweep) -> str:

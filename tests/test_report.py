@@ -209,3 +209,20 @@ def test_reading_results_needs_no_jax(whole):
 def test_a_misspelt_option_is_named(arguments, message):
     with pytest.raises(ConfigError, match=message):
         report.main(arguments)
+
+
+def test_what_makes_an_error_mean_less_stands_under_the_table(tmp_path):
+    """Images that were learnt from too in every run; classes without training images in one."""
+    fake_sweep.write_sweep(tmp_path, seeds=(0, 1))
+    results = sorted(tmp_path.glob("runs/*/result.json"))
+    for number, path in enumerate(results):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        result["data"]["seen"] = 3
+        if not number:
+            result["data"]["classes"] = {"not_learnt": 200, "not_learnt_images": 200}
+        path.write_text(json.dumps(result), encoding="utf-8")
+    notes = summary.summarise(readout.read_sweep(tmp_path))["notes"]
+    assert "**Warning**: 3 of the images that the error is reported on were learnt from too (the same pixels)." in notes
+    [one] = [note for note in notes if "have no training image" in note]
+    assert one.startswith("**Warning**: 200 classes that the error is reported on have no training image (200 images")
+    assert "seed" in one
