@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from alexnet_jax import signals, streams
+from alexnet_jax import names, signals, streams
 
 USAGE = 2  # the command or the config is wrong: nothing was started
 RUN = 1  # the command was right and could not be carried out
@@ -124,10 +124,10 @@ def describe_os_error(error: OSError) -> str:
 def report(error: BaseException) -> int | None:
     """Prints the line that tells a user of `error`; returns the exit code. None: it is not one that users can mend."""
     if isinstance(error, UserError):
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {names.plain(str(error))}", file=sys.stderr)
         return error.exit_code
     if isinstance(error, OSError):
-        print(f"error: {describe_os_error(error)}", file=sys.stderr)
+        print(f"error: {names.plain(describe_os_error(error))}", file=sys.stderr)
         return RUN
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)

@@ -50,7 +50,8 @@ class Progress:
                 return self
             self._bar = rich_progress.Progress(
                 rich_progress.TextColumn("epoch {task.fields[epoch]}/" + str(self._epochs)), rich_progress.BarColumn(),
-                rich_progress.TextColumn("{task.fields[what]}"), console=Console(stderr=True), transient=True)
+                rich_progress.TextColumn("{task.fields[what]}", markup=False), console=Console(stderr=True),
+                transient=True)
             self._bar.start()
             self._task = self._bar.add_task("", total=self._steps, epoch=0, what="starting")
         return self

@@ -12,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import files, numerics, records
+from alexnet_jax import files, names, numerics, records
 from alexnet_jax.data import Classes, Split
 from alexnet_jax.data.classes import named
 from alexnet_jax.errors import WorkdirError
@@ -126,7 +126,7 @@ def foreign(workdir: pathlib.Path, host: Mapping[str, Any]) -> str:
 
 
 class Log:
-    """log.txt, and the terminal where wanted."""
+    """log.txt, and the terminal where wanted: a line a call, whatever names are in it."""
 
     def __init__(self, path: pathlib.Path, echo: bool):
         self._file, self._echo = path.open("a", encoding="utf-8", errors="backslashreplace"), echo
@@ -138,6 +138,7 @@ class Log:
         self._file.close()
 
     def __call__(self, text: str) -> None:
+        text = names.plain(text)
         self._file.write(f"{records.now()} {text}\n")
         self._file.flush()
         if self._echo:

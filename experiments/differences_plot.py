@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from alexnet_jax import names
 from alexnet_jax.errors import ConfigError
 from experiments import plots
 from experiments.paper import signed, span
@@ -22,6 +23,7 @@ COLOURS = {"reproduced": plots.COLOURS[2], "contradicted": plots.COLOURS[1]}
 _UNRESOLVED, _UNCLAIMED = "#7A7A7A", plots.COLOURS[4]
 _CLAIMS = {"paper": ("D", "the paper"), "log": ("s", "its author's log")}
 _ROW, _LEFT, _RIGHT = 0.21, 1.55, 1.95  # inches
+_LABEL, _LONGEST, _SIGN = 22, 44, 0.082  # signs that _LEFT has room for, those of the widest label, inches of one
 MOST = 60  # rows: a sweep may have thousands of arms
 
 
@@ -57,7 +59,7 @@ def draw(summary: dict[str, Any]) -> Figure:
         words.append("Thin: intervals over seeds and over other images to report on.")
     if len(arms) > len(shown):
         words.append(f"The {len(shown)} largest of {len(arms)} differences.")
-    note, heading = textwrap.wrap(" ".join(words), 116), textwrap.wrap(protocol_caption(summary["protocol"]), 84)
+    note, heading = textwrap.wrap(" ".join(words), 116), plots.wrapped(protocol_caption(summary["protocol"]), 84)
     handles = _handles(shown)
     columns = len(handles) if len(handles) < 6 else math.ceil(len(handles) / 2)
     top, axis, foot = 0.3 + 0.17 * len(heading), 0.42, 0.1 + 0.145 * len(note)
@@ -67,8 +69,10 @@ def draw(summary: dict[str, Any]) -> Figure:
     with matplotlib.rc_context(plots.STYLE):
         figure = Figure(figsize=(plots.WIDTH, height), facecolor="white")
         FigureCanvasAgg(figure)
-        axes = figure.add_axes((_LEFT / plots.WIDTH, (axis + legend + foot) / height,
-                                (plots.WIDTH - _LEFT - _RIGHT) / plots.WIDTH, panel / height))
+        labels = [_label(arm) for arm in shown]
+        left = _LEFT + _SIGN * max(0, max(map(len, labels)) - _LABEL)
+        axes = figure.add_axes((left / plots.WIDTH, (axis + legend + foot) / height,
+                                (plots.WIDTH - left - _RIGHT) / plots.WIDTH, panel / height))
         axes.set_xlim(*_limits(shown))
         axes.set_ylim(len(shown) - 0.2, -0.8)
         _beside(axes, -0.85, f"points [{level} interval]", "seeds", color="#444444")
@@ -76,7 +80,7 @@ def draw(summary: dict[str, Any]) -> Figure:
             _row(axes, place, arm, summary["confidence"])
         axes.axvline(0, color="#000000", linewidth=0.8, zorder=1)
         axes.set_xlabel("difference in top-1 error, points (right: more errors)")
-        axes.set_yticks(range(len(shown)), [_label(arm) for arm in shown])
+        axes.set_yticks(range(len(shown)), labels)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
@@ -175,4 +179,4 @@ def _colour(word: str) -> str:
 def _label(arm: dict[str, Any]) -> str:
     name = arm["name"] + (f" − {arm['against']}" if arm["against"] else "")
     name += f" ({VIEW_NAMES[arm['views']]})" if arm["views"] else ""
-    return name if len(name) <= 22 else name[:21] + "…"
+    return names.short(name, _LONGEST, _LONGEST // 2 - 1)

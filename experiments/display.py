@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from alexnet_jax import records
+from alexnet_jax import names, records
 from alexnet_jax.progress import duration, percent
 from experiments import costs as costs_lib
 from experiments import plan as plan_lib
@@ -76,6 +76,7 @@ class Display:
             self._live = None
 
     def line(self, text: str) -> None:
+        text = names.plain(text)
         if self._live is not None:
             self._live.console.print(text, markup=False, highlight=False)
         else:
@@ -170,8 +171,8 @@ def table(rows: list[tuple[str, ...]], caption: str) -> Any:
     for i, column in enumerate(COLUMNS):
         out.add_column(column, justify="left" if i < 2 else "right", no_wrap=i == 0)
     for cells in rows:
-        out.add_row(*map(Text, cells))
-    return Group(out, Text(caption))
+        out.add_row(*(Text(names.plain(cell)) for cell in cells))
+    return Group(out, Text(names.plain(caption)))
 
 
 def show(rows: list[tuple[str, ...]], caption: str) -> None:
@@ -180,9 +181,9 @@ def show(rows: list[tuple[str, ...]], caption: str) -> None:
         from rich.console import Console
     except ImportError:
         rows_text = ["  ".join(cells) for cells in rows]
-        print("\n".join([*rows_text, caption]))
+        print("\n".join(map(names.plain, [*rows_text, caption])))
         return
     if rows:
         Console().print(table(rows, caption))
     else:
-        print(caption)
+        print(names.plain(caption))

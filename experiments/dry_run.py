@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 
+from alexnet_jax import names
 from alexnet_jax.progress import duration
 from experiments import costs, executors, search
 from experiments import plan as plan_lib
@@ -43,11 +44,11 @@ def show(whole: plan_lib.Plan, asked: plan_lib.Plan, workdir: pathlib.Path, exec
               for run in asked.order()}
     aliases = asked.aliases()
     width = max(len(arm.name) for arm in asked.arms)
-    print(f"{asked.name}: base {asked.config}, seeds {', '.join(map(str, asked.seeds))}")
+    names.say(f"{asked.name}: base {asked.config}, seeds {', '.join(map(str, asked.seeds))}")
     for arm in asked.arms:
         changes = " ".join(f"{k}={v!r}" for k, v in arm.overrides.items()) or "the base as it is"
         same = f"  (the same runs as {aliases[arm.name]})" if arm.name in aliases else ""
-        print(f"  {arm.name:<{width}}  {changes}{same}")
+        names.say(f"  {arm.name:<{width}}  {changes}{same}")
     todo = [run for run, state in states.items() if state not in plan_lib.DONE]
     notes = [f"{n} {word}" for word, n in (
         ("finished", sum(s == "finished" for s in states.values())),

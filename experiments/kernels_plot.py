@@ -47,7 +47,8 @@ def draw(by_seed: Mapping[int, np.ndarray], measured: Mapping[int, colour.Separa
     columns, _, _, _, count = by_seed[seeds[0]].shape
     across = next(n for n in range(math.isqrt(2 * count), count + 1) if count % n == 0)
     size = tile(by_seed[seeds[0]][0], across).shape
-    left, gap, head, between = 0.75, 0.25, 0.55, 0.3
+    heading = plots.wrapped(f"First-layer kernels, {arm}: {caption}", 100)
+    left, gap, head, between = 0.75, 0.25, 0.38 + 0.17 * len(heading), 0.3
     width = (plots.WIDTH - left - 0.15 - gap * (columns - 1)) / columns
     width = min(width, 3.0 * size[1] / size[0])
     each = width * size[0] / size[1]
@@ -61,7 +62,7 @@ def draw(by_seed: Mapping[int, np.ndarray], measured: Mapping[int, colour.Separa
     with matplotlib.rc_context(plots.STYLE):
         figure = Figure(figsize=(plots.WIDTH, height), facecolor="white")
         FigureCanvasAgg(figure)
-        figure.text(0.5, 1 - 0.08 / height, f"First-layer kernels, {arm}: {caption}", ha="center", va="top", fontsize=9,
+        figure.text(0.5, 1 - 0.08 / height, "\n".join(heading), ha="center", va="top", fontsize=9,
                     weight="bold")
         for row, seed in enumerate(seeds):
             kernels, shares = by_seed[seed], colour.colour_shares(by_seed[seed])

@@ -13,6 +13,7 @@ import io
 import math
 import pathlib
 import textwrap
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from alexnet_jax import files, records
+from alexnet_jax import files, names, records
 from alexnet_jax.errors import ConfigError
 from experiments import statistics
 from experiments.protocol import caption as protocol_caption
@@ -52,7 +53,8 @@ WIDTH = 7.2  # inches: a page's text width; type is legible at half of it
 STYLE: Any = {"font.size": 9.0, "axes.labelsize": 9.0, "axes.titlesize": 9.5, "xtick.labelsize": 8.5,
               "ytick.labelsize": 8.5, "legend.fontsize": 8.5, "font.family": "DejaVu Sans", "axes.linewidth": 0.7,
               "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "alexnet_jax",
-              "svg.fonttype": "path", "path.simplify": False}
+              "svg.fonttype": "path", "path.simplify": False,
+              "text.parse_math": False}  # a name with two dollars is no formula
 
 
 def load(workdir: pathlib.Path) -> pd.DataFrame:
@@ -168,7 +170,10 @@ def _line(rows: pd.DataFrame, name: str, rank: int, others: Sequence[str]) -> _L
     style = {"color": COLOURS[i], "linestyle": DASHES[place % len(DASHES)],
              "marker": MARKERS[place % len(MARKERS)], "linewidth": 1.7 if baseline else 1.4,
              "markersize": 4.2, "markeredgewidth": 0.0}
-    return _Line(name + (f" ({', '.join(notes)})" if notes else ""), used, lost, style, seeds, rank)
+    # Matplotlib leaves labels out of a legend that begin with an underscore.
+    shown = names.short(name, 64, 24)
+    shown = f"\N{ZERO WIDTH SPACE}{shown}" if shown.startswith("_") else shown
+    return _Line(shown + (f" ({', '.join(notes)})" if notes else ""), used, lost, style, seeds, rank)
 
 
 def _figure(lines: Sequence[_Line], panels: Sequence[str], band: str, title: str, log: bool) -> Figure:
@@ -184,7 +189,7 @@ def _figure(lines: Sequence[_Line], panels: Sequence[str], band: str, title: str
     if lost:
         words.append("Thin line with a cross: a run that diverged or failed.")
     note = textwrap.wrap(" ".join(words), 116)
-    heading = textwrap.wrap(title, 84)
+    heading = wrapped(title, 84)
     columns = _legend_columns([line.label for line in lines])
     rows = math.ceil(len(lines) / columns)
     top, legend, foot = 0.08 + 0.17 * len(heading), 0.1 + 0.18 * rows, 0.08 + 0.145 * len(note)
@@ -211,6 +216,11 @@ def _figure(lines: Sequence[_Line], panels: Sequence[str], band: str, title: str
     figure.text(left / WIDTH, 0.06 / height, "\n".join(note), ha="left", va="bottom", fontsize=7.5,
                 color="#444444")
     return figure
+
+
+def wrapped(title: str, most: int) -> list[str]:
+    """The lines of a title that may have names in it, `most` signs each."""
+    return textwrap.wrap(names.plain(title), most)
 
 
 def _legend_columns(labels: Sequence[str]) -> int:
@@ -311,7 +321,8 @@ def render(figure: Figure, kind: str) -> bytes:
     """The figure as 'png' (300 dots an inch) or 'svg', with no date in it."""
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it
         figure.savefig(buffer, format=kind, dpi=300, metadata=metadata)
     return buffer.getvalue()
 

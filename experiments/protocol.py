@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from alexnet_jax import provenance
+from alexnet_jax import names, provenance
 from experiments.readout import Run, Sweep, field
 
 VIEW_NAMES = {"ten_view": "ten views", "centre": "centre crop"}
@@ -65,7 +65,10 @@ def protocol(sweep: Sweep, views: str) -> dict[str, Any]:
 def sentence(p: Mapping[str, Any]) -> str:
     """The protocol in one paragraph."""
     def listed(key: str) -> str:
-        return " or ".join(str(v) for v in p[key]) or "unknown"
+        return names.markdown(" or ".join(str(v) for v in p[key]) or "unknown")
+
+    def code(key: str) -> str:
+        return names.code(" or ".join(p[key]) or "unknown")
 
     def images(key: str) -> str:
         return " or ".join(f"{v:,}" for v in p[key]) or "an unknown number of"
@@ -77,17 +80,17 @@ def sentence(p: Mapping[str, Any]) -> str:
         cost += f" ({duration(p['unit_seconds'], p['unit'] + '-')})"
         cost += "." if p["ten_views_timed"] else ", the ten-view evaluations not counted."
     version = f" {listed('version')}" if p["version"] else ""
-    return (f"{listed('dataset')}{version}: trained on `{listed('train_split')}` ({images('train_images')} "
-            f"images){''.join(p['folded'])}, errors on `{listed('eval_split')}` ({images('eval_images')} images), "
+    return (f"{listed('dataset')}{version}: trained on {code('train_split')} ({images('train_images')} "
+            f"images){''.join(p['folded'])}, errors on {code('eval_split')} ({images('eval_images')} images), "
             f"{p['views']}; {size}. Network: {listed('network')}. {listed('epochs')} epochs, batches of "
-            f"{listed('batch_size')}, seeds {_range(p['seeds'])}; base config `{p['config']}`. "
+            f"{listed('batch_size')}, seeds {_range(p['seeds'])}; base config {names.code(p['config'])}. "
             f"Device: {listed('device')}; jax {listed('jax')}; git {listed('revision')}.{cost}")
 
 
 def caption(p: Mapping[str, Any]) -> str:
     """The part of the protocol that a figure's caption has room for."""
     epochs = " or ".join(str(v) for v in p["epochs"])
-    dataset = " or ".join(p["dataset"]) or "unknown data"
+    dataset = names.short(" or ".join(p["dataset"]) or "unknown data", 100, 30)
     images = f", {p['train_images'][0]:,} training images" if p["train_images"] else ""
     crop = f", {p['crop'][0]}-pixel crops" if p["crop"] else ""
     return f"{dataset}{images}{crop}, {epochs or '?'} epochs"
@@ -159,7 +162,7 @@ def _folded(config: Mapping[str, Any]) -> str | None:
         return None
     epochs = field(config, "train.epochs")
     first = round(at * (epochs if field(config, "train.schedule_unit") == "run" else 1))
-    return f", from epoch {first + 1} on on `{split}`"
+    return f", from epoch {first + 1} on on {names.code(split)}"
 
 
 def _device(about: Mapping[str, Any]) -> str | None:

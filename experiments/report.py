@@ -13,13 +13,14 @@ import csv
 import io
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from alexnet_jax import errors, records
+from alexnet_jax import errors, names, records
 from experiments import differences_plot, plots
 from experiments.paper import with_span
 from experiments.protocol import VIEW_NAMES, sentence
@@ -83,7 +84,8 @@ def markdown(summary: dict[str, Any], pictures: Collection[str] = ()) -> str:
     scale = "Verdict at this scale" if summary["small_scale"] else "Verdict"
     head = ["Arm", "Seeds", "Top-1 error, %", "Top-5 error, %", "Δ top-1, points", "Δ top-5, points",
             "Paper's Δ", "Author's log Δ", scale]
-    lines = [f"# {summary['name']}", "", *markdown_table(head, [_cells(arm, summary) for arm in summary["arms"]])]
+    title = names.markdown(summary["name"])
+    lines = [f"# {title}", "", *markdown_table(head, [_cells(arm, summary) for arm in summary["arms"]])]
     level = f"{summary['confidence']:.0%}"
     lines += ["", f"Errors: mean over seeds ± half the {level} interval. Δ: arm minus baseline (or the arm that it "
               f"names after a minus sign), paired by seed: mean [{level} interval]. Intervals are Student's t. The "
@@ -102,7 +104,7 @@ def markdown(summary: dict[str, Any], pictures: Collection[str] = ()) -> str:
     if summary["notes"]:
         lines += ["", "**Notes**", "", *(f"- {note}" for note in summary["notes"])]
     for name in pictures:
-        lines += ["", f"![{_PICTURES[name]} of {summary['name']}]({name}.png)"]
+        lines += ["", f"![{_PICTURES[name]} of {title}]({name}.png)"]
     return "\n".join(lines) + "\n"
 
 
@@ -111,7 +113,8 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Col
 
     `left`: the columns of text; the first and the last where none is named.
     """
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
+    # A name's own is escaped already (names.markdown).
+    rows = [[re.sub(r"(?<!\\)\|", r"\|", cell) for cell in row] for row in (head, *rows)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     left = set(left) or {0, len(head) - 1}
 

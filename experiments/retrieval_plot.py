@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from alexnet_jax import names
 from alexnet_jax.data import Split
 from experiments import plots
 
@@ -37,7 +38,8 @@ def draw(queries: Split, probabilities: np.ndarray, classes: Sequence[str], gall
 
         start = 0.12 + _LEFT + _BARS + 0.35
         each = min(_ROW - 0.14, (plots.WIDTH - start - 0.1) / near - 0.06)
-        figure.text(0.5, 1 - 0.08 / height, title, ha="center", va="top", fontsize=9, weight="bold")
+        figure.text(0.5, 1 - 0.08 / height, names.short(title, 95, 40), ha="center", va="top", fontsize=9,
+                    weight="bold")
         figure.text(0.12 / plots.WIDTH, 1 - 0.5 / height, "image and class; five most probable classes", fontsize=8.5)
         figure.text(start / plots.WIDTH, 1 - 0.5 / height, f"the {near} nearest by the last hidden layer", fontsize=8.5)
         for row in range(count):
@@ -45,7 +47,7 @@ def draw(queries: Split, probabilities: np.ndarray, classes: Sequence[str], gall
             own = axes(0.12, row, _ROW - 0.3, _ROW - 0.3)
             own.imshow(queries.images[row], interpolation="nearest")
             own.set_axis_off()
-            own.set_title(_short(queries.classes[label], 14), fontsize=7, pad=2)
+            own.set_title(names.short(queries.classes[label], 14), fontsize=7, pad=2)
             _bars(axes(0.12 + _LEFT, row, _BARS, _ROW - 0.16), probabilities[row], classes, guesses,
                   queries.classes[label])
             for place, neighbour in enumerate(found[row]):
@@ -69,11 +71,8 @@ def _bars(axes, probabilities: np.ndarray, classes: Sequence[str], guesses: int,
     for place, index in enumerate(order):
         name = classes[index] if index < len(classes) else f"output {index}"
         axes.barh(place, probabilities[index], color=RIGHT if name == right else WRONG, height=0.82)
-        axes.text(0.02, place, _short(name, 24), fontsize=6.5, va="center", weight="bold" if name == right else None)
+        axes.text(0.02, place, names.short(name, 24), fontsize=6.5, va="center",
+                  weight="bold" if name == right else None)
     axes.set_xlim(0, 1)
     axes.set_ylim(4.6, -0.6)
     axes.set_axis_off()
-
-
-def _short(name: str, most: int) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"

@@ -24,7 +24,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, errors, files, paths, records, signals
+from alexnet_jax import cli, errors, files, names, paths, records, signals
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import ablations, costs, display, dry_run, executors, schedule, search
@@ -276,7 +276,8 @@ def carry_out(asked: plan_lib.Plan, workdir: pathlib.Path, executor: executors.E
 def tell_failures(plan: plan_lib.Plan, state: schedule.State, workdir: pathlib.Path) -> None:
     """A line on stderr for each run that failed, and one for all."""
     for run, message in state.failed.items():
-        print(f"failed: {plan.label(run)}: {message} ({workdir / plan.runs[run].dir / 'log.txt'})", file=sys.stderr)
+        where = workdir / plan.runs[run].dir / "log.txt"
+        print(names.plain(f"failed: {plan.label(run)}: {message} ({where})"), file=sys.stderr)
     if state.failed:
         print("error: " + count(len(state.failed), "run") + " failed; the same command tries again", file=sys.stderr)
 

@@ -11,7 +11,7 @@ import pathlib
 import time
 from collections.abc import Sequence
 
-from alexnet_jax import errors, files
+from alexnet_jax import errors, files, names
 from alexnet_jax.progress import duration
 from experiments import costs, display
 from experiments import plan as plan_lib
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         if counts[state])
     display.show([display.row(plan.label(run), progress) for run, progress in rows.items()],
                  f"{plan.name}: {sum(counts.values())} runs: {caption}{display.in_words(left)}")
-    print("\n".join(said), end="\n" if said else "")
+    print("\n".join(map(names.plain, said)), end="\n" if said else "")
 
 
 def _unknown(label: str, folder: pathlib.Path) -> str:

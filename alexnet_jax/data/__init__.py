@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_jax import names
 from alexnet_jax.data import classes as classes_lib
 from alexnet_jax.data import order, sources, splits
 from alexnet_jax.data import store as store_lib
@@ -27,7 +28,7 @@ __all__ = ["FIELDS", "Classes", "Split", "Statistics", "open_split", "open_split
 FIELDS = ("train_split", "fold_split", "eval_split", "tune_split", "fit_split")  # of config.data, that name images
 
 
-def open_splits(data: Any, *, report: sources.Report = print) -> dict[str, Split]:
+def open_splits(data: Any, *, report: sources.Report = names.say) -> dict[str, Split]:
     """Every split that the config names, {field: split}, with labels by the classes of the training split.
 
     All splits and their classes are checked before the first image is decoded, as far as that can be known.
@@ -74,7 +75,7 @@ def naming(field: str) -> Iterator[None]:
         raise ConfigError(f"config.data.{field}: {error}") from error
 
 
-def open_split(data: Any, split: str, *, report: sources.Report = print, classes: Classes | None = None) -> Split:
+def open_split(data: Any, split: str, *, report: sources.Report = names.say, classes: Classes | None = None) -> Split:
     """Opens what `split` denotes, building the packed store of the whole split first if there is none.
 
     Args:

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from alexnet_jax import environment, files
+from alexnet_jax import environment, files, names
 from alexnet_jax import signals as signals_lib
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.leftovers import copy, may_go_on, place_of, whose
@@ -213,14 +213,14 @@ class _Shown:
         self._task: Any = None
 
     def __enter__(self) -> _Shown:
-        if self._report is print and sys.stdout.isatty():
+        if self._report in (print, names.say) and sys.stdout.isatty():
             from rich import progress
 
-            columns = (progress.TextColumn("{task.description}"), progress.BarColumn(),
-                       progress.MofNCompleteColumn(), progress.TextColumn("{task.fields[how]}"))
+            columns = (progress.TextColumn("{task.description}", markup=False), progress.BarColumn(),
+                       progress.MofNCompleteColumn(), progress.TextColumn("{task.fields[how]}", markup=False))
             self._bar = progress.Progress(*columns, transient=True)
             self._bar.start()
-            self._task = self._bar.add_task(self._label, total=self._count, completed=self._before, how="")
+            self._task = self._bar.add_task(names.plain(self._label), total=self._count, completed=self._before, how="")
         return self
 
     def __exit__(self, *_: object) -> None:

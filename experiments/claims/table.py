@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from alexnet_jax import names
 from experiments import paper, statistics
 from experiments.claims.rows import SCHEMA, Row
 from experiments.report import markdown_table
@@ -87,7 +88,7 @@ def brief(rows: Sequence[Row]) -> str:
             best[key] = row
     judged = {row.id for row in best.values() if row.verdict != _NO_VERDICT and not row.in_kind}
     cells = [[f"**{row.id}** {row.claim}" + (f"; {row.part}" if row.part else "") + f" ({row.where})",
-              row.paper or row.log, row.measured, str(row.n or ""), row.dataset, _word(row)]
+              row.paper or row.log, row.measured, str(row.n or ""), names.markdown(row.dataset), _word(row)]
              for row in best.values() if row.id not in judged or not (row.in_kind or row.verdict == _NO_VERDICT)]
     head = ("Claim", "Paper", "Measured", "Seeds", "Data", "Verdict")
     return "\n".join(markdown_table(head, cells, (0, 1, 4, 5))) + "\n"
@@ -131,7 +132,7 @@ def _name(row: Row) -> str:
 def _cells(row: Row, number: int) -> list[str]:
     claim = f"**{row.id}** {row.claim}" + (f"; {row.part}" if row.part else "") + f" ({row.where})"
     size = row.resolution if "px" in row.resolution else f"{row.resolution} px"
-    data = f"{row.dataset}, {size}" if row.dataset else ""
+    data = f"{names.markdown(row.dataset)}, {size}" if row.dataset else ""
     return [str(number), claim, row.paper, row.log, row.measured or "–", str(row.n or "") if row.measured else "",
             data, _verdict(row)]
 
@@ -149,7 +150,8 @@ def _word(row: Row) -> str:
 
 
 def _how(row: Row, number: int) -> list[str]:
-    splits = f"{row.dataset}, `{row.train_split}` → `{row.eval_split}`" if row.dataset else ""
+    splits = (f"{names.markdown(row.dataset)}, {names.code(row.train_split)} → {names.code(row.eval_split)}"
+              if row.dataset else "")
     cost = "" if row.cost_core_hours is None else f"{row.cost_core_hours:.{1 if row.cost_core_hours >= 0.1 else 3}f}"
     noise = ("" if x is None else f"{x:.2f}" for x in (row.seed_sd, row.evaluation_se, row.image_se))
     over = paper.span(row.low_images, row.high_images)
