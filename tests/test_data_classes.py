@@ -1,15 +1,17 @@
 """Labels by the names of classes: whatever the splits are called, wherever the images lie, whoever packed them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+import tiny_run
 from data_files import data_config, encoded, write_tree
 
 from alexnet_jax import config
 from alexnet_jax.data import Classes, classes, open_split, open_splits, store
 from alexnet_jax.data.comparing import about_data, about_data_words
-from alexnet_jax.errors import ConfigError, DataError
+from alexnet_jax.errors import ConfigError, DataError, WorkdirError
 
 COLOUR = {"ant": (250, 0, 0), "cat": (0, 250, 0), "dog": (0, 0, 250), "elk": (250, 250, 0), "fox": (0, 250, 250)}
 
@@ -196,3 +198,30 @@ def test_a_store_s_own_numbering_isn_t_trusted_even_if_it_is_altered(tmp_path):
 def test_classes_side_by_side():
     a, b = Classes(("x", "y"), ("X", "Y")), Classes(("y", "z"), ("why", "Z"))
     assert a.extended(b) == Classes(("x", "y", "z"), ("X", "Y", "Z"))
+
+
+@pytest.mark.parametrize("placement", ["host", "device"])
+def test_a_network_learns_and_is_judged_as_with_images_arranged_by_hand(tmp_path, placement):
+    """`training` has four classes, `validation` two of them in other positions; by hand both have all four."""
+    tiny = tiny_run.TINY | {"data.size": 16, "data.crop": 12, "data.store": str(tmp_path / "store"),
+                            "data.dir": str(tmp_path), "data.placement": placement, "train.epochs": 1}
+    held = {"dog": 6, "fox": 5}
+    tree(tmp_path / "x", training={"ant": 9, "cat": 9, "dog": 9, "fox": 9}, validation=held)
+    tree(tmp_path / "y", train={"ant": 9, "cat": 9, "dog": 9, "fox": 9}, val=held)
+
+    def of(name, learnt, reported):
+        return config.resolve(config.override(config.default(), tiny | {
+            "data.name": f"image_folder:{name}", "data.train_split": learnt, "data.eval_split": reported}))
+
+    results = [tiny_run.go(of(*each), tmp_path / "runs" / each[0])
+               for each in (("x", "training", "validation"), ("y", "train", "val"))]
+    assert results[0]["eval"] == results[1]["eval"]
+    assert results[0]["data"]["classes"] == {"not_reported": 2}
+    kept = json.loads((tmp_path / "runs" / "x" / "run.json").read_text(encoding="utf-8"))
+    assert kept["classes"]["keys"] == ["ant", "cat", "dog", "fox"]
+    # Another class since then: outputs would mean something else.
+    (tmp_path / "runs" / "x" / "result.json").unlink()
+    shutil.move(tmp_path / "x" / "training" / "cat", tmp_path / "x" / "training" / "cow")
+    with pytest.raises(WorkdirError, match=r"the classes are others than when this run began \(cat then, cow now\)"):
+        tiny_run.go(of("x", "training", "validation"), tmp_path / "runs" / "x")
+

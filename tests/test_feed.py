@@ -58,6 +58,17 @@ def test_folded_images_and_those_tuned_on_come_from_the_device_too(tiny, tmp_pat
         assert _numbers(other) == pytest.approx(_numbers(row), rel=1e-5)
 
 
+def test_spread_and_cut_off_images_are_the_same_from_the_device(tiny, tmp_path):
+    """Rows of a store in an order of their own; `shapes` is cut into train and val, as it has no val."""
+    fields = {"data__train_split": "train[:48]", "data__eval_split": "val", "data__val_fraction": 0.2,
+              "data__order": "spread", "train__epochs": 1}
+    for placement, steps in (("host", 0), ("device", 0), ("device", 3)):
+        go(tiny(data__placement=placement, train__steps_per_call=steps, **fields), tmp_path / f"{placement}{steps}")
+    assert_same_run(tiny(**fields), tmp_path / "device0", tmp_path / "host0")
+    outcomes = {(folder / "outcomes.json").read_bytes() for folder in tmp_path.iterdir()}
+    assert len(outcomes) == 1
+
+
 def test_many_steps_a_call_are_the_single_steps(tiny, finished, in_calls):
     c = tiny()
     rows = [records.read_rows(folder / "metrics.csv") for folder in (finished, in_calls)]
