@@ -27,16 +27,16 @@ _GENERATOR = "threefry2x32"
 # JAX's options that can change how a number is computed, with the defaults of jax 0.10 and 0.11. Those that only check,
 # report, cache or choose devices are not among them, nor those that `pinned` takes care of.
 _OPTIONS: dict[str, Any] = {
-    "jax_allow_f16_reductions": True, "jax_bcoo_cusparse_lowering": False, "jax_compiler_enable_remat_pass": True,
-    "jax_custom_jvp3": False, "jax_custom_vjp3": False,
+    "eager_constant_folding": False, "jax_allow_f16_reductions": True, "jax_bcoo_cusparse_lowering": False,
+    "jax_compiler_enable_remat_pass": True, "jax_custom_jvp3": False, "jax_custom_vjp3": False,
     "jax_disable_most_optimizations": False, "jax_enable_pgle": False, "jax_exec_time_optimization_effort": 0.0,
-    "jax_memory_fitting_effort": 0.0, "jax_memory_fitting_level": "O2",
-    "jax_optimization_level": "UNKNOWN", "jax_pallas_poison_buffers": False, "jax_pjrt_client_create_options": None,
+    "jax_memory_fitting_effort": 0.0, "jax_memory_fitting_level": "O2", "jax_optimization_level": "UNKNOWN",
+    "jax_pallas_poison_buffers": False, "jax_pallas_use_mosaic_gpu": True, "jax_pjrt_client_create_options": None,
     "jax_ragged_dot_use_gpu_pallas_triton_lowering": False, "jax_ragged_dot_use_ragged_dot_instruction": True,
-    "jax_remat3": False, "jax_scan3": False, "jax_softmax_custom_jvp": False,
-    "jax_threefry_gpu_kernel_lowering": False, "jax_use_direct_linearize": True, "jax_use_hlo_logistic_lowering": None,
-    "jax_use_magma": "auto", "jax_use_shardy_partitioner": True, "jax_use_simplified_jaxpr_constants": False,
-    "jax_xla_profile_version": 0, "eager_constant_folding": False,
+    "jax_remat3": False, "jax_remat_barrier_no_cotangents": False, "jax_scan3": False,
+    "jax_softmax_custom_jvp": False, "jax_threefry_gpu_kernel_lowering": False, "jax_use_direct_linearize": True,
+    "jax_use_hlo_logistic_lowering": None, "jax_use_magma": "auto", "jax_use_rgv3": True,
+    "jax_use_shardy_partitioner": True, "jax_use_simplified_jaxpr_constants": False, "jax_xla_profile_version": 0,
 }
 # Those of which training knows one value only.
 REFUSED = {"jax_disable_jit": False, "jax_error_checking_behavior_divide": "ignore",
@@ -48,11 +48,12 @@ _SILENT = re.compile(r"xla_(dump_.*|force_host_platform_device_count|hlo_profile
                      r".*(timeout|warn_stuck|terminate).*|.*_compilation_parallelism|.*_verbosity.*|.*_log(ging)?_.*)")
 _OF_ONE_KIND = re.compile(r"xla_(cpu|gpu|tpu|rocm)_")
 
-# Variables of the libraries below XLA and NumPy: cores, instructions, precision, the order of a sum.
-_VARIABLES = ("NPROC", "PJRT_NPROC", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "NPY_DISABLE_CPU_FEATURES",
-              "NPY_ENABLE_CPU_FEATURES", "OPENBLAS_CORETYPE")
-_VARIABLES_OF = {"gpu": ("NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG", "NCCL_ALGO", "NCCL_PROTO"),
-                 "tpu": ("LIBTPU_INIT_ARGS",)}
+# Variables of the libraries below XLA and NumPy: cores, instructions, precision, algorithms, the order of a sum.
+_VARIABLES = re.compile(r"(PJRT_)?NPROC|(ONEDNN|DNNL)_(MAX_CPU_ISA|DEFAULT_FPMATH_MODE)|NPY_(EN|DIS)ABLE_CPU_FEATURES|"
+                        "OPENBLAS_CORETYPE")
+_VARIABLES_OF = {"gpu": re.compile(r"NVIDIA_TF32_OVERRIDE|NCCL_(ALGO|PROTO|NVLS_ENABLE|COLLNET_ENABLE)|"
+                                   r"((TF_)?CUDNN|CUBLAS(LT)?|ROCBLAS|HIPBLASLT|MIOPEN)_(?!.*(LOG|CACHE|PATH|DEBUG)).*"),
+                 "tpu": re.compile("LIBTPU_INIT_ARGS")}
 
 
 def key(seed: Any) -> jax.Array:
@@ -115,7 +116,9 @@ def asked(platform: str) -> dict[str, str]:
     flags, usual = _flags(os.environ.get("XLA_FLAGS", "")), _flags(environment.xla_flags())
     found |= {f"XLA_FLAGS --{name}": flags.get(name, UNSET) for name in flags.keys() | usual.keys()
               if flags.get(name) != usual.get(name) and _matters(name, kind)}
-    found |= {name: text for name in (*_VARIABLES, *_VARIABLES_OF.get(kind, ())) if (text := os.environ.get(name))}
+    of_kind = _VARIABLES_OF.get(kind, _VARIABLES)
+    found |= {name: text for name, text in os.environ.items()
+              if text and (_VARIABLES.fullmatch(name) or of_kind.fullmatch(name))}
     hardware = [part for part in os.environ.get("GLIBC_TUNABLES", "").split(":") if part.startswith("glibc.cpu.hwcaps")]
     return dict(sorted((found | ({"GLIBC_TUNABLES": ":".join(hardware)} if hardware else {})).items()))
 

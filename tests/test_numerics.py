@@ -132,6 +132,8 @@ def test_what_jax_cannot_train_with_is_refused(tiny, tmp_path, name):
     ({"XLA_FLAGS": "--xla_dump_to='a folder' --xla_new='1 2'"}, "tpu", {"XLA_FLAGS --xla_new": "1 2"}),
     ({"NVIDIA_TF32_OVERRIDE": "0", "NCCL_ALGO": "Ring"}, "rocm", {"NVIDIA_TF32_OVERRIDE": "0", "NCCL_ALGO": "Ring"}),
     ({"NVIDIA_TF32_OVERRIDE": "0", "NPROC": "1"}, "cpu", {"NPROC": "1"}),
+    ({"CUBLAS_WORKSPACE_CONFIG": ":8:8", "CUDNN_LOGDEST_DBG": "x", "NCCL_DEBUG": "INFO"}, "cuda",
+     {"CUBLAS_WORKSPACE_CONFIG": ":8:8"}),
     ({"LIBTPU_INIT_ARGS": "--xla_x=1"}, "tpu", {"LIBTPU_INIT_ARGS": "--xla_x=1"}),
     ({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.cpu.hwcaps=-AVX2"}, "cpu",
      {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2"}),
@@ -150,6 +152,52 @@ def test_what_the_environment_asks_for(monkeypatch, tmp_path, variables, platfor
     else:
         monkeypatch.setenv("XLA_FLAGS", f"{text} {usual}")
     assert numerics.asked(platform) == expected
+
+
+# Of jax 0.10.2 and 0.11.2: what checks, caches, logs, chooses devices or is pinned, seen to leave a run's bytes alone
+# where that can be tried on a CPU.
+NO_NUMBERS = """
+    check_vma jax2tf_associative_scan_reductions jax2tf_default_native_serialization jax_array_garbage_collection_guard
+    jax_auto_pcast jax_backend_target jax_captured_constants_report_frames jax_captured_constants_warn_bytes
+    jax_check_proxy_envs jax_check_static_indices jax_check_tracer_leaks jax_compilation_cache_check_contents
+    jax_compilation_cache_dir jax_compilation_cache_expect_pgle jax_compilation_cache_include_metadata_in_key
+    jax_compilation_cache_max_size jax_compiler_detailed_logging_min_ops jax_cpu_collectives_implementation
+    jax_cpu_enable_async_dispatch jax_cpu_get_global_topology_timeout_minutes
+    jax_cpu_get_local_topology_timeout_minutes jax_cross_host_transfer_socket_address
+    jax_cross_host_transfer_timeout_seconds jax_cross_host_transfer_transfer_size jax_cross_host_transport_addresses
+    jax_cuda_visible_devices jax_debug_infs jax_debug_key_reuse jax_debug_leaked_clients_on_clear_backends
+    jax_debug_log_modules jax_debug_nans jax_default_device jax_default_prng_impl jax_disable_bwd_checks
+    jax_disable_vmap_shmap_error jax_disallow_mesh_context_manager jax_distributed_debug
+    jax_distributed_verify_secure_credentials jax_dump_ir_modes jax_dump_ir_to jax_embedded_constants_max_bytes
+    jax_enable_checks jax_enable_compilation_cache jax_enable_custom_prng jax_enable_preemption_service
+    jax_enable_recoverability jax_enable_x64 jax_error_checking_behavior_oob jax_experimental_unsafe_xla_runtime_errors
+    jax_explain_cache_misses jax_explicit_x64_dtypes jax_export_calling_convention_version
+    jax_export_deserialize_expired_versions jax_export_ignore_forward_compatibility jax_force_dcn_cross_host_transfers
+    jax_high_dynamic_range_gumbel jax_hlo_source_file_canonicalization_regex jax_include_debug_info_in_dumps
+    jax_include_full_tracebacks_in_locations jax_legacy_prng_key jax_log_checkpoint_residuals jax_log_compiles
+    jax_logging_level jax_mock_gpu_topology jax_mosaic_allow_hlo jax_mtls_ca_file jax_mtls_cert_file jax_mtls_key_file
+    jax_mtls_peer_uri_prefix jax_mutable_array_checks jax_num_cpu_devices jax_numpy_dtype_promotion
+    jax_numpy_rank_promotion jax_oneapi_visible_devices jax_pallas_auto_assign_collective_ids
+    jax_pallas_auto_assign_collective_ids_limit jax_pallas_enable_debug_checks jax_pallas_verbose_errors
+    jax_persistent_cache_enable_xla_caches jax_persistent_cache_min_compile_time_secs
+    jax_persistent_cache_min_entry_size_bytes jax_pgle_aggregation_percentile jax_pgle_profiling_runs jax_platform_name
+    jax_platforms jax_pprint_use_color jax_raise_on_ppermute_sort_diff jax_raise_persistent_cache_errors
+    jax_random_seed_offset jax_refs_to_pins jax_remove_custom_partitioning_ptr_from_cache_key
+    jax_remove_size_one_mesh_axis_from_type jax_rocm_visible_devices jax_send_traceback_to_runtime
+    jax_serialization_version jax_share_binary_between_hosts jax_share_binary_between_hosts_timeout_ms
+    jax_sort_devices_by_process_index jax_source_url_schema jax_thread_guard jax_threefry_partitionable
+    jax_traceback_filtering jax_traceback_in_locations_limit jax_tracer_error_num_traceback_frames jax_transfer_guard
+    jax_transfer_guard_device_to_device jax_transfer_guard_device_to_host jax_transfer_guard_host_to_device
+    jax_use_cpp_shard_args jax_use_emit_pipeline_primitive jax_xla_backend mock_num_gpu_processes
+"""
+
+
+def test_every_option_of_jax_is_judged():
+    judged = {*numerics._OPTIONS, *numerics._ON_ACCELERATORS, *numerics.REFUSED}
+    new = set(jax.config.values) - judged - set(NO_NUMBERS.split())
+    assert not new, "can they change a number? alexnet_jax/numerics.py or NO_NUMBERS"
+    for name, value in (numerics._OPTIONS | numerics._ON_ACCELERATORS | numerics.REFUSED).items():
+        assert name not in jax.config.values or jax.config.values[name] == value, name
 
 
 def test_what_was_asked_of_jax(monkeypatch):

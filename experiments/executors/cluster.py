@@ -29,7 +29,8 @@ from experiments.executors import Ended, local, storage, supervisor
 
 NAMESPACE = "alexnet_jax"
 # What a worker has of the driver's environment; the rest is its node's.
-_PREFIXES = ("ALEXNET_", "JAX_", "XLA_", "OMP_", "NCCL_", "TF_CPP_", "PYTHONFAULTHANDLER")
+_PREFIXES = ("ALEXNET_", "JAX_", "XLA_", "OMP_", "NCCL_", "TF_CPP_", "NVIDIA_TF32_OVERRIDE", "CUDNN_", "CUBLAS",
+             "LIBTPU_INIT_ARGS", "PYTHONFAULTHANDLER")
 _LOOK_AGAIN = 1.0  # seconds between looks at the nodes
 _LAST_GRACE = 10.0  # for those told to end at once
 _CONNECT = 10.0
