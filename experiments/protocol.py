@@ -116,7 +116,7 @@ def _range(seeds: Sequence[int]) -> str:
 
 
 def _file(config: str) -> str:
-    """A base config's name; of an absolute path the last part, so that no machine's folders are named."""
+    """A file's name (and a recipe); of an absolute path the last part, so that no machine's folders are named."""
     path, colon, recipe = config.partition(":")
     named = pathlib.PurePath(path)
     return (named.name if named.is_absolute() or path.startswith("~") else path) + colon + recipe
@@ -182,7 +182,8 @@ def _device(about: Mapping[str, Any]) -> str | None:
 def environment(about: Mapping[str, Any]) -> str:
     """What a run's environment asked of JAX and XLA beyond their defaults; of a run.json, '' for most."""
     asked = about.get("environment")
-    return ", ".join(f"{name}={text}" for name, text in asked.items()) if isinstance(asked, Mapping) else ""
+    named = asked if isinstance(asked, Mapping) else {}
+    return ", ".join(f"{name}={_file(str(text))}" for name, text in named.items())
 
 
 def platform(about: Mapping[str, Any]) -> str:

@@ -144,6 +144,8 @@ def copy_run(folder: pathlib.Path, destination: pathlib.Path) -> None:
     tree = records.read_json(folder / "run.json") or {}
     tree["config"] = _without_places(tree.get("config") or {})
     tree["command"] = [without_path(part) for part in tree.get("command") or []]
+    if isinstance(tree.get("environment"), dict):
+        tree["environment"] = {name: without_path(text) for name, text in tree["environment"].items()}
     records.write_json(destination / "run.json", tree)
     for name in KEPT:
         if (folder / name).exists():

@@ -18,6 +18,9 @@ def _workdir(tmp_path):
     folder = fake_sweep.folder_of(workdir, "no_lrn", 1)
     (folder / "checkpoints").mkdir()
     (folder / "log.txt").write_text("/home/someone/secret")
+    about = records.read_json(folder / "run.json")
+    records.write_json(folder / "run.json", {**about, "environment": {
+        "XLA_FLAGS --xla_gpu_load_autotune_results_from": "/home/someone/tuned", "JAX_OPTIMIZATION_LEVEL": "O1"}})
     fake_sweep.write_sweep(workdir / "search", seeds=(0,), epochs=1)
     records.write_json(workdir / "search.json", {"schema": 1, "arms": {"tanh": {
         "field": "optim.learning_rate", "value": 0.01, "factor": 1.0, "at_edge": False, "candidates": [
@@ -33,6 +36,8 @@ def test_a_recorded_sweep_says_what_the_sweep_said(tmp_path, capsys):
     ours, theirs = (summary.summarise(readout.read_sweep(folder)) for folder in (kept, workdir))
     assert ours == theirs
     assert (kept / "report.md").read_text() == report.write_report(kept)
+    assert "with XLA_FLAGS --xla_gpu_load_autotune_results_from=tuned, JAX_OPTIMIZATION_LEVEL=O1" in ours["protocol"][
+        "device"][1]
     assert json.loads((kept / "search.json").read_text()) == json.loads((workdir / "search.json").read_text())
     assert set(plan_lib.read(kept / "search").runs) == set(plan_lib.read(workdir / "search").runs)
     for run in plan_lib.read(kept).runs.values():  # still the run that its id names
