@@ -1,4 +1,8 @@
-"""What asks a process to stop (SIGINT, SIGTERM, SIGHUP), and the one handler of all commands for it."""
+"""What asks a process to stop, and the one handler of all commands for it.
+
+A terminal sends SIGINT and SIGHUP; those who end jobs send SIGTERM, and batch systems before their limits SIGUSR1,
+SIGUSR2 or SIGXCPU, as they are told. All of them would end the process otherwise.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,8 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-# Windows has no SIGHUP, and SIGBREAK in its place.
-NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGBREAK")  # the last is Windows' SIGHUP
+NUMBERS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 _ONE = 1.0  # seconds within which signals are one: a keystroke that a wrapper passes on arrives twice
 
 

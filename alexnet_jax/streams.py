@@ -6,6 +6,7 @@ console that knows few signs. A sign that cannot be shown becomes a question mar
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import os
@@ -32,16 +33,21 @@ class Stream:
     def write(self, text: str) -> int:
         if self.failure is None:
             try:
-                try:
-                    self.stream.write(text)
-                except UnicodeError:
-                    encoding = self.encoding
-                    self.stream.write(text.encode(encoding, "replace").decode(encoding))
+                self._write(text)
             except BlockingIOError:  # no room: some of it is lost, the rest is not
                 pass
             except Exception as error:
                 self.failure = error
         return len(text)
+
+    def _write(self, text: str) -> None:
+        try:
+            self.stream.write(text)
+        except UnicodeError:
+            try:
+                self.stream.write(text.encode(self.encoding, "replace").decode(self.encoding))
+            except UnicodeError:  # it names another encoding than it has
+                self.stream.write(text.encode("ascii", "replace").decode())
 
     def writelines(self, lines: Any) -> None:
         for line in lines:
@@ -78,7 +84,10 @@ class Stream:
 
     @property
     def encoding(self) -> str:
-        return getattr(self.stream, "encoding", None) or "utf-8"
+        try:
+            return codecs.lookup(self.stream.encoding).name
+        except (AttributeError, LookupError, TypeError):  # it has none, or none that is known
+            return "utf-8"
 
     @property
     def closed(self) -> bool:

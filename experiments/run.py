@@ -24,7 +24,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, errors, files, names, paths, records, signals
+from alexnet_jax import cli, errors, files, names, paths, records, signals, streams
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import ablations, costs, display, dry_run, executors, schedule, search
@@ -237,6 +237,7 @@ class Command:
             return f"error: the runs are there, the report is not: {_message(error)}\n"
 
 
+@streams.safe()
 def carry_out(asked: plan_lib.Plan, workdir: pathlib.Path, executor: executors.Executor,
               prepare: Callable[[Any], None] | None = None,
               after_each: Callable[[display.Display], None] = lambda shown: None,

@@ -42,6 +42,7 @@ def train(config, workdir, *, name="", overrides=None, show=True):
 
 
 def _train(config, workdir, name, overrides):
+    print(f"{name} × {config.seed}")
     with signals.Signals() as stop:
         return _steps(config, workdir, name, overrides, stop)
 

@@ -138,6 +138,17 @@ def test_a_signal_leaves_everything_resumable(tmp_path, number):
     assert set(map(tuple, _steps(workdir).values())) == {tuple(ALL)}
 
 
+def test_signs_that_a_terminal_lacks_are_in_the_logs(tmp_path):
+    workdir, sweep = tmp_path / "w", _sweep(tmp_path)
+    plain = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    done = _run(sweep, f"--workdir={workdir}", env=plain)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 of 2 runs finished" in done.stdout
+    assert "baseline × 0" in (_folder(workdir, "baseline seed 0") / "log.txt").read_text("utf-8")
+    status = _run(f"--workdir={workdir}", command=("-m", "experiments.status"), env=plain)
+    assert (status.returncode, status.stderr) == (0, "")
+
+
 def _ignore():
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -145,7 +156,7 @@ def _ignore():
 
 def test_a_sweep_that_was_told_to_ignore_signals_still_stops_its_runs(tmp_path):
     workdir, sweep = tmp_path / "w", _sweep(tmp_path, seeds=2, step=0.3)
-    with _start(sweep, f"--workdir={workdir}", preexec_fn=_ignore) as driver:
+    with _start(sweep, f"--workdir={workdir}", "--config.train.eval_every=8", preexec_fn=_ignore) as driver:
         _wait(lambda: len(list(workdir.glob("runs/*/steps.log"))) == 2)
         driver.send_signal(signal.SIGINT)
         driver.send_signal(signal.SIGTERM)

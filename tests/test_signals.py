@@ -22,10 +22,11 @@ COMMANDS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
     for folder in ("alexnet_jax", "experiments", "benchmarks") for path in (ROOT / folder).rglob("*.py")
     if '\nif __name__ == "__main__":\n' in path.read_text("utf-8"))
-NOW = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+NOW = signals.NUMBERS
 # A run's ways to stop: what it ignores from its beginning, and what is sent when.
 WAYS = {
     "SIGHUP": ([], [("epoch 2/", signal.SIGHUP)]),
+    "a batch system": ([], [("epoch 2/", signal.SIGXCPU)]),
     "nohup, in a shell's background": ([signal.SIGINT, signal.SIGHUP], [
         ("epoch 1/", signal.SIGINT), ("epoch 2/", signal.SIGHUP), ("epoch 4/", signal.SIGTERM)]),
 }
@@ -126,9 +127,9 @@ def test_a_second_ctrl_c_is_at_once_and_no_other_second_signal(plain, monkeypatc
     clock = iter(range(100, 200, 2))
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     with signals.Signals(signals.at_the_second) as taken:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in NOW:
             send(number)
-        assert taken.count == 3
+        assert taken.count == len(NOW)
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
         with taken.acting(signals.at_once), pytest.raises(KeyboardInterrupt):

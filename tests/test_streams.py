@@ -181,6 +181,22 @@ def test_a_program_that_calls_train_keeps_its_streams(monkeypatch, capsys):
     assert sys.stderr is None
 
 
+@pytest.mark.parametrize("name", ["utf-8", "klingon", None, 7])
+def test_a_stream_that_names_another_encoding_than_it_has(monkeypatch, name):
+    class Liar:
+        encoding, said = name, ""
+
+        def write(self, text):
+            self.said += text.encode("ascii").decode()
+
+    monkeypatch.setattr(sys, "stdout", liar := Liar())
+    with streams.safe():
+        print("12 × 3")
+        print("14 – 5")
+        assert sys.stdout.encoding == "utf-8"
+    assert liar.said == "12 ? 3\n14 ? 5\n"
+
+
 def test_text_that_no_encoding_has(capsys):
     with streams.safe():
         print(os.fsdecode(b"m\xfcll"), "12 ×")

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from alexnet_jax import environment, files, names
+from alexnet_jax import environment, files, names, streams
 from alexnet_jax import signals as signals_lib
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.leftovers import copy, may_go_on, place_of, whose
@@ -33,6 +33,7 @@ from alexnet_jax.signals import Signals
 _NAMED = 10  # corrupt images that are reported one by one; meta.json lists all
 
 
+@streams.safe()
 def build(source: Source, split: str, version: str, size: int, folder: pathlib.Path, *, on_corrupt: str,
           report: Report, check: Callable[[int], object] = lambda count: None) -> None:
     """Makes `folder` the store of the whole `split` of `source`, unless another process did so meanwhile.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from alexnet_jax import cli
+from alexnet_jax import cli, streams
 from alexnet_jax.data import open_splits
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.errors import run_main
@@ -19,6 +19,7 @@ from alexnet_jax.errors import run_main
 _VERIFY = flags.DEFINE_bool("verify", False, "read every image of the stores and compare its checksum")
 
 
+@streams.safe()
 def prepare(data, *, verify: bool = False, report=print) -> None:
     """Prepares and describes the splits that config.data names. Raises ConfigError or DataError."""
     verified = set()

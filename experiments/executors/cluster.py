@@ -382,7 +382,7 @@ def _words(resources: Mapping[str, float]) -> str:
 def _relative(plan: plan_lib.Plan) -> bool:
     given = {os.environ.get(name, "") for name in ("ALEXNET_DATA_DIR", "ALEXNET_STORE_DIR")}
     given.update(run.config["data"][name] for run in plan.runs.values() for name in ("dir", "store"))
-    return any(path and not pathlib.Path(path).expanduser().is_absolute() for path in given)
+    return any(path and not path.startswith("~") and not pathlib.Path(path).is_absolute() for path in given)
 
 
 def _environment() -> dict[str, str]:
