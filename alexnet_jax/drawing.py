@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 from ml_collections import ConfigDict
@@ -15,13 +16,19 @@ _COLOURS = ("#1f4e79", "#b5521b", "#2e7d4f", "#6b3d8f")
 _ROW, _GAP = 3.4, 1.5  # heights and widths are in units of the drawing; the largest map is 2.2 high
 
 
-def check(file: str) -> pathlib.Path:
-    """The file to draw into. Raises ConfigError for an ending that isn't a picture's or a folder that isn't there."""
-    path = paths.given(file, "--draw")
+def check(file: str, option: str = "--draw") -> pathlib.Path:
+    """The file to draw into.
+
+    Raises:
+      ConfigError: an ending that isn't a picture's; a folder that isn't there or may not be written to.
+    """
+    path = paths.given(file, option)
     if path.suffix.lower() not in _FORMATS:
-        raise ConfigError(f"--draw={file}: the name has to end in {', '.join(_FORMATS)}")
+        raise ConfigError(f"{option}={file}: the name has to end in {', '.join(_FORMATS)}")
     if not path.absolute().parent.is_dir():
-        raise ConfigError(f"--draw={file}: there is no folder {path.parent}")
+        raise ConfigError(f"{option}={file}: there is no folder {path.parent}")
+    if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise ConfigError(f"{option}={file}: may not be written; choose another place")
     return path
 
 

@@ -60,6 +60,8 @@ def test_prepare_and_verify(place):
     )
     assert any(line.startswith("tune_split  train[3:]: 1 images") for line in lines)
     assert lines[-1].startswith("verified")
+    assert "train_split train: 4 images, 0.8 kB" in lines
+    assert "  corrupt images of train, left out: 1 (" in done.stdout
     folder = next((place / "store").glob("*-val-8"))
     assert f"in {folder}" in done.stdout
     with (folder / "images.u8").open("r+b") as file:
@@ -68,6 +70,17 @@ def test_prepare_and_verify(place):
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"error: {folder}/images.u8: image 0 has other bytes")
+
+
+def test_a_sheet(place):
+    done = run(place, "--sheet=/absent/sheet.png")
+    assert (done.returncode, done.stdout) == (2, "")  # before anything is prepared
+    assert done.stderr == "error: --sheet=/absent/sheet.png: there is no folder /absent\n"
+    assert not (place / "store").exists()
+    done = run(place, f"--sheet={place / 'sheet.png'}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == f"drawn: {place / 'sheet.png'}"
+    assert (place / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_mistyped_split_names_its_field(tmp_path):

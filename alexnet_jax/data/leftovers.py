@@ -1,7 +1,7 @@
 """What builders of stores leave in the store folder when they end before their time, perhaps other users'.
 
-`.<store's folder>.building` is under construction (alexnet_jax.data.partial), `.<store's folder>.<user>.building` too,
-by a user to whom the former was closed.
+`.<store's folder>.building` is under construction (alexnet_jax.data.partial). `.<store's folder>.<number>.building` is
+too, by the user of that number, to whom the former was closed; or the process of that number was deleting it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,16 @@ def _identity(folder: pathlib.Path) -> dict[str, Any] | None:
     return records[0] if records else None
 
 
+def progress(folder: pathlib.Path) -> tuple[dict[str, Any] | None, int]:
+    """(the identity of what is under construction in `folder`, how many images are safe); (None, 0) if it says none."""
+    try:
+        records, _ = parse((folder / JOURNAL).read_bytes())
+    except OSError:
+        return None, 0
+    done = sum(len(record.get("ranks", ())) + len(record.get("corrupt", ())) for record in records[1:])
+    return (records[0], done) if records else (None, 0)
+
+
 def copy(theirs: pathlib.Path, folder: pathlib.Path, identity: dict[str, Any], report: Report) -> None:
     """Makes `folder` what another user's builder left, if that is of use and there is nothing in `folder` yet.
 
@@ -65,19 +75,25 @@ def copy(theirs: pathlib.Path, folder: pathlib.Path, identity: dict[str, Any], r
 def may_go_on(folder: pathlib.Path) -> bool:
     """May this user write what a builder left in `folder`, and give it another name?"""
     try:
-        found, parent = folder.stat(), folder.parent.stat()
+        folder.stat()
         files = [path for name in (store_lib.IMAGES, JOURNAL) if (path := folder / name).exists()]
     except FileNotFoundError:
         return True
     except OSError:
         return False
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK) or not all(os.access(p, os.R_OK | os.W_OK) for p in files):
+    return may_change(folder) and all(os.access(path, os.R_OK | os.W_OK) for path in files)
+
+
+def may_change(folder: pathlib.Path) -> bool:
+    """May this user make and remove files in `folder`, and give it another name?"""
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK) or not os.access(folder.parent, os.W_OK | os.X_OK):
         return False
+    found, parent = folder.stat(), folder.parent.stat()
     # In a folder like /tmp only its owner gives a file another name.
     return not parent.st_mode & stat.S_ISVTX or environment.user() in (0, found.st_uid, parent.st_uid)
 
 
 def place_of(folder: pathlib.Path) -> pathlib.Path | None:
     """The store that is under construction in `folder`; None if its name is not that of such a folder."""
-    match = re.fullmatch(r"\.(.+?)(\.\d+)?\.building", folder.name, re.DOTALL)
+    match = re.fullmatch(r"\.(.+?)(\.\d+)?\.building(-.*)?", folder.name, re.DOTALL)
     return folder.with_name(match[1]) if match else None

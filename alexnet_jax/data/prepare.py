@@ -1,48 +1,85 @@
-"""Builds, checks and describes the packed stores of a config's splits.
+"""Builds and checks the packed stores of a config's splits, and says what the data is like.
 
-    python -m alexnet_jax.data.prepare --config=configs/cifar10.py [--config.data.dir=…] [--verify]
+    python -m alexnet_jax.data.prepare --config=configs/cifar10.py [--config.data.dir=…] [--verify] [--sheet=sheet.png]
+    python -m alexnet_jax.data.prepare --list
+    python -m alexnet_jax.data.prepare --delete=NAME
 
-Training does the same by itself. `--verify` reads every image of the stores and compares its checksum.
+Training packs its images by itself. The summary at the end counts the images of each class, what was left out, and
+images that stand in the data twice. `--sheet` draws what the network will see. `--verify` reads every image of the
+stores and compares its checksum. `--list` shows all stores of the store folder ($ALEXNET_STORE_DIR, or that of a
+config), `--delete` removes those that it shows by these names.
 """
 
 from __future__ import annotations
 
+import os
+import pathlib
 from collections.abc import Sequence
 
 from absl import app, flags
 
-from alexnet_jax import cli, streams
-from alexnet_jax.data import open_splits
+from alexnet_jax import cli, drawing, environment, streams
+from alexnet_jax.data import Split, open_splits, stores, summary, text
 from alexnet_jax.data import store as store_lib
-from alexnet_jax.errors import run_main
+from alexnet_jax.errors import ConfigError, run_main
 
 _VERIFY = flags.DEFINE_bool("verify", False, "read every image of the stores and compare its checksum")
+_SHEET = flags.DEFINE_string("sheet", None, "draw what the network will see into this file (.png, .svg, .pdf)")
+_LIST = flags.DEFINE_bool("list", False, "show the stores that there are")
+_DELETE = flags.DEFINE_multi_string("delete", [], "delete the store that --list shows by this name")
 
 
 @streams.safe()
-def prepare(data, *, verify: bool = False, report=print) -> None:
-    """Prepares and describes the splits that config.data names. Raises ConfigError or DataError."""
+def prepare(data, *, verify: bool = False, report=print) -> dict[str, Split]:
+    """Prepares and describes the splits that config.data names, {field: split}. Raises ConfigError or DataError."""
     verified = set()
-    for field, split in open_splits(data, report=report).items():
+    opened = open_splits(data, report=report)
+    for field, split in opened.items():
         if verify and split.store.folder not in verified:
             store_lib.open_store(split.store.folder, verify=True)
             verified.add(split.store.folder)
         report(describe(field, split))
+    return opened
 
 
 def describe(field: str, split) -> str:
     """One line: what a split is and where it lies."""
-    classes = ", ".join(name.partition(",")[0] for name in split.classes[:3])
+    classes = ", ".join(text.shown(name.partition(",")[0]) for name in split.classes[:3])
     more = f", … ({len(split.classes)})" if len(split.classes) > 3 else ""
     corrupt = f"; {split.corrupt} corrupt images left out of the whole split" if split.corrupt else ""
     return (f"{field:11} {split.split}: {len(split):,} images of {split.size}×{split.size}, "
             f"{split.images.nbytes:,} bytes, classes {classes}{more}{corrupt}; in {split.store.folder}")
 
 
+def _root() -> pathlib.Path:
+    """The folder of all stores: the config's, if one is given."""
+    return store_lib.root(cli.parsed_config()[0].data.store if flags.FLAGS["config"].value is not None else "")
+
+
 def main(argv: Sequence[str]) -> None:
     del argv
+    if _LIST.value or _DELETE.value:
+        if _VERIFY.value or _SHEET.value is not None:
+            raise ConfigError("--list, --delete: nothing is prepared, so leave out --verify and --sheet")
+        for name in _DELETE.value:
+            stores.delete(_root(), name, print)
+        for line in stores.lines(_root()) if _LIST.value else ():
+            print(line)
+        return
+    sheet_file = drawing.check(_SHEET.value, "--sheet") if _SHEET.value is not None else None
     config, _ = cli.parsed_config()
-    prepare(config.data, verify=_VERIFY.value)
+    opened = prepare(config.data, verify=_VERIFY.value)
+    print()
+    for line in summary.lines(opened):
+        print(line)
+    if sheet_file is not None:
+        # A training may have the accelerator to itself.
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+        environment.prepare(config.train.precision)
+        from alexnet_jax.data import sheet
+
+        sheet.draw(config, opened["train_split"], sheet_file)
+        print(f"drawn: {sheet_file}")
     if _VERIFY.value:
         print("verified: every image has the bytes that were written")
 

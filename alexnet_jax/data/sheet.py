@@ -1,0 +1,130 @@
+"""A picture of what the network will see in training: stored images, and beside each its crops, mirrors and colours.
+
+The views are `augment.training_views`' own, as training draws them at its beginning, of the images side by side in a
+batch: what images share there (`augment.chunk`) they share here.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import warnings
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alexnet_jax import environment
+from alexnet_jax.data import Split
+from alexnet_jax.data.summary import name_of
+from alexnet_jax.data.text import shown
+
+IMAGES, VIEWS = 16, 5
+_COLUMNS = 2  # of images with their views
+_THUMB, _GAP, _LINE = 1.1, 0.06, 0.2  # inches: a picture's side, between pictures, a line of text
+_DOTS = 160  # an inch
+# matplotlib's own font lacks the signs of Chinese, Japanese and Korean; these are looked for.
+_FONTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Source Han Sans",
+          "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "IPAGothic", "Droid Sans Fallback", "Unifont", "Hiragino Sans",
+          "PingFang SC", "Arial Unicode MS", "Yu Gothic", "Microsoft YaHei", "Malgun Gothic")
+
+
+def chosen(split: Split, count: int = IMAGES) -> np.ndarray:
+    """int64 [at most count]: places of images of as many classes as there are, evenly among them."""
+    by_class = np.argsort(split.labels, kind="stable")
+    first = np.searchsorted(split.labels[by_class], np.arange(len(split.classes)))
+    round_ = np.arange(len(split)) - first[split.labels[by_class]]  # an image's number within its class
+    labels = split.labels[by_class]
+    present = np.unique(labels)
+    wanted = present[np.linspace(0, len(present) - 1, min(count, len(present))).astype(np.int64)]
+    pool = np.flatnonzero(np.isin(labels, wanted))
+    order = pool[np.lexsort((labels[pool], round_[pool]))][:count]
+    return by_class[order[np.lexsort((round_[order], labels[order]))]]
+
+
+def views(config: ConfigDict, split: Split, places: np.ndarray, number: int = VIEWS, seed: int = 0) -> np.ndarray:
+    """uint8 [images, number, crop, crop, 1 or 3]: what the network is given in `number` steps, made visible.
+
+    On the 0–255 scale: `augment.divide` undone and the mean colour of the training images added; what leaves the scale
+    is cut off.
+
+    Args:
+      split: of training. places: of the images within it.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from alexnet_jax import numerics, optim
+    from alexnet_jax.data import augment
+
+    consts = augment.constants(config, split.statistics())
+    noise = optim.noise_amount(config, 0.0)
+    images = split.read(places)
+
+    @jax.jit
+    def step(images, key):
+        rows = jnp.arange(len(places), dtype=jnp.int32)
+        return augment.training_views(images, key, rows, jnp.float32(noise), consts, config)
+
+    with numerics.pinned(config.train.precision):
+        key = numerics.key(seed)
+        seen = np.stack([np.asarray(step(images, jax.random.fold_in(key, i))) for i in range(number)], axis=1)
+    divide = np.asarray(config.augment.divide or 1.0, np.float32)
+    visible = seen * divide + np.mean(consts.mean, axis=(0, 1))
+    return np.clip(visible + 0.5, 0, 255).astype(np.uint8)
+
+
+def draw(config: ConfigDict, split: Split, file: pathlib.Path) -> None:
+    """Writes the picture.
+
+    Args:
+      config: resolved. split: of training. file: of which `drawing.check` approves.
+    """
+    environment.prepare_matplotlib()
+    import matplotlib
+    from matplotlib import font_manager
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    places = chosen(split)
+    stored, seen = split.read(places), views(config, split, places)
+    down = -(-len(places) // _COLUMNS)
+    pitch, row = _THUMB + _GAP, _THUMB + _LINE + 2 * _GAP
+    block = pitch * (1 + VIEWS) + 3 * _GAP
+    width, height = _COLUMNS * block + _GAP, down * row + 2 * _LINE + _GAP
+    known = {font.name for font in font_manager.fontManager.ttflist}
+    family = ["DejaVu Sans", *(name for name in _FONTS if name in known)]
+    with matplotlib.rc_context({"font.family": family, "svg.hashsalt": "alexnet"}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of signs that no font has
+        figure = Figure(figsize=(width, height))
+        FigureCanvasAgg(figure)
+
+        def text(x, y, line, size):
+            figure.text(x / width, y / height, line, fontsize=size, va="bottom", parse_math=False, color="#222222")
+
+        def picture(x, y, image):
+            axes = figure.add_axes((x / width, y / height, _THUMB / width, _THUMB / height))
+            axes.set_axis_off()
+            grey = image.shape[-1] == 1
+            axes.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255,
+                        interpolation="nearest")
+
+        text(2 * _GAP, height - 1.6 * _LINE, _title(config, split), 8)
+        for i, place in enumerate(places):
+            x, y = (i // down) * block + 2 * _GAP, height - 2 * _LINE - (i % down + 1) * row + _GAP
+            text(x, y + _THUMB + 0.03, _label(split, int(place)), 7)
+            for j, image in enumerate((stored[i], *seen[i])):
+                picture(x + j * pitch + (_GAP if j else 0), y, image)
+        figure.savefig(file, dpi=_DOTS, facecolor="white", metadata={"Date": None} if file.suffix == ".svg" else None)
+
+
+def _title(config: ConfigDict, split: Split) -> str:
+    size, crop, augment = config.data.size, config.data.crop, config.augment
+    kinds = [f"{crop}×{crop} crops" if augment.crop_offsets != 1 else f"the centre {crop}×{crop}"]
+    kinds += ["mirrored half of the time"] * augment.mirror + ["grey"] * augment.grey
+    kinds += [f"both alike for {augment.chunk} images"] * (augment.chunk > 1)
+    kinds += ["with colour noise"] * bool(augment.pca.amount)
+    return (f"{shown(config.data.name)}, {shown(split.split)}: each image as it is stored ({size}×{size}), then as the "
+            f"network is given it in {VIEWS} steps ({', '.join(kinds)})")
+
+
+def _label(split: Split, place: int) -> str:
+    return f"{shown(split.classes[split.labels[place]])}  —  {name_of(split, place)}"

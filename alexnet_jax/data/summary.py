@@ -1,0 +1,115 @@
+"""What a person judges prepared data by: images of each class, sizes, what was left out, what stands there twice."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from alexnet_jax.data import Split, classes, duplicates
+from alexnet_jax.data.text import listed, shown, size
+
+_LEARNT = ("train_split", "fold_split")
+# What is learnt from or tuned by should have nothing in common with these.
+_APART = (("train_split", "eval_split"), ("train_split", "tune_split"), ("fold_split", "eval_split"),
+          ("tune_split", "eval_split"))
+_PAIRS = 3  # equal images that are named
+
+
+def lines(opened: Mapping[str, Split]) -> list[str]:
+    """The summary of {field of config.data: split}, a fact a line. Raises DataError: a store's file is damaged."""
+    said: list[str] = []
+    stores = set()
+    for field, split in opened.items():
+        said += [f"{field} {split.split}: {len(split):,} images, {size(split.images.nbytes)}",
+                 *(f"  {line}" for line in _of_split(split))]
+        if split.store.folder not in stores:
+            stores.add(split.store.folder)
+            said += [f"  {line}" for line in _of_store(split)]
+    between = list(_between(opened))
+    return [*said, *(["between splits", *(f"  {line}" for line in between)] if between else [])]
+
+
+def _of_split(split: Split) -> Iterator[str]:
+    counts = split.per_class
+    least, most = int(counts.min()), int(counts.max())
+    if least == most:
+        yield f"images of each class: {most:,}, in {len(counts):,} classes"
+    else:
+        few, many = (f"{n:,} ({_of(counts == n, split.classes)})" for n in (least, most))
+        yield f"images of a class: least {few}, median {np.median(counts):,.10g}, most {many}; {len(counts):,} classes"
+    empty = counts == 0
+    if empty.any():
+        yield f"classes without an image: {empty.sum():,} ({_of(empty, split.classes)})"
+    if split.store.originals is not None:
+        yield from _originals(split.store.originals[np.asarray(split.rows)], split.size)
+    again = duplicates.repeats(split)
+    if len(again):
+        named = [f"{name_of(split, first)} = {name_of(split, place)}" for first, place in again[:_PAIRS].tolist()]
+        unlike = int((split.labels[again[:, 0]] != split.labels[again[:, 1]]).sum())
+        yield (f"the same image again: {len(again):,}" + (f", {unlike:,} of them in another class" if unlike else "") +
+               f" ({_and_more(named, len(again))})")
+
+
+def _of(chosen: np.ndarray, names: Sequence[str]) -> str:
+    return listed([names[i] for i in np.flatnonzero(chosen).tolist()])
+
+
+def name_of(split: Split, place: int) -> str:
+    """What the image at a place within the split is called: in its dataset, or by its row in the store."""
+    (row,) = split.places(np.array([place])).tolist()
+    return f"image {row:,}" if split.store.names is None else shown(split.store.names[row])
+
+
+def _and_more(named: list[str], count: int) -> str:
+    return ", ".join(named) + (f" and {count - len(named):,} more" if count > len(named) else "")
+
+
+def _originals(found: np.ndarray, side: int) -> Iterator[str]:
+    """Of int [n, 2], heights and widths."""
+    order = np.argsort(found.prod(axis=1), kind="stable")
+    least, median, most = ("{:,}×{:,}".format(*found[order[i]]) for i in (0, len(found) // 2, -1))
+    line = f"sizes before (height×width): {most}" if least == most and (found == found[0]).all() else \
+        f"sizes before (height×width): least {least}, median {median}, most {most}"
+    small = int((found.min(axis=1) < side).sum())
+    yield line + (f"; {small:,} are enlarged to {side}" if small else "")
+
+
+def _of_store(split: Split) -> Iterator[str]:
+    """Of the whole split, of which `split` may be a part."""
+    whole, meta = shown(split.source), split.store.meta
+    names = dict(zip(split.class_keys, split.classes, strict=True))
+    for kind, found in meta.get("left_out", {}).items():
+        of = [f"{shown(names.get(key, key) or 'no class')} {number:,}" for key, number in
+              sorted(found.items(), key=lambda item: (-item[1], item[0]))]
+        yield f"left out of {whole}: {sum(found.values()):,} {shown(kind)} ({_and_more(of[:5], len(of))})"
+    if meta["corrupt"]:
+        reasons = collections.Counter(entry["reason"] for entry in meta["corrupt"])
+        named = [f"{shown(entry['name'], 100)}: {shown(entry['reason'])}" for entry in meta["corrupt"][:_PAIRS]]
+        kinds = f", of {len(reasons):,} kinds" if len(reasons) > 1 else ""
+        yield f"corrupt images of {whole}, left out: {split.corrupt:,}{kinds} ({_and_more(named, split.corrupt)})"
+
+
+def _between(opened: Mapping[str, Split]) -> Iterator[str]:
+    for one, other in _APART:
+        if one in opened and other in opened:
+            a, b = opened[one], opened[other]
+            found = duplicates.shared(a, b)
+            if len(found):
+                named = [f"{name_of(a, first)} = {name_of(b, place)}" for first, place in found[:_PAIRS].tolist()]
+                yield (f"{len(found):,} of the {len(b):,} images of {other} stand in {one} too "
+                       f"({_and_more(named, len(found))})")
+    learnt = [opened[field] for field in _LEARNT if field in opened]
+    if learnt and "eval_split" in opened:
+        yield from _classes([split.per_class for split in learnt], opened["eval_split"])
+
+
+def _classes(learnt: Iterable[np.ndarray], reported: Split) -> Iterator[str]:
+    total, counts = np.sum(list(learnt), axis=0), reported.per_class
+    found = classes.uneven(total, counts)
+    which = {"not_learnt": (total == 0) & (counts > 0), "not_reported": (total > 0) & (counts == 0),
+             "empty": (total == 0) & (counts == 0)}
+    for kind, chosen in which.items():
+        for line in classes.words({key: number for key, number in found.items() if key.startswith(kind)}):
+            yield f"{line}: {_of(chosen, reported.classes)}"
