@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import functools
 import itertools
 import math
 import os
@@ -190,7 +189,7 @@ class _Run:
                 "sums": jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
                                      self.program.zero_sums())}
         restored = self.checkpoints.restore({"state": like["state"]._asdict(), "sums": like["sums"]._asdict()},
-                                            self.log, functools.partial(workdir_lib.foreign, self.workdir))
+                                            self.log, lambda host: workdir_lib.foreign(self.workdir, host, self._due))
         if restored is None:
             with self.clock.measure("compile"):
                 self.state = self.program.init(self.seed)

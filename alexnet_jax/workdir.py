@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -115,11 +115,16 @@ def check_images(workdir: pathlib.Path, now: Mapping[str, Mapping[str, Any]], kn
     return notes
 
 
-def foreign(workdir: pathlib.Path, host: Mapping[str, Any]) -> str:
-    """Why a checkpoint with this host part isn't this run's, by metrics.csv's row of its step; '' if it may be."""
+def foreign(workdir: pathlib.Path, host: Mapping[str, Any], due: Callable[[int], bool] = lambda step: True) -> str:
+    """Why a checkpoint with this host part isn't this run's, by its last row in metrics.csv; '' if it may be.
+
+    Args:
+      due: is there an evaluation after so many steps? A checkpoint from within one is ahead of its row.
+    """
     row = next((row for row in records.read_rows(workdir / "metrics.csv", lenient=True)
-                if row.get("step") == host["step"]), None)
-    if row is None or host["evaluated"] != host["step"] or row.get("eval_loss") == host["centre"]["loss"]:
+                if row.get("step") == host["evaluated"]), None)
+    within = host["evaluated"] != host["step"] and due(host["step"])
+    if row is None or within or row.get("eval_loss") == host["centre"]["loss"]:
         return ""
     return (f"its evaluation loss is {host['centre']['loss']!r} where metrics.csv has {row.get('eval_loss')!r}: "
             "another run's checkpoint")

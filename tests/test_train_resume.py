@@ -1,5 +1,6 @@
 """Interrupted runs of a tiny network go on to the same end; damaged and unwritable checkpoints."""
 
+import contextlib
 import copy
 import errno
 import gc
@@ -227,10 +228,13 @@ def test_a_renamed_checkpoint_is_passed_over(tiny, unfinished, finished, step, n
     assert_same_run(tiny(), unfinished, finished)
 
 
-def test_another_run_s_checkpoint_is_passed_over(tiny, unfinished, finished, tmp_path):
-    go(tiny(seed=1), tmp_path / "other")
+@pytest.mark.parametrize("step", [8, 6])  # with an evaluation and between two
+def test_another_run_s_checkpoint_is_passed_over(tiny, unfinished, finished, tmp_path, monkeypatch, step):
+    with monkeypatch.context() as patch, contextlib.suppress(Interrupted):
+        at(patch, 5, interrupt if step == 6 else lambda: None)
+        go(tiny(seed=1), tmp_path / "other")
     shutil.rmtree(unfinished / "checkpoints" / "8")
-    shutil.copytree(tmp_path / "other" / "checkpoints" / "8", unfinished / "checkpoints" / "8")
+    shutil.copytree(tmp_path / "other" / "checkpoints" / str(step), unfinished / "checkpoints" / str(step))
     go(tiny(), unfinished, name="baseline")
     log = (unfinished / "log.txt").read_text()
     assert "another run's checkpoint)" in log

@@ -38,7 +38,7 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     """int64 [count]: the order in which an epoch sees the images."""
-    return np.random.default_rng((seed, epoch)).permutation(count)
+    return np.random.Generator(np.random.PCG64((seed, epoch))).permutation(count)
 
 
 class Course:

@@ -65,7 +65,7 @@ def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     counts = np.bincount(labels)
     wanted = np.floor(fraction * counts + 0.5).astype(np.int64)
     wanted = np.clip(wanted, np.minimum(1, np.maximum(counts - 1, 0)), np.maximum(counts - 1, 0))
-    drawn = np.random.default_rng(seed).permutation(len(labels))
+    drawn = np.random.Generator(np.random.PCG64(seed)).permutation(len(labels))
     drawn = drawn[np.argsort(labels[drawn], kind="stable")]
     first = np.cumsum(counts) - counts
     rank = np.arange(len(labels)) - first[labels[drawn]]

@@ -170,7 +170,7 @@ def draw(split: str, index: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarr
     table = np.empty((count, _NUMBERS), np.float32)
     noise = np.empty((count, size, size, 3), np.float32)
     for row, i in enumerate(index):
-        rng = np.random.default_rng((GENERATOR, _SPLITS[split], int(i)))
+        rng = np.random.Generator(np.random.PCG64((GENERATOR, _SPLITS[split], int(i))))
         rng.random(out=table[row], dtype=np.float32)
         rng.standard_normal(out=noise[row], dtype=np.float32)
     numbers = _Numbers(table)
