@@ -38,9 +38,12 @@ _OPTIONS: dict[str, Any] = {
     "jax_use_hlo_logistic_lowering": None, "jax_use_magma": "auto", "jax_use_rgv3": True,
     "jax_use_shardy_partitioner": True, "jax_use_simplified_jaxpr_constants": False, "jax_xla_profile_version": 0,
 }
-# Those of which training knows one value only.
-REFUSED = {"jax_disable_jit": False, "jax_error_checking_behavior_divide": "ignore",
-           "jax_error_checking_behavior_nan": "ignore", "jax_no_execution": False, "jax_no_tracing": False}
+# What of them nothing can be trained with.
+_GUARDS = ("", "_host_to_device", "_device_to_host", "_device_to_device")
+REFUSED: dict[str, tuple] = {
+    "jax_disable_jit": (True,), "jax_error_checking_behavior_divide": ("raise",),
+    "jax_error_checking_behavior_nan": ("raise",), "jax_no_execution": (True,), "jax_no_tracing": (True,),
+    **{f"jax_transfer_guard{which}": ("disallow", "disallow_explicit") for which in _GUARDS}}
 _ON_ACCELERATORS: dict[str, Any] = {"jax_default_matmul_precision": None}  # CPUs have nothing less exact
 
 # Flags of XLA's that only say where its files lie, how long it waits and what it tells.
@@ -86,11 +89,10 @@ def check(precision: str) -> None:
 
     Also where a mode is on, for debugging, that nothing can be trained in.
     """
-    for name, wanted in REFUSED.items():
-        value = jax.config.values.get(name, wanted)
-        if value != wanted:
-            raise ConfigError(f"{name.upper()}: {value} in the environment or jax.config; no training is possible so: "
-                              f"leave it at {wanted}")
+    for name, values in REFUSED.items():
+        if (value := jax.config.values.get(name)) in values:
+            raise ConfigError(f"{name.upper()} is {value} in the environment or in jax.config, and nothing can be "
+                              "trained so: leave it unset")
     on = jax.config.values["jax_enable_x64"]
     if precision == "float64" and not on:
         raise ConfigError("config.train.precision: float64 needs JAX_ENABLE_X64=1 in the environment, or JAX "
