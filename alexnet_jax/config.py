@@ -301,6 +301,10 @@ def _check_together(c: ConfigDict) -> None:
                           "config.model.pool.layers; they go in pairs")
     if len(c.augment.divide) not in (0, 1, 3):
         raise ConfigError(f"config.augment.divide: {c.augment.divide}; give one number, or one for each channel")
+    given = len(c.augment.mean_values)
+    if (c.augment.mean == "values") != bool(given) or given not in (0, 1, 3) or (c.augment.grey and given == 3):
+        raise ConfigError(f"config.augment.mean_values: {c.augment.mean_values} with config.augment.mean="
+                          f"{c.augment.mean}; mean=values takes one number, or one for each channel, and no other does")
     if c.augment.grey and len(c.augment.divide) == 3:
         raise ConfigError("config.augment.divide: grey images have one channel; give one number")
     if c.augment.grey and c.augment.pca.amount:

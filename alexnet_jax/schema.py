@@ -149,8 +149,10 @@ SCHEMA: dict[str, Any] = {
         "mirror": Field(True, "half of the training images are mirrored"),
         "chunk": Field(1, "images in a row that share one crop and one mirror", low=1),
         "mean": Field("pixel", "what is subtracted: the training mean of each pixel, the centre crop of that mean "
-                      "image for every crop, the mean of each channel, or one number for all",
-                      choices=("pixel", "centre", "channel", "scalar")),
+                      "image for every crop, the mean of each channel, one number for all, or `mean_values`",
+                      choices=("pixel", "centre", "channel", "scalar", "values")),
+        "mean_values": Field((), "what `mean=values` subtracts, whatever the training images are: one number, or one a "
+                             "channel", item=float),
         "grey": Field(False, "images become one channel, 0.299 R + 0.587 G + 0.114 B"),
         "divide": Field((), "the centred pixels are divided by this: () no, one number, or one a channel", item=float,
                         low=1e-6),

@@ -103,3 +103,37 @@ def lenet(c: ConfigDict) -> None:
 def _uniform(fan_in: int) -> float:
     """The standard deviation of what is uniform in ±2.4 / fan_in."""
     return 2.4 / fan_in / 3**0.5
+
+
+def torchvision(c: ConfigDict) -> None:
+    """torchvision's `alexnet`: one column, no norm, dropout before fc6 and fc7, 61,100,840 parameters.
+
+    Sizes and inputs from torchvision/models/alexnet.py and transforms/_presets.py (ImageClassification); the network is
+    that of Krizhevsky 2014, arXiv:1404.5997, without its norms. At 224 pixels its adaptive pooling does nothing.
+    """
+    c.data.size, c.data.crop = 256, 224
+    c.model.columns = 1
+    for name, features in (("conv1", 64), ("conv2", 192), ("conv3", 384), ("conv4", 256), ("conv5", 256)):
+        c.model[name].features = features
+    c.model.conv1.padding = 2
+    c.model.rounding = c.model.pool.rounding = "floor"
+    c.model.lrn.layers = ()
+    c.model.same_map.layers = ()
+    c.model.dropout_layers = ("conv5", "fc6")  # what goes into fc6 and into fc7
+    c.model.dropout_scale = "train"
+    # PyTorch's default: uniform in ±1/√fan-in. It draws the biases so too; here they are 0.
+    c.model.init_distribution, c.model.init_scaling = "uniform", "fan_in"
+    for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"):
+        c.model[name].init_std, c.model[name].bias = 3**-0.5, 0.0
+    # Normalize(mean, std) of pixels on [0, 1].
+    c.augment.mean = "values"
+    c.augment.mean_values = tuple(255 * x for x in (0.485, 0.456, 0.406))
+    c.augment.divide = tuple(255 * x for x in (0.229, 0.224, 0.225))
+    c.augment.pca.amount = 0.0
+
+
+def caffenet(c: ConfigDict) -> None:
+    """Caffe's CaffeNet (models/bvlc_reference_caffenet) where it differs from the recipe `caffe`: pools, then norms."""
+    c.model.lrn.order = ("relu-pool-lrn", "relu-pool-lrn")
+    for name in ("conv2", "conv4", "conv5", "fc6", "fc7"):
+        c.model[name].bias = 1.0

@@ -16,7 +16,8 @@ from experiments import ablations
 CONFIGS = sorted(p.name for p in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py")
                  if p.name not in ("__init__.py", "networks.py", "recipes.py"))
 # What may stand behind the colon, where it isn't a recipe.
-VARIANTS = {"imagenet_paper.py": (), "imagenet_released.py": (), "four_layer.py": ("relu", "tanh"),
+VARIANTS = {**dict.fromkeys(("torchvision.py", "bvlc_alexnet.py", "caffenet.py", "imagenet_paper.py"), ()),
+            "imagenet_released.py": (), "four_layer.py": ("relu", "tanh"),
             "figure1.py": ("relu", "tanh"), "conv_local.py": conv_local.VARIANTS,
             "conv_local_test.py": conv_local.VARIANTS, "lenet.py": ("cifar10", "shapes"),
             "author_runs.py": author_runs.RUNS}
@@ -79,7 +80,7 @@ def test_ids_differ_with_what_can_change_the_result(name, value):
 
 SETS = ("model.exchange", "model.lrn.layers", "model.same_map.layers", "model.pool.layers", "model.dropout_layers")
 SEQUENCES = {"model.lrn.order", "model.pool.kinds", "optim.table.at", "optim.table.factors", "optim.conv1.at",
-             "optim.conv1.factors", "augment.divide"}
+             "optim.conv1.factors", "augment.divide", "augment.mean_values"}
 
 
 def test_each_field_of_several_values_is_a_set_or_a_sequence():

@@ -43,6 +43,8 @@ def constants(config: ConfigDict, statistics) -> Constants:
         mean = mean.mean(axis=(0, 1), keepdims=True)
     elif config.augment.mean == "scalar":
         mean = mean.mean(keepdims=True)
+    elif config.augment.mean == "values":
+        mean = np.asarray(config.augment.mean_values, np.float32).reshape(1, 1, -1)
     if config.augment.pca.statistics == "ilsvrc2012":
         eigenvalues = np.square(ILSVRC2012_DEVIATIONS)
         vectors = np.asarray(ILSVRC2012_VECTORS)

@@ -1,0 +1,186 @@
+"""Caffe's binary files: a network (`.caffemodel`, NetParameter) and a mean image (`.binaryproto`, BlobProto).
+
+Read by the field numbers of Caffe's published `caffe.proto`, all three generations of its layers: `layer` (100), the
+`layers` (2) of V1, and V0's layers inside of these. Caffe's images are blue, green, red: conv1 and the mean image are
+turned round here.
+"""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import struct
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.errors import CheckpointError
+from alexnet_jax.weights import protobuf
+from alexnet_jax.weights.protobuf import Damaged, fields
+from alexnet_jax.weights.tensors import CHANNELS_FIRST, Network, Tensor, mapped
+
+_AXES = 8  # of a blob, at most
+_LAYERS, _BLOBS = 10_000, 16  # of a network and of a layer, at most
+_ONE_BY_ONE = 1_000_000  # numbers of a blob that are not packed, at most
+_V1_TYPES = {4: "Convolution", 14: "InnerProduct", 15: "LRN", 17: "Pooling", 18: "ReLU"}
+_V0_TYPES = {"conv": "Convolution", "innerproduct": "InnerProduct", "lrn": "LRN", "pool": "Pooling", "relu": "ReLU"}
+_STEPS = {"LRN": "lrn", "Pooling": "pool", "ReLU": "relu"}
+
+
+def read(path: pathlib.Path) -> Network:
+    """The network of a `.caffemodel`. Raises CheckpointError."""
+    try:
+        layers = []
+        for number, kind, value in fields(mapped(path)):
+            if number in (2, 100) and kind == protobuf.BYTES:
+                layers.append(_layer(value) if number == 100 else _old_layer(value))
+                if len(layers) > _LAYERS or len(layers[-1]["blobs"]) > _BLOBS:
+                    raise Damaged("more layers, or arrays in a layer, than a network has")
+        return _network(layers)
+    except (Damaged, UnicodeDecodeError, struct.error) as error:
+        raise CheckpointError(f"{path}: no whole Caffe model: {error}") from error
+
+
+def read_mean(path: pathlib.Path) -> np.ndarray:
+    """A mean image as float32 [height, width, 3], red, green, blue. Raises CheckpointError."""
+    try:
+        blob = _blob(mapped(path))
+        shape = blob.shape[1:] if len(blob.shape) == 4 and blob.shape[0] == 1 else blob.shape
+        if len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
+            raise Damaged(f"an array of shape {list(blob.shape)} is no square image of three colours")
+        return np.ascontiguousarray(blob.read().reshape(shape)[::-1].transpose(1, 2, 0), np.float32)
+    except Damaged as error:
+        raise CheckpointError(f"{path}: no mean image of Caffe: {error}") from error
+
+
+def _layer(data: memoryview) -> dict[str, Any]:
+    """{'name', 'type', 'blobs', 'lrn'} of a LayerParameter."""
+    found: dict[str, Any] = {"name": "", "type": "", "blobs": [], "lrn": None}
+    for number, kind, value in fields(data):
+        if kind != protobuf.BYTES:
+            continue
+        if number in (1, 2):
+            found["name" if number == 1 else "type"] = _text(value)
+        elif number == 7:
+            found["blobs"].append(_blob(value))
+        elif number == 118:
+            found["lrn"] = value
+    return found
+
+
+def _old_layer(data: memoryview) -> dict[str, Any]:
+    """The same of a V1LayerParameter, or of the V0LayerParameter in it."""
+    found: dict[str, Any] = {"name": "", "type": "", "blobs": [], "lrn": None}
+    for number, kind, value in fields(data):
+        if number == 1 and kind == protobuf.BYTES:
+            for inner, inner_kind, content in fields(value):
+                if inner_kind == protobuf.BYTES and inner == 1:
+                    found["name"] = _text(content)
+                elif inner_kind == protobuf.BYTES and inner == 2:
+                    found["type"] = _V0_TYPES.get(_text(content), "")
+                elif inner_kind == protobuf.BYTES and inner == 50:
+                    found["blobs"].append(_blob(content))
+        elif number == 4 and kind == protobuf.BYTES:
+            found["name"] = _text(value)
+        elif number == 5 and kind == protobuf.VARINT:
+            found["type"] = _V1_TYPES.get(value, "")
+        elif number == 6 and kind == protobuf.BYTES:
+            found["blobs"].append(_blob(value))
+        elif number == 18 and kind == protobuf.BYTES:
+            found["lrn"] = value
+    return found
+
+
+def _text(value: memoryview) -> str:
+    if len(value) > 4096:
+        raise Damaged("a name of more than 4096 bytes")
+    return bytes(value).decode()
+
+
+def _blob(data: memoryview) -> Tensor:
+    """The array of a BlobProto: its shape and floats are there and fill each other."""
+    old, shape = {1: 1, 2: 1, 3: 1, 4: 1}, None
+    floats: list[memoryview] = []
+    doubles: list[memoryview] = []
+    for number, kind, value in fields(data):
+        if number in old and kind == protobuf.VARINT:
+            old[number] = value
+        elif number == 7 and kind == protobuf.BYTES:
+            shape = _shape(value)
+        elif number == 5 and kind in (protobuf.BYTES, protobuf.FIXED32):
+            floats.append(value)
+        elif number == 8 and kind in (protobuf.BYTES, protobuf.FIXED64):
+            doubles.append(value)
+        if len(floats) + len(doubles) > _ONE_BY_ONE:
+            raise Damaged(f"a blob whose numbers stand one by one, more than {_ONE_BY_ONE:,} of them")
+    dims = tuple(old.values()) if shape is None else shape
+    form, parts = ("<f8", doubles) if doubles else ("<f4", floats)
+    size = sum(map(len, parts))
+    if any(n < 1 for n in dims) or math.prod(dims) * np.dtype(form).itemsize != size:
+        raise Damaged(f"{size:,} bytes of {'double' if doubles else 'float'}s don't fill a blob of shape {list(dims)}")
+    return Tensor(dims, lambda: protobuf.numbers(parts, form).reshape(dims))
+
+
+def _shape(data: memoryview) -> tuple[int, ...]:
+    dims: list[int] = []
+    for number, kind, value in fields(data):
+        if number == 1 and kind == protobuf.VARINT:
+            dims.append(value)
+        elif number == 1 and kind == protobuf.BYTES:
+            dims += protobuf.packed_varints(value, _AXES)
+        if len(dims) > _AXES:
+            raise Damaged(f"a blob of more than {_AXES} axes")
+    return tuple(dims)
+
+
+def _lrn(data: memoryview) -> dict[str, float]:
+    """The constants of an LRNParameter, with Caffe's defaults."""
+    found: dict[str, float] = {"n": 5, "alpha": 1.0, "beta": 0.75, "k": 1.0}
+    for number, kind, value in fields(data):
+        if number == 1 and kind == protobuf.VARINT:
+            found["n"] = value
+        elif number in (2, 3, 5) and kind == protobuf.FIXED32:
+            found[{2: "alpha", 3: "beta", 5: "k"}[number]] = float(str(np.frombuffer(value, "<f4")[0]))
+    return found
+
+
+def _network(layers: list[dict[str, Any]]) -> Network:
+    if not layers:
+        raise Damaged("it has no layers")
+    convs = [x for x in layers if x["type"] == "Convolution" and x["blobs"]]
+    dense = [x for x in layers if x["type"] == "InnerProduct" and x["blobs"]]
+    if not convs and not dense:
+        raise Damaged("none of its layers has weights")
+    found = {}
+    for x in (*convs, *dense):
+        if len(x["blobs"]) != 2:
+            raise Damaged(f"layer {x['name']!r} has {len(x['blobs'])} arrays, not weights and biases")
+        kernel, bias = x["blobs"]
+        if x in dense:  # older files give every array four axes
+            kernel = _squeezed(kernel, 2)
+        if x["name"] in found:
+            raise Damaged(f"two layers are called {x['name']!r}")
+        found[x["name"]] = {"kernel": kernel, "bias": _squeezed(bias, 1)}
+    first = found[convs[0]["name"]]["kernel"] if convs else None
+    if first is not None and len(first.shape) == 4 and first.shape[1] == 3:
+        found[convs[0]["name"]]["kernel"] = Tensor(first.shape, lambda: first.read()[:, ::-1])
+    return Network("Caffe", CHANNELS_FIRST, found, named=False, facts=_facts(layers))
+
+
+def _squeezed(tensor: Tensor, axes: int) -> Tensor:
+    extra = len(tensor.shape) - axes
+    if extra <= 0 or any(n != 1 for n in tensor.shape[:extra]):
+        return tensor
+    return Tensor(tensor.shape[extra:], lambda: tensor.read().reshape(tensor.shape[extra:]))
+
+
+def _facts(layers: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the file says that no shape tells: steps after the first convolutions, and the norm's constants."""
+    order: list[list[str]] = []
+    for x in layers:
+        if x["type"] == "Convolution":
+            order.append([])
+        elif order and x["type"] in _STEPS and len(order) <= 2:
+            order[-1].append(_STEPS[x["type"]])
+    norms = [_lrn(x["lrn"]) for x in layers if x["type"] == "LRN" and x["lrn"] is not None]
+    return {"order": ["-".join(steps) for steps in order[:2]], "lrn": norms[0] if norms else None}

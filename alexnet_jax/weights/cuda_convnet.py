@@ -1,0 +1,195 @@
+"""Checkpoints of cuda-convnet as the 2012 code, its predecessor of 2011 and cuda-convnet2 wrote them.
+
+A pickle of `{'model_state': {'layers': …}, 'op': options}`. `layers` is a dict by name (2012 and later) or a list
+(2011), each layer a dict with its `name`, `type`, `inputs` (names, or places in the list), `weights` (a matrix for each
+input: channels · filter pixels × filters, or inputs × outputs) and `biases`. The network of two GPUs has two layers of
+each kind, conv1a and conv1b, …; which column a matrix reads is told by its input alone (run 145's fc2048bb names the
+second column first).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.errors import CheckpointError
+from alexnet_jax.weights import inert
+from alexnet_jax.weights.inert import Damaged, text
+from alexnet_jax.weights.tensors import CHANNELS_FIRST, Network, Tensor, mapped, of_array
+
+_STEPS = {"cmrnorm": "lrn", "pool": "pool", "neuron": "relu", "rnorm": "same-map"}
+
+
+def read(path: pathlib.Path) -> Network:
+    """The network of a checkpoint. Raises CheckpointError."""
+    try:
+        return _network(inert.load(mapped(path)))
+    except Damaged as error:
+        raise CheckpointError(f"{path}: no whole checkpoint of cuda-convnet: {error}") from error
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise CheckpointError(f"{path}: no checkpoint of cuda-convnet: {type(error).__name__} where its layers should "
+                              "be") from error
+
+
+def read_meta(path: pathlib.Path) -> dict[str, Any]:
+    """Of a `batches.meta`: 'mean', float32 [size, size, 3], and 'names', a list of texts, as far as they are there.
+
+    Raises:
+      CheckpointError: it is damaged, or the mean is no square image of three colours.
+    """
+    try:
+        tree = inert.load(mapped(path))
+        if not isinstance(tree, dict):
+            raise Damaged("it is no dict")
+        found: dict[str, Any] = {}
+        mean = tree.get("data_mean")
+        if isinstance(mean, np.ndarray):
+            side = round((mean.size / 3) ** 0.5)
+            if 3 * side * side != mean.size:
+                raise Damaged(f"its data_mean of {mean.size:,} values is no square image of three colours")
+            found["mean"] = np.ascontiguousarray(mean.reshape(3, side, side).transpose(1, 2, 0), np.float32)
+        if isinstance(tree.get("label_names"), list):
+            found["names"] = [text(name) for name in tree["label_names"]]
+        return found
+    except Damaged as error:
+        raise CheckpointError(f"{path}: no whole batches.meta of cuda-convnet: {error}") from error
+
+
+@dataclasses.dataclass
+class _Layer:
+    name: str
+    type: str
+    inputs: list[str]
+    content: Mapping[str, Any]
+    depth: int = 0  # layers of weights below it
+
+    @property
+    def weighs(self) -> bool:
+        return self.type in ("conv", "fc", "local")
+
+
+def _layers(tree: Any) -> dict[str, _Layer]:
+    state = tree.get("model_state") if isinstance(tree, dict) else None
+    found = state.get("layers") if isinstance(state, dict) else None
+    if isinstance(found, dict):
+        found = list(found.values())
+    if not isinstance(found, list) or not all(isinstance(x, dict) for x in found):
+        raise Damaged("it has no model_state with layers")
+    names = [text(x["name"]) for x in found]
+    layers = {}
+    for name, x in zip(names, found, strict=True):
+        inputs = [names[i] if isinstance(i, int) else text(i) for i in x.get("inputs") or []]
+        layers[name] = _Layer(name, text(x["type"]), inputs, x)
+    return layers
+
+
+def _source(layers: Mapping[str, _Layer], name: str, steps: list[str]) -> _Layer:
+    """The layer of weights, or the data, whose outputs come through `name`; notes the steps in between, last first."""
+    for _ in range(len(layers) + 1):
+        layer = layers[name]
+        if layer.weighs or not layer.inputs:
+            return layer
+        steps.append(_STEPS.get(layer.type, layer.type))
+        if len(layer.inputs) != 1:
+            raise Damaged(f"layer {name!r} of type {layer.type!r} has several inputs")
+        name = layer.inputs[0]
+    raise Damaged("its layers stand in a circle")
+
+
+def _network(tree: Any) -> Network:
+    layers = _layers(tree)
+    stages: list[list[_Layer]] = []
+    sources: dict[str, list[_Layer]] = {}
+    orders: dict[int, str] = {}
+    waiting = [x for x in layers.values() if x.weighs]
+    placed: dict[str, int] = {}
+    while waiting:
+        ready = []
+        for x in waiting:
+            steps: list[list[str]] = [[] for _ in x.inputs]
+            below = [_source(layers, name, each) for name, each in zip(x.inputs, steps, strict=True)]
+            if all(not s.weighs or s.name in placed for s in below):
+                x.depth = 1 + max((placed[s.name] for s in below if s.weighs), default=-1)
+                sources[x.name] = below
+                orders.setdefault(x.depth, "-".join(reversed(steps[0])) if steps else "")
+                ready.append(x)
+        if not ready:
+            raise Damaged("its layers stand in a circle")
+        for x in ready:
+            placed[x.name] = x.depth
+            waiting.remove(x)
+    for depth in range(1 + max(placed.values(), default=-1)):
+        stages.append(sorted((layers[n] for n, d in placed.items() if d == depth), key=_place))
+    if not stages:
+        raise Damaged("none of its layers has weights")
+    found = {}
+    for depth, stage in enumerate(stages):
+        found[stage[0].name] = _stage(stage, stages[depth - 1] if depth else [], sources)
+    order = [orders.get(depth, "") for depth in (1, 2)]
+    return Network("cuda-convnet", CHANNELS_FIRST, found, named=False,
+                   facts={"order": [o.replace("-same-map", "") for o in order], "same_map": "same-map" in order[1]})
+
+
+def _place(layer: _Layer) -> tuple[int, str]:
+    gpu = layer.content.get("gpu")
+    gpu = gpu[0] if isinstance(gpu, list) and gpu else gpu
+    return (gpu if isinstance(gpu, int) else 0, layer.name)
+
+
+def _stage(stage: list[_Layer], below: list[_Layer], sources: Mapping[str, list[_Layer]]) -> dict[str, Tensor]:
+    """The layers side by side, one a column: [out, in / groups, height, width] or [out, in], and the biases."""
+    parts = [_kernel(x, number, len(stage), below, sources[x.name]) for number, x in enumerate(stage)]
+    if len({p.shape[1:] for p in parts}) > 1:
+        raise Damaged(f"layers {', '.join(x.name for x in stage)} differ in shape")
+    biases = [_biases(x, p.shape[0]) for x, p in zip(stage, parts, strict=True)]
+    shape = (sum(p.shape[0] for p in parts), *parts[0].shape[1:])
+    return {"kernel": Tensor(shape, lambda: np.concatenate([p.read() for p in parts]) if len(parts) > 1
+                             else parts[0].read()),
+            "bias": of_array(np.concatenate(biases))}
+
+
+def _kernel(x: _Layer, number: int, columns: int, below: list[_Layer], sources: list[_Layer]) -> Tensor:
+    """One layer's weights, its inputs in the columns' order. A view where it has one input."""
+    if x.type == "local":
+        raise Damaged(f"layer {x.name!r} is of type local, whose weights are not read")
+    matrices = x.content["weights"]
+    if (not isinstance(matrices, list) or len(matrices) != len(x.inputs)
+            or not all(isinstance(m, np.ndarray) and m.ndim == 2 for m in matrices)):
+        raise Damaged(f"layer {x.name!r} has no matrix for each of its inputs")
+    if below:
+        at = {layer.name: i for i, layer in enumerate(below)}
+        if any(s.name not in at for s in sources):
+            raise Damaged(f"layer {x.name!r} does not see the layer below it")
+        places = [at[s.name] for s in sources]
+        if len(places) == 1 and len(below) > 1 and (columns != len(below) or places != [number]):
+            raise Damaged(f"layer {x.name!r} sees another column than its own")
+        if len(places) > 1 and sorted(places) != list(range(len(below))):
+            raise Damaged(f"layer {x.name!r} sees some of the columns only")
+        matrices = [matrices[places.index(i)] for i in sorted(places)]
+    turned = [_turned(x, m, i) for i, m in enumerate(matrices)]
+    shape = (turned[0].shape[0], sum(t.shape[1] for t in turned), *turned[0].shape[2:])
+    return Tensor(shape, lambda: np.concatenate(turned, axis=1) if len(turned) > 1 else turned[0])
+
+
+def _turned(x: _Layer, matrix: np.ndarray, number: int) -> np.ndarray:
+    """A matrix as [out, in] or [out, in, height, width]; a view."""
+    if x.type == "fc":
+        return matrix.T
+    sizes = x.content["filterSize"]
+    side = sizes[number] if isinstance(sizes, list) else sizes
+    if not isinstance(side, int) or side < 1 or matrix.shape[0] % (side * side):
+        raise Damaged(f"layer {x.name!r}: {matrix.shape[0]} rows are no filters of {side} pixels")
+    return matrix.reshape(-1, side, side, matrix.shape[1]).transpose(3, 0, 1, 2)
+
+
+def _biases(x: _Layer, outputs: int) -> np.ndarray:
+    found = x.content["biases"]
+    if not isinstance(found, np.ndarray) or found.size != outputs:
+        size = found.size if isinstance(found, np.ndarray) else 0
+        raise Damaged(f"layer {x.name!r} has {size:,} biases for {outputs:,} outputs" + (
+            ", one for each position (sharedBiases=0)" if size and size % outputs == 0 else ""))
+    return np.asarray(found, np.float32).reshape(-1)

@@ -1,0 +1,206 @@
+"""Between a file's arrays and the parameters of a config's network: orders of axes, and what does not fit.
+
+This project's kernels are `[column, height, width, in, out]`, its dense ones `[column, in, out]` with maps flattened by
+height, width, channel; those of others are `channels first` (`tensors`). Each layer's kernel goes from one to the other
+by one reshape, one transposition and another reshape, and back by the same read backwards.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alexnet_jax.errors import CheckpointError, ConfigError
+from alexnet_jax.models import geometry
+from alexnet_jax.weights.tensors import CHANNELS_FIRST, PARAMS, Network, Tensor, of_array
+
+_CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """How a kernel lies in either layout: `theirs` → reshaped to `split`, its axes as `axes` says → `ours`."""
+
+    theirs: tuple[int, ...]
+    split: tuple[int, ...]
+    axes: tuple[int, ...]
+    ours: tuple[int, ...]
+
+    def to_ours(self, kernel: np.ndarray) -> np.ndarray:
+        """A new array, float32 and contiguous."""
+        turned = kernel.reshape(self.split).transpose(self.axes)
+        return np.ascontiguousarray(turned, np.float32).reshape(self.ours)
+
+    def to_theirs(self, kernel: np.ndarray) -> np.ndarray:
+        turned = kernel.reshape([self.split[axis] for axis in self.axes])
+        return np.ascontiguousarray(turned.transpose(np.argsort(self.axes))).reshape(self.theirs)
+
+
+def orders(layers: Sequence[geometry.Layer], side: int) -> dict[str, Order]:
+    """By layer. `side`: of the network's input, pixels. Raises ConfigError for layers whose weights are unshared."""
+    found = {}
+    for layer in layers:
+        if layer.unshared:
+            raise ConfigError(f"config.model.{layer.name}.unshared: files of others have no weights for each position")
+        columns, out = layer.columns, layer.features
+        if layer.is_conv:
+            k, seen = layer.kernel, layer.in_features
+            found[layer.name] = Order((columns * out, seen, k, k), (columns, out, seen, k, k), (0, 3, 4, 2, 1),
+                                      (columns, k, k, seen, out))
+            side = layer.out_size
+            continue
+        maps = layer.in_features // side**2
+        if layer.is_output:
+            found[layer.name] = Order((out, columns * layer.in_features), (out, columns, maps, side, side),
+                                      (1, 3, 4, 2, 0), (columns, layer.in_features, out))
+        else:
+            found[layer.name] = Order((columns * out, layer.in_features), (columns, out, maps, side, side),
+                                      (0, 3, 4, 2, 1), (columns, layer.in_features, out))
+        side = 1
+    return found
+
+
+def _shapes(layers: Sequence[geometry.Layer], side: int, layout: str) -> dict[str, dict[str, tuple[int, ...]]]:
+    """{layer: {'kernel', 'bias'}} as a file of that layout should have them."""
+    if layout == CHANNELS_FIRST:
+        biases = {x.name: (x.features * (1 if x.is_output else x.columns),) for x in layers}
+        return {name: {"kernel": order.theirs, "bias": biases[name]} for name, order in orders(layers, side).items()}
+    return {x.name: own_shapes(x) for x in layers}
+
+
+def own_shapes(layer: geometry.Layer) -> dict[str, tuple[int, ...]]:
+    """Of this project's parameters of a layer."""
+    columns, out, place = layer.columns, layer.features, (layer.size, layer.size)
+    if layer.unshared:
+        return {"kernel": (columns, *place, layer.fan_in, out), "bias": (columns, *place, out)}
+    window = (layer.kernel, layer.kernel) if layer.is_conv else ()
+    return {"kernel": (columns, *window, layer.in_features, out), "bias": (out,) if layer.is_output else (columns, out)}
+
+
+def of_params(params: Mapping[str, Any]) -> Network:
+    """Parameters of this project, as a file's network."""
+    return Network("alexnet_jax", PARAMS, {layer: {leaf: of_array(np.asarray(value)) for leaf, value in leaves.items()}
+                                           for layer, leaves in params.items()})
+
+
+def params(network: Network, config: ConfigDict, classes: int, where: str) -> dict[str, Any]:
+    """The parameters of `config`'s network, one layer read and converted after the other.
+
+    Raises:
+      CheckpointError: the file's network is another. ConfigError: the config's cannot be in such a file.
+    """
+    outputs = outputs_of(network, config, classes)
+    layers = geometry.layers(config, outputs)
+    named = _by_name(network, layers, where)
+    wanted = _shapes(layers, config.data.crop, network.layout)
+    for name, leaves in wanted.items():
+        for leaf, shape in leaves.items():
+            there = named[name][leaf].shape
+            if there != shape:
+                raise CheckpointError(f"{where}: {name}'s {'weights' if leaf == 'kernel' else 'biases'} are "
+                                      f"{list(there)} there, and the config's network has {list(shape)}"
+                                      f"{_likely(network)}")
+    _check_facts(network, config, where)
+    if network.layout == PARAMS:
+        return {name: {leaf: np.ascontiguousarray(named[name][leaf].read(), np.float32) for leaf in wanted[name]}
+                for name in wanted}
+    order = orders(layers, config.data.crop)
+    return {x.name: {"kernel": order[x.name].to_ours(named[x.name]["kernel"].read()),
+                     "bias": np.array(named[x.name]["bias"].read(), np.float32).reshape(own_shapes(x)["bias"])}
+            for x in layers}
+
+
+def outputs_of(network: Network, config: ConfigDict, classes: int = 0) -> int:
+    """Output units: `config.model.classes`, `classes`, or as many as the file's last layer has."""
+    last = list(network.layers.values())[-1]
+    return int(config.model.classes or classes or last["bias"].shape[-1])
+
+
+def _by_name(network: Network, layers: Sequence[geometry.Layer], where: str) -> dict[str, Mapping[str, Tensor]]:
+    """The file's layers under this project's names: its own, or by their order among their kind."""
+    if network.named:
+        found = dict(network.layers)
+    else:
+        found = {}
+        for conv in (True, False):
+            theirs = [x for x in network.layers.values() if (len(x["kernel"].shape) == 4) == conv]
+            ours = [x.name for x in layers if x.is_conv == conv]
+            if len(theirs) != len(ours):
+                kind = "convolutional" if conv else "dense"
+                raise CheckpointError(f"{where}: {len(theirs)} {kind} layers there ({', '.join(network.layers)}), and "
+                                      f"the config's network has {len(ours)}{_likely(network)}")
+            found.update(zip(ours, theirs, strict=True))
+    names = [x.name for x in layers]
+    for lacking, words in ((set(names) - set(found), "is in the config's network and not there"),
+                           (set(found) - set(names), "is there and not in the config's network")):
+        if lacking:
+            raise CheckpointError(f"{where}: {sorted(lacking)[0]} {words}{_likely(network)}")
+    return found
+
+
+def _check_facts(network: Network, config: ConfigDict, where: str) -> None:
+    """Raises CheckpointError for what the file says of its network, beyond shapes, and the config doesn't."""
+    model = config.model
+    for number, steps in enumerate(network.facts.get("order") or (), start=1):
+        ours = model.lrn.order[number - 1].split("-") if number in model.lrn.layers else ["relu", "pool"]
+        theirs = steps.split("-")
+        if _essence(theirs) != _essence(ours):
+            raise CheckpointError(f"{where}: conv{number} is followed by {steps} there, and by {'-'.join(ours)} in the "
+                                  f"config (config.model.lrn.order, config.model.lrn.layers){_likely(network)}")
+    if "same_map" in network.facts and network.facts["same_map"] != (2 in model.same_map.layers):
+        raise CheckpointError(f"{where}: conv2's norm is {'' if network.facts['same_map'] else 'not '}followed by one "
+                              "over the same map there, unlike in the config (config.model.same_map.layers)")
+    lrn = network.facts.get("lrn")
+    if lrn and model.lrn.layers:
+        own = {"n": model.lrn.n, "k": model.lrn.k, "beta": model.lrn.beta,
+               "alpha": model.lrn.alpha * (1 if model.lrn.alpha_over_n else model.lrn.n)}
+        differ = [f"{key} = {lrn[key]:g} there, {own[key]:g} here" for key in own
+                  if abs(lrn[key] - own[key]) > 1e-6 * max(1e-12, abs(own[key]))]
+        if differ:
+            raise CheckpointError(f"{where}: its response norm is another: {', '.join(differ)} (config.model.lrn; α as "
+                                  "Caffe writes it, over n)")
+
+
+def _essence(steps: Sequence[str]) -> tuple:
+    """What of an order makes a difference: is there a norm, before pooling or behind, of ReLU's outputs or before."""
+    if "lrn" not in steps:
+        return ()
+    norm = list(steps).index("lrn")
+    return tuple(norm < list(steps).index(other) if other in steps else None for other in ("pool", "relu"))
+
+
+def _likely(network: Network) -> str:
+    """'; it is the network of --config=…' where one of this project's config files fits, else ''."""
+    if not network.format:  # asked by `_fits`
+        return ""
+    found = [name for name, config in _known() if _fits(network, config)]
+    return f"; it is the network of --config={' or '.join(found[:3])}" if found else ""
+
+
+def _known() -> Iterator[tuple[str, ConfigDict]]:
+    from alexnet_jax import cli
+    from alexnet_jax import config as config_lib
+
+    for path in sorted(_CONFIGS.glob("*.py")):
+        if "get_config" in path.read_text(encoding="utf-8"):
+            yield f"configs/{path.name}", config_lib.resolve(cli.load_config(str(path)))
+
+
+def _fits(network: Network, config: ConfigDict) -> bool:
+    try:
+        layers = geometry.layers(config, outputs_of(network, config))
+        network = dataclasses.replace(network, format="")
+        named = _by_name(network, layers, "")
+        wanted = _shapes(layers, config.data.crop, network.layout)
+        same = all(named[x][leaf].shape == shape for x, leaves in wanted.items() for leaf, shape in leaves.items()
+                   if x != "fc8")
+        if same:
+            _check_facts(network, config, "")
+        return same
+    except (ConfigError, CheckpointError):
+        return False

@@ -1,0 +1,123 @@
+"""PyTorch's state dicts and safetensors files: names of tensors to layers.
+
+Names are torchvision's (`features.0.weight`, …, `classifier.6.bias`) or those of this project's layers
+(`conv1.weight`, …, `fc8.bias`); prefixes that wrappers add (`module.`) are passed over. A safetensors file of this
+project has its own layout and the run's config, classes and mean with it (`exporting`).
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.errors import CheckpointError
+from alexnet_jax.weights.tensors import CHANNELS_FIRST, PARAMS, Network, Tensor
+
+TORCHVISION = {"conv1": "features.0", "conv2": "features.3", "conv3": "features.6", "conv4": "features.8",
+               "conv5": "features.10", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"}
+FORMAT = "alexnet_jax"  # what a safetensors file of this project calls itself
+_OWN = re.compile(r"(conv[1-5]|fc[678])\.(weight|bias)")
+_WRAPPERS = re.compile(r"(^|\.)(module|_orig_mod)\.")
+
+
+def read_torch(path: pathlib.Path) -> Network:
+    """The network of a PyTorch file, loaded by PyTorch without running code. Raises CheckpointError."""
+    try:
+        import torch
+    except ImportError:
+        raise CheckpointError(f"{path}: PyTorch reads its files, and it is not installed (pip install torch); or have "
+                              "them saved as safetensors") from None
+    try:
+        # The older format of PyTorch is no zip, and cannot be read where it lies.
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # of many kinds, for damaged files
+        said = " ".join(str(error).split())
+        if "nsupported" in said and ("GLOBAL" in said or "class" in said or "global" in said):
+            raise CheckpointError(f"{path}: holds more than tensors and plain values, and loading that could run code; "
+                                  "have it saved anew as model.state_dict()") from error
+        raise CheckpointError(f"{path}: PyTorch cannot read it: {said[:120] or type(error).__name__}") from error
+    extra: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(extra.get(key), Mapping):
+            found = extra[key]
+            break
+    if not isinstance(found, Mapping):
+        raise CheckpointError(f"{path}: holds a {type(found).__name__}; what is read is a state dict")
+    tensors = {str(name): _of_torch(t) for name, t in found.items() if isinstance(t, torch.Tensor)}
+    classes, inputs = extra.get("classes"), extra.get("input")
+    return _named(path, "PyTorch", tensors, extra.get("config"), classes if isinstance(classes, Mapping) else None,
+                  {k: t.numpy() for k, t in inputs.items() if isinstance(t, torch.Tensor)}
+                  if isinstance(inputs, Mapping) else {})
+
+
+def _of_torch(tensor: Any) -> Tensor:
+    return Tensor(tuple(tensor.shape), lambda: tensor.detach().float().numpy())
+
+
+def read_safetensors(path: pathlib.Path) -> Network:
+    """The network of a safetensors file. Raises CheckpointError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        file = safe_open(path, framework="numpy")
+        about = file.metadata() or {}
+        tensors = {name: Tensor(tuple(file.get_slice(name).get_shape()), _reader(path, file, name))
+                   for name in file.keys()}  # noqa: SIM118 (it is no dict)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: no whole safetensors file: {' '.join(str(error).split())[:120]}") from error
+    if about.get("format") != FORMAT:
+        return _named(path, "safetensors", tensors)
+    layers: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        layer, _, leaf = name.partition(".")
+        if layer != "input":
+            layers.setdefault(layer, {})[leaf] = tensor
+    for layer, leaves in layers.items():
+        if set(leaves) != {"kernel", "bias"}:
+            raise CheckpointError(f"{path}: layer {layer} has {', '.join(sorted(leaves))}, not kernel and bias")
+    try:
+        config, classes = json.loads(about["config"]), json.loads(about["classes"])
+        if not isinstance(config, dict) or not all(isinstance(classes[key], list) for key in ("keys", "names")):
+            raise TypeError
+    except (KeyError, ValueError, TypeError):
+        raise CheckpointError(f"{path}: its metadata is damaged: config and classes can't be read") from None
+    inputs = {name.partition(".")[2]: t.read() for name, t in tensors.items() if name.startswith("input.")}
+    return Network("alexnet_jax", PARAMS, layers, config=config, classes=classes, inputs=inputs)
+
+
+def _reader(path: pathlib.Path, file: Any, name: str):
+    def read() -> np.ndarray:
+        try:
+            return file.get_tensor(name)
+        except Exception as error:  # a type that NumPy lacks, among others
+            raise CheckpointError(f"{path}: {name} cannot be read as numbers of NumPy ({error})") from error
+
+    return read
+
+
+def _named(path: pathlib.Path, kind: str, tensors: Mapping[str, Tensor], config: Any = None, classes: Any = None,
+           inputs: Mapping[str, np.ndarray] | None = None) -> Network:
+    """Tensors by their names' layers. Raises CheckpointError: names of neither kind, or one is missing."""
+    bare = {_WRAPPERS.sub(r"\1", name): t for name, t in tensors.items()}
+    theirs = {f"{place}.{leaf}": (layer, leaf) for layer, place in TORCHVISION.items() for leaf in ("weight", "bias")}
+    known = theirs if any(name in theirs for name in bare) else {
+        name: tuple(name.split(".")) for name in bare if _OWN.fullmatch(name)}
+    strange = [name for name in bare if name not in known]
+    if strange or not bare:
+        raise CheckpointError(f"{path}: {', '.join(strange[:3]) or 'no tensor'} is there; what is read has the names "
+                              "of torchvision's alexnet (features.0.weight, …) or conv1.weight, …, fc8.bias")
+    layers: dict[str, dict[str, Tensor]] = {}
+    for name in [n for n in known if n in bare]:
+        layer, leaf = known[name]
+        layers.setdefault(layer, {})["kernel" if leaf == "weight" else "bias"] = bare[name]
+    for layer, leaves in layers.items():
+        if len(leaves) < 2:
+            raise CheckpointError(f"{path}: layer {layer} has no {'weights' if 'bias' in leaves else 'biases'}")
+    return Network(kind, CHANNELS_FIRST, layers, config=config if isinstance(config, dict) else None, classes=classes,
+                   inputs=inputs or {})

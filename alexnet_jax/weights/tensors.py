@@ -1,0 +1,73 @@
+"""What a weights file holds: its layers' arrays in one layout, read one by one, and what else it tells of its network.
+
+Every format is brought to the layout `channels first`, PyTorch's and Caffe's: convolutions [out, in / groups, height,
+width], dense layers [out, in] whose inputs, where they are maps, go by channel, height, width; the columns' outputs and
+inputs side by side, the first column first; colours red, green, blue. Files of this project alone have its own layout
+(`params`): `[column, height, width, in, out]`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import mmap
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.errors import CheckpointError, describe_os_error
+
+PARAMS, CHANNELS_FIRST = "params", "channels first"
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """An array of a file: its shape is known, `read` gives its content, a view on the file where that is possible."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network as a file has it.
+
+    Attributes:
+      format: for messages and records, e.g. 'Caffe'. layout: PARAMS or CHANNELS_FIRST.
+      layers: {layer: {'kernel', 'bias'}}, in the file's order; the layers' names are this project's where the file says
+        which they are, else any, in order (`named`).
+      facts: what the file tells of its network beyond shapes: 'order' of steps after each layer, 'lrn' constants.
+      config, classes, inputs: of files of this project: nested config, {'keys', 'names'}, {'mean', 'colour'}.
+    """
+
+    format: str
+    layout: str
+    layers: Mapping[str, Mapping[str, Tensor]]
+    named: bool = True
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
+    classes: Mapping[str, Any] | None = None
+    inputs: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+def of_array(array: np.ndarray) -> Tensor:
+    return Tensor(array.shape, lambda: array)
+
+
+def mapped(path: pathlib.Path) -> memoryview:
+    """The file's bytes, read as they are looked at. Raises CheckpointError."""
+    try:
+        with path.open("rb") as file:
+            if not file.seek(0, 2):
+                raise CheckpointError(f"{path}: the file is empty")
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except OSError as error:
+        raise CheckpointError(describe_os_error(error)) from error
+
+
+def digest(path: pathlib.Path) -> str:
+    """SHA-256 of the file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
