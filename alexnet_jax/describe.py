@@ -9,27 +9,30 @@ programs for such devices, which need not be there, and prints what they communi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, drawing, errors, placement, schema, targets
+from alexnet_jax import cli, data, drawing, errors, notes, placement, schema, targets
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
 
-# Classes of the datasets whose files need not be opened to know them.
-_CLASSES = {"shapes": 10, "cifar10": 10, "imagenet": 1000}
 # What says which images there are and how they are kept, not what the network and its training make of them.
 _NOT_THE_RECIPES = ("seed", "mesh.", "checkpoint.", *(
     f"data.{name}" for name in schema.SCHEMA["data"] if name not in ("crop", "fold_split", "fold_at")))
 
 
 def classes_of(config: ConfigDict) -> int:
-    """Output units: `model.classes`, or as many as the dataset is known to have; 0 where it has to be opened."""
-    return config.model.classes or _CLASSES.get(config.data.name.partition(":")[0], 0)
+    """Output units: `model.classes`, or as many as the dataset is known to have; 0 where its images have to be read."""
+    return config.model.classes or known_classes(config)[0]
+
+
+def known_classes(config: ConfigDict) -> tuple[int, str]:
+    """(the number of the dataset's classes, where it is known from); 0 where the images have to be read for it."""
+    return data.classes_of(config.data) or (0, "")
 
 
 def table(config: ConfigDict, classes: int = 0) -> list[dict[str, Any]]:
@@ -101,9 +104,17 @@ def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
             .rstrip() for row in rows]
 
 
-def describe(config: ConfigDict) -> str:
-    """The whole text. Raises ConfigError for impossible shapes."""
-    classes = classes_of(config)
+def describe(config: ConfigDict, given: Mapping[str, Any] | None = None) -> str:
+    """The whole text.
+
+    Args:
+      given: what was set beside the config file, for `notes.of`.
+
+    Raises:
+      ConfigError: impossible shapes.
+    """
+    known, where = known_classes(config)
+    classes = config.model.classes or known
     rows = table(config, classes)
     head = ("layer", "sees", "filter", "in", "per column", "parameters", "multiply-adds", "units", "bytes", "then")
     cells = [head] + [(r["name"], r["sees"], r["filter"], r["in"], r["per column"], f"{r['parameters']:,}",
@@ -118,11 +129,15 @@ def describe(config: ConfigDict) -> str:
              *aligned(cells, [False] * 3 + [True, False] + [True] * 4 + [False]), ""]
     lines += [f"{totals['parameters']:,} parameters (the paper's network: 60 million, to the digit 60,965,224)",
               f"{totals['units']:,} neurons (the paper's: 650,000; 659,272 with 55·55·96 in conv1)"]
+    if not config.model.classes and known and where != config.data.name:
+        lines.append(f"{known:,} outputs, as many as {where} have classes (config.model.classes)")
     if not classes:
         lines.append(f"the classes of {config.data.name} are known once its images are read; 10 are assumed here "
                      "(config.model.classes)")
-    where = placement.lines(config, classes)
-    lines += ["", *where] if where else []
+    placed = placement.lines(config, classes)
+    lines += ["", *placed] if placed else []
+    said = notes.of(config, given or {}, known)
+    lines += ["", *(f"note: {line}" for line in said)] if said else []
     for recipe in ("paper", "released"):
         changed = departures(config, recipe)
         if not changed:
@@ -140,7 +155,7 @@ def _show(value: Any) -> str:
 
 
 def main(_argv: Sequence[str]) -> None:
-    config, _ = cli.parsed_config()
+    config, given = cli.parsed_config()
     picture = drawing.check(flags.FLAGS.draw) if flags.FLAGS.draw is not None else None
     if flags.FLAGS.target is not None:
         target = targets.parse(flags.FLAGS.target)
@@ -150,7 +165,7 @@ def main(_argv: Sequence[str]) -> None:
         print(report.report(config, target, flags.FLAGS.largest_batch))
         return
     try:
-        print(describe(config))
+        print(describe(config, given))
     except ImportError as error:
         raise ConfigError(f"configs/recipes.py cannot be read: {error}") from error
     if picture is not None:

@@ -28,6 +28,7 @@ from alexnet_jax import (
     distributed,
     evaluate,
     health,
+    notes,
     numerics,
     optim,
     outcome,
@@ -39,8 +40,9 @@ from alexnet_jax import config as config_lib
 from alexnet_jax import signals as signals_lib
 from alexnet_jax import workdir as workdir_lib
 from alexnet_jax.data import augment, loader
+from alexnet_jax.data.classes import check_outputs
 from alexnet_jax.data.comparing import about_data, about_data_words
-from alexnet_jax.errors import ConfigError, Interrupted, TrainingError
+from alexnet_jax.errors import Interrupted, TrainingError
 from alexnet_jax.events import Events
 from alexnet_jax.feed import Call, Feed
 from alexnet_jax.mesh import make_mesh, put_whole
@@ -129,7 +131,6 @@ class _Run:
         splits = data.open_splits(d, report=log)
         self.train_split, self.eval_split = splits["train_split"], splits["eval_split"]
         self.tune_split, self.fold_split, self.fit_split = map(splits.get, ("tune_split", "fold_split", "fit_split"))
-        self._check_splits()
         self.images = workdir_lib.images_of(splits)
         for note in workdir_lib.check_images(workdir, self.images, self.train_split.known):
             log(note)
@@ -137,9 +138,9 @@ class _Run:
         for line in about_data_words(self.about_data):
             log(f"note: {line}")
         classes = len(self.train_split.classes)
-        if config.model.classes and config.model.classes < classes:
-            raise ConfigError(f"config.model.classes: {config.model.classes} outputs for the {classes} classes of "
-                              f"{d.name}; 0 takes as many as there are")
+        check_outputs(config.model.classes, classes, d.name)
+        for line in notes.of(config, overrides, classes):
+            log(f"note: {line}")
         if not distributed.several():
             signals.check()
         self.course = loader.Course(self.train_split, config.train.batch_size, config.train.epochs, self.fold_split,
@@ -166,20 +167,6 @@ class _Run:
         self.metrics = records.Rows(workdir / "metrics.csv", records.METRICS, self.evaluated)
         self.timing = records.Rows(workdir / "timing.csv", records.TIMING, self.evaluated)
         self.events = Events(workdir, self.evaluated)
-
-    def _check_splits(self) -> None:
-        """What is tuned must look neither at what is learnt nor at what is reported."""
-        tune, reported = self.tune_split, self.eval_split
-        if tune is not None:
-            for other, field in ((self.train_split, "train_split"), (reported, "eval_split")):
-                if tune.overlap(other):
-                    raise ConfigError(f"config.data.tune_split: {tune.overlap(other):,} images of '{tune.split}' are "
-                                      f"in config.data.{field} = '{other.split}' too; cut them apart")
-        fit = self.fit_split
-        if fit is not None and fit.overlap(self.train_split) < len(fit):
-            raise ConfigError(f"config.data.fit_split: {len(fit) - fit.overlap(self.train_split):,} images of "
-                              f"'{fit.split}' are not in config.data.train_split = '{self.train_split.split}'; choose "
-                              "images that are learnt from")
 
     # The state of the run, to and from a checkpoint.
 

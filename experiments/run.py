@@ -24,13 +24,13 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, errors, files, names, paths, records, signals, streams
+from alexnet_jax import cli, errors, files, names, notes, paths, records, signals, streams
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import ablations, costs, display, dry_run, executors, schedule, search
 from experiments import plan as plan_lib
 from experiments import sweep as sweep_lib
-from experiments.arms import Arm
+from experiments.arms import BASELINE, Arm
 from experiments.dry_run import count
 from experiments.executors import local
 
@@ -61,14 +61,16 @@ class Command:
     Args:
       worker: the command that runs one run.
       write_report: (workdir, plots) → Markdown; experiments.report's where None.
-      prepare: checks config.data and packs its images before a run starts; alexnet_jax.data's where None.
+      prepare: packs the images of config.data before a run starts; alexnet_jax.data's where None.
+      check: refuses a config whose images aren't there or don't fit, without reading them; alexnet_jax.data's where
+        None.
     """
 
     def __init__(self, worker: Sequence[str] = local.WORKER,
                  write_report: Callable[[pathlib.Path, bool], str] | None = None,
-                 prepare: Callable[[Any], None] | None = None):
+                 prepare: Callable[[Any], None] | None = None, check: Callable[[ConfigDict], None] | None = None):
         self._worker, self._write_report = worker, write_report or _write_report
-        self._prepare = prepare or _prepare
+        self._prepare, self._check = prepare or _prepare, check or (_check if prepare is None else lambda config: None)
         self._sweep = sweep_lib.Sweep("")
         self._config = ""  # FILE or FILE:recipe of the base, as given
         self._reported, self._report_took, self._report_failed = 0.0, 0.0, False
@@ -161,8 +163,13 @@ class Command:
         (base, arms, seeds), workdir = self._asked(), _workdir(flags.FLAGS.dry_run)
         standing = self._standing(base, arms, workdir)
         asked = self._plan(base, arms, seeds, standing)
+        for line in notes.of(base, {**self._sweep.overrides, **cli.given()}):
+            names.say(f"note: {line}")
         if flags.FLAGS.dry_run:
             executor = self._executor(asked, workdir)
+            if standing is not None and standing.choices is None:
+                check_runs(standing.plan, workdir and workdir / search.FOLDER, self._check)
+            check_runs(asked, workdir, self._check)
             if standing is not None:
                 dry_run.show_search(standing, workdir, asked)
             if workdir is None:
@@ -180,7 +187,7 @@ class Command:
         with contextlib.closing(self._executor(asked, workdir)) as executor:
             whole, state = carry_out(asked, workdir, executor, self._prepare,
                                      lambda shown: self._report_so_far(workdir, shown),
-                                     flags.FLAGS.order or self._sweep.order)
+                                     flags.FLAGS.order or self._sweep.order, self._check)
         if state.stopping:
             if self._report_is_old:
                 with contextlib.suppress(Exception):  # for whoever looks at it meanwhile
@@ -193,7 +200,7 @@ class Command:
         while (standing := self._standing(base, arms, workdir)) is not None and standing.choices is None:
             folder = workdir / search.FOLDER
             with contextlib.closing(self._executor(standing.plan, folder)) as executor:
-                whole, state = carry_out(standing.plan, folder, executor, self._prepare)
+                whole, state = carry_out(standing.plan, folder, executor, self._prepare, check=self._check)
             if state.stopping:
                 return stopped(state, "experiments.run")
             if state.failed:
@@ -241,13 +248,15 @@ class Command:
 def carry_out(asked: plan_lib.Plan, workdir: pathlib.Path, executor: executors.Executor,
               prepare: Callable[[Any], None] | None = None,
               after_each: Callable[[display.Display], None] = lambda shown: None,
-              order: str = "seeds") -> tuple[plan_lib.Plan, schedule.State]:
+              order: str = "seeds", check: Callable[[ConfigDict], None] | None = None
+              ) -> tuple[plan_lib.Plan, schedule.State]:
     """Runs what of `asked` is not done yet in a sweep's workdir, shows how it goes, and stops on a signal.
 
     Args:
-      prepare: checks config.data and packs its images, before a run starts; alexnet_jax.data's where None.
+      prepare: packs the images of config.data, before a run starts; alexnet_jax.data's where None.
       after_each: is called with the display whenever a run has ended.
       order: which runs come first (`Plan.order`).
+      check: as for `Command`; where None it checks what is to be prepared, if `prepare` is None too.
 
     Returns:
       (the plan that the workdir has now, with the arms and seeds of earlier commands; what became of the runs).
@@ -256,9 +265,9 @@ def carry_out(asked: plan_lib.Plan, workdir: pathlib.Path, executor: executors.E
       UserError: the data is missing, or the workdir is another sweep's.
     """
     # Missing data is one message, not one a run; images are packed once, not while others wait.
-    runs = plan_lib.merge(plan_lib.read(workdir), asked, workdir)[1].runs.values()
-    todo = [run for run in runs if plan_lib.state_of(workdir / run.dir) not in plan_lib.DONE]
-    for run in {json.dumps(run.config["data"]): run for run in todo}.values():
+    if check is not None or prepare is None:
+        check_runs(asked, workdir, check or _check)
+    for run in {json.dumps(run.config["data"]): run for run in _todo(asked, workdir)}.values():
         (prepare or _prepare)(config_lib.from_json(run.config).data)
     workdir.mkdir(parents=True, exist_ok=True)
     with files.lock(workdir / ".plan.lock"):  # a second sweep may be started here at the same moment
@@ -272,6 +281,30 @@ def carry_out(asked: plan_lib.Plan, workdir: pathlib.Path, executor: executors.E
                    f"{count(len(asked.seeds), 'seed')}), {len(work.state.finished)} done before; "
                    f"{executor.description}; {workdir}")
         return whole, work.run(stop)
+
+
+def _todo(asked: plan_lib.Plan, workdir: pathlib.Path | None) -> list[plan_lib.Run]:
+    if workdir is None:
+        return list(asked.runs.values())
+    runs = plan_lib.merge(plan_lib.read(workdir), asked, workdir)[1].runs.values()
+    return [run for run in runs if plan_lib.state_of(workdir / run.dir) not in plan_lib.DONE]
+
+
+def check_runs(asked: plan_lib.Plan, workdir: pathlib.Path | None, check: Callable[[ConfigDict], None]) -> None:
+    """Calls `check` once for all runs with the same images, of those that are to be done.
+
+    Raises:
+      UserError: what `check` raises, with the arm's name.
+    """
+    for run in {json.dumps([run.config["data"], run.config["model"]["classes"]]): run
+                for run in reversed(_todo(asked, workdir))}.values():
+        try:
+            check(config_lib.from_json(run.config))
+        except errors.UserError as error:
+            arm = asked.arm_of(run.id).name
+            if arm != BASELINE:
+                raise type(error)(f"arm {arm}: {error}") from error
+            raise
 
 
 def tell_failures(plan: plan_lib.Plan, state: schedule.State, workdir: pathlib.Path) -> None:
@@ -293,6 +326,14 @@ def _prepare(data: ConfigDict) -> None:
     from alexnet_jax.data.prepare import prepare
 
     prepare(data)
+
+
+def _check(config: ConfigDict) -> None:
+    from alexnet_jax import data
+    from alexnet_jax.data.classes import check_outputs
+
+    keys, known = data.check_splits(config.data), data.classes_of(config.data)
+    check_outputs(config.model.classes, len(keys or ()) or (known or (0, ""))[0], config.data.name)
 
 
 def _message(error: Exception) -> str:

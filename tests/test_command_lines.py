@@ -94,6 +94,11 @@ WRONG = {
     "figure1": (["experiments.figure1", "--workdir=w", "--seeds=20241127"],
                 "--seeds=20241127: as many seeds from 0 on, and a sweep has 10,000 at most; write "
                 "--seeds=20241127, for the one seed 20241127"),
+    "fit_split": ([RUN, "--config=configs/cifar10.py", "--config.data.dir=.", "--dry_run", "--ablations=one.py:fit"],
+                  "arm fit: config.data.fit_split: 1,000 images of 'train[39000:41000]' are not in "
+                  "config.data.train_split = 'train[:40000]'; choose images that are learnt from"),
+    "outputs": ([RUN, "--config=configs/cifar10.py", "--dry_run", "--config.model.classes=5"],
+                "config.model.classes: 5 outputs for the 10 classes of cifar10; 0 takes as many as there are"),
     "arguments": (_run("--ablations=mine.py:two"), "--ablations=mine.py:two: is called with the base config and "
                   "nothing else: missing a required argument: 'b'"),
     "none_of_it": (_run("--ablations=mine.py:three"), "--ablations=mine.py:three: name a generator of the file, as in "
@@ -109,7 +114,8 @@ FILES = {
     "mine.py": "from experiments.ablations import Arm\n\n\ndef width(config):\n    'Half the units.'\n"
                "    return [Arm('half', {'model.fc6.features': 256})]\n\n\ndef two(a, b):\n    return []\n",
     "one.py": "from experiments.ablations import Arm\n\n\ndef arm(config):\n    return Arm('half', {})\n\n\n"
-              "def number(config):\n    return 3\n",
+              "def number(config):\n    return 3\n\n\n"
+              "def fit(config):\n    yield Arm('fit', {'data.fit_split': 'train[39000:41000]'})\n",
 }
 
 
@@ -122,6 +128,8 @@ def results(tmp_path_factory):
     before = sorted(path.name for path in tmp.iterdir())
     cases = {name: arguments for name, (arguments, _) in WRONG.items()}
     cases |= {f"help_{module}": [module, "--help"] for module in HELP}
+    cases["absent"] = [RUN, "--config=configs/image_folder.py", f"--config.data.dir={tmp}", "--dry_run",
+                       "--config.data.name=image_folder:nowhere"]
     cases |= {"helpfull": [MAIN, "--helpfull"], "list": [RUN, "--list", "--ablations=mine.py"],
               "fields": _run("--config.train.epochs=1e1", "--config.model.lrn.layers=1,2", "--noconfig.augment.mirror",
                              "--seeds=7,")}
@@ -145,6 +153,12 @@ def results(tmp_path_factory):
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_is_one_line(results, name):
     assert results[name] == (2, "", f"error: {WRONG[name][1]}\n")
+
+
+def test_a_dry_run_looks_for_the_images(results):
+    code, out, err = results["absent"]
+    assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert "nowhere: no such folder" in err
 
 
 @pytest.mark.parametrize("module", HELP)

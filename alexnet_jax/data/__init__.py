@@ -7,9 +7,10 @@ else; only building one imports TFDS and Pillow.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,112 @@ from alexnet_jax.data import classes as classes_lib
 from alexnet_jax.data import order, sources, splits
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.classes import Classes
-from alexnet_jax.data.split import Split
+from alexnet_jax.data.split import Split, common
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import ConfigError, DataError
 
-__all__ = ["FIELDS", "Classes", "Split", "Statistics", "open_split", "open_splits"]
+__all__ = ["FIELDS", "Classes", "Split", "Statistics", "check_splits", "classes_of", "open_split", "open_splits"]
 
 FIELDS = ("train_split", "fold_split", "eval_split", "tune_split", "fit_split")  # of config.data, that name images
+
+# Classes of the datasets whose files need not be opened to know them.
+_CLASSES = {"shapes": 10, "cifar10": 10, "imagenet": 1000}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Known:
+    """What is known of a split without decoding an image.
+
+    Attributes:
+      split: the split string. whole: the stored split that it is of.
+      rows: of that split's store, or positions in it where that is still to be built; None: not known.
+      keys: what identifies the classes of the whole split, where that is known; `every` those of its labels.
+    """
+
+    split: str
+    whole: str
+    rows: range | np.ndarray | None
+    keys: tuple[str, ...] | None
+    every: tuple[str, ...] | None
+
+    def __len__(self) -> int:
+        return 0 if self.rows is None else len(self.rows)
+
+    def overlap(self, other: _Known) -> int:
+        """How many images the two have in common, as far as that is known."""
+        if self.whole != other.whole or self.rows is None or other.rows is None:
+            return 0
+        return common(self.rows, other.rows)
+
+
+def check_splits(data: Any) -> tuple[str, ...] | None:
+    """Checks every split that the config names, its classes and its images, as far as that is known without decoding.
+
+    Builds and writes nothing.
+
+    Args:
+      data: config.data.
+
+    Returns:
+      What identifies the classes of a run; None if only reading tells.
+
+    Raises:
+      ConfigError, DataError: as `open_splits`.
+    """
+    found = {}
+    for field in FIELDS:
+        if text := getattr(data, field):
+            with naming(field):
+                found[field] = _known(data, text)
+    training = found["train_split"]
+    if training.keys is not None:
+        classes_lib.check_several(training.keys, data.name)
+        for split in found.values():
+            classes_lib.check(training.keys, data.name, split.keys or (), split.split)
+    if data.names:
+        classes_lib.read_names(data.names)
+    check_apart({field: split for field, split in found.items() if split.rows is not None})
+    return training.every
+
+
+def check_apart(splits: Mapping[str, Any]) -> None:
+    """What is tuned must look neither at what is learnt nor at what is reported; `fit_split` is learnt from.
+
+    Args:
+      splits: {field of config.data: a split with `split`, a length and `overlap`}.
+
+    Raises:
+      ConfigError: a split has images that it may not have.
+    """
+    tune, fit, train = (splits.get(field) for field in ("tune_split", "fit_split", "train_split"))
+    for field in ("train_split", "eval_split"):
+        other = splits.get(field)
+        if tune is not None and other is not None and tune.overlap(other):
+            raise ConfigError(f"config.data.tune_split: {tune.overlap(other):,} images of '{tune.split}' are in "
+                              f"config.data.{field} = '{other.split}' too; cut them apart")
+    if fit is not None and train is not None and fit.overlap(train) < len(fit):
+        raise ConfigError(f"config.data.fit_split: {len(fit) - fit.overlap(train):,} images of '{fit.split}' are not "
+                          f"in config.data.train_split = '{train.split}'; choose images that are learnt from")
+
+
+def classes_of(data: Any) -> tuple[int, str] | None:
+    """(the number of a run's classes, where that is known from), without decoding; None where only reading tells."""
+    if data.name in _CLASSES:
+        return _CLASSES[data.name], data.name
+    root = store_lib.root(data.store)
+    try:
+        source, wanted = sources.find(data, root), splits.parse(data.train_split)
+        whole = _whole(source, wanted, data, root)
+        packed = [(folder, len(meta["class_keys"])) for folder, meta in store_lib.stores_of(root, source.owns)
+                  if meta["split"] == whole]
+        if len({count for _, count in packed}) == 1:  # of whatever size and version
+            return packed[0][1], f"the packed images in {packed[0][0]}"
+        if not packed and _count(source, whole) is None:
+            return None  # an archive, which would have to be read
+        known = _known(data, data.train_split)
+    except (ConfigError, DataError):
+        return None
+    return None if known.every is None else (len(known.every), f"the images of {source.title}")
 
 
 def open_splits(data: Any, *, report: sources.Report = names.say) -> dict[str, Split]:
@@ -40,21 +140,14 @@ def open_splits(data: Any, *, report: sources.Report = names.say) -> dict[str, S
     Raises:
       ConfigError, DataError: as `open_split`; a split has classes that training lacks, or training has one class only.
     """
-    asked = {field: text for field in FIELDS if (text := getattr(data, field))}
-    keys = {}
-    for field, text in asked.items():
-        with naming(field):
-            keys[field] = _known_keys(data, text)
-    training = keys["train_split"]
-    if training is not None:
-        classes_lib.check_several(training, data.name)
-        for field, text in asked.items():
-            classes_lib.check(training, data.name, keys[field] or (), text)
+    check_splits(data)
     opened: dict[str, Split] = {}
-    for field, text in asked.items():
-        with naming(field):
-            known = opened["train_split"].known if opened else None
-            opened[field] = open_split(data, text, report=report, classes=known)
+    for field in FIELDS:
+        if text := getattr(data, field):
+            with naming(field):
+                known = opened["train_split"].known if opened else None
+                opened[field] = open_split(data, text, report=report, classes=known)
+    check_apart(opened)
     train = opened["train_split"]
     classes_lib.check_several(train.class_keys, data.name)
     if data.names:
@@ -96,15 +189,8 @@ def open_split(data: Any, split: str, *, report: sources.Report = names.say, cla
     folder = _find(source, whole, data.size, root)
     if folder is None or not folder.exists():
         folder = _build(source, wanted, whole, data, root, report)
-    store = store_lib.open_store(folder)
-    if store.corrupt and data.on_corrupt == "refuse":
-        from alexnet_jax.data.build import refusal
-
-        first = store.meta["corrupt"][0]
-        raise refusal(first["name"], first["reason"])
-    rows, sizes = _rows(store, wanted, data)
-    start, stop = wanted.bounds(len(rows), splits.describe(source.name, source.split_sizes() | sizes))
-    found = Split(store, split, rows[start:stop], classes)
+    store = _open(folder, data)
+    found = Split(store, split, _slice(store, wanted, data, source), classes)
     if classes is None and data.names:
         found = found.of(found.known.shown(classes_lib.read_names(data.names)))
     return found
@@ -144,19 +230,43 @@ def _rows(store: store_lib.Store, wanted: splits.Slice, data: Any) -> tuple[Any,
     return rows, sizes
 
 
-def _known_keys(data: Any, split: str) -> list[str] | None:
-    """The classes of the whole of a split, as far as they are known without decoding; what can be refused is."""
+def _known(data: Any, split: str) -> _Known:
+    """What is known of a split without decoding; what can be refused is."""
     wanted = splits.parse(split)
     root = store_lib.root(data.store)
     source = sources.find(data, root)
     whole = _whole(source, wanted, data, root)
     folder = _find(source, whole, data.size, root)
     if folder is not None and folder.exists():
-        store = store_lib.open_store(folder)
-        return [store.meta["class_keys"][label] for label in np.unique(store.labels)]
+        store = _open(folder, data)
+        keys = store.meta["class_keys"]
+        own = tuple(keys[label] for label in np.unique(store.labels))
+        return _Known(split, whole, _slice(store, wanted, data, source), own, tuple(keys))
     _check_unbuilt(source, wanted, whole)
     keys = source.class_keys(whole)
-    return None if keys is None else list(keys)
+    keys = None if keys is None else tuple(keys)
+    count, rows = _count(source, whole), None
+    if count is not None and whole == wanted.name:
+        # Whatever the order is, two slices of it share what their positions share.
+        rows = range(*wanted.bounds(count, splits.describe(source.name, source.split_sizes() | {whole: count})))
+    return _Known(split, whole, rows, keys, keys)
+
+
+def _open(folder: pathlib.Path, data: Any) -> store_lib.Store:
+    store = store_lib.open_store(folder)
+    if store.corrupt and data.on_corrupt == "refuse":
+        from alexnet_jax.data.build import refusal
+
+        first = store.meta["corrupt"][0]
+        raise refusal(first["name"], first["reason"])
+    return store
+
+
+def _slice(store: store_lib.Store, wanted: splits.Slice, data: Any, source: sources.Source) -> Any:
+    """The rows of the store that are the wanted split."""
+    rows, sizes = _rows(store, wanted, data)
+    start, stop = wanted.bounds(len(rows), splits.describe(source.name, source.split_sizes() | sizes))
+    return rows[start:stop]
 
 
 def _find(source: sources.Source, name: str, size: int, root: pathlib.Path) -> pathlib.Path | None:
@@ -178,6 +288,12 @@ def _find(source: sources.Source, name: str, size: int, root: pathlib.Path) -> p
     return fitting[0] if fitting else None
 
 
+def _count(source: sources.Source, whole: str) -> int | None:
+    """Images of a whole split, where that is known before any is decoded."""
+    known = source.split_sizes().get(whole)
+    return source.count(whole) if known is None else known
+
+
 def _check_unbuilt(source: sources.Source, wanted: splits.Slice, whole: str) -> str:
     """The version of a split whose store has to be built. Raises ConfigError or DataError if it can't be."""
     known = source.split_sizes()
@@ -186,10 +302,10 @@ def _check_unbuilt(source: sources.Source, wanted: splits.Slice, whole: str) -> 
         near = difflib.get_close_matches(whole, known, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise ConfigError(f"'{wanted.text}': no such split{hint}; {described}")
-    count = known.get(whole)
+    source.check(whole)
+    count = _count(source, whole)
     if count is not None and whole == wanted.name:
         wanted.bounds(count, described)
-    source.check(whole)
     version = source.version(whole)
     if version is None:
         raise DataError(f"{source.name}: the files of {whole} are missing")

@@ -35,6 +35,13 @@ class Classes:
         return Classes(self.keys + tuple(k for k, _ in new), self.names + tuple(n for _, n in new))
 
 
+def check_outputs(outputs: int, classes: int, name: str) -> None:
+    """Raises ConfigError: `outputs` (config.model.classes; 0: as many as there are) are too few for the classes."""
+    if outputs and outputs < classes:
+        raise ConfigError(f"config.model.classes: {outputs} outputs for the {classes} classes of {name}; 0 takes as "
+                          "many as there are")
+
+
 def named(keys: Iterable[str]) -> str:
     """'cat, dog and 3 more', for messages."""
     keys = list(keys)

@@ -158,6 +158,11 @@ class ImageFolder(Source):
             self._listings[str(place)] = list_folder(place) if place.is_dir() else list_archive(place)
         return self._listings[str(place)]
 
+    def count(self, split: str) -> int | None:
+        place = self._places().get(split)
+        listed = place is not None and (place.is_dir() or str(place) in self._listings)
+        return len(self._list(place).entries) if place is not None and listed else None
+
     def class_keys(self, split: str) -> tuple[str, ...] | None:
         return tuple(sorted({folder for folder, _ in self._list(self._places()[split]).entries}))
 

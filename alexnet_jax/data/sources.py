@@ -105,6 +105,10 @@ class Source:
         """
         return None
 
+    def count(self, split: str) -> int | None:
+        """Images of a split that is here, before any is decoded; None where counting would mean reading an archive."""
+        return None
+
     def check(self, split: str) -> None:
         """Raises ConfigError or DataError, quickly, if `split` cannot be read from here."""
 

@@ -111,10 +111,7 @@ class Split:
         """How many images the two have in common."""
         if self.store.folder != other.store.folder:
             return 0
-        mine, theirs = self.rows, other.rows
-        if isinstance(mine, range) and isinstance(theirs, range):
-            return max(0, min(mine.stop, theirs.stop) - max(mine.start, theirs.start))
-        return len(np.intersect1d(np.asarray(mine), np.asarray(theirs), assume_unique=True))
+        return common(self.rows, other.rows)
 
     def read(self, index: np.ndarray) -> np.ndarray:
         """`images[index]`; of large images faster than through the memory map (`Store.read`). Raises DataError."""
@@ -140,6 +137,13 @@ class Split:
     def per_class(self) -> np.ndarray:
         """int64 [classes]: images of each."""
         return np.bincount(self.labels, minlength=len(self.known))
+
+
+def common(mine: range | np.ndarray, theirs: range | np.ndarray) -> int:
+    """How many rows two splits of one store share."""
+    if isinstance(mine, range) and isinstance(theirs, range):
+        return max(0, min(mine.stop, theirs.stop) - max(mine.start, theirs.start))
+    return len(np.intersect1d(np.asarray(mine), np.asarray(theirs), assume_unique=True))
 
 
 def take(store: store_lib.Store, rows: np.ndarray) -> np.ndarray:
