@@ -1,27 +1,40 @@
-"""Exact error counts over a split, from the centre crop or from the ten views."""
+"""Exact error counts over a split, from the centre crop, the ten views or the five; and those of runs' checkpoints.
+
+    python -m alexnet_jax.evaluate runs/one                          # on the images that the run reports on
+    python -m alexnet_jax.evaluate runs/one --split=train[:1000]     # or on others, of its dataset or another
+    python -m alexnet_jax.evaluate runs/one --record                 # adds the five views that an old result lacks
+
+Counted are the views that the run counts at its end, by its newest checkpoint, on one device.
+"""
 
 from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Callable, Iterable, Iterator
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from alexnet_jax import errors, records
+from alexnet_jax import views as views_lib
+from alexnet_jax import workdir as workdir_lib
 from alexnet_jax.data import augment
+from alexnet_jax.errors import ConfigError, WorkdirError
 from alexnet_jax.feed import Feed, streamed_evaluation
 from alexnet_jax.program import Counts, Program
+from alexnet_jax.views import CENTRE, FIVE, TEN
 
-VIEWS = ("centre", "ten_view")
 _LAG = 2  # batches that may be under way before the host looks at a result
 
 
 def places(config: ConfigDict, views: str) -> np.ndarray:
-    """int32 [views, 3] of (y, x, mirrored), those of `augment`. `views`: of `VIEWS`."""
-    found = augment.ten_views(config) if views == "ten_view" else augment.centre_view(config)
+    """int32 [views, 3] of (y, x, mirrored), those of `augment`. `views`: of `alexnet_jax.views.NAMES`."""
+    found = {CENTRE: augment.centre_view, FIVE: augment.five_views, TEN: augment.ten_views}[views](config)
     if config.data.crop == config.data.size:  # the five crops are one: the ten views are two, five times each
         found = np.unique(found, axis=0)
     return found
@@ -46,8 +59,8 @@ def evaluate(program: Program, params, consts, split, views: str = "centre",
              outcomes: Callable[[np.ndarray], object] = lambda some: None) -> dict:
     """Counts every image of `split` once: {'top1_wrong', 'top5_wrong', 'total', 'loss'}.
 
-    Ten views: the softmax outputs of the four corner crops, the centre crop and their mirrors are averaged (paper,
-    section 4.1). `loss` is the mean of −log of the (averaged) probability of the right class.
+    Softmax outputs are averaged over the views (paper, section 4.1; `alexnet_jax.views` says which). `loss` is
+    the mean of −log of the (averaged) probability of the right class.
 
     Args:
       check: called between batches; may raise to stop.
@@ -87,3 +100,69 @@ def _settled(counts: Iterator[Counts], check: Callable[[], object]) -> Iterator[
             yield pending.popleft()
         check()
     yield from pending
+
+
+def add_five_views(folder: pathlib.Path, counts: Mapping[str, dict], outcomes: Mapping[str, Mapping[str, Any]]) -> str:
+    """Adds five views to the result of a finished run that was made before they were counted; returns what was done.
+
+    Args:
+      counts, outcomes: of all views, by the run's checkpoint (`evaluate`, `records.packed_outcomes`).
+
+    Raises:
+      WorkdirError: the run has not finished, or its result has other counts of the views that it has: the checkpoint
+        isn't the one that it was counted by, or this machine rounds otherwise.
+    """
+    result = records.read_json(folder / "result.json") or {}
+    if result.get("status") != "finished":
+        raise WorkdirError(f"{folder}: has no finished result to add to; the command that started the run goes on")
+    if views_lib.FIVE not in counts or result["eval"].get(views_lib.FIVE):
+        return "has nothing to add: " + ("its training mirrors" if views_lib.FIVE not in counts else "it is there")
+    for views, there in result["eval"].items():
+        here = counts.get(views, there)
+        if here["top1_wrong"] != there["top1_wrong"] or here["total"] != there["total"]:
+            raise WorkdirError(f"{folder / 'result.json'}: {views_lib.NAMES[views]} {there['top1_wrong']} of "
+                               f"{there['total']} wrong there and {here['top1_wrong']} of {here['total']} by this "
+                               "checkpoint on this machine; nothing is added")
+    kept = records.read_json(folder / records.OUTCOMES)
+    if kept is not None:
+        old = {views: kept[views] for views in views_lib.NAMES if views in kept}
+        records.write_outcomes(folder, kept["images"], {**old, views_lib.FIVE: outcomes[views_lib.FIVE]})
+    known = {**result["eval"], views_lib.FIVE: counts[views_lib.FIVE]}
+    order = [*(views for views in counts if views in known), *(name for name in known if name not in counts)]
+    records.write_json(folder / "result.json", {**result, "eval": {name: known[name] for name in order}})
+    return "has five views now"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    from alexnet_jax import outcome
+    from alexnet_jax.trained import Trained
+
+    parser = errors.Parser("alexnet_jax.evaluate", __doc__)
+    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="folders of runs")
+    parser.add_argument("--data", default="", help="another dataset than the run's, as config.data.name")
+    parser.add_argument("--split", default="", help="images to count on (default: those that the run reports on)")
+    parser.add_argument("--record", action="store_true", help="add five views to a finished run's result that has none")
+    options = parser.parse_args(argv)
+    if options.record and (options.data or options.split):
+        raise ConfigError("--record: a result is of the images that the run reports on; leave out --data and --split")
+    for folder in options.runs:
+        network = Trained(folder)
+        split = network.open(options.split or network.config.data.eval_split, options.data)
+        counts, outcomes = {}, {}
+        for views in views_lib.counted(network.config):
+            seen: list[np.ndarray] = []
+            counts[views] = evaluate(network.program, network.params, network.consts, split, views,
+                                     outcomes=seen.append)
+            outcomes[views] = records.packed_outcomes(np.concatenate(seen))
+        classes = records.classes_of(network.about) or network.classes
+        told = "; ".join([outcome.in_words(views, counts[views], classes) for views in counts]
+                         + [f"note: {line}" for line in network.about_data(split)])
+        print(f"{folder}: step {network.step:,}, {split.name} {split.split}: error {told}")
+        if options.record:
+            with workdir_lib.lock(folder):
+                print(f"{folder}: {add_five_views(folder, counts, outcomes)}")
+    return 0
+
+
+if __name__ == "__main__":
+    errors.run_main(main)

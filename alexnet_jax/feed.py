@@ -154,7 +154,7 @@ class Feed:
         """`Counts` of the batches of a resident split, arrays of [batches]; None where one call is one batch.
 
         Args:
-          views: int32 [views, 3] of augment.ten_views or centre_view.
+          views: int32 [views, 3] of evaluate.places.
         """
         resident = self.resident(split)
         return self._counts(split, resident, params, consts, views) if resident and self.looped else None

@@ -13,14 +13,16 @@ A run's folder (written here but for the last three):
 `metrics.csv`   one row an evaluation, deterministic quantities only; the columns are `METRICS`. Errors are
                 fractions of 1, losses natural logarithms, train_* running means over the images since the
                 last row, with dropout and augmentation on; eval_* the centre crop, tune_* likewise (empty
-                without a tuning split).
+                without a tuning split). Top-5 errors are counted whatever the classes; of five or fewer
+                they say nothing (see `tells_top5`).
 `timing.csv`    one row an evaluation: `TIMING`. Seconds since the row before; `elapsed_seconds` since the process began
-                to train. The last row is the ten views': nothing is trained, `images_per_second` is empty.
+                to train. The last row is that of the final counts: nothing is trained, `images_per_second` is empty.
 `result.json`   the end: `{"schema", "name", "id", "seed", "status", "message", "epochs", "steps",
                 "train": {"loss", "top1_error"} (of the last row), "data": {"name", "version", "size", "crop",
                 "train_split", "train_images", "eval_split", "eval_images", "corrupt"},
-                "eval": {"centre": COUNTS, "ten_view": COUNTS, "fit": COUNTS}}`, COUNTS = `{"top1_wrong",
-                "top5_wrong", "total", "loss"}`, the first three integers. "fit" is there with
+                "eval": {"centre": COUNTS, "ten_view": COUNTS, "five_view": COUNTS, "fit": COUNTS}}`, COUNTS =
+                `{"top1_wrong", "top5_wrong", "total", "loss"}`, the first three integers. "five_view" is there where
+                training never mirrors (alexnet_jax.views; older records have none), "fit" with
                 `data.fit_split`: its centre crops by the last weights, without dropout and augmentation.
                 Deterministic: no dates, no paths.
                 "data" also has, where there are any, "seen" (reported images that were learnt from too) and "classes"
@@ -28,11 +30,11 @@ A run's folder (written here but for the last three):
                 `epochs` and `steps` are those of the config; of a finished run that stopped before them
                 (`train.stop_at_error`, `optim.plateau.stop`) those done, and a key "stopped" says so in words.
                 `status`: "finished"; "diverged" (the loss was not finite) and "failed" (an error, named in
-                `message`) have "eval" null. `message` of a finished run is "" or says that it never left
-                chance.
+                `message`) have "eval" null. `message` of a finished run is "" or says why its error is that
+                of chance (alexnet_jax.learning).
 `outcomes.json` of each reported image, in the split's order, whether it was right: `{"schema", "images", "centre",
                 "ten_view": {"top1_wrong", "top5_wrong"}}`, the last as bits, the highest of each byte first, in
-                base64. Written before result.json, by runs that finish.
+                base64; "five_view" too, where result.json has it. Written before result.json, by runs that finish.
 `progress.json` the state of a run under way: `PROGRESS`, replaced about once a second.
 `log.txt`       what the run said. `events.out.tfevents.*` the rows of both CSVs for TensorBoard (alexnet_jax.events).
 `checkpoints/`  alexnet_jax.checkpoint.
@@ -154,6 +156,20 @@ def now() -> str:
 def error_rates(counts: Mapping[str, Any]) -> tuple[float, float]:
     """(top-1, top-5) as fractions, of a COUNTS entry of result.json."""
     return counts["top1_wrong"] / counts["total"], counts["top5_wrong"] / counts["total"]
+
+
+def tells_top5(classes: int | None) -> bool:
+    """Does a top-5 error say anything? Of five or fewer classes no five guesses can miss one: it is left out of texts,
+    tables and pictures. `classes`: that were learnt; None, where a record doesn't say, counts as more."""
+    return classes is None or classes > 5
+
+
+def classes_of(about: Mapping[str, Any] | None) -> int | None:
+    """The classes that a run learnt, of its run.json; None where an older one doesn't say."""
+    try:
+        return int((about or {})["images"]["train_split"]["classes"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def packed_outcomes(outcomes: np.ndarray) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from alexnet_jax import (
     provenance,
     records,
     streams,
+    views,
 )
 from alexnet_jax import config as config_lib
 from alexnet_jax import signals as signals_lib
@@ -109,7 +110,8 @@ def _train(config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict
         finished = result is not None and result.get("status") in ("finished", "diverged")
         if distributed.from_first(finished) if distributed.several() else finished:
             if show and result:
-                print(f"{workdir}: nothing left to do; {outcome.last_words(result)}", flush=True)
+                classes = records.classes_of(records.read_json(workdir / "run.json"))
+                print(f"{workdir}: nothing left to do; {outcome.last_words(result, classes)}", flush=True)
             return result or {}
         if first:
             workdir_lib.check_environment(workdir, asked)
@@ -237,7 +239,8 @@ class _Run:
                 if diverged is None:
                     if "centre" not in self.outcomes:
                         self._evaluate(self.eval_split, "centre", progress)
-                    counts["ten_view"] = self._evaluate(self.eval_split, "ten_view", progress)
+                    for view in views.counted(config)[1:]:
+                        counts[view] = self._evaluate(self.eval_split, view, progress)
                     if self.fit_split:
                         counts["fit"] = self._evaluate(self.fit_split, "centre", progress)
                     self._record_times(self.course.place(self.step)[0], None)
@@ -271,7 +274,7 @@ class _Run:
                 records.write_outcomes(self.workdir, self.centre["total"], self.outcomes)
             records.write_json(self.workdir / "result.json", result)
             progress.update(result["status"], self.step, self.course.epochs_done(self.step))
-        self.log(outcome.last_words(result))
+        self.log(outcome.last_words(result, len(self.train_split.classes)))
         return result
 
     def _loop(self, progress: Progress) -> str | None:
@@ -389,15 +392,17 @@ class _Run:
         if tune and config.optim.schedule == "plateau" and self.plateau.observe(row["tune_top1_error"], config):
             self.log(f"epoch {epoch}: the tuning error has stopped improving; the learning rate falls")
         self.metrics.append(row)
-        self.events.add(row)
+        five = records.tells_top5(len(self.train_split.classes))
+        self.events.add(row if five else {name: value for name, value in row.items() if name != "eval_top5_error"})
         self.evaluated = self.step
         self.sums = self.program.zero_sums()
         self._save()
         times = self._record_times(epoch, self.clock.rate() or 0.0)
         self.events.add(times)
         progress.evaluated(top1)
+        error = f"{percent(top1)} top-1, {percent(top5)} top-5" if five else percent(top1)
         self.log(f"epoch {epoch}/{config.train.epochs}: rate {rate:g} · training loss {row['train_loss']:.4f}, error "
-                 f"{percent(row['train_top1_error'])} · evaluation error {percent(top1)} top-1, {percent(top5)} top-5 "
+                 f"{percent(row['train_top1_error'])} · evaluation error {error} "
                  f"· {duration(times['train_seconds'] + times['eval_seconds'])}")
         return None
 

@@ -100,7 +100,7 @@ class Trained:
 
     def log_probs(self, split: data.Split, views: str = "centre",
                   progress: Callable[[int, int], object] = lambda done, of: None) -> np.ndarray:
-        """`evaluate.log_probs` of every image: float32 [images, classes]. `views`: of `evaluate.VIEWS`."""
+        """`evaluate.log_probs` of every image: float32 [images, classes]. `views`: of `alexnet_jax.views`."""
         seen = evaluate.places(self.config, views)
         return np.concatenate([np.asarray(evaluate.log_probs(self.program, self.params, self.consts, images, seen)
                                           )[weight > 0] for images, weight in self._batches(split, progress)])

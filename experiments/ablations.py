@@ -201,7 +201,7 @@ def recipe(config: ConfigDict) -> Iterator[Arm]:
 
 @ablation
 def views(config: ConfigDict) -> Iterator[Arm]:
-    """The same runs by their centre crops in place of ten views: an evaluation, no run more."""
+    """The same runs by their centre crops in place of ten views (five without mirrors): an evaluation, no run more."""
     yield Arm("centre", {}, views="centre")
 
 

@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from alexnet_jax import views
 from alexnet_jax.errors import ConfigError
 
 BASELINE = "baseline"
-VIEWS = ("ten_view", "centre")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Arm:
       ablation: filled in by `ablations.arms_of`; '' for the baseline and for arms written out in a sweep file.
       search: what is chosen for this arm before its runs, on training images kept back; None: nothing.
       against: the arm that a report compares it with; '' for the baseline.
-      views: how the arm's runs are looked at where that is the ablation: 'ten_view' or 'centre'.
+      views: how the arm's runs are looked at where that is the ablation: of `alexnet_jax.views`.
     """
 
     name: str
@@ -57,6 +57,6 @@ def check_arms(arms: Sequence[Arm]) -> list[Arm]:
     for arm in out.values():
         if arm.against and arm.against not in out:
             raise ConfigError(f"arm {arm.name!r}: is to be compared with {arm.against!r}, which is not among the arms")
-        if arm.views and arm.views not in VIEWS:
-            raise ConfigError(f"arm {arm.name!r}: views {arm.views!r}: not one of {', '.join(VIEWS)}")
+        if arm.views and arm.views not in views.NAMES:
+            raise ConfigError(f"arm {arm.name!r}: views {arm.views!r}: not one of {', '.join(views.NAMES)}")
     return list(out.values())

@@ -12,11 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from alexnet_jax import names
+from alexnet_jax import names, views
 from alexnet_jax.errors import ConfigError
 from experiments import plots
 from experiments.paper import signed, span
-from experiments.protocol import VIEW_NAMES
 from experiments.protocol import caption as protocol_caption
 
 COLOURS = {"reproduced": plots.COLOURS[2], "contradicted": plots.COLOURS[1]}
@@ -50,8 +49,8 @@ def draw(summary: dict[str, Any]) -> Figure:
     largest = sorted(arms, key=lambda arm: -abs(_mean(arm) or 0.0))[:MOST]
     shown = [arm for arm in arms if arm in largest]
     level = f"{summary['confidence']:.0%}"
-    views = VIEW_NAMES[summary["views"]]
-    words = [f"Arm minus baseline (or the arm named after a minus sign), top-1 error by {views}, paired by seed: dots "
+    seen = views.NAMES[summary["views"]]
+    words = [f"Arm minus baseline (or the arm named after a minus sign), top-1 error by {seen}, paired by seed: dots "
              f"are pairs, bars {level} intervals of the mean (Student's t). Colours: the verdict at this scale; "
              "hollow: no longer so after Holm's correction over all arms. The paper's and the log's numbers are of "
              "their own networks and data."]
@@ -178,5 +177,5 @@ def _colour(word: str) -> str:
 
 def _label(arm: dict[str, Any]) -> str:
     name = arm["name"] + (f" − {arm['against']}" if arm["against"] else "")
-    name += f" ({VIEW_NAMES[arm['views']]})" if arm["views"] else ""
+    name += f" ({views.NAMES[arm['views']]})" if arm["views"] else ""
     return names.short(name, _LONGEST, _LONGEST // 2 - 1)

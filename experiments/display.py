@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from alexnet_jax import names, records
+from alexnet_jax import names, records, views
 from alexnet_jax.progress import duration, percent
 from experiments import costs as costs_lib
 from experiments import plan as plan_lib
@@ -40,9 +40,10 @@ def row(label: str, progress: dict[str, Any], placed: bool = True) -> tuple[str,
 
 
 def describe_result(result: dict[str, Any]) -> str:
-    """'finished: error 21.4%' of a result.json."""
+    """'finished: error 20.1% (ten views)' of a result.json."""
     if result["status"] == "finished" and result.get("eval"):
-        error = percent(records.error_rates(result["eval"]["centre"])[0])
+        seen = views.headline(result["eval"])
+        error = f"{percent(records.error_rates(result['eval'][seen])[0])} ({views.NAMES[seen]})"
         warning = str(result.get("message") or "").partition(";")[0]  # the report has all of it
         return f"finished: error {error}" + (f"; {warning}" if warning else "")
     return f"{result['status']}: {result.get('message')}"

@@ -48,6 +48,7 @@ PANELS = {  # column of metrics.csv: (title, axis label, is it a fraction to be 
     "learning_rate": ("Learning rate", "learning rate", False),
 }
 ERRORS = ("eval_top1_error", "train_top1_error")
+_TOP5 = "eval_top5_error"
 BANDS = {"range": "lowest to highest seed", "interval": "95% interval of the mean (Student's t)"}
 WIDTH = 7.2  # inches: a page's text width; type is legible at half of it
 STYLE: Any = {"font.size": 9.0, "axes.labelsize": 9.0, "axes.titlesize": 9.5, "xtick.labelsize": 8.5,
@@ -62,8 +63,9 @@ def load(workdir: pathlib.Path) -> pd.DataFrame:
 
     Returns:
       Columns arm, ablation, baseline (bool), run, seed, state, planned (seeds of the arm), then those of
-      metrics.csv (errors as fractions). A run that two arms share appears under both. `attrs['caption']` is
-      the protocol for a figure. Empty (with its columns) where no run has a row yet.
+      metrics.csv (errors as fractions; no top-5 error of five or fewer classes). A run that two arms share
+      appears under both. `attrs['caption']` is the protocol for a figure. Empty (with its columns) where no run
+      has a row yet.
 
     Raises:
       ConfigError, WorkdirError: as `readout.read_sweep`.
@@ -88,7 +90,8 @@ def table(sweep: Sweep) -> pd.DataFrame:
             for column, value in zip(abouts.values(), about, strict=True):
                 column += [value] * len(rows)
             for name, values in numbers.items():
-                values.extend(math.nan if row.get(name) is None else row[name] for row in rows)
+                said = run.tells_top5 or name != _TOP5
+                values.extend(math.nan if row.get(name) is None or not said else row[name] for row in rows)
     frame = pd.DataFrame({**abouts, **{name: np.asarray(values, float) for name, values in numbers.items()}})
     frame.attrs["caption"] = protocol_caption(protocol(sweep, default_views(sweep.runs.values())))
     return frame
@@ -136,6 +139,8 @@ def _check(frame: pd.DataFrame, panels: Sequence[str], band: str, arms: Sequence
                 raise ConfigError(f"curves: no {what} {name!r}; there is {', '.join(known) or 'none yet'}")
     if frame.empty:
         raise ConfigError("curves: no run has an evaluation yet; wait for the first epoch")
+    if _TOP5 in panels and frame[_TOP5].isna().all():
+        raise ConfigError(f"curves: panel {_TOP5!r}: among five or fewer classes five guesses miss none; leave it out")
     return list(arms or present)
 
 

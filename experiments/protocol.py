@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from alexnet_jax import names, provenance
+from alexnet_jax.views import NAMES
 from experiments.readout import Run, Sweep, field
-
-VIEW_NAMES = {"ten_view": "ten views", "centre": "centre crop"}
 
 
 def protocol(sweep: Sweep, views: str) -> dict[str, Any]:
@@ -46,7 +45,7 @@ def protocol(sweep: Sweep, views: str) -> dict[str, Any]:
         "size": data("size", "data.size"),
         "crop": data("crop", "data.crop"),
         "network": over(lambda r: _network(r.config)),
-        "views": VIEW_NAMES[views],
+        "views": NAMES[views],
         "epochs": over(lambda r: _epochs(r.config)),
         "batch_size": over(lambda r: field(r.config, "train.batch_size")),
         "seeds": sorted({seed for arm in sweep.arms for seed in arm.runs}),

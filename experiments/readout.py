@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import paths, records
+from alexnet_jax import learning, paths, records, views
 from alexnet_jax.errors import ConfigError, WorkdirError, describe_os_error
 from experiments import plan as plan_lib
 
-VIEWS = ("ten_view", "centre")
 _PARTS = ("train_seconds", "eval_seconds", "checkpoint_seconds", "compile_seconds")
 
 
@@ -36,7 +35,7 @@ class Run:
     result: dict[str, Any] | None
     about: dict[str, Any]  # run.json without its config; {} if it can't be read
     seconds: float  # from timing.csv, over all resumes
-    timed_to_end: bool = False  # do they hold the ten views? Older records of runs do not.
+    timed_to_end: bool = False  # do they hold the final counts? Older records of runs do not.
     damage: str = ""  # what is wrong with run.json or timing.csv: protocol and times, not results
     _wrong: list[str] = dataclasses.field(default_factory=list, compare=False, repr=False)
 
@@ -53,10 +52,15 @@ class Run:
         return "".join(self._wrong)
 
     def counts(self, views: str) -> dict[str, Any] | None:
-        """The COUNTS of a finished run ('ten_view' or 'centre'); None where there are none."""
+        """The COUNTS of a finished run, by a name of `alexnet_jax.views`; None where there are none."""
         if self.state != "finished" or self.result is None:
             return None
         return (self.result.get("eval") or {}).get(views)
+
+    @property
+    def tells_top5(self) -> bool:
+        """Does its top-5 error say anything? Not of five or fewer classes."""
+        return records.tells_top5(records.classes_of(self.about))
 
     def wrong(self, views: str, key: str = "top1") -> np.ndarray | None:
         """bool [images]: which of the reported images were wrong; None where the run didn't keep that."""
@@ -172,7 +176,7 @@ def _read_run(folder: pathlib.Path) -> Run:
     if wrong:
         state, message = "unreadable", wrong
     elif result is not None:
-        state, message = result["status"], str(result.get("message") or "")
+        state, message = result["status"], learning.reread(result)
     else:
         state, message = _begun(folder, about)
     name, config = str(about.get("id", folder.name)), about.pop("config", None) or {}
@@ -245,7 +249,7 @@ def _are_counts(counts: Any) -> bool:
 
 
 def _seconds(timing: Iterable[Mapping[str, Any]]) -> float:
-    """Seconds of all of a run's processes up to the last row: the ten views', or the last evaluation in training.
+    """Seconds of all of a run's processes up to the last row: the final counts', or the last evaluation in training.
 
     `elapsed_seconds` starts again at each resume. Where that can't be seen in it (a first row after a resume
     that took longer than all before), the sum of the parts is the larger and the better figure.
@@ -274,9 +278,18 @@ def field(config: Mapping[str, Any], name: str) -> Any:
 
 
 def default_views(runs: Iterable[Run]) -> str:
-    """'ten_view' if every finished run has it (the paper's protocol), else 'centre'."""
-    finished = [run for run in runs if run.state == "finished"]
-    return "ten_view" if all(run.counts("ten_view") for run in finished) else "centre"
+    """The views that runs are compared by: `alexnet_jax.views.shared`."""
+    return views.shared((run.config, _counted(run)) for run in runs)
+
+
+def without_five(runs: Iterable[Run]) -> list[Run]:
+    """The finished runs that never mirrored in training and were recorded before five views were counted."""
+    return [run for run in runs if views.lacks_five(run.config, _counted(run))]
+
+
+def _counted(run: Run) -> Mapping[str, Any] | None:
+    """"eval" of a finished run's result.json; None of another."""
+    return (run.result or {}).get("eval") or {} if run.state == "finished" else None
 
 
 def default_workdir(results: pathlib.Path, environ: Mapping[str, str] = os.environ) -> pathlib.Path:

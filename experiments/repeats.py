@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax import errors, records
+from alexnet_jax import views as views_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import protocol, recording, statistics
 from experiments.paper import with_span
@@ -94,7 +95,7 @@ def text(tree: dict[str, Any]) -> str:
     lines.append(f"{p['dataset']}, {p['train_split']} → {p['eval_split']}, {p['resolution']}, {p['epochs']} epochs, "
                  f"seeds {', '.join(map(str, p['seeds']))}; {p['device']}")
     return "\n".join([*lines, f"{len(rows)} pairs: after less before {_interval(whole)} points of top-1 "
-                      f"error, {protocol.VIEW_NAMES[tree['views']]}{deviation}{_seeds(by)}"])
+                      f"error, {views_lib.NAMES[tree['views']]}{deviation}{_seeds(by)}"])
 
 
 def _seeds(by: dict[str, list[dict[str, Any]]]) -> str:

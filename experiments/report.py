@@ -21,10 +21,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from alexnet_jax import errors, names, records
+from alexnet_jax import views as views_lib
 from experiments import differences_plot, plots
 from experiments.paper import with_span
-from experiments.protocol import VIEW_NAMES, sentence
-from experiments.readout import VIEWS, Sweep, read_sweep
+from experiments.protocol import sentence
+from experiments.readout import Sweep, read_sweep
 from experiments.summary import summarise
 
 _NONE = "–"
@@ -41,7 +42,7 @@ def write_report(workdir: pathlib.Path, *, plots: bool = True, views: str | None
 
     Args:
       plots: draw curves.{png,svg} and, where an arm has a difference, differences.{png,svg}.
-      views: 'ten_view' or 'centre'; None takes ten views if every finished run has them.
+      views: of `alexnet_jax.views`, for all arms; None takes those that `alexnet_jax.views.shared` gives.
 
     Returns:
       The Markdown.
@@ -85,7 +86,9 @@ def markdown(summary: dict[str, Any], pictures: Collection[str] = ()) -> str:
     head = ["Arm", "Seeds", "Top-1 error, %", "Top-5 error, %", "Δ top-1, points", "Δ top-5, points",
             "Paper's Δ", "Author's log Δ", scale]
     title = names.markdown(summary["name"])
-    lines = [f"# {title}", "", *markdown_table(head, [_cells(arm, summary) for arm in summary["arms"]])]
+    shown = [i for i, words in enumerate(head) if _tells_top5(summary) or "op-5" not in words]
+    head, *table = ([cells[i] for i in shown] for cells in (head, *(_cells(arm, summary) for arm in summary["arms"])))
+    lines = [f"# {title}", "", *markdown_table(head, table)]
     level = f"{summary['confidence']:.0%}"
     lines += ["", f"Errors: mean over seeds ± half the {level} interval. Δ: arm minus baseline (or the arm that it "
               f"names after a minus sign), paired by seed: mean [{level} interval]. Intervals are Student's t. The "
@@ -106,6 +109,11 @@ def markdown(summary: dict[str, Any], pictures: Collection[str] = ()) -> str:
     for name in pictures:
         lines += ["", f"![{_PICTURES[name]} of {title}]({name}.png)"]
     return "\n".join(lines) + "\n"
+
+
+def _tells_top5(summary: dict[str, Any]) -> bool:
+    """Does any arm's top-5 error say anything?"""
+    return any(arm["top5"] is not None for arm in summary["arms"])
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = ()) -> list[str]:
@@ -134,7 +142,7 @@ def _cells(arm: dict[str, Any], summary: dict[str, Any]) -> list[str]:
     is_baseline = arm["name"] == summary["baseline"]
     name = f"{arm['name']} (baseline)" if is_baseline and arm["name"] != "baseline" else arm["name"]
     name += f" − {arm['against']}" if arm["against"] else ""
-    name += f" ({VIEW_NAMES[arm['views']]})" if arm["views"] else ""
+    name += f" ({views_lib.NAMES[arm['views']]})" if arm["views"] else ""
     paper = arm["paper"] or {}
     difference = arm["difference"] or {}
     return [name, seeds, _mean(arm["top1"]), _mean(arm["top5"]), _difference(difference.get("top1")),
@@ -142,9 +150,9 @@ def _cells(arm: dict[str, Any], summary: dict[str, Any]) -> list[str]:
             "" if is_baseline else _word(arm, summary["confidence"])]
 
 
-def _mean(e: dict[str, Any]) -> str:
+def _mean(e: dict[str, Any] | None) -> str:
     """23.41 ± 0.52; without an interval the mean alone."""
-    if e["mean"] is None:
+    if e is None or e["mean"] is None:
         return _NONE
     return f"{e['mean']:.2f}" + ("" if e["low"] is None else f" ± {(e['high'] - e['low']) / 2:.2f}")
 
@@ -196,16 +204,17 @@ def _source(arm: dict[str, Any], confidence: float) -> str:
 def to_csv(summary: dict[str, Any]) -> str:
     """One row an arm, numbers in full, the protocol repeated in each row so that no number stands alone."""
     p = summary["protocol"]
+    keys = ("top1", "top5") if _tells_top5(summary) else ("top1",)
     rows = []
     for arm in summary["arms"]:
         row: dict[str, Any] = {"arm": arm["name"], "ablation": arm["ablation"], "seeds": arm["finished"],
                                "planned": arm["planned"]}
-        for key in ("top1", "top5"):
-            row.update({f"{key}_error_{k}": arm[key][k] for k in ("mean", "sd", "low", "high")})
+        for key in keys:
+            row.update({f"{key}_error_{k}": (arm[key] or {}).get(k) for k in ("mean", "sd", "low", "high")})
         difference = arm["difference"] or {}
         row["pairs"] = len(difference["pairs"]) if difference else None
-        for key in ("top1", "top5"):
-            part = difference.get(key, {})
+        for key in keys:
+            part = difference.get(key) or {}
             row.update({f"{key}_difference_{k}": part.get(k) for k in ("mean", "sd", "low", "high")})
         over = difference.get("over_images") or {}
         row.update({f"top1_over_images_{k}": over.get(k) for k in ("standard_error", "low", "high")})
@@ -232,8 +241,8 @@ def to_csv(summary: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = errors.Parser("experiments.report", __doc__)
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="the sweep's folder")
-    parser.add_argument("--views", choices=VIEWS,
-                        help="which errors; default: ten views if every finished run has them")
+    parser.add_argument("--views", choices=list(views_lib.NAMES),
+                        help="which errors, of all arms; default: five views if no run's training mirrors, else ten")
     options = parser.parse_args(argv)
     if not options.workdir.is_dir() or os.access(options.workdir, os.W_OK):
         print(write_report(options.workdir, views=options.views), end="")

@@ -40,7 +40,8 @@ def draw(queries: Split, probabilities: np.ndarray, classes: Sequence[str], gall
         each = min(_ROW - 0.14, (plots.WIDTH - start - 0.1) / near - 0.06)
         figure.text(0.5, 1 - 0.08 / height, names.short(title, 95, 40), ha="center", va="top", fontsize=9,
                     weight="bold")
-        figure.text(0.12 / plots.WIDTH, 1 - 0.5 / height, "image and class; five most probable classes", fontsize=8.5)
+        most = "five most probable classes" if probabilities.shape[1] > 5 else "the classes' probabilities"
+        figure.text(0.12 / plots.WIDTH, 1 - 0.5 / height, f"image and class; {most}", fontsize=8.5)
         figure.text(start / plots.WIDTH, 1 - 0.5 / height, f"the {near} nearest by the last hidden layer", fontsize=8.5)
         for row in range(count):
             label = int(queries.labels[row])
@@ -74,5 +75,5 @@ def _bars(axes, probabilities: np.ndarray, classes: Sequence[str], guesses: int,
         axes.text(0.02, place, names.short(name, 24), fontsize=6.5, va="center",
                   weight="bold" if name == right else None)
     axes.set_xlim(0, 1)
-    axes.set_ylim(4.6, -0.6)
+    axes.set_ylim(4.6, -0.6)  # fewer bars are no thicker
     axes.set_axis_off()

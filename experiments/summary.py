@@ -11,11 +11,13 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from alexnet_jax import learning
+from alexnet_jax import views as views_lib
 from alexnet_jax.data.comparing import about_data_words
 from experiments import image_noise, paper, search, statistics
 from experiments import protocol as protocol_lib
 from experiments.protocol import is_imagenet, protocol
-from experiments.readout import Arm, Run, Sweep, default_views, field
+from experiments.readout import Arm, Run, Sweep, default_views, field, without_five
 
 SCHEMA = 1
 _MOST = 30  # runs that a note names
@@ -26,7 +28,7 @@ def summarise(sweep: Sweep, views: str | None = None) -> dict[str, Any]:
     """The content of report.json.
 
     Args:
-      views: 'ten_view' or 'centre'; None takes ten views if every finished run has them.
+      views: of `alexnet_jax.views`, for all arms; None takes those that `alexnet_jax.views.shared` gives.
     """
     views = views or default_views(sweep.runs.values())
     arms = [_arm(sweep, arm, views) for arm in sweep.arms]
@@ -49,8 +51,7 @@ def summarise(sweep: Sweep, views: str | None = None) -> dict[str, Any]:
 
 
 def _at_chance(run: Run) -> bool:
-    # The only message that a finished run carries (alexnet_jax.records).
-    return run.state == "finished" and bool(run.message)
+    return run.state == "finished" and bool(learning.case(run.message))
 
 
 def _percent(run: Run, views: str, key: str) -> float | None:
@@ -65,12 +66,14 @@ def _by_seed(arm: Arm, views: str, key: str) -> dict[int, float]:
 
 def _arm(sweep: Sweep, arm: Arm, views: str) -> dict[str, Any]:
     against = sweep.reference(arm)
-    errors = {key: _by_seed(arm, arm.views or views, key) for key in ("top1", "top5")}
+    keys = ("top1", "top5") if _tell_top5(arm, against) else ("top1",)
+    errors = {key: _by_seed(arm, arm.views or views, key) for key in keys}
     row: dict[str, Any] = {
         "name": arm.name, "ablation": arm.ablation, "overrides": arm.overrides,
         "planned": len(arm.runs), "finished": len(errors["top1"]), "seeds": sorted(errors["top1"]),
         "at_chance": sum(map(_at_chance, arm.runs.values())),
         "runs": {str(seed): run.id for seed, run in arm.runs.items()},
+        "top1": None, "top5": None,
         **{key: dataclasses.asdict(statistics.estimate(list(by.values()))) for key, by in errors.items()},
         "against": arm.against, "views": arm.views, "difference": None, "paper": None, "verdict": None,
     }
@@ -82,11 +85,11 @@ def _arm(sweep: Sweep, arm: Arm, views: str) -> dict[str, Any]:
     over = image_noise.between(arm, against, (arm.views or views, against.views or views), pairs)
     row["difference"] = {
         "pairs": pairs, "each": [errors["top1"][seed] - others["top1"][seed] for seed in pairs],
-        **{key: dataclasses.asdict(value) for key, value in shared.items()},
+        "top1": None, "top5": None, **{key: dataclasses.asdict(value) for key, value in shared.items()},
         "over_images": over and dataclasses.asdict(over),
     }
     effect = paper.effect(arm.ablation, arm.name, sweep.local)
-    if effect is not None:
+    if effect is not None and not (arm.views and views != views_lib.TEN):  # the paper's is of ten views
         row["paper"] = {"claim": effect.claim, "where": effect.where, "protocol": effect.protocol,
                         "paper": effect.paper and dataclasses.asdict(effect.paper),
                         "log": effect.log and dataclasses.asdict(effect.log)}
@@ -94,11 +97,15 @@ def _arm(sweep: Sweep, arm: Arm, views: str) -> dict[str, Any]:
         if reference is not None and reference.top1:
             whose = "the paper's" if reference is effect.paper else "the log's"
             verdict = statistics.verdict(shared["top1"], reference.top1, whose)
-            if any(_at_chance(part.runs[s]) for part in (arm, against) for s in row["difference"]["pairs"]):
-                # A stalled run is a finding of its own; its distance from one that learns is no effect.
-                verdict = statistics.Verdict("not comparable", "runs that never left chance; see the notes")
+            # A stalled run is a finding of its own; its distance from one that learns is no effect.
+            if why := learning.why(part.runs[s].message for part in (arm, against) for s in pairs):
+                verdict = statistics.Verdict("not comparable", f"{why}; see the notes")
             row["verdict"] = dataclasses.asdict(verdict)
     return row
+
+
+def _tell_top5(*arms: Arm) -> bool:
+    return all(run.tells_top5 for arm in arms for run in arm.runs.values())
 
 
 def _noise(sweep: Sweep, arms: list[dict[str, Any]], views: str) -> dict[str, Any] | None:
@@ -122,8 +129,9 @@ def _noise(sweep: Sweep, arms: list[dict[str, Any]], views: str) -> dict[str, An
 def _notes(sweep: Sweep, summary: dict[str, Any]) -> list[str]:
     """What a reader must know before quoting a number, each one sentence or two."""
     notes = (_missing(sweep), _not_begun(sweep), *_troubled(sweep), _damaged(sweep), _restarted(sweep),
-             _corrupt(sweep), *_about_data(sweep), _same_runs(sweep), _searched(sweep), _revisions(sweep),
-             _environments(sweep), _noise_note(summary["noise"]), _correction(summary), _speed(sweep))
+             _corrupt(sweep), *_about_data(sweep), _views(sweep, summary), _few_classes(summary), _same_runs(sweep),
+             _searched(sweep), _revisions(sweep), _environments(sweep), _noise_note(summary["noise"]),
+             _correction(summary), _speed(sweep))
     return [note for note in notes if note]
 
 
@@ -222,6 +230,36 @@ def _about_data(sweep: Sweep) -> list[str]:
     finished = sum(run.result is not None for run in sweep.runs.values())
     return [f"**Warning**: {line}{'' if len(runs) == finished else f' ({_few(runs)})'}."
             for line, runs in found.items()]
+
+
+def _views(sweep: Sweep, summary: dict[str, Any]) -> str:
+    """What ten views do to runs whose training never mirrors."""
+    never = [arm.name for arm in sweep.arms if arm.runs and not arm.views
+             and not any(views_lib.mirrors(run.config) for run in arm.runs.values())]
+    if summary["views"] != views_lib.TEN or not never:
+        return ""
+    if all(arm.name in never for arm in sweep.arms if arm.runs and not arm.views):
+        old = without_five(sweep.runs.values())
+        how = ("`--views=five_view` shows the five that are none." if not old else
+               f"these were recorded before five views were counted: {_few([_named(sweep, run) for run in old])}. "
+               "`python -m alexnet_jax.evaluate --record FOLDER` counts them from a run's checkpoint, if it is kept.")
+        return f"**Ten views**, half of them mirror images, which no run's training shows: {how}"
+    words = []
+    for arm in sweep.arms:
+        against = sweep.reference(arm)
+        centre, theirs = (_by_seed(part, views_lib.CENTRE, "top1") for part in (arm, against))
+        found = statistics.paired_difference(centre, theirs)
+        if not arm.views and arm is not against and {arm.name, against.name} & set(never) and found.mean is not None:
+            words.append(f"{arm.name} {paper.with_span(found.mean, found.low, found.high, found.n)}")
+    return (f"Ten views for all arms, half of them mirror images, which the training of {_few(never, ', ')} never shows"
+            + (f". By centre crops: {_few(words, ', ')}." if words else "."))
+
+
+def _few_classes(summary: dict[str, Any]) -> str:
+    few = [arm["name"] for arm in summary["arms"] if arm["top5"] is None]
+    return ("" if not few else "Top-5 errors are left out: among five or fewer classes five guesses miss none."
+            if len(few) == len(summary["arms"]) else
+            f"No top-5 errors of {_few(few, ', ')}: among five or fewer classes five guesses miss none.")
 
 
 def _same_runs(sweep: Sweep) -> str:

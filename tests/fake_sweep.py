@@ -150,7 +150,8 @@ def write_run(folder: pathlib.Path, config, name: str = "baseline", top1: float 
     records.write_json(folder / "result.json", {
         "schema": records.SCHEMA, "name": name, "id": run_id, "seed": config.seed,
         "status": state if state in records.STATUSES else "finished", "message": message.get(state, ""),
-        "epochs": epochs, "steps": steps * epochs, "train": {"loss": 1.0, "top1_error": 0.2},
+        "epochs": epochs, "steps": steps * epochs,
+        "train": {"loss": 1.0, "top1_error": 0.9 if state == "chance" else 0.2},
         "data": {"name": config.data.name, "version": "1.0.0", "size": config.data.size,
                  "crop": config.data.crop, "train_split": config.data.train_split,
                  "train_images": train_images, "eval_split": config.data.eval_split,

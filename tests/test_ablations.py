@@ -272,7 +272,7 @@ def test_the_baseline_comes_first_and_repeated_arms_count_once():
     ([Arm("a/b", {})], "a name is a folder's too"),
     ([Arm("", {})], "a name is a folder's too"),
     ([Arm("a", {}, against="b")], "is to be compared with 'b', which is not among the arms"),
-    ([Arm("a", {}, views="left")], "not one of ten_view, centre"),
+    ([Arm("a", {}, views="left")], "not one of five_view, ten_view, centre"),
 ])
 def test_ambiguous_and_impossible_arms_are_refused(arms, message):
     with pytest.raises(ConfigError, match=message):

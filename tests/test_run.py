@@ -307,9 +307,9 @@ def test_time_left_and_results_in_words(tmp_path):
     assert display.row("a", {}) == ("a", "starting", "", "", "", "", "")
     assert display.describe_result({"status": "diverged", "message": "why"}) == "diverged: why"
     finished = {"status": "finished", "eval": {"centre": {"top1_wrong": 9, "top5_wrong": 0, "total": 10}}}
-    assert display.describe_result({**finished, "message": ""}) == "finished: error 90.0%"
+    assert display.describe_result({**finished, "message": ""}) == "finished: error 90.0% (centre crop)"
     stuck = display.describe_result({**finished, "message": "never left chance: why; what helps"})
-    assert stuck == "finished: error 90.0%; never left chance: why"
+    assert stuck == "finished: error 90.0% (centre crop); never left chance: why"
 
 
 def test_a_report_that_fails_costs_no_run(tmp_path):

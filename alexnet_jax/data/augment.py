@@ -1,4 +1,4 @@
-"""From stored uint8 images to the network's input, on the device: crops, mirrors, colour noise, the ten views.
+"""From stored uint8 images to the network's input, on the device: crops, mirrors, colour noise, test views.
 
 All randomness is a pure function of (key of the step, position of the image within the global batch).
 """
@@ -132,10 +132,15 @@ def training_views(images: jax.Array, key: jax.Array, rows: jax.Array, noise: ja
 
 
 def ten_views(config: ConfigDict) -> np.ndarray:
-    """int32 [10, 3] of (y, x, mirrored): the released order, (0,0) (0,d) centre (d,0) (d,d), then mirrors."""
+    """int32 [10, 3] of (y, x, mirrored): `five_views`, then their mirror images: the released order."""
+    five = five_views(config)
+    return np.concatenate([five, five + np.asarray([0, 0, 1], np.int32)])
+
+
+def five_views(config: ConfigDict) -> np.ndarray:
+    """int32 [5, 3] of (y, x, 0): the four corners and the centre, (0,0) (0,d) centre (d,0) (d,d)."""
     d = config.data.size - config.data.crop
-    places = [(0, 0), (0, d), (d // 2, d // 2), (d, 0), (d, d)]
-    return np.asarray([(y, x, m) for m in (0, 1) for y, x in places], np.int32)
+    return np.asarray([(y, x, 0) for y, x in ((0, 0), (0, d), (d // 2, d // 2), (d, 0), (d, d))], np.int32)
 
 
 def centre_view(config: ConfigDict) -> np.ndarray:

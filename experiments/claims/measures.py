@@ -2,7 +2,7 @@
 
 All quantities are in percent and taken from a run's records; differences are paired by seed.
 
-    error   the reported error (ten views), top-1
+    error   the reported error (`alexnet_jax.views.shared`: ten views, five where no run's training mirrors), top-1
     gap     overfitting: the error on reported images less that on images that were learnt from (data.fit_split), both
             by centre crops and the last weights, without dropout and augmentation
     fit     that error on images that were learnt from; where a run has none, the running training error of its last
@@ -17,6 +17,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
+from alexnet_jax import learning
+from alexnet_jax import views as views_lib
 from experiments import image_noise, paper, speed, statistics
 from experiments.readout import Arm, Run, Sweep, default_views, field
 
@@ -105,6 +107,7 @@ class Found:
     words: str = ""  # what there is to say besides
     error: statistics.Estimate | None = None  # the difference in error, where another quantity is measured
     over_images: statistics.OverImages | None = None  # of a difference in error, where the runs kept each image's
+    views: str = views_lib.TEN  # of the reported errors
 
 
 def value_of(run: Run, quantity: str, views: str, key: str = "top1") -> float | None:
@@ -151,8 +154,9 @@ def measure(sweep: Sweep, what: Measure) -> Found | None:
     if quantity in ("gap", "fit", "running"):  # less overfitting isn't fewer errors
         error = statistics.paired_difference(_by_seed(arm, "error", views[0]), _by_seed(reference, "error", views[1]))
     if quantity == "error":
-        fives = [_by_seed(part, quantity, v, "top5") for part, v in zip((arm, reference), views, strict=True)]
-        top5 = statistics.paired_difference(*(reversed(fives) if what.turned else fives))
+        if all(run.tells_top5 for part in (arm, reference) for run in part.runs.values()):
+            fives = [_by_seed(part, quantity, v, "top5") for part, v in zip((arm, reference), views, strict=True)]
+            top5 = statistics.paired_difference(*(reversed(fives) if what.turned else fives))
         sides = ((arm, views[0]), (reference, views[1]))
         (first, seen), (second, also) = reversed(sides) if what.turned else sides
         over = image_noise.between(first, second, (seen, also), seeds)
@@ -163,7 +167,8 @@ def measure(sweep: Sweep, what: Measure) -> Found | None:
         wider = _judge(sweep, what, dataclasses.replace(difference, low=over.low, high=over.high), runs)
         if wider.word != word.word:
             word = dataclasses.replace(word, why=f"{word.why}; with the noise of the images unresolved")
-    return Found(difference, top5, quantity, word, tuple(runs.values()), p, error=error, over_images=over)
+    return Found(difference, top5, quantity, word, tuple(runs.values()), p, error=error, over_images=over,
+                 views=views[1])
 
 
 def _converged(what: Measure, arm: Arm, reference: Arm) -> Found | None:
@@ -202,9 +207,10 @@ def _pair(sweep: Sweep, what: Measure) -> tuple[Arm, Arm, tuple[str, str]] | Non
     config = next(iter(baseline.runs.values())).config if baseline.runs else {}
     views = default_views(sweep.runs.values())
     if what.ablation == "views":  # any sweep has both views of its baseline
-        if views != "ten_view" or field(config, "data.size") == field(config, "data.crop"):
+        whole = field(config, "data.size") == field(config, "data.crop")
+        if whole or views != views_lib.TEN or not views_lib.mirrors(config):
             return None
-        return baseline, baseline, ("centre", "ten_view")
+        return baseline, baseline, (views_lib.CENTRE, views_lib.TEN)
     if what.ablation == "lrn" and sweep.local != what.local:
         return None
     arm = next((a for a in sweep.arms if _is(a, what, sweep.local)), None)
@@ -217,9 +223,8 @@ def _is(arm: Arm, what: Measure, local: bool) -> bool:
 
 
 def _stalled(runs: Iterable[Run]) -> statistics.Verdict | None:
-    if any(run.message for run in runs):  # the only message that a finished run carries
-        return statistics.Verdict("not comparable", "runs that never left chance")
-    return None
+    why = learning.why(run.message for run in runs)
+    return statistics.Verdict("not comparable", why) if why else None
 
 
 def _judge(sweep: Sweep, what: Measure, difference: statistics.Estimate,

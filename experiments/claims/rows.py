@@ -13,7 +13,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from alexnet_jax import records
+from alexnet_jax import records, views
 from alexnet_jax.errors import WorkdirError
 from experiments import paper, protocol, recording, speed, statistics
 from experiments.claims import commands, counted, measures
@@ -186,14 +186,14 @@ def _of_one(start: Row, sweeps: Sequence[tuple[pathlib.Path, Sweep]],
 
 def _from_sweep(start: Row, what: measures.Measure, folder: pathlib.Path, sweep: Sweep,
                 found: measures.Found) -> Row:
-    about = protocol.protocol(_only(sweep, found.runs), "ten_view")
+    about = protocol.protocol(_only(sweep, found.runs), found.views)
     d, five = found.difference, found.top5 or statistics.Estimate(0)
     value: speed.Ratio | statistics.Estimate = found.ratio or d
     mean, text = (d.mean, interval(d)) if found.ratio is None else (found.ratio.value, found.ratio.text)
     text = "; ".join(filter(None, (text, f"top-5 {interval(five)}" if five.mean is not None else "", found.words,
                                    f"the error {interval(found.error)}" if found.error is not None else "")))
     total = next((c["total"] for run in found.runs if (c := run.counts("centre"))), None)
-    errors = [e for run in found.runs if (e := measures.value_of(run, "error", "ten_view")) is not None]
+    errors = [e for run in found.runs if (e := measures.value_of(run, "error", found.views)) is not None]
     noise = None
     if total and errors and found.quantity == "error":
         noise = 100 * statistics.binomial_standard_error(sum(errors) / len(errors) / 100, total)
@@ -201,7 +201,7 @@ def _from_sweep(start: Row, what: measures.Measure, folder: pathlib.Path, sweep:
     over = found.over_images or statistics.OverImages(0, None, None, None)
     return dataclasses.replace(
         start, part=_part(what, found), measured=text,
-        quantity=measures.QUANTITIES[found.quantity], value=mean, low=value.low, high=value.high,
+        quantity=_quantity(found), value=mean, low=value.low, high=value.high,
         unit="ratio" if found.ratio else "points", n=d.n, value_top5=five.mean, low_top5=five.low,
         high_top5=five.high, seed_sd=None if found.ratio else d.sd, evaluation_se=noise, p_value=found.p_value,
         image_se=over.standard_error, low_images=over.low, high_images=over.high,
@@ -223,6 +223,12 @@ def _part(what: measures.Measure, found: measures.Found) -> str:
     if what.arm == "no_lrn" and any(field(config, "model.same_map.layers") for config in configs):
         parts.append("the same-map norm after conv2's goes with it, as in run 148")
     return ", ".join(filter(None, parts))
+
+
+def _quantity(found: measures.Found) -> str:
+    """What was measured; by which views, where these are not the paper's ten."""
+    by = "" if found.quantity != "error" or found.views == views.TEN else f", {views.NAMES[found.views]}"
+    return measures.QUANTITIES[found.quantity] + by
 
 
 def _searched(folder: pathlib.Path, sweep: Sweep, what: measures.Measure) -> list[Run]:
