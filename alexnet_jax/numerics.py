@@ -154,4 +154,5 @@ def _flags(text: str) -> dict[str, str]:
     except ValueError:  # an open quotation mark
         words = text.split()
     parts = (word.lstrip("-").partition("=") for word in words if word.startswith("-"))
-    return {name: value if equals else "true" for name, equals, value in parts}
+    values = ((name, value if equals else "true") for name, equals, value in parts)
+    return {name: value.lower() if value.lower() in ("true", "false") else value for name, value in values}

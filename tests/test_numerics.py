@@ -118,7 +118,7 @@ def test_what_jax_cannot_train_with_is_refused(tiny, tmp_path, name):
 @pytest.mark.parametrize(("variables", "platform", "expected"), [
     ({}, "cpu", {}),
     ({"XLA_FLAGS": "--xla_cpu_enable_fast_math"}, "cpu", {"XLA_FLAGS --xla_cpu_enable_fast_math": "true"}),
-    ({"XLA_FLAGS": "--xla_cpu_enable_fast_math=false --xla_cpu_enable_fast_math=true"}, "cpu",
+    ({"XLA_FLAGS": "--xla_cpu_enable_fast_math=false --xla_cpu_enable_fast_math=True"}, "cpu",
      {"XLA_FLAGS --xla_cpu_enable_fast_math": "true"}),  # the last one counts
     ({"XLA_FLAGS": "--xla_cpu_enable_fast_math"}, "cuda", {}),
     ({"XLA_FLAGS": "--xla_gpu_deterministic_ops=true --xla_allow_excess_precision=false"}, "cuda",
