@@ -174,3 +174,9 @@ def test_the_command_needs_no_config(tmp_path):
     done = command(f"--delete={STORE}", ALEXNET_STORE_DIR=str(tmp_path))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stdout == ""
+
+
+def test_its_flags_leave_a_sweep_s_driver_its_own():
+    script = "from experiments import run; run.define_flags(); from alexnet_jax.data.prepare import prepare"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

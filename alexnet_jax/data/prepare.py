@@ -23,11 +23,6 @@ from alexnet_jax.data import Split, open_splits, stores, summary, text
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.errors import ConfigError, run_main
 
-_VERIFY = flags.DEFINE_bool("verify", False, "read every image of the stores and compare its checksum")
-_SHEET = flags.DEFINE_string("sheet", None, "draw what the network will see into this file (.png, .svg, .pdf)")
-_LIST = flags.DEFINE_bool("list", False, "show the stores that there are")
-_DELETE = flags.DEFINE_multi_string("delete", [], "delete the store that --list shows by this name")
-
 
 @streams.safe()
 def prepare(data, *, verify: bool = False, report=print) -> dict[str, Split]:
@@ -56,19 +51,28 @@ def _root() -> pathlib.Path:
     return store_lib.root(cli.parsed_config()[0].data.store if flags.FLAGS["config"].value is not None else "")
 
 
+def define_flags() -> None:
+    """Not on import: a sweep's driver, which prepares too, has a --list of its own."""
+    flags.DEFINE_bool("verify", False, "read every image of the stores and compare its checksum")
+    flags.DEFINE_string("sheet", None, "draw what the network will see into this file (.png, .svg, .pdf)")
+    flags.DEFINE_bool("list", False, "show the stores that there are")
+    flags.DEFINE_multi_string("delete", [], "delete the store that --list shows by this name")
+
+
 def main(argv: Sequence[str]) -> None:
     del argv
-    if _LIST.value or _DELETE.value:
-        if _VERIFY.value or _SHEET.value is not None:
+    given = flags.FLAGS
+    if given.list or given.delete:
+        if given.verify or given.sheet is not None:
             raise ConfigError("--list, --delete: nothing is prepared, so leave out --verify and --sheet")
-        for name in _DELETE.value:
+        for name in given.delete:
             stores.delete(_root(), name, print)
-        for line in stores.lines(_root()) if _LIST.value else ():
+        for line in stores.lines(_root()) if given.list else ():
             print(line)
         return
-    sheet_file = drawing.check(_SHEET.value, "--sheet") if _SHEET.value is not None else None
+    sheet_file = drawing.check(given.sheet, "--sheet") if given.sheet is not None else None
     config, _ = cli.parsed_config()
-    opened = prepare(config.data, verify=_VERIFY.value)
+    opened = prepare(config.data, verify=given.verify)
     print()
     for line in summary.lines(opened):
         print(line)
@@ -80,10 +84,11 @@ def main(argv: Sequence[str]) -> None:
 
         sheet.draw(config, opened["train_split"], sheet_file)
         print(f"drawn: {sheet_file}")
-    if _VERIFY.value:
+    if given.verify:
         print("verified: every image has the bytes that were written")
 
 
 if __name__ == "__main__":
     cli.define_config_flag()
+    define_flags()
     run_main(lambda: app.run(main, flags_parser=cli.parse_flags), prints=False)
