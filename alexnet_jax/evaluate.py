@@ -147,7 +147,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError("--record: a result is of the images that the run reports on; leave out --data and --split")
     for folder in options.runs:
         network = Trained(folder)
-        split = network.open(options.split or network.config.data.eval_split, options.data)
+        split = network.open(options.split or network.config.data.eval_split, options.data,
+                             where="--split" if options.split else "config.data.eval_split")
         counts, outcomes = {}, {}
         for views in views_lib.counted(network.config):
             seen: list[np.ndarray] = []

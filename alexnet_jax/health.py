@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import cli, environment, errors
 from alexnet_jax.data import augment
+from alexnet_jax.models import geometry
 
 IMAGES = 64
 # Spread over size of the logits below which there is a warning. Measured (three seeds, CIFAR-10 at 32 pixels, and
@@ -77,7 +78,15 @@ def warning(found: list[Signal]) -> str:
         return ""
     return (f"WARNING: before training the logits hardly tell images apart (only {_share(logits):.1g}% of them differs "
             "between images): training may start slowly or stay at chance; a larger config.model.<layer>.init_std of "
-            "conv3, conv4 and conv5, as in the recipe released, helps")
+            f"{_mendable([s.layer for s in found])} helps")
+
+
+def _mendable(layers: list[str]) -> str:
+    """Where the recipe released has larger deviations than the paper's, else what there is below the logits."""
+    names = [name for name in layers if name in ("conv3", "conv4", "conv5")]
+    released = ", as in the recipe released," if names else ""
+    names = names or [name for name in layers if name in geometry.CONVS + geometry.DENSE]
+    return (f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]) + released
 
 
 def _share(signal: Signal) -> float:
@@ -95,7 +104,8 @@ def check(config: ConfigDict) -> list[Signal]:
     from alexnet_jax.mesh import make_mesh
     from alexnet_jax.program import Program
 
-    split = data.open_split(config.data, config.data.train_split)
+    with data.naming("config.data.train_split"):
+        split = data.open_split(config.data, config.data.train_split)
     mesh = make_mesh(config, jax.devices()[:1])
     program = Program(config, len(split.classes), mesh)
     params = program.init(np.uint32(config.seed)).params

@@ -82,15 +82,17 @@ class Trained:
         """What is subtracted from images: statistics of the images that it was trained on, which have to be there."""
         return augment.constants(self.config, self.training.statistics())
 
-    def open(self, split: str, name: str = "", own: bool = False) -> data.Split:
+    def open(self, split: str, name: str = "", own: bool = False, where: str = "the split") -> data.Split:
         """Images at this network's size, labelled by its classes. Raises ConfigError or DataError.
 
         Args:
           name: another dataset than the one that it was trained on.
           own: labelled by the dataset's own classes, for what doesn't compare the labels with the network's outputs.
+          where: what asks for it, for messages.
         """
         d = config_lib.override(self.config, {"data.name": name or self.config.data.name}).data
-        return data.open_split(d, split, report=lambda line: None, classes=None if own else self.known)
+        with data.naming(where):
+            return data.open_split(d, split, report=lambda line: None, classes=None if own else self.known)
 
     def about_data(self, split: data.Split) -> list[str]:
         """What would make an error on `split` mean less than it says: `data.comparing.about_data_words`."""

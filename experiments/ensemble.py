@@ -122,9 +122,10 @@ def predict(runs, split_text: str, views: str, say) -> tuple[np.ndarray, np.ndar
         if other.known.keys != first.known.keys:
             raise ConfigError(f"{other.folder}: other classes ({named(other.known.keys)}) than in {first.folder} "
                               f"({named(first.known.keys)})")
-    found, images = [], first.open(text)
+    where = "--split" if split_text else "config.data.eval_split"
+    found, images = [], first.open(text, where=where)
     for number, network in enumerate(networks, start=1):
-        own = network.open(text)
+        own = network.open(text, where=where)
         if own.store.folder != images.store.folder or not np.array_equal(own.rows, images.rows):
             raise ConfigError(f"{network.folder}: '{text}' is other images there than in {first.folder} "
                               "(config.data.order, val_fraction, val_seed, size or another version)")

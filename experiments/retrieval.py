@@ -81,8 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         network = Trained(run.folder)
         d = network.config.data
         # Only the neighbours' labels are compared, so images of another dataset may be of classes of their own.
-        queries, gallery = (limited(network.open(text, options.data, own=bool(options.data)), options.most)
-                            for text in (options.queries or d.eval_split, options.gallery or d.train_split))
+        asked = {"--queries" if options.queries else "config.data.eval_split": options.queries or d.eval_split,
+                 "--gallery" if options.gallery else "config.data.train_split": options.gallery or d.train_split}
+        queries, gallery = (limited(network.open(text, options.data, bool(options.data), where), options.most)
+                            for where, text in asked.items())
         both = queries.known.extended(gallery.known)
         queries, gallery = queries.of(both), gallery.of(both)
         if queries.overlap(gallery):

@@ -1,4 +1,4 @@
-"""How a sweep stands, from another terminal: `python -m experiments.status --workdir=runs/three`.
+"""How a sweep stands, or a single run, from another terminal: `python -m experiments.status --workdir=runs/three`.
 
 Reads the workdir and changes nothing there, so that any user who may read it can look; what it shows as running is
 what holds a run's lock.
@@ -10,8 +10,9 @@ import collections
 import pathlib
 import time
 from collections.abc import Sequence
+from typing import Any
 
-from alexnet_jax import errors, files, names
+from alexnet_jax import errors, files, names, records
 from alexnet_jax.progress import duration
 from experiments import costs, display
 from experiments import plan as plan_lib
@@ -19,34 +20,27 @@ from experiments import plan as plan_lib
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = errors.Parser("experiments.status", __doc__)
-    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="the sweep's folder")
+    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="the sweep's folder, or one run's")
     workdir = parser.parse_args(argv).workdir
     plan = plan_lib.read(workdir)
     if plan is None and (workdir / "search").is_dir():  # a sweep begins with the search of its learning rates
         workdir = workdir / "search"
         plan = plan_lib.read(workdir)
+    if plan is None and ((workdir / "run.json").exists() or files.held(workdir / ".lock")):
+        _single(workdir)
+        return
     if plan is None:
-        raise errors.ConfigError(f"--workdir={workdir}: no plan.json, so no sweep of experiments.run")
+        raise errors.ConfigError(f"--workdir={workdir}: neither plan.json nor run.json is there, so it is no folder of "
+                                 "experiments.run or alexnet_jax.main")
     counts: collections.Counter[str] = collections.Counter()
     rows, said, todo = {}, [], []
     for run in plan.order():
-        folder = workdir / plan.runs[run].dir
-        try:
-            state = plan_lib.state_of(folder)
-            held = state not in plan_lib.DONE and files.held(folder / ".lock")
-            if held:
-                state = "running"
-                rows[run] = display.progress_of(folder)
-            elif held is None:
-                said.append(_unknown(plan.label(run), folder))
-                state = "unknown"
-            elif state == "failed":
-                said.append(f"failed: {plan.label(run)}: {(plan_lib.result_of(folder) or {}).get('message')}")
-            elif state not in plan_lib.DONE:
-                todo.append(run)
-        except OSError as error:  # another user's, who lets nobody else look
-            said.append(f"unreadable: {plan.label(run)}: {errors.describe_os_error(error)}")
-            state = "unreadable"
+        state, progress, line = _look(workdir / plan.runs[run].dir, plan.label(run))
+        if state == "running":
+            rows[run] = progress
+        elif state not in (*plan_lib.DONE, "failed", "unknown", "unreadable"):
+            todo.append(run)
+        said += [line] if line else []
         counts[state] += 1
     left = display.time_left(costs.Costs(plan, workdir), todo, rows, len(rows)) if rows else None
     caption = ", ".join(f"{counts[state]} {state}" for state in
@@ -55,6 +49,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     display.show([display.row(plan.label(run), progress) for run, progress in rows.items()],
                  f"{plan.name}: {sum(counts.values())} runs: {caption}{display.in_words(left)}")
     print("\n".join(map(names.plain, said)), end="\n" if said else "")
+
+
+def _single(folder: pathlib.Path) -> None:
+    """Shows one run's folder."""
+    label = str((records.read_json(folder / "run.json", shared=True) or {}).get("name") or folder.absolute().name)
+    state, progress, line = _look(folder, label)
+    result = plan_lib.result_of(folder) if state in plan_lib.DONE else None
+    if state == "partial":
+        progress = display.progress_of(folder)
+        epoch = f" at epoch {progress['epoch']:g} of {progress['epochs']}" if progress.get("epochs") else ""
+        line = f"{label}: partial{epoch}; the command that began it goes on"
+    display.show([display.row(label, progress)] if state == "running" else [],
+                 f"{label}: {display.describe_result(result)}" if result else line or f"{label}: {state}")
+
+
+def _look(folder: pathlib.Path, label: str) -> tuple[str, dict[str, Any], str]:
+    """(the state of a run, its progress if it is running, a line where there is more to say)."""
+    try:
+        state = plan_lib.state_of(folder)
+        held = state not in plan_lib.DONE and files.held(folder / ".lock")
+        if held:
+            return "running", display.progress_of(folder), ""
+        if held is None:
+            return "unknown", {}, _unknown(label, folder)
+        if state == "failed":
+            return state, {}, f"failed: {label}: {(plan_lib.result_of(folder) or {}).get('message')}"
+        return state, {}, ""
+    except OSError as error:  # another user's, who lets nobody else look
+        return "unreadable", {}, f"unreadable: {label}: {errors.describe_os_error(error)}"
 
 
 def _unknown(label: str, folder: pathlib.Path) -> str:

@@ -77,6 +77,16 @@ def test_the_paper_s_initialisation_is_warned_of(images, path, faint):
     assert "\n" not in said
 
 
+@pytest.mark.parametrize(("layers", "words"), [
+    (("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"), "init_std of conv3, conv4 and conv5, as in the "
+     "recipe released, helps"),
+    (("conv1", "conv2", "conv3", "fc6"), "init_std of conv3, as in the recipe released, helps"),
+    (("conv1", "conv2", "fc6"), "init_std of conv1, conv2 and fc6 helps"), (("fc6",), "init_std of fc6 helps")])
+def test_the_layers_that_it_names_are_there(layers, words):
+    found = [health.Signal(name, 1.0, 0.001) for name in ("images", *layers, "fc8")]
+    assert health.warning(found).endswith(words)
+
+
 def test_a_run_says_it_before_its_first_step(images, tmp_path, monkeypatch):
     monkeypatch.setattr(shapes, "COUNTS", {"train": 64, "test": 8})
     c = _config("shapes.py:paper", train__batch_size=32, train__epochs=1, data__store=str(tmp_path / "store"))

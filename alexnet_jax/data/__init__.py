@@ -24,7 +24,8 @@ from alexnet_jax.data.split import Split, common
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import ConfigError, DataError
 
-__all__ = ["FIELDS", "Classes", "Split", "Statistics", "check_splits", "classes_of", "open_split", "open_splits"]
+__all__ = ["FIELDS", "Classes", "Split", "Statistics", "check_splits", "classes_of", "naming", "open_split",
+           "open_splits"]
 
 FIELDS = ("train_split", "fold_split", "eval_split", "tune_split", "fit_split")  # of config.data, that name images
 
@@ -75,7 +76,7 @@ def check_splits(data: Any) -> tuple[str, ...] | None:
     found = {}
     for field in FIELDS:
         if text := getattr(data, field):
-            with naming(field):
+            with naming(f"config.data.{field}"):
                 found[field] = _known(data, text)
     training = found["train_split"]
     if training.keys is not None:
@@ -144,7 +145,7 @@ def open_splits(data: Any, *, report: sources.Report = names.say) -> dict[str, S
     opened: dict[str, Split] = {}
     for field in FIELDS:
         if text := getattr(data, field):
-            with naming(field):
+            with naming(f"config.data.{field}"):
                 known = opened["train_split"].known if opened else None
                 opened[field] = open_split(data, text, report=report, classes=known)
     check_apart(opened)
@@ -158,14 +159,14 @@ def open_splits(data: Any, *, report: sources.Report = names.say) -> dict[str, S
 
 
 @contextlib.contextmanager
-def naming(field: str) -> Iterator[None]:
-    """What is wrong with a split in here names the field that asks for it."""
+def naming(where: str) -> Iterator[None]:
+    """What is wrong with a split in here names what asks for it: 'config.data.eval_split', '--queries'."""
     try:
         yield
     except ConfigError as error:
-        if str(error).startswith("config."):
+        if str(error).startswith(("config.", "--")):
             raise
-        raise ConfigError(f"config.data.{field}: {error}") from error
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def open_split(data: Any, split: str, *, report: sources.Report = names.say, classes: Classes | None = None) -> Split:
@@ -298,6 +299,8 @@ def _check_unbuilt(source: sources.Source, wanted: splits.Slice, whole: str) -> 
     """The version of a split whose store has to be built. Raises ConfigError or DataError if it can't be."""
     known = source.split_sizes()
     described = splits.describe(source.name, known)
+    if "+" in whole and whole not in known:
+        raise splits.join(wanted.text)
     if known and whole not in known:
         near = difflib.get_close_matches(whole, known, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""

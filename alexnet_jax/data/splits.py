@@ -1,7 +1,10 @@
 """Split strings: `train`, `train[:40000]`, `train[40000:]`, `train[-10%:]`, as in TFDS.
 
 A split string names one contiguous slice of one whole split, so that what it denotes is a view on the
-packed store. Joins (`train+test`) are therefore refused, in words.
+packed store. Joins (`train+test`) are therefore refused, in words, unless a split is called so.
+
+A split may have any name that a folder may have: `old photos[:80%]`. One that has a bracket needs a slice behind it,
+be it of everything: `scans [2019][:]`.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections.abc import Mapping
 from alexnet_jax.errors import ConfigError
 
 _BOUND = r"\s*(-?\d+(?:\.\d+)?%|-?\d+)?\s*"
-_PATTERN = re.compile(rf"\s*([A-Za-z0-9_][A-Za-z0-9_.\-]*)\s*(?:\[{_BOUND}:{_BOUND}\])?\s*")
+_SLICE = re.compile(rf"(.*)\[{_BOUND}:{_BOUND}\]\s*", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +59,20 @@ def _index(bound: str, count: int) -> int:
 
 def parse(text: str) -> Slice:
     """The slice that `text` denotes. Raises ConfigError for anything but `name` or `name[a:b]`."""
-    if "+" in text:
-        raise ConfigError(f"'{text}': joins are not supported; name one slice, e.g. train[:40000]")
-    match = _PATTERN.fullmatch(text)
-    if not match:
-        raise ConfigError(f"'{text}' is not a split; write e.g. train, train[:40000] or train[-20%:]")
-    return Slice(text, *match.groups())
+    match = _SLICE.fullmatch(text)
+    name, start, stop = match.groups() if match else (text, None, None)
+    name = name.strip()
+    if re.search(r"\]\s*\+", name):
+        raise join(text)
+    if name in ("", ".", "..") or "/" in name or "\0" in name or (not match and "[" in name):
+        hint = f"; a split whose name has a bracket is written with a slice, e.g. {name}[:]" if "[" in name else ""
+        raise ConfigError(f"'{text}' is not a split; write e.g. train, train[:40000] or train[-20%:]{hint}")
+    return Slice(text, name, start, stop)
+
+
+def join(text: str) -> ConfigError:
+    """What to raise for 'train+test', where no split is called so."""
+    return ConfigError(f"'{text}': joins are not supported; name one slice, e.g. train[:40000]")
 
 
 def describe(name: str, sizes: Mapping[str, int | None]) -> str:

@@ -22,6 +22,7 @@ needs numpy only, checks sizes, labels and a sample of the images, and writes no
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import pathlib
@@ -52,6 +53,10 @@ def root(given: str) -> pathlib.Path:
 
 
 def folder_name(key: str, version: str, split: str, size: int) -> str:
+    """A split's name as it is where every file system takes it, else what is left of it and a hash."""
+    if len(split) > 64 or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*", split):
+        digest = hashlib.blake2b(split.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+        split = "_".join([*re.findall("[A-Za-z0-9]+", split[:40]), digest])
     return f"{key}-{version}-{split}-{size}"
 
 
