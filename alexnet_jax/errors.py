@@ -138,7 +138,8 @@ def report(error: BaseException) -> int | None:
 def run_main(main: Callable[[], int | None], prints: bool = True) -> None:
     """Call `main` and end the process: 0, or the exit code of the error, printed as one line.
 
-    Meanwhile stdout and stderr are safe to write to (alexnet_jax.streams), and SIGTERM and SIGHUP do what SIGINT does.
+    Meanwhile stdout and stderr are safe to write to (alexnet_jax.streams), and all that asks to stop does what SIGINT
+    does (alexnet_jax.signals).
 
     Args:
       prints: what the command is for is what it prints: it has failed if that cannot be written. A reader that goes

@@ -68,8 +68,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", override
       The content of result.json (alexnet_jax.records).
 
     Raises:
-      UserError: one line for anything that a user can mend; Interrupted after SIGINT, SIGTERM or SIGHUP, with a
-        checkpoint.
+      UserError: one line for anything that a user can mend; Interrupted after a signal (alexnet_jax.signals),
+        with a checkpoint.
     """
     config = config_lib.resolve(config)
     numerics.check(config.train.precision)

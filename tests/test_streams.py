@@ -47,6 +47,8 @@ def kinds_of(what):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """{case: (exit code, what came out on stdout, on stderr, the case's folder)}."""
+    if sys.platform != "linux":
+        pytest.skip("it needs /dev/full and pipes of a given size")
     tmp = tmp_path_factory.mktemp("streams")
     sweep = fake_sweep.write_sweep(tmp / "sweep×", states={("no_lrn", 0): "failed"})
     cases = {}
