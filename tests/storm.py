@@ -88,13 +88,15 @@ class Command:
 
     def come_to_an_end(self):
         """Starts it until it has done all that it should, undisturbed."""
-        end = time.monotonic() + PATIENCE
+        end, starts = time.monotonic() + PATIENCE, 0
         while True:
             if not self.running():
                 if self.process is not None and self.process.returncode == 0:
                     return
-                check(time.monotonic() < end, f"{self.folder}: no end in {PATIENCE:.0f} s; see output.txt there")
+                check(starts < 3, f"{self.folder}: three starts that nobody disturbed ended with errors; the last with "
+                      f"{self.process and self.process.returncode}, see output.txt there")
                 self.start()
+                starts += 1
             try:
                 self.process.wait(max(0.1, end - time.monotonic()))
             except subprocess.TimeoutExpired:
