@@ -121,6 +121,11 @@ def prepare(precision: str = "float32") -> None:
                   "$JAX_COMPILATION_CACHE_DIR or $XDG_CACHE_HOME names another place")
     os.environ.setdefault("JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter on stderr
+    prepare_xla()
+
+
+def prepare_xla() -> None:
+    """Sets the flags that all of the project computes with. Call it before the first computation."""
     flags = os.environ.get("XLA_FLAGS", "")
     if xla_flags() and "ynn_fusion_type" not in flags and flags.lstrip()[:1] in ("", "-"):  # else a file's name
         os.environ["XLA_FLAGS"] = f"{flags} {xla_flags()}".strip()

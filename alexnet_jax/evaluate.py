@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax import errors, records
+from alexnet_jax import environment, errors, records
 from alexnet_jax import views as views_lib
 from alexnet_jax import workdir as workdir_lib
 from alexnet_jax.data import augment
@@ -166,4 +166,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    environment.prepare_xla()  # as the runs were computed
     errors.run_main(main)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import errors, records
+from alexnet_jax import environment, errors, records
 from alexnet_jax import views as views_lib
 from alexnet_jax.data.classes import named
 from alexnet_jax.errors import ConfigError
@@ -177,4 +177,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    environment.prepare_xla()  # as the runs were computed
     errors.run_main(main)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import errors, records
+from alexnet_jax import environment, errors, records
 from alexnet_jax.data import Split, augment, duplicates
 from alexnet_jax.errors import ConfigError
 from experiments import neighbours, recording, selection, statistics
@@ -136,4 +136,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    environment.prepare_xla()  # as the runs were computed
     errors.run_main(main)

@@ -108,3 +108,15 @@ def test_a_temporary_folder_that_another_user_has_made(bare):
     with pytest.raises(DataError, match=r"config\.data\.store: this user has no home directory and no temporary"):
         store.root("")
     environment.prepare_matplotlib()
+
+
+def test_analyses_compute_with_the_flags_of_the_runs(tmp_path):
+    """XLA rounds otherwise by other flags: what counts a checkpoint again has to have those of its training."""
+    script = ("import os, runpy, sys; sys.argv = ['x']\n"
+              "try: runpy.run_module({name!r}, run_name='__main__')\n"
+              "except SystemExit: pass\n"
+              "print('FLAGS', os.environ.get('XLA_FLAGS', ''))")
+    for name in ("alexnet_jax.evaluate", "experiments.ensemble", "experiments.retrieval"):
+        done = subprocess.run([sys.executable, "-c", script.format(name=name)], capture_output=True, text=True,
+                              env={k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}, check=True)
+        assert done.stdout.splitlines()[-1].split() == ["FLAGS", *environment.xla_flags().split()], done.stderr
