@@ -19,7 +19,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax import distributed, optim
-from alexnet_jax.data import Split, loader
+from alexnet_jax.data import Split, loader, text
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.mesh import local_rows, put_batch, put_whole
 from alexnet_jax.program import SLOTS, Program, Source, State, Sums
@@ -245,20 +245,15 @@ def _place(placement: str, mesh, splits: Sequence[Split], say: Callable[[str], N
         fits = need + used <= room if room is not None else placement == "device"
         if not distributed.everywhere(fits):
             if placement == "device":
-                raise ConfigError(f"config.data.placement: 'device' needs {_size(need + used)} for the images and "
-                                  f"{_size(room or 0)} are free; choose auto or host")
-            say(f"images of {parts[0].source} ({_size(need)}) stay on the host; a device has {_size(room or 0)} for "
-                "them")
+                raise ConfigError(f"config.data.placement: 'device' needs {text.size(need + used)} for the images and "
+                                  f"{text.size(room or 0)} are free; choose auto or host")
+            say(f"images of {parts[0].source} ({text.size(need)}) stay on the host; a device has "
+                f"{text.size(room or 0)} for them")
             continue
         # All are of one run, so its classes are those of any; images between them that are of no class are not used.
         labels = parts[0].mapped(store.labels[first:last])
         placed[folder] = Resident(Source(*put_whole(mesh, (store.images[first:last], labels))), first)
         used += need
     if used:
-        say(f"images on the device: {_size(used)}")
+        say(f"images on the device: {text.size(used)}")
     return placed
-
-
-def _size(count: int) -> str:
-    unit, name = next(((u, n) for u, n in ((1e9, "GB"), (1e6, "MB")) if count >= u), (1e3, "kB"))
-    return f"{count / unit:.1f} {name}"

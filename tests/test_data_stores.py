@@ -150,7 +150,7 @@ def test_names_are_text(tmp_path):
     lines = stores.lines(tmp_path / "store")
     assert len(lines) == 3
     assert not any("\n" in line for line in lines)
-    assert "image_folder:a\\u000ab[bold]$x$ 鳥 \\u005cu000a" in lines[1]
+    assert "image_folder:a\\nb[bold]$x$ 鳥 \\u000alonglong" in lines[1]
     (entry,) = stores.entries(tmp_path / "store")
     assert delete(tmp_path / "store", entry.name)[0].startswith(entry.name)
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_jax.data import text
 from alexnet_jax.errors import ConfigError, DataError, describe_os_error
-
-_NAMED = 5  # classes that a message names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +43,7 @@ def check_outputs(outputs: int, classes: int, name: str) -> None:
 
 def named(keys: Iterable[str]) -> str:
     """'cat, dog and 3 more', for messages."""
-    keys = list(keys)
-    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
-    return ", ".join(keys[:_NAMED]) + more
+    return text.listed(list(keys))
 
 
 def read_names(path: str) -> dict[str, str]:

@@ -18,14 +18,14 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from alexnet_jax import cli, drawing, environment, streams
+from alexnet_jax import cli, drawing, environment, names, streams
 from alexnet_jax.data import Split, open_splits, stores, summary, text
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.errors import ConfigError, run_main
 
 
 @streams.safe()
-def prepare(data, *, verify: bool = False, report=print) -> dict[str, Split]:
+def prepare(data, *, verify: bool = False, report=names.say) -> dict[str, Split]:
     """Prepares and describes the splits that config.data names, {field: split}. Raises ConfigError or DataError."""
     verified = set()
     opened = open_splits(data, report=report)
@@ -39,7 +39,7 @@ def prepare(data, *, verify: bool = False, report=print) -> dict[str, Split]:
 
 def describe(field: str, split) -> str:
     """One line: what a split is and where it lies."""
-    classes = ", ".join(text.shown(name.partition(",")[0]) for name in split.classes[:3])
+    classes = ", ".join(names.short(name.partition(",")[0], text.WIDTH) for name in split.classes[:3])
     more = f", … ({len(split.classes)})" if len(split.classes) > 3 else ""
     corrupt = f"; {split.corrupt} corrupt images left out of the whole split" if split.corrupt else ""
     return (f"{field:11} {split.split}: {len(split):,} images of {split.size}×{split.size}, "
@@ -66,16 +66,16 @@ def main(argv: Sequence[str]) -> None:
         if given.verify or given.sheet is not None:
             raise ConfigError("--list, --delete: nothing is prepared, so leave out --verify and --sheet")
         for name in given.delete:
-            stores.delete(_root(), name, print)
+            stores.delete(_root(), name, names.say)
         for line in stores.lines(_root()) if given.list else ():
-            print(line)
+            names.say(line)
         return
     sheet_file = drawing.check(given.sheet, "--sheet") if given.sheet is not None else None
     config, _ = cli.parsed_config()
     opened = prepare(config.data, verify=given.verify)
     print()
     for line in summary.lines(opened):
-        print(line)
+        names.say(line)
     if sheet_file is not None:
         # A training may have the accelerator to itself.
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> None:
         from alexnet_jax.data import sheet
 
         sheet.draw(config, opened["train_split"], sheet_file)
-        print(f"drawn: {sheet_file}")
+        names.say(f"drawn: {sheet_file}")
     if given.verify:
         print("verified: every image has the bytes that were written")
 

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import environment
 from alexnet_jax.data import Split
 from alexnet_jax.data.summary import name_of
-from alexnet_jax.data.text import shown
+from alexnet_jax.names import short
 
 IMAGES, VIEWS = 16, 5
 _COLUMNS = 2  # of images with their views
@@ -83,6 +83,7 @@ def draw(config: ConfigDict, split: Split, file: pathlib.Path) -> None:
     from matplotlib import font_manager
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox, TransformedBbox
 
     places = chosen(split)
     stored, seen = split.read(places), views(config, split, places)
@@ -97,8 +98,10 @@ def draw(config: ConfigDict, split: Split, file: pathlib.Path) -> None:
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
 
-        def text(x, y, line, size):
-            figure.text(x / width, y / height, line, fontsize=size, va="bottom", parse_math=False, color="#222222")
+        def text(x, y, line, size, room):
+            box = TransformedBbox(Bbox.from_extents(x / width, 0, (x + room) / width, 1), figure.transSubfigure)
+            figure.text(x / width, y / height, line, fontsize=size, va="bottom", parse_math=False, color="#222222",
+                        clip_box=box, clip_on=True)
 
         def picture(x, y, image):
             axes = figure.add_axes((x / width, y / height, _THUMB / width, _THUMB / height))
@@ -107,10 +110,10 @@ def draw(config: ConfigDict, split: Split, file: pathlib.Path) -> None:
             axes.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255,
                         interpolation="nearest")
 
-        text(2 * _GAP, height - 1.6 * _LINE, _title(config, split), 8)
+        text(2 * _GAP, height - 1.6 * _LINE, _title(config, split), 8, width)
         for i, place in enumerate(places):
             x, y = (i // down) * block + 2 * _GAP, height - 2 * _LINE - (i % down + 1) * row + _GAP
-            text(x, y + _THUMB + 0.03, _label(split, int(place)), 7)
+            text(x, y + _THUMB + 0.03, _label(split, int(place)), 7, block - 4 * _GAP)
             for j, image in enumerate((stored[i], *seen[i])):
                 picture(x + j * pitch + (_GAP if j else 0), y, image)
         figure.savefig(file, dpi=_DOTS, facecolor="white", metadata={"Date": None} if file.suffix == ".svg" else None)
@@ -122,9 +125,10 @@ def _title(config: ConfigDict, split: Split) -> str:
     kinds += ["mirrored half of the time"] * augment.mirror + ["grey"] * augment.grey
     kinds += [f"both alike for {augment.chunk} images"] * (augment.chunk > 1)
     kinds += ["with colour noise"] * bool(augment.pca.amount)
-    return (f"{shown(config.data.name)}, {shown(split.split)}: each image as it is stored ({size}×{size}), then as the "
-            f"network is given it in {VIEWS} steps ({', '.join(kinds)})")
+    what = f"{short(config.data.name, 60)}, {short(split.split, 60)}"
+    return (f"{what}: each image as it is stored ({size}×{size}), then as the network is given it in {VIEWS} steps "
+            f"({', '.join(kinds)})")
 
 
 def _label(split: Split, place: int) -> str:
-    return f"{shown(split.classes[split.labels[place]])}  —  {name_of(split, place)}"
+    return f"{short(split.classes[split.labels[place]], 45)}  —  {name_of(split, place, 45)}"

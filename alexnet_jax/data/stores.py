@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from alexnet_jax import files
+from alexnet_jax import files, names
 from alexnet_jax.data import leftovers, partial, text
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.sources import Report
@@ -83,7 +83,7 @@ def _entry(folder: pathlib.Path, place: pathlib.Path) -> Entry:
         if journal:
             about, images = journal, f"{done:,} of {journal['count']:,}"
     if folder.is_symlink():
-        state = f"a link to {text.shown(os.readlink(folder), 200)}" + (f"; {state}" if state else "")
+        state = f"a link to {names.plain(os.readlink(folder))}" + (f"; {state}" if state else "")
     return Entry(folder, place, about, images, state)
 
 
@@ -94,8 +94,8 @@ def _lock(place: pathlib.Path) -> pathlib.Path:
 def _taken(folder: pathlib.Path) -> int:
     """Bytes that a folder takes on the disk, as far as it can be read."""
     total = 0
-    for where, _, names in os.walk(folder):
-        for name in names:
+    for where, _, below in os.walk(folder):
+        for name in below:
             try:
                 found = os.lstat(os.path.join(where, name))
             except OSError:
@@ -117,17 +117,17 @@ def lines(root: pathlib.Path) -> list[str]:
     """A table of all that is in `root`, for people. Raises DataError."""
     found = entries(root)
     if not found:
-        return [f"no packed images in {text.shown(str(root), 1000)}"]
+        return [f"no packed images in {root}"]
     rows, total = [_HEAD], 0
     for entry in found:
         about, taken = entry.about, _taken(entry.folder)
         total += taken
         side = about.get("size")
-        rows.append((entry.name, text.shown(about.get("name", "")), text.shown(about.get("split", "")),
+        rows.append((entry.name, names.plain(about.get("name", "")), names.plain(about.get("split", "")),
                      f"{side}×{side}" if side else "", entry.images,
                      f"{len(about['classes']):,}" if "classes" in about else "", about.get("version", ""),
                      text.size(taken), _written(entry.folder), entry.state))
-    return [*text.table(rows), f"{text.size(total)} in {text.shown(str(root), 1000)}"]
+    return [*text.table(rows), f"{text.size(total)} in {root}"]
 
 
 def delete(root: pathlib.Path, name: str, report: Report) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from alexnet_jax.data import Split, classes, duplicates
-from alexnet_jax.data.text import listed, shown, size
+from alexnet_jax.data.text import WIDTH, listed, size
+from alexnet_jax.names import short
 
 _LEARNT = ("train_split", "fold_split")
 # What is learnt from or tuned by should have nothing in common with these.
@@ -56,10 +57,10 @@ def _of(chosen: np.ndarray, names: Sequence[str]) -> str:
     return listed([names[i] for i in np.flatnonzero(chosen).tolist()])
 
 
-def name_of(split: Split, place: int) -> str:
-    """What the image at a place within the split is called: in its dataset, or by its row in the store."""
+def name_of(split: Split, place: int, most: int = WIDTH) -> str:
+    """What the image at a place within the split is called: its name in the dataset, or else its row in the store."""
     (row,) = split.places(np.array([place])).tolist()
-    return f"image {row:,}" if split.store.names is None else shown(split.store.names[row])
+    return f"image {row:,}" if split.store.names is None else short(split.store.names[row], most, end=most // 2)
 
 
 def _and_more(named: list[str], count: int) -> str:
@@ -78,15 +79,15 @@ def _originals(found: np.ndarray, side: int) -> Iterator[str]:
 
 def _of_store(split: Split) -> Iterator[str]:
     """Of the whole split, of which `split` may be a part."""
-    whole, meta = shown(split.source), split.store.meta
+    whole, meta = short(split.source, WIDTH), split.store.meta
     names = dict(zip(split.class_keys, split.classes, strict=True))
     for kind, found in meta.get("left_out", {}).items():
-        of = [f"{shown(names.get(key, key) or 'no class')} {number:,}" for key, number in
+        of = [f"{short(names.get(key, key) or 'no class', WIDTH)} {number:,}" for key, number in
               sorted(found.items(), key=lambda item: (-item[1], item[0]))]
-        yield f"left out of {whole}: {sum(found.values()):,} {shown(kind)} ({_and_more(of[:5], len(of))})"
+        yield f"left out of {whole}: {sum(found.values()):,} {short(kind, WIDTH)} ({_and_more(of[:5], len(of))})"
     if meta["corrupt"]:
         reasons = collections.Counter(entry["reason"] for entry in meta["corrupt"])
-        named = [f"{shown(entry['name'], 100)}: {shown(entry['reason'])}" for entry in meta["corrupt"][:_PAIRS]]
+        named = [f"{short(entry['name'], 100, end=50)}: {entry['reason']}" for entry in meta["corrupt"][:_PAIRS]]
         kinds = f", of {len(reasons):,} kinds" if len(reasons) > 1 else ""
         yield f"corrupt images of {whole}, left out: {split.corrupt:,}{kinds} ({_and_more(named, split.corrupt)})"
 
@@ -98,7 +99,8 @@ def _between(opened: Mapping[str, Split]) -> Iterator[str]:
             found = duplicates.shared(a, b)
             if len(found):
                 named = [f"{name_of(a, first)} = {name_of(b, place)}" for first, place in found[:_PAIRS].tolist()]
-                yield (f"{len(found):,} of the {len(b):,} images of {other} stand in {one} too "
+                stand = "stands" if len(found) == 1 else "stand"
+                yield (f"{len(found):,} of the {len(b):,} images of {other} {stand} in {one} too "
                        f"({_and_more(named, len(found))})")
     learnt = [opened[field] for field in _LEARNT if field in opened]
     if learnt and "eval_split" in opened:

@@ -1,22 +1,18 @@
-"""Names and numbers of data as text on one line: names may hold anything, and are never markup."""
+"""Lists, sizes and tables as lines of text, whatever names are in them (alexnet_jax.names)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from alexnet_jax.data.store import escape
+from alexnet_jax.names import short
 
-
-def shown(name: str, most: int = 60) -> str:
-    """`name` on one line, cut off behind `most` signs."""
-    line = escape(name)
-    return line if len(line) <= most else line[:most - 1] + "…"
+WIDTH = 60  # signs of a name
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
     """'cat, dog and 3 more'."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(shown(name) for name in names[:most]) + more
+    return ", ".join(short(name, WIDTH) for name in names[:most]) + more
 
 
 def size(count: int) -> str:
