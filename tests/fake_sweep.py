@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,8 @@ def write_sweep(workdir: pathlib.Path, seeds: Sequence[int] = (0, 1, 2),
                 seed_sd: float = 0.5, pair_sd: float = 0.3, eval_images: int = 10_000, epochs: int = 10,
                 name: str = "shapes", train_images: int = 20_000, corrupt: int = 0,
                 rng_seed: int = 0, gaps: Mapping[str, float] | None = None,
-                base_overrides: Mapping[str, Any] | None = None, outcomes: bool = False) -> pathlib.Path:
+                base_overrides: Mapping[str, Any] | None = None, outcomes: bool = False,
+                old: Collection[tuple[str, int]] = (), classes: int | None = None) -> pathlib.Path:
     """Writes plan.json and the runs; returns the workdir.
 
     Args:
@@ -62,6 +63,8 @@ def write_sweep(workdir: pathlib.Path, seeds: Sequence[int] = (0, 1, 2),
       gaps: arm → how much lower the error on images learnt from is than the centre crop's, points; None: runs have no
         such error.
       outcomes: runs keep which images were wrong: the hardest, but for a noise of each run's own.
+      old: (arm, seed) of runs from before five views were counted.
+      classes: that run.json says were learnt; None: it says nothing, as older ones.
     """
     base, rng = base_config(epochs, name), np.random.default_rng(rng_seed)
     base = config_lib.override(base, {"data.fit_split": "train[:1000]"} if gaps else {})
@@ -84,7 +87,7 @@ def write_sweep(workdir: pathlib.Path, seeds: Sequence[int] = (0, 1, 2),
                       top5=error / 5 + top5 + noise[1] / 5, eval_images=eval_images,
                       train_images=train_images, corrupt=corrupt,
                       gap=None if gaps is None else gaps.get(arm, 1.0) + float(rng.normal(0, pair_sd)),
-                      outcomes=outcomes,
+                      outcomes=outcomes, five=(arm, seed) not in old, classes=classes,
                       state=(states or {}).get((arm, seed), "finished"))
         plan["arms"].append(entry)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -94,8 +97,10 @@ def write_sweep(workdir: pathlib.Path, seeds: Sequence[int] = (0, 1, 2),
 
 def write_run(folder: pathlib.Path, config, name: str = "baseline", top1: float = 20.0, top5: float = 4.0,
               eval_images: int = 10_000, train_images: int = 20_000, state: str = "finished",
-              corrupt: int = 0, gap: float | None = None, outcomes: bool = False) -> None:
-    """One run's folder that ends at the given errors (percent)."""
+              corrupt: int = 0, gap: float | None = None, outcomes: bool = False, five: bool = True,
+              classes: int | None = None) -> None:
+    """One run's folder that ends at the given errors (percent); where training never mirrors, a point better by five
+    views."""
     if state == "not started":
         return
     folder.mkdir(parents=True)
@@ -108,6 +113,10 @@ def write_run(folder: pathlib.Path, config, name: str = "baseline", top1: float 
         "versions": {"python": "3.11.7", "jax": "0.10.2"},
         "device": {"platform": "cpu", "kind": "Imaginary 9000", "count": 1, "cores": 1,
                    "mesh": {"data": 1, "column": 1}}, "started": "2020-01-01T00:00:00+00:00", "resumed": []})
+    if classes is not None:
+        images = {"version": "1.0.0", "images": train_images, "classes": classes}
+        records.write_json(folder / "run.json", {**(records.read_json(folder / "run.json") or {}),
+                                                 "images": {"train_split": images}})
     metrics = records.Rows(folder / "metrics.csv", records.METRICS, 0)
     timing = records.Rows(folder / "timing.csv", records.TIMING, 0)
     reached = {"unfinished": max(1, epochs // 2), "diverged": max(1, epochs // 3),
@@ -138,6 +147,9 @@ def write_run(folder: pathlib.Path, config, name: str = "baseline", top1: float 
         centre = [min(eval_images, w + eval_images // 200) for w in wrong]
         counts = {views: {"top1_wrong": n[0], "top5_wrong": n[1], "total": eval_images, "loss": 1.0}
                   for views, n in (("centre", centre), ("ten_view", wrong))}
+        if five and not config.augment.mirror:
+            better = [max(0, w - eval_images // 100) for w in wrong]
+            counts["five_view"] = {**counts["ten_view"], "top1_wrong": better[0], "top5_wrong": better[1]}
         if gap is not None:
             fit = max(0, round((100 * centre[0] / eval_images - gap) / 100 * 10_000))
             counts["fit"] = {"top1_wrong": fit, "top5_wrong": 0, "total": 10_000, "loss": 1.0}

@@ -38,7 +38,7 @@ def store(tmp_path_factory):
 _PROGRAMS: dict[str, program.Program] = {}
 
 
-def _program(config_, classes, mesh):
+def shared_program(config_, classes, mesh):
     """A program that is compiled once for all tests: it depends on no rate and no length."""
     tree = config.flatten(config_)
     groups = ("model.", "augment.", "mesh.", "optim.layer_decay.")
@@ -53,7 +53,7 @@ def _program(config_, classes, mesh):
 
 def _patch(monkeypatch):
     monkeypatch.setattr(shapes, "COUNTS", COUNTS)
-    monkeypatch.setattr(train_lib, "Program", _program)
+    monkeypatch.setattr(train_lib, "Program", shared_program)
 
 
 @pytest.fixture(autouse=True)
