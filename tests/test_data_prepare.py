@@ -15,7 +15,7 @@ from alexnet_jax import config
 def get_config():
     c = config.default()
     c.data.name, c.data.size, c.data.crop = "image_folder:toy", 8, 8
-    c.data.eval_split, c.data.tune_split = "val", "train[3:]"
+    c.data.train_split, c.data.eval_split, c.data.tune_split = "train[:3]", "val", "train[3:]"
     return c
 """
 
@@ -55,12 +55,12 @@ def test_prepare_and_verify(place):
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert any(
-        line.startswith("train_split train: 4 images of 8×8, 768 bytes, classes a, b; 1 corrupt")
+        line.startswith("train_split train[:3]: 3 images of 8×8, 576 bytes, classes a, b; 1 corrupt")
         for line in lines
     )
     assert any(line.startswith("tune_split  train[3:]: 1 images") for line in lines)
     assert lines[-1].startswith("verified")
-    assert "train_split train: 4 images, 0.8 kB" in lines
+    assert "train_split train[:3]: 3 images, 0.6 kB" in lines
     assert "  corrupt images of train, left out: 1 (" in done.stdout
     folder = next((place / "store").glob("*-val-8"))
     assert f"in {folder}" in done.stdout
