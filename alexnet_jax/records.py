@@ -30,11 +30,13 @@ A run's folder (written here but for the last three):
                 `epochs` and `steps` are those of the config; of a finished run that stopped before them
                 (`train.stop_at_error`, `optim.plateau.stop`) those done, and a key "stopped" says so in words.
                 `status`: "finished"; "diverged" (the loss was not finite) and "failed" (an error, named in
-                `message`) have "eval" null. `message` of a finished run is "" or says why its error is that
-                of chance (alexnet_jax.learning).
+                `message`) have "eval" null, and so has "imported" (a network of others: run.json's key "imported" has
+                the "file", "format" and "sha256" that it is from, alexnet_jax.weights). `message` of a finished run
+                is "" or says why its error is that of chance (alexnet_jax.learning).
 `outcomes.json` of each reported image, in the split's order, whether it was right: `{"schema", "images", "centre",
                 "ten_view": {"top1_wrong", "top5_wrong"}}`, the last as bits, the highest of each byte first, in
                 base64; "five_view" too, where result.json has it. Written before result.json, by runs that finish.
+`input.npz`     what is subtracted from images, and the classes (alexnet_jax.inputs).
 `progress.json` the state of a run under way: `PROGRESS`, replaced about once a second.
 `log.txt`       what the run said. `events.out.tfevents.*` the rows of both CSVs for TensorBoard (alexnet_jax.events).
 `checkpoints/`  alexnet_jax.checkpoint.
@@ -62,7 +64,8 @@ TIMING = ("epoch", "step", "train_seconds", "eval_seconds", "checkpoint_seconds"
           "images_per_second", "elapsed_seconds")
 PROGRESS = ("state", "epoch", "epochs", "step", "steps", "images_per_second", "train_top1_error",
             "eval_top1_error", "seconds_left", "updated")
-STATUSES = ("finished", "diverged", "failed")
+STATUSES = ("finished", "diverged", "failed", "imported")
+USABLE = ("finished", "imported")  # of runs whose folder holds a network to be looked at
 
 
 def write_json(path: pathlib.Path, tree: Mapping[str, Any]) -> None:

@@ -28,6 +28,7 @@ from alexnet_jax import (
     distributed,
     evaluate,
     health,
+    inputs,
     notes,
     numerics,
     optim,
@@ -43,7 +44,7 @@ from alexnet_jax import workdir as workdir_lib
 from alexnet_jax.data import augment, loader
 from alexnet_jax.data.classes import check_outputs
 from alexnet_jax.data.comparing import about_data, about_data_words
-from alexnet_jax.errors import Interrupted, TrainingError
+from alexnet_jax.errors import Interrupted, TrainingError, WorkdirError
 from alexnet_jax.events import Events
 from alexnet_jax.feed import Call, Feed
 from alexnet_jax.mesh import make_mesh, put_whole
@@ -107,6 +108,9 @@ def _train(config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict
             stack.enter_context(workdir_lib.lock(workdir))
             workdir_lib.check_owner(config, workdir)
             result = records.read_json(workdir / "result.json")
+            if (result or {}).get("status") == "imported":
+                raise WorkdirError(f"{workdir}: holds an imported network, which is not trained further in its own "
+                                   "folder; choose another --workdir")
         finished = result is not None and result.get("status") in ("finished", "diverged")
         if distributed.from_first(finished) if distributed.several() else finished:
             if show and result:
@@ -150,7 +154,8 @@ class _Run:
         self.steps = self.course.steps
         self.mesh = make_mesh(config)
         self.program = Program(config, classes, self.mesh)
-        self.consts = put_whole(self.mesh, augment.constants(config, self.train_split.statistics()))
+        self.inputs = augment.constants(config, self.train_split.statistics())
+        self.consts = put_whole(self.mesh, self.inputs)
         self.checkpoints = checkpoint.Checkpoints(checkpoints, config.checkpoint.keep)
         self.clock, self.started = workdir_lib.Clock(), time.perf_counter()
         self.saved_at = time.monotonic()
@@ -165,6 +170,7 @@ class _Run:
         evaluated = [s for s in (self.eval_split, self.tune_split) if s]
         self.feed = Feed(config, self.program, self.course, evaluated, log)
         self._describe(overrides)
+        inputs.keep(workdir, self.inputs, self.train_split.known, config)
         # A checkpoint from within an evaluation is ahead of the rows: its step's row is still to come.
         self.metrics = records.Rows(workdir / "metrics.csv", records.METRICS, self.evaluated)
         self.timing = records.Rows(workdir / "timing.csv", records.TIMING, self.evaluated)

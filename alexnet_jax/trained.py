@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax import checkpoint, data, evaluate, records, workdir
+from alexnet_jax import checkpoint, data, evaluate, inputs, records, workdir
 from alexnet_jax import config as config_lib
 from alexnet_jax.data import augment, loader
 from alexnet_jax.data.comparing import about_data, about_data_words
-from alexnet_jax.errors import WorkdirError
+from alexnet_jax.errors import ConfigError, DataError, WorkdirError
 from alexnet_jax.mesh import make_mesh
 from alexnet_jax.program import Program
 from alexnet_jax.workdir import recorded_classes
@@ -70,7 +70,8 @@ class Trained:
         Raises:
           ConfigError, DataError: they aren't kept, and the training images cannot be opened.
         """
-        return recorded_classes(self.about) or self.training.known
+        kept = recorded_classes(self.about) or (self.kept.known if self.kept else None)
+        return kept or self._of_training(lambda training: training.known)
 
     @functools.cached_property
     def training(self) -> data.Split:
@@ -79,8 +80,33 @@ class Trained:
 
     @functools.cached_property
     def consts(self) -> augment.Constants:
-        """What is subtracted from images: statistics of the images that it was trained on, which have to be there."""
-        return augment.constants(self.config, self.training.statistics())
+        """What is subtracted from images: as its folder keeps it; of an older run, from its training images.
+
+        Raises:
+          ConfigError, DataError: it isn't kept, and the training images cannot be opened.
+        """
+        if self.kept is not None:
+            return self.kept.consts
+        return self._of_training(lambda training: augment.constants(self.config, training.statistics()))
+
+    @functools.cached_property
+    def kept(self) -> inputs.Inputs | None:
+        """The folder's input.npz; None of a run that was trained before there was one, until it gets it."""
+        return inputs.read(self.folder, self.config)
+
+    def _of_training(self, get: Callable[[data.Split], Any]) -> Any:
+        """What `get` makes of the training images; the folder keeps what prediction needs of them from now on."""
+        lacks = f"{self.folder}: its {inputs.FILE} is missing or damaged"
+        if "imported" in self.about:
+            raise DataError(f"{lacks}; import the network again")
+        try:
+            found = get(self.training)
+            inputs.keep(self.folder, augment.constants(self.config, self.training.statistics()), self.training.known,
+                        self.config)
+            return found
+        except (ConfigError, DataError) as error:
+            raise type(error)(f"{lacks}, and the training images that could fill it are not to be had: {error}"
+                              ) from error
 
     def open(self, split: str, name: str = "", own: bool = False, where: str = "the split") -> data.Split:
         """Images at this network's size, labelled by its classes. Raises ConfigError or DataError.

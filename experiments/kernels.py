@@ -33,7 +33,7 @@ def gather(sweep, say) -> tuple[Kernels, dict[str, Any]]:
     used: dict[str, list] = {}
     lost: list[str] = []
     for arm in (a for a in sweep.arms if not a.views):  # else the baseline's runs, otherwise looked at
-        for run in (r for _, r in sorted(arm.runs.items()) if r.state == "finished"):
+        for run in (r for _, r in sorted(arm.runs.items()) if r.state in records.USABLE):
             try:
                 kernel = np.asarray(Trained(run.folder).params["conv1"]["kernel"], np.float16)
             except CheckpointError as error:

@@ -57,7 +57,7 @@ def test_the_records_are_as_promised(tiny, finished):
     assert "finished: error centre crop" in (finished / "log.txt").read_text()
     assert steps_of(finished) == [4, 8]
     names = {p.name for p in finished.iterdir() if not p.name.startswith((".", "events.out.tfevents."))}
-    assert names == {"run.json", "metrics.csv", "timing.csv", "outcomes.json", "result.json",
+    assert names == {"run.json", "input.npz", "metrics.csv", "timing.csv", "outcomes.json", "result.json",
                      "progress.json", "log.txt", "checkpoints"}
 
 

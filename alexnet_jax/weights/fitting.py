@@ -96,8 +96,8 @@ def params(network: Network, config: ConfigDict, classes: int, where: str) -> di
     """
     outputs = outputs_of(network, config, classes)
     layers = geometry.layers(config, outputs)
-    named = _by_name(network, layers, where)
     wanted = _shapes(layers, config.data.crop, network.layout)
+    named = _by_name(network, layers, where)
     for name, leaves in wanted.items():
         for leaf, shape in leaves.items():
             there = named[name][leaf].shape

@@ -1,0 +1,59 @@
+"""Weights in and out.
+
+    python -m alexnet_jax.weights import --from=FILE --config=configs/torchvision.py --workdir=runs/torchvision
+
+import makes a run's folder of PyTorch's state dict, safetensors, Caffe's caffemodel or cuda-convnet's checkpoint.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from absl import app, flags, logging
+
+from alexnet_jax import cli, environment, errors, paths
+from alexnet_jax.errors import ConfigError
+
+COMMANDS = ("import",)
+
+
+def _import(_argv) -> None:
+    config, overrides = cli.parsed_config()
+    given = {name: str(flags.FLAGS[name].value or "") for name in ("from", "workdir", "mean", "names")}
+    for name in ("from", "workdir"):
+        if not given[name]:
+            raise ConfigError(f"--{name}={'FILE' if name == 'from' else 'FOLDER'} is needed")
+    environment.prepare(config.train.precision)
+    logging.set_verbosity(logging.WARNING)  # JAX tells at length which accelerators it did not find
+    from alexnet_jax.weights import importing
+
+    workdir = paths.given(given["workdir"], "--workdir").absolute()
+    importing.run_folder(paths.given(given["from"], "--from"), config, workdir, mean=given["mean"],
+                         names=given["names"], overrides=overrides)
+    print(f"{workdir}: a run's folder; every command takes it")
+
+
+def _define_import_flags() -> None:
+    cli.define_config_flag()
+    flags.DEFINE_string("from", None, "the weights file")
+    flags.DEFINE_string("workdir", None, "the run's folder, made")
+    flags.DEFINE_string("mean", "", "what was subtracted from its images: Caffe's binaryproto, cuda-convnet's "
+                        "batches.meta, .npy, or numbers: R,G,B")
+    flags.DEFINE_string("names", "", "its classes in the order of the outputs, one a line (id, tab, name); or dataset: "
+                        "those of the config's training images")
+
+
+def main() -> None:
+    command, *rest = sys.argv[1:] or [""]
+    if command in ("--help", "-h"):
+        print((__doc__ or "").strip())
+        return
+    if command not in COMMANDS:
+        raise ConfigError(f"{command or 'nothing'}: write python -m alexnet_jax.weights {' or '.join(COMMANDS)} …")
+    _define_import_flags()
+    app.run(_import, argv=[sys.argv[0], *rest], flags_parser=cli.parse_flags)
+
+
+if __name__ == "__main__":
+    environment.use_allocator()
+    errors.run_main(main)
