@@ -168,6 +168,29 @@ def test_who_may_not_write_is_told_before_anything_is_read(store):
                                   "config.data.store or $ALEXNET_STORE_DIR names another place for packed images"))
 
 
+def test_what_another_user_keeps_closed(store):
+    """With a mask of 077. One line, with the field that chooses another folder."""
+    def packed():
+        try:
+            t.make(store, t.Toy())
+        except DataError as error:
+            return str(error)
+
+    store.chmod(0o777)
+    of(FIRST, packed, 0o077)
+    remedy = "choose a place that you may read and write (config.data.store or $ALEXNET_STORE_DIR is where the " \
+             "packed images "
+    assert of(SECOND, packed) == f"{store}/.toy-1-train-4.lock: permission denied; {remedy}go)"
+
+    def opened():
+        try:
+            store_lib.open_store(store / "toy-1-train-4")
+        except DataError as error:
+            return [str(error), store_lib.stores_of(store, lambda meta: True)]
+
+    assert of(SECOND, opened) == [f"{store}/toy-1-train-4/meta.json: permission denied; {remedy}are)", []]
+
+
 def test_a_store_of_another_user_is_read_and_nothing_is_written(store, monkeypatch):
     monkeypatch.setattr(shapes, "COUNTS", {"train": 20, "test": 10})
     data = data_config(store)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import errno
-import itertools
 import json
 import os
 import pathlib
@@ -215,8 +214,8 @@ class Partial:
         labels, crcs = self._labels[kept].astype("<i4"), self._crcs[kept].astype("<u4")
         small = {store_lib.LABELS: labels.tobytes(), store_lib.CHECKSUMS: crcs.tobytes()}
         if names is not None:
-            lines = (store_lib.escape(name) for name in itertools.compress(names, kept.tolist()))
-            small[store_lib.NAMES] = "".join(f"{line}\n" for line in lines).encode()
+            lines = [f"{store_lib.escape(name)}\n" for name, here in zip(names, kept.tolist(), strict=True) if here]
+            small[store_lib.NAMES] = "".join(lines).encode()
         if self._originals[kept].all():
             small[store_lib.ORIGINALS] = self._originals[kept].astype("<u4").tobytes()
         for name, content in small.items():

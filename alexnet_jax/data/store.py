@@ -124,7 +124,7 @@ class Store:
         try:
             content = (self.folder / name).read_bytes()
         except OSError as error:
-            raise DataError(describe_os_error(error)) from error
+            raise _refused(error) from error
         if zlib.crc32(content) != self.meta["crc32"][name]:
             raise _damaged(self.folder / name, "its bytes are not those that were written")
         return content
@@ -139,6 +139,11 @@ def _damaged(file: pathlib.Path, what: str) -> DataError:
     return DataError(f"{file}: {what}; delete the folder {file.parent} and it will be built again")
 
 
+def _refused(error: OSError) -> DataError:
+    return DataError(f"{describe_os_error(error)} (config.data.store or $ALEXNET_STORE_DIR is where the packed images "
+                     "are)")
+
+
 def read_meta(folder: pathlib.Path) -> dict[str, Any]:
     """The store's meta.json. Raises DataError if it isn't one of this schema."""
     file = folder / META
@@ -149,7 +154,7 @@ def read_meta(folder: pathlib.Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise _damaged(file, "missing") from None
     except OSError as error:
-        raise DataError(describe_os_error(error)) from error
+        raise _refused(error) from error
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(file, "damaged") from error
     if meta.get("schema") != SCHEMA:
@@ -167,7 +172,7 @@ def _map(file: pathlib.Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
     except FileNotFoundError:
         raise _damaged(file, "missing") from None
     except OSError as error:
-        raise DataError(describe_os_error(error)) from error
+        raise _refused(error) from error
 
 
 def open_store(folder: pathlib.Path, *, verify: bool = False) -> Store:
