@@ -63,8 +63,10 @@ def copy(theirs: pathlib.Path, folder: pathlib.Path, identity: dict[str, Any], r
         sync(folder / store_lib.IMAGES)
         shutil.copyfile(theirs / JOURNAL, folder / f"{JOURNAL}.copy")
         sync(folder / f"{JOURNAL}.copy")
-    except PermissionError:
+    except OSError as error:
         shutil.rmtree(folder)
+        if not isinstance(error, PermissionError):
+            raise
         report(f"{line}, nor read it; beginning anew")
         return
     (folder / f"{JOURNAL}.copy").rename(folder / JOURNAL)

@@ -93,7 +93,8 @@ def draw(config: ConfigDict, split: Split, file: pathlib.Path) -> None:
     width, height = _COLUMNS * block + _GAP, down * row + 2 * _LINE + _GAP
     known = {font.name for font in font_manager.fontManager.ttflist}
     family = ["DejaVu Sans", *(name for name in _FONTS if name in known)]
-    with matplotlib.rc_context({"font.family": family, "svg.hashsalt": "alexnet"}), warnings.catch_warnings():
+    settings = {"font.family": family, "svg.hashsalt": "alexnet", "text.usetex": False}
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of signs that no font has
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
