@@ -7,6 +7,7 @@ import storm
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
 def test_a_short_storm_loses_nothing(tmp_path, capfd):
     code = storm.main(["--minutes=0.3", "--seed=1", f"--folder={tmp_path / 'storm'}"])
