@@ -15,7 +15,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, data, drawing, errors, notes, placement, schema, targets
+from alexnet_jax import cli, data, drawing, errors, names, notes, placement, schema, targets
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
@@ -130,14 +130,14 @@ def describe(config: ConfigDict, given: Mapping[str, Any] | None = None) -> str:
     lines += [f"{totals['parameters']:,} parameters (the paper's network: 60 million, to the digit 60,965,224)",
               f"{totals['units']:,} neurons (the paper's: 650,000; 659,272 with 55·55·96 in conv1)"]
     if not config.model.classes and known and where != config.data.name:
-        lines.append(f"{known:,} outputs, as many as {where} have classes (config.model.classes)")
+        lines.append(f"{known:,} outputs, as many as {names.plain(where)} have classes (config.model.classes)")
     if not classes:
-        lines.append(f"the classes of {config.data.name} are known once its images are read; 10 are assumed here "
-                     "(config.model.classes)")
+        lines.append(f"the classes of {names.plain(config.data.name)} are known once its images are read; 10 are "
+                     "assumed here (config.model.classes)")
     placed = placement.lines(config, classes)
     lines += ["", *placed] if placed else []
     said = notes.of(config, given or {}, known)
-    lines += ["", *(f"note: {line}" for line in said)] if said else []
+    lines += ["", *(f"note: {names.plain(line)}" for line in said)] if said else []
     for recipe in ("paper", "released"):
         changed = departures(config, recipe)
         if not changed:

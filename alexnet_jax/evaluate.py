@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax import environment, errors, records
+from alexnet_jax import environment, errors, names, records
 from alexnet_jax import views as views_lib
 from alexnet_jax import workdir as workdir_lib
 from alexnet_jax.data import augment
@@ -158,10 +158,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         classes = records.classes_of(network.about) or network.classes
         told = "; ".join([outcome.in_words(views, counts[views], classes) for views in counts]
                          + [f"note: {line}" for line in network.about_data(split)])
-        print(f"{folder}: step {network.step:,}, {split.name} {split.split}: error {told}")
+        names.say(f"{folder}: step {network.step:,}, {split.name} {split.split}: error {told}")
         if options.record:
             with workdir_lib.lock(folder):
-                print(f"{folder}: {add_five_views(folder, counts, outcomes)}")
+                names.say(f"{folder}: {add_five_views(folder, counts, outcomes)}")
     return 0
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from absl import app, logging
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, environment, errors
+from alexnet_jax import cli, environment, errors, names
 from alexnet_jax.data import augment
 from alexnet_jax.models import geometry
 
@@ -119,8 +119,9 @@ def main(_argv) -> None:
     with config.unlocked():
         config.mesh.data = config.mesh.column = "auto"
     found = check(config)
-    print(f"{config.data.name}, {IMAGES} images of {config.data.train_split}, seed {config.seed}; size: root mean "
-          "square of the values, spread: of their deviation from the mean over images\n")
+    names.say(f"{config.data.name}, {IMAGES} images of {config.data.train_split}, seed {config.seed}; size: root mean "
+              "square of the values, spread: of their deviation from the mean over images")
+    print()
     print(table(found))
     said = warning(found)
     print(f"\n{said or 'the logits tell images apart'}")

@@ -33,6 +33,7 @@ from alexnet_jax import (
     numerics,
     optim,
     outcome,
+    paths,
     provenance,
     records,
     streams,
@@ -77,6 +78,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", override
     geometry.layers(config)  # impossible shapes are refused before anything is touched
     make_mesh(config)
     workdir = workdir.absolute()
+    paths.check_text(str(workdir), "--workdir")
     workdir.mkdir(parents=True, exist_ok=True)
     try:
         with streams.safe():

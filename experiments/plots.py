@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from alexnet_jax import files, names, records
+from alexnet_jax import environment, files, names, records
 from alexnet_jax.errors import ConfigError
 from experiments import statistics
 from experiments.protocol import caption as protocol_caption
@@ -52,10 +52,11 @@ _TOP5 = "eval_top5_error"
 BANDS = {"range": "lowest to highest seed", "interval": "95% interval of the mean (Student's t)"}
 WIDTH = 7.2  # inches: a page's text width; type is legible at half of it
 STYLE: Any = {"font.size": 9.0, "axes.labelsize": 9.0, "axes.titlesize": 9.5, "xtick.labelsize": 8.5,
-              "ytick.labelsize": 8.5, "legend.fontsize": 8.5, "font.family": "DejaVu Sans", "axes.linewidth": 0.7,
+              "ytick.labelsize": 8.5, "legend.fontsize": 8.5, "font.family": environment.fonts(), "axes.linewidth": 0.7,
               "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "alexnet_jax",
               "svg.fonttype": "path", "path.simplify": False,
-              "text.parse_math": False}  # a name with two dollars is no formula
+              # A name with two dollars is no formula, whatever the user's own settings are.
+              "text.parse_math": False, "text.usetex": False}
 
 
 def load(workdir: pathlib.Path) -> pd.DataFrame:

@@ -170,6 +170,8 @@ class Command:
             if standing is not None and standing.choices is None:
                 check_runs(standing.plan, workdir and workdir / search.FOLDER, self._check)
             check_runs(asked, workdir, self._check)
+            if self._check is _check:
+                _tell_downloads(asked)
             if standing is not None:
                 dry_run.show_search(standing, workdir, asked)
             if workdir is None:
@@ -336,6 +338,16 @@ def _check(config: ConfigDict) -> None:
     check_outputs(config.model.classes, len(keys or ()) or (known or (0, ""))[0], config.data.name)
 
 
+def _tell_downloads(asked: plan_lib.Plan) -> None:
+    from alexnet_jax import data
+
+    configs = {json.dumps(run.config["data"]): run.config for run in asked.runs.values()}.values()
+    found = [(config["data"]["name"], url) for config in configs
+             for url in data.downloads(config_lib.from_json(config).data)]
+    for name, url in dict.fromkeys(found):
+        names.say(f"note: {name}: its files aren't here, and are downloaded first ({url})")
+
+
 def _message(error: Exception) -> str:
     if isinstance(error, OSError):
         return errors.describe_os_error(error)
@@ -374,6 +386,7 @@ def _workdir(optional: bool) -> pathlib.Path | None:
         raise ConfigError("--workdir=FOLDER is needed, e.g. --workdir=runs/sweep")
     # Absolute: run folders appear in messages of processes that don't share this one's folder.
     workdir = paths.given(text, "--workdir").absolute()
+    paths.check_text(str(workdir), "--workdir")
     if workdir.exists() and not workdir.is_dir():
         raise WorkdirError(f"--workdir={text}: not a folder")
     if (workdir / "run.json").exists():

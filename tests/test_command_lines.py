@@ -130,6 +130,8 @@ def results(tmp_path_factory):
     cases |= {f"help_{module}": [module, "--help"] for module in HELP}
     cases["absent"] = [RUN, "--config=configs/image_folder.py", f"--config.data.dir={tmp}", "--dry_run",
                        "--config.data.name=image_folder:nowhere"]
+    cases["download"] = [RUN, "--config=configs/cifar10.py", f"--config.data.dir={tmp}", "--dry_run",
+                         f"--config.data.store={tmp}/store"]
     cases |= {"helpfull": [MAIN, "--helpfull"], "list": [RUN, "--list", "--ablations=mine.py"],
               "fields": _run("--config.train.epochs=1e1", "--config.model.lrn.layers=1,2", "--noconfig.augment.mirror",
                              "--seeds=7,")}
@@ -159,6 +161,9 @@ def test_a_dry_run_looks_for_the_images(results):
     code, out, err = results["absent"]
     assert (code, out, len(err.splitlines())) == (1, "", 1)
     assert "nowhere: no such folder" in err
+    code, out, err = results["download"]
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].startswith("note: cifar10: its files aren't here, and are downloaded first (https://")
 
 
 @pytest.mark.parametrize("module", HELP)

@@ -24,8 +24,8 @@ from alexnet_jax.data.split import Split, common
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import ConfigError, DataError
 
-__all__ = ["FIELDS", "Classes", "Split", "Statistics", "check_splits", "classes_of", "naming", "open_split",
-           "open_splits"]
+__all__ = ["FIELDS", "Classes", "Split", "Statistics", "check_splits", "classes_of", "downloads", "naming",
+           "open_split", "open_splits"]
 
 FIELDS = ("train_split", "fold_split", "eval_split", "tune_split", "fit_split")  # of config.data, that name images
 
@@ -87,6 +87,18 @@ def check_splits(data: Any) -> tuple[str, ...] | None:
         classes_lib.read_names(data.names)
     check_apart({field: split for field, split in found.items() if split.rows is not None})
     return training.every
+
+
+def downloads(data: Any) -> list[str]:
+    """The addresses that a run's images would be downloaded from before they are read."""
+    root = store_lib.root(data.store)
+    source, found = sources.find(data, root), []
+    for text in (text for field in FIELDS if (text := getattr(data, field))):
+        whole = _whole(source, splits.parse(text), data, root)
+        folder = _find(source, whole, data.size, root)
+        if folder is None or not folder.exists():
+            found.append(source.fetched(whole))
+    return list(dict.fromkeys(filter(None, found)))
 
 
 def check_apart(splits: Mapping[str, Any]) -> None:

@@ -90,6 +90,9 @@ class Cifar10(Source):
         if self._prepared(split) is None:
             self._locate(split)
 
+    def fetched(self, split: str) -> str:
+        return URL if self._prepared(split) is None and self._locate(split) is None else ""
+
     def _locate(self, split: str) -> pathlib.Path | None:
         """The folder or archive that has the split; None if there is nothing at all.
 

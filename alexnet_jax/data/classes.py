@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from alexnet_jax import paths
 from alexnet_jax.data import text
 from alexnet_jax.errors import ConfigError, DataError, describe_os_error
 
@@ -52,7 +52,7 @@ def read_names(path: str) -> dict[str, str]:
     Raises:
       ConfigError: the file is absent or a line is of another form; an id has two names.
     """
-    file = pathlib.Path(path).expanduser()
+    file = paths.given(path, "config.data.names")
     try:
         lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:

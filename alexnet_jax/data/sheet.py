@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pathlib
 import warnings
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -21,10 +22,6 @@ IMAGES, VIEWS = 16, 5
 _COLUMNS = 2  # of images with their views
 _THUMB, _GAP, _LINE = 1.1, 0.06, 0.2  # inches: a picture's side, between pictures, a line of text
 _DOTS = 160  # an inch
-# matplotlib's own font lacks the signs of Chinese, Japanese and Korean; these are looked for.
-_FONTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Source Han Sans",
-          "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "IPAGothic", "Droid Sans Fallback", "Unifont", "Hiragino Sans",
-          "PingFang SC", "Arial Unicode MS", "Yu Gothic", "Microsoft YaHei", "Malgun Gothic")
 
 
 def chosen(split: Split, count: int = IMAGES) -> np.ndarray:
@@ -80,7 +77,6 @@ def draw(config: ConfigDict, split: Split, file: pathlib.Path) -> None:
     """
     environment.prepare_matplotlib()
     import matplotlib
-    from matplotlib import font_manager
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox, TransformedBbox
@@ -91,10 +87,8 @@ def draw(config: ConfigDict, split: Split, file: pathlib.Path) -> None:
     pitch, row = _THUMB + _GAP, _THUMB + _LINE + 2 * _GAP
     block = pitch * (1 + VIEWS) + 3 * _GAP
     width, height = _COLUMNS * block + _GAP, down * row + 2 * _LINE + _GAP
-    known = {font.name for font in font_manager.fontManager.ttflist}
-    family = ["DejaVu Sans", *(name for name in _FONTS if name in known)]
-    settings = {"font.family": family, "svg.hashsalt": "alexnet", "text.usetex": False}
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
+    style: Any = {"font.family": environment.fonts(), "svg.hashsalt": "alexnet", "text.usetex": False}
+    with matplotlib.rc_context(style), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of signs that no font has
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)

@@ -109,6 +109,10 @@ class Source:
         """Images of a split that is here, before any is decoded; None where counting would mean reading an archive."""
         return None
 
+    def fetched(self, split: str) -> str:
+        """From where the split would be downloaded before it is read; '' if it is here, or has to be brought here."""
+        return ""
+
     def check(self, split: str) -> None:
         """Raises ConfigError or DataError, quickly, if `split` cannot be read from here."""
 
