@@ -150,7 +150,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         positional = flags.FLAGS(rest)
     except flags.Error as error:
-        raise ConfigError(" ".join(str(error).removeprefix("flag ").split())) from error
+        raise ConfigError(_in_words(str(error))) from error
     if len(positional) > 1:
         raise ConfigError(f"{positional[1]!r}: not understood; every argument is of the form --name=value")
     if overrides and not flags.FLAGS["config"].value:
@@ -158,6 +158,18 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     _given.clear()
     _given.update(overrides)
     return positional
+
+
+def _in_words(message: str) -> str:
+    """An error of absl's in one line of this project's words."""
+    message = " ".join(message.removeprefix("flag ").split())
+    flag, colon, why = message.partition(": ")
+    value = flag.partition("=")[2]
+    if colon and why.startswith("invalid literal for int()"):
+        return f"{flag}: {value!r} is not a whole number"
+    if colon and "boolean" in why:
+        return f"{flag}: {value!r} is not True or False"
+    return message
 
 
 def given() -> dict[str, Any]:

@@ -145,7 +145,7 @@ def check_seeds(seeds: Any, where: str) -> tuple[int, ...]:
         raise ConfigError(f"{where}: {len(seeds):,} seeds, and a sweep has {MOST_SEEDS:,} at most")
     chosen = [config_lib.plain(seed) for seed in seeds] if isinstance(seeds, tuple | list | range) else []
     if not chosen or not all(map(_is_count, chosen)):
-        given = "" if where.endswith(f"={seeds}") else f" {seeds!r}"
+        given = "" if where.startswith("--seeds=") else f" {seeds!r}"
         raise ConfigError(f"{where}:{given} is neither how many (3 stands for 0, 1, 2) nor a list of seeds")
     if max(chosen) > high:
         raise ConfigError(f"{where}: seed {max(chosen)} is above {high}")

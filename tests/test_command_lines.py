@@ -73,6 +73,9 @@ WRONG = {
     "batch": (_main("--config.train.batch_size=100"),
               "config.augment.chunk: 32 images that share a crop do not divide config.train.batch_size = 100; choose "
               "config.augment.chunk=25 or 50, or config.train.batch_size=96 or 128"),
+    "processes": (_main("--processes=1e1"), "--processes=1e1: '1e1' is not a whole number"),
+    "verify": ([PREPARE, SHAPES, "--verify=perhaps"], "--verify=perhaps: 'perhaps' is not True or False"),
+    "no_seeds": (_run("--seeds="), "--seeds=: is neither how many (3 stands for 0, 1, 2) nor a list of seeds"),
     "nobody": ([MAIN, SHAPES, "--workdir=~nosuch-user/x"],
                "--workdir: the home folder of ~nosuch-user is not known; write the path out in place of "
                "~nosuch-user/x"),
