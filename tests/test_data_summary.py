@@ -31,11 +31,13 @@ def test_counts_of_each_class(said):
     assert lines[0] == "train_split train: 24 images, 4.6 kB"
     assert lines[1] == "  images of a class: least 1 (a), median 5, most 7 (d, e); 5 classes"
     assert lines[2] == "  sizes before (height×width): 12×10"
-    assert lines[3] == "eval_split val: 4 images, 0.8 kB"
-    assert lines[4] == "  images of a class: least 0 (a, d, e), median 0, most 2 (b, c); 5 classes"
-    assert lines[5] == "  classes without an image: 3 (a, d, e)"
-    assert lines[-2:] == ["between splits", "  3 classes that training has are not among the images that the error is "
-                                            "reported on: a, d, e"]
+    assert lines[3] == "  the same image again: none"
+    assert lines[4] == "eval_split val: 4 images, 0.8 kB"
+    assert lines[5] == "  images of a class: least 0 (a, d, e), median 0, most 2 (b, c); 5 classes"
+    assert lines[6] == "  classes without an image: 3 (a, d, e)"
+    assert lines[-3:] == ["between splits", "  train_split and eval_split have no image in common",
+                          "  3 classes that training has are not among the images that the error is reported on: "
+                          "a, d, e"]
 
 
 def test_many_classes_are_cut_off(said):
@@ -61,7 +63,8 @@ def test_duplicates_are_named(said):
     files["train/a/again.png"] = files["train/a/2.png"]
     files["val/b/0.png"] = files["train/b/0.png"]
     lines = said(files, eval_split="val")
-    (within,) = (line for line in lines if "the same image again" in line)
+    within, other = (line for line in lines if "the same image again" in line)
+    assert other == "  the same image again: none"
     assert within.startswith("  the same image again: 2, 1 of them in another class (")
     pairs = {frozenset(pair.split(" = ")) for pair in within.partition("(")[2].rstrip(")").split(", ")}
     assert pairs == {frozenset(("a/1.png", "b/9.png")), frozenset(("a/2.png", "a/again.png"))}
@@ -74,16 +77,17 @@ def test_what_was_left_out(said, tmp_path):
     said(files, eval_split="train")
     (meta,) = (tmp_path / "store").glob("*/meta.json")
     content = json.loads(meta.read_text())
-    content["left_out"] = {"PDF": {"a": 2, "b": 3}, "HEIC": {"": 1}}
+    content["left_out"] = {"PDF": {"a": 2, "b": 3}, "HEIC": {"": 1}, "": {"a": 4}}
     meta.write_text(json.dumps(content))
     lines = said({}, eval_split="train")
-    assert "  left out of train: 5 PDF (b 3, a 2)" in lines
-    assert "  left out of train: 1 HEIC (no class 1)" in lines
+    assert "  left out of train, PDF: 5 (b 3, a 2)" in lines
+    assert "  left out of train, HEIC: 1 (no class 1)" in lines
+    assert "  left out of train, files of no known kind: 4 (a 4)" in lines
     (line,) = (line for line in lines if "corrupt" in line)
     assert line.startswith("  corrupt images of train, left out: 2, of 2 kinds (")
     assert "bad.png: " in line
     assert "cut.jpg: " in line
-    assert sum("left out" in line for line in lines) == 3  # once for a whole split
+    assert sum("left out" in line for line in lines) == 4  # once for a whole split
 
 
 def test_stores_without_names_and_sizes(said, tmp_path):

@@ -46,7 +46,9 @@ def _of_split(split: Split) -> Iterator[str]:
     if split.store.originals is not None:
         yield from _originals(split.store.originals[np.asarray(split.rows)], split.size)
     again = duplicates.repeats(split)
-    if len(again):
+    if not len(again):
+        yield "the same image again: none"
+    else:
         named = [f"{name_of(split, first)} = {name_of(split, place)}" for first, place in again[:_PAIRS].tolist()]
         unlike = int((split.labels[again[:, 0]] != split.labels[again[:, 1]]).sum())
         yield (f"the same image again: {len(again):,}" + (f", {unlike:,} of them in another class" if unlike else "") +
@@ -84,7 +86,8 @@ def _of_store(split: Split) -> Iterator[str]:
     for kind, found in meta.get("left_out", {}).items():
         of = [f"{short(names.get(key, key) or 'no class', WIDTH)} {number:,}" for key, number in
               sorted(found.items(), key=lambda item: (-item[1], item[0]))]
-        yield f"left out of {whole}: {sum(found.values()):,} {short(kind, WIDTH)} ({_and_more(of[:5], len(of))})"
+        what = short(kind or "files of no known kind", WIDTH)
+        yield f"left out of {whole}, {what}: {sum(found.values()):,} ({_and_more(of[:5], len(of))})"
     if meta["corrupt"]:
         reasons = collections.Counter(entry["reason"] for entry in meta["corrupt"])
         named = [f"{short(entry['name'], 100, end=50)}: {entry['reason']}" for entry in meta["corrupt"][:_PAIRS]]
@@ -97,7 +100,9 @@ def _between(opened: Mapping[str, Split]) -> Iterator[str]:
         if one in opened and other in opened:
             a, b = opened[one], opened[other]
             found = duplicates.shared(a, b)
-            if len(found):
+            if not len(found):
+                yield f"{one} and {other} have no image in common"
+            else:
                 named = [f"{name_of(a, first)} = {name_of(b, place)}" for first, place in found[:_PAIRS].tolist()]
                 stand = "stands" if len(found) == 1 else "stand"
                 yield (f"{len(found):,} of the {len(b):,} images of {other} {stand} in {one} too "
