@@ -174,7 +174,7 @@ def test_evaluations_count_the_same_from_everywhere(tiny):
         params = jax.tree.map(lambda leaf: leaf * 20, feed._program.init(np.uint32(3)).params)
         consts = augment.constants(c, data.open_split(c.data, "train[:64]").statistics())
         found.append([evaluate.evaluate(feed._program, params, consts, test, views, feed=feed)
-                      for views in ("centre", "ten_view")])
+                      for views in ("centre", "ten_view", "five_view")])
         assert (feed.evaluation(test, params, consts, augment.centre_view(c)) is not None) == ("train__steps_per_call"
                                                                                               in fields)
     assert found[0] == found[1]
