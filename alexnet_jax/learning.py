@@ -4,6 +4,7 @@ Chance is the error of always naming the commonest class of the images in questi
 unless guesses that are wrong as often as that would make so few with a probability below `ALPHA` (exact binomial test,
 one-sided). A run whose reported error is below chance has nothing to be said of it. Of the others:
 
+    cannot be right     no reported image is of a class that was learnt: whatever was learnt, the splits are amiss
     never left chance   the training error is at chance too, and the training loss no lower than `LOSS` of what naming
                         each class with its share has: it did not learn
     fell back           so it is at the end, but the training error was below chance before
@@ -34,9 +35,10 @@ LOSS = 0.95
 # A message begins with its case.
 NEVER, FELL, HARDLY = "never left chance", "fell back to chance", "has hardly left chance"
 ELSEWHERE, ONE_CLASS = "learns, but not for the reported images", "tells nothing of what was learnt"
+UNSEEN = "cannot be right about any reported image"
 _WHY = {NEVER: "runs that never left chance", FELL: "runs that fell back to chance",
         HARDLY: "runs that have hardly left chance", ELSEWHERE: "runs that learn, but not for the reported images",
-        ONE_CLASS: "runs that report on one class alone"}
+        ONE_CLASS: "runs that report on one class alone", UNSEEN: "runs that report on classes that they never saw"}
 _OLD = re.compile(rf"{NEVER}: its best error is .* always gives ([0-9.]+)%")
 
 
@@ -91,16 +93,19 @@ def judge(train: Errors, reported: Errors, *, loss: float = math.inf, best: tupl
         return ""
     if reported.chance == 0:
         return f"{ONE_CLASS}: all {reported.total:,} reported images are of one class; report on several"
+    if unseen == reported.total:
+        return (f"{UNSEEN}: none of the {unseen:,} is of a class with a training image; choose splits that hold every "
+                "class")
+    near = " (too few images to tell the two apart)" if reported.rate < reported.chance else ""
     where = (f"{percent(reported.rate)} on the {reported.total:,} reported images, where naming one class always gives "
-             f"{percent(train.chance)} and {percent(reported.chance)}")
+             f"{percent(train.chance)} and {percent(reported.chance)}{near}")
     told = (f"; {unseen:,} of the reported images are of classes without a training image: choose splits that hold "
             "every class") if unseen else ""
     learnt = not train.at_chance
     if learnt and higher(reported, train):
         advice = (f"; are the labels and classes of '{split}' those of the training images? If so it overfits: more "
                   "images, dropout or fewer epochs may help")
-        rest = "" if unseen == reported.total else advice
-        return f"{ELSEWHERE}: error {percent(train.rate)} in training and {where}{told}{rest}"
+        return f"{ELSEWHERE}: error {percent(train.rate)} in training and {where}{told}{advice}"
     if learnt or loss < LOSS:
         return (f"{HARDLY}: error {percent(train.rate)} in training and {where}; more epochs, or more images to "
                 f"report on, would show more{told}")

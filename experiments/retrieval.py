@@ -1,4 +1,4 @@
-"""The paper's figure 4: the five likeliest classes of some images, and their nearest neighbours by the last hidden layer.
+"""The paper's figure 4: the likeliest classes of some images, and their nearest neighbours by the last hidden layer.
 
     python -m experiments.retrieval runs/one
     python -m experiments.retrieval --workdir=runs/cifar --arm=baseline --record=experiments/results/retrieval

@@ -21,7 +21,10 @@ CASES = [
     ((905, 1000, 0.9), (896, 1000, 0.9), {}, learning.NEVER, ADVICE),
     # The training error fell to 64%; the reported one stays. Wrong labels or overfitting, not the rate.
     ((640, 1000, 0.9), (900, 1000, 0.9), {}, learning.ELSEWHERE, "overfits"),
-    ((640, 1000, 0.9), (1000, 1000, 0.995), {"unseen": 1000}, learning.ELSEWHERE, "choose splits"),
+    ((640, 1000, 0.9), (950, 1000, 0.9), {"unseen": 300}, learning.ELSEWHERE, "choose splits"),
+    # A thousand classes of an image each, cut in two: no rate mends that, whatever has been learnt.
+    ((0, 800, 0.999), (200, 200, 0.995), {"unseen": 200}, learning.UNSEEN, "choose splits"),
+    ((800, 800, 0.999), (200, 200, 0.995), {"unseen": 200}, learning.UNSEEN, "choose splits"),
     # An error below that of naming one class, by no more than so few images' noise, of a network that has just begun.
     ((1250, 1280, 0.99), (249, 256, 0.98), {}, learning.HARDLY, "more epochs"),
     # The training loss shows it before the error can: 95 of 100 images are of one class.
@@ -43,6 +46,7 @@ def test_each_case_has_its_words_and_advice_that_fits(train, reported, more, cas
     assert message.startswith(case)
     assert advice in message
     assert "\n" not in message
+    assert ("too few images to tell" in message) == (0 < reported[0] / reported[1] < reported[2] and bool(case))
     assert (ADVICE in message) == (case in (learning.NEVER, learning.FELL))
     result = {"status": "finished", "message": message, "eval": {"centre": {
         "top1_wrong": reported[0], "top5_wrong": 0, "total": reported[1]}}}
