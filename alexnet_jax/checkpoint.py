@@ -109,14 +109,20 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
-    def save(self, step: int, arrays: Any, host: dict[str, Any]) -> None:
-        """Starts to write a checkpoint; it counts once it is complete. Raises CheckpointError."""
+    def save(self, step: int, arrays: Any, host: dict[str, Any], chunk_bytes: int | None = None) -> None:
+        """Starts to write a checkpoint; it counts once it is complete. Raises CheckpointError.
+
+        Args:
+          chunk_bytes: arrays are written in pieces of at most this, which takes less memory; None: each in one.
+        """
         try:
             if step in self._manager.all_steps():  # the same step with more behind it, e.g. its evaluation
                 self.wait()
                 self._manager.delete(step)
             self._manager.save(step, args=ocp.args.Composite(
-                arrays=ocp.args.StandardSave(arrays), host=ocp.args.JsonSave(host)), force=True)
+                arrays=ocp.args.StandardSave(arrays, save_args=jax.tree.map(
+                    lambda _: ocp.SaveArgs(chunk_byte_size=chunk_bytes), arrays)),
+                host=ocp.args.JsonSave(host)), force=True)
         except Exception as error:
             raise self._failed(error) from error
 

@@ -7,6 +7,7 @@ turned round here.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import pathlib
 import struct
@@ -17,7 +18,7 @@ import numpy as np
 from alexnet_jax.errors import CheckpointError
 from alexnet_jax.weights import protobuf
 from alexnet_jax.weights.protobuf import Damaged, fields
-from alexnet_jax.weights.tensors import CHANNELS_FIRST, Network, Tensor, mapped
+from alexnet_jax.weights.tensors import CHANNELS_FIRST, Network, Tensor, forget, mapped
 
 _AXES = 8  # of a blob, at most
 _LAYERS, _BLOBS = 10_000, 16  # of a network and of a layer, at most
@@ -30,13 +31,13 @@ _STEPS = {"LRN": "lrn", "Pooling": "pool", "ReLU": "relu"}
 def read(path: pathlib.Path) -> Network:
     """The network of a `.caffemodel`. Raises CheckpointError."""
     try:
-        layers = []
-        for number, kind, value in fields(mapped(path)):
+        layers, data = [], mapped(path)
+        for number, kind, value in fields(data):
             if number in (2, 100) and kind == protobuf.BYTES:
                 layers.append(_layer(value) if number == 100 else _old_layer(value))
                 if len(layers) > _LAYERS or len(layers[-1]["blobs"]) > _BLOBS:
                     raise Damaged("more layers, or arrays in a layer, than a network has")
-        return _network(layers)
+        return dataclasses.replace(_network(layers), forget=forget(data))
     except (Damaged, UnicodeDecodeError, struct.error) as error:
         raise CheckpointError(f"{path}: no whole Caffe model: {error}") from error
 

@@ -19,7 +19,7 @@ import numpy as np
 from alexnet_jax.errors import CheckpointError
 from alexnet_jax.weights import inert
 from alexnet_jax.weights.inert import Damaged, text
-from alexnet_jax.weights.tensors import CHANNELS_FIRST, Network, Tensor, mapped, of_array
+from alexnet_jax.weights.tensors import CHANNELS_FIRST, Network, Tensor, forget, mapped, of_array
 
 _STEPS = {"cmrnorm": "lrn", "pool": "pool", "neuron": "relu", "rnorm": "same-map"}
 
@@ -27,7 +27,8 @@ _STEPS = {"cmrnorm": "lrn", "pool": "pool", "neuron": "relu", "rnorm": "same-map
 def read(path: pathlib.Path) -> Network:
     """The network of a checkpoint. Raises CheckpointError."""
     try:
-        return _network(inert.load(mapped(path)))
+        data = mapped(path)
+        return dataclasses.replace(_network(inert.load(data)), forget=forget(data))
     except Damaged as error:
         raise CheckpointError(f"{path}: no whole checkpoint of cuda-convnet: {error}") from error
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:

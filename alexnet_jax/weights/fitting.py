@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.errors import CheckpointError, ConfigError
 from alexnet_jax.models import geometry
-from alexnet_jax.weights.tensors import CHANNELS_FIRST, PARAMS, Network, Tensor, of_array
+from alexnet_jax.weights.tensors import CHANNELS_FIRST, PARAMS, Network, Tensor, aligned, of_array
 
 _CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
@@ -34,7 +34,9 @@ class Order:
     def to_ours(self, kernel: np.ndarray) -> np.ndarray:
         """A new array, float32 and contiguous."""
         turned = kernel.reshape(self.split).transpose(self.axes)
-        return np.ascontiguousarray(turned, np.float32).reshape(self.ours)
+        out = aligned(turned.shape)
+        out[...] = turned
+        return out.reshape(self.ours)
 
     def to_theirs(self, kernel: np.ndarray) -> np.ndarray:
         turned = kernel.reshape([self.split[axis] for axis in self.axes])
@@ -106,13 +108,21 @@ def params(network: Network, config: ConfigDict, classes: int, where: str) -> di
                                       f"{list(there)} there, and the config's network has {list(shape)}"
                                       f"{_likely(network)}")
     _check_facts(network, config, where)
-    if network.layout == PARAMS:
-        return {name: {leaf: np.ascontiguousarray(named[name][leaf].read(), np.float32) for leaf in wanted[name]}
-                for name in wanted}
-    order = orders(layers, config.data.crop)
-    return {x.name: {"kernel": order[x.name].to_ours(named[x.name]["kernel"].read()),
-                     "bias": np.array(named[x.name]["bias"].read(), np.float32).reshape(own_shapes(x)["bias"])}
-            for x in layers}
+    order = orders(layers, config.data.crop) if network.layout == CHANNELS_FIRST else {}
+    found: dict[str, Any] = {}
+    for x in sorted(layers, key=lambda x: -x.parameters):  # the largest while there is least in memory
+        kernel, bias = (named[x.name][leaf].read() for leaf in ("kernel", "bias"))
+        found[x.name] = {"kernel": order[x.name].to_ours(kernel) if order else _copied(kernel),
+                         "bias": _copied(bias.reshape(own_shapes(x)["bias"]))}
+        del kernel, bias
+        network.forget()
+    return {x.name: found[x.name] for x in layers}
+
+
+def _copied(array: np.ndarray) -> np.ndarray:
+    out = aligned(array.shape)
+    out[...] = array
+    return out
 
 
 def outputs_of(network: Network, config: ConfigDict, classes: int = 0) -> int:

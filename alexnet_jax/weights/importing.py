@@ -24,6 +24,7 @@ from alexnet_jax.weights import caffe, cuda_convnet, fitting, tensors
 from alexnet_jax.weights import read as read_network
 from alexnet_jax.weights.tensors import Network
 
+_CHUNK = 8 << 20  # bytes of an array that are written at a time
 OF_DATASET = "dataset"  # --names
 
 
@@ -52,6 +53,7 @@ def run_folder(source: pathlib.Path, config: ConfigDict, workdir: pathlib.Path, 
     sha256 = tensors.digest(source)
     about = {"file": source.name, "format": network.format, "sha256": sha256,
              **({"mean": mean if _numbers(mean) else pathlib.PurePath(mean).name} if mean else {})}
+    del network  # and what of its file is in memory
     new = workdir.with_name(f".{workdir.name}.{os.getpid()}.tmp")
     try:
         new.mkdir(parents=True)
@@ -79,8 +81,9 @@ def _write(folder: pathlib.Path, config: ConfigDict, params: Any, about: dict[st
     from alexnet_jax.mesh import make_mesh
 
     checkpoints = checkpoint.Checkpoints(folder / "checkpoints", 2)
-    checkpoints.save(0, {"state": {"params": params}}, {"step": 0, "evaluated": 0, "centre": None, "outcomes": {},
-                                                        "plateau": {}})
+    # As JAX's arrays, which is no copy on a CPU: Orbax copies NumPy's.
+    checkpoints.save(0, {"state": {"params": jax.tree.map(jax.device_put, params)}},
+                     {"step": 0, "evaluated": 0, "centre": None, "outcomes": {}, "plateau": {}}, _CHUNK)
     checkpoints.wait()
     checkpoints.close()
     # Two files in one config's network are two runs.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import mmap
 import pathlib
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ import numpy as np
 
 from alexnet_jax.errors import CheckpointError, describe_os_error
 
+_ALIGNMENT = 64  # bytes
 PARAMS, CHANNELS_FIRST = "params", "channels first"
 
 
@@ -50,6 +52,8 @@ class Network:
     config: Mapping[str, Any] | None = None
     classes: Mapping[str, Any] | None = None
     inputs: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    # Called once a layer has been copied: what of the file was looked at need not stay in memory.
+    forget: Callable[[], None] = lambda: None
 
 
 def of_array(array: np.ndarray) -> Tensor:
@@ -65,6 +69,23 @@ def mapped(path: pathlib.Path) -> memoryview:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except OSError as error:
         raise CheckpointError(describe_os_error(error)) from error
+
+
+def forget(data: memoryview) -> Callable[[], None]:
+    """What frees the memory that looking at a file's bytes (`mapped`) has filled; they can be looked at again."""
+    def free() -> None:
+        if isinstance(data.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            data.obj.madvise(mmap.MADV_DONTNEED)
+
+    return free
+
+
+def aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """An empty float32 array where JAX takes it on a CPU as it is, without a copy."""
+    size = 4 * math.prod(shape)
+    raw = np.empty(size + _ALIGNMENT, np.uint8)
+    first = -raw.ctypes.data % _ALIGNMENT
+    return raw[first:first + size].view(np.float32).reshape(shape)
 
 
 def digest(path: pathlib.Path) -> str:
