@@ -79,7 +79,7 @@ class Display:
     def line(self, text: str) -> None:
         text = names.plain(text)
         if self._live is not None:
-            self._live.console.print(text, markup=False, highlight=False)
+            self._live.console.print(text, markup=False, highlight=False, emoji=False)
         else:
             print(text, flush=True)
 

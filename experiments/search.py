@@ -167,7 +167,8 @@ def stand(base: ConfigDict, config: str, arms: Sequence[Arm], settings: SearchSe
       ConfigError: a candidate is no possible config.
     """
     own = base_of(base, settings)
-    factors = {arm.name: sorted({1.0, *arm.search.factors}) for arm in wanted(arms) if arm.search is not None}
+    factors = {arm.name: sorted({1.0, *map(config_lib.plain, arm.search.factors)})
+               for arm in wanted(arms) if arm.search is not None}
     seeds = range(settings.seeds)
     for growth in range(GROWTH + 1):
         names = {(arm.name, factor): f"{arm.name}_x{factor:g}" for arm in wanted(arms) for factor in factors[arm.name]}

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from alexnet_jax import learning
+from alexnet_jax import learning, names
 from alexnet_jax import views as views_lib
 from alexnet_jax.data.comparing import about_data_words
 from experiments import image_noise, paper, search, statistics
@@ -158,7 +158,8 @@ def _missing(sweep: Sweep) -> str:
     words = []
     for run in missing:
         epochs = field(run.config, "train.epochs")
-        detail = f"{run.message} of {epochs}" if run.state == "unfinished" else run.message
+        message = names.markdown(run.message)
+        detail = f"{message} of {epochs}" if run.state == "unfinished" else message
         words.append(f"{_named(sweep, run)} ({run.state}{f': {detail}' if detail else ''})")
     return (f"**Incomplete**: {len(missing)} of {len(runs)} runs have no result: {_few(words)}. "
             "The command that started the sweep carries on from here.")
@@ -188,17 +189,18 @@ def _by_arms(sweep: Sweep, get: Callable[[Run], Iterable[str]]) -> str:
     for arm in sweep.arms:
         for word in dict.fromkeys(word for run in arm.runs.values() for word in get(run)):
             by.setdefault(word, []).append(arm.name)
-    return "; ".join(f"{word}: {_few(names, ', ')}" for word, names in by.items()) if len(by) > 1 else ""
+    return "; ".join(f"{names.markdown(word)}: {_few(arms, ', ')}" for word, arms in by.items()) if len(by) > 1 else ""
 
 
 def _troubled(sweep: Sweep) -> list[str]:
     notes = []
     for run in sweep.runs.values():
         if run.state in ("failed", "diverged"):
-            why = (_message(run) or "no message").rstrip(".")
+            why = (names.markdown(_message(run)) or "no message").rstrip(".")
             notes.append(f"**{run.state.capitalize()}**: {_named(sweep, run)}: {why}. It is in no mean.")
         elif run.state == "finished" and run.message:
-            notes.append(f"**Warning**: {_named(sweep, run)}: {_message(run)}. It is counted in the means.")
+            why = names.markdown(_message(run))
+            notes.append(f"**Warning**: {_named(sweep, run)}: {why}. It is counted in the means.")
     more = len(notes) - _MOST
     return notes[:_MOST] + ([f"{more:,} more runs failed, diverged or warn; report.json has all."] if more > 0 else [])
 

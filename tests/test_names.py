@@ -2,14 +2,16 @@
 
 import io
 import sys
+import types
 
 import fake_sweep
 import numpy as np
 import pytest
 from markdown_it import MarkdownIt  # Rich's own dependency
 from matplotlib.figure import Figure
+from rich.console import Console
 
-from alexnet_jax import errors, names, workdir
+from alexnet_jax import errors, names, records, workdir
 from alexnet_jax.data import build
 from experiments import (
     differences_plot,
@@ -26,7 +28,8 @@ from experiments import (
 # name: how it is shown where it has to be one line
 NAMES = {name: name for name in (
     "q$x^$|y", "a[/b]c", "[red]x", "$$", "a_b_c", "_x_", r"back\slash\n", "*star*", "`tick`", "``", "<b>bold</b>",
-    "&lt;x", "a|b|c", "~~gone~~", "{task.description}", "%s%(x)d", "[x](http://y)", "![x](y.png)", "grün 猫 😀",
+    "&lt;x", "a|b|c", "~~gone~~", "{task.description}", ":cat:", "%s%(x)d", "[x](http://y)", "![x](y.png)",
+    "grün 猫 😀",
     "x" * 60, "1. first", "# head")}
 NAMES |= {"two\nlines": r"two\nlines", "tab\tstop": r"tab\tstop", "\x1b[31mred": r"\x1b[31mred",
           "turned\u202etxt": r"turned\u202etxt", "half\udcff": r"half\udcff"}
@@ -89,6 +92,17 @@ def test_reports_show_every_name(tmp_path):
             assert part in about
 
 
+def test_reports_show_every_message(tmp_path):
+    workdir = fake_sweep.write_sweep(tmp_path, seeds=(0,), epochs=2, states={("no_lrn", 0): "failed"})
+    path = fake_sweep.folder_of(workdir, "no_lrn", 0) / "result.json"
+    result = records.read_json(path)
+    for name in NAMES:
+        records.write_json(path, result | {"message": f"DataError: {name}"})
+        texts = _texts(report.render(workdir))
+        shown = names.plain(" ".join(name.split()))
+        assert any(f"no_lrn seed 0: DataError: {shown}. It is in no mean." in text for text in texts)
+
+
 def _shows(figure: Figure, *texts: str) -> None:
     """The figure can be drawn and has these texts, none of them as a formula."""
     found = [text for text in figure.findobj(lambda artist: hasattr(artist, "get_parse_math")) if text.get_text()]
@@ -137,6 +151,10 @@ def test_terminals_show_it_as_it_is(name, tmp_path, capsys, monkeypatch):
     assert f"{shown}: 1 run" in capsys.readouterr().out
     assert errors.report(errors.DataError(f"{name}: no such folder")) == 1
     assert capsys.readouterr().err == f"error: {shown}: no such folder\n"
+    shows = display.Display.__new__(display.Display)
+    shows._live = types.SimpleNamespace(console=Console(width=200))
+    shows.line(f"{name}: done")
+    assert capsys.readouterr().out == f"{shown}: done\n"
     names.say(f"a {name}")
     assert capsys.readouterr().out == f"a {shown}\n"
     with workdir.Log(tmp_path / "log.txt", echo=False) as log:

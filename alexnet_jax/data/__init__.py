@@ -176,7 +176,7 @@ def naming(where: str) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        if str(error).startswith(("config.", "--")):
+        if str(error).startswith(("config.", "--", "ALEXNET_", "TFDS_")):
             raise
         raise ConfigError(f"{where}: {error}") from error
 
