@@ -97,7 +97,9 @@ def _handles(arms: list[dict[str, Any]]) -> list[Line2D]:
                     markersize=4.5, label=label) for who, (marker, label) in _CLAIMS.items()
              if any(_claimed(arm)[0] == who for arm in arms)]
     names = {colour: word for word, colour in COLOURS.items()}
-    names |= {_UNRESOLVED: "unresolved", _UNCLAIMED: "no size claimed"}
+    others = {"": "no size claimed", "not comparable": "not comparable"}
+    rest = [words for word, words in others.items() if word in map(_word, arms)]
+    names |= {_UNRESOLVED: "unresolved", _UNCLAIMED: " or ".join(rest)}
     present = {_colour(_word(arm)) for arm in arms}
     return whose + [Line2D([], [], color=colour, marker="o", markersize=5, label=name)
                     for colour, name in names.items() if colour in present]

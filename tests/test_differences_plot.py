@@ -115,3 +115,11 @@ def test_without_a_pair_there_is_nothing_to_draw(tmp_path):
     found = summarised(fake_sweep.write_sweep(tmp_path, seeds=(0,), states=states, epochs=2))
     with pytest.raises(ConfigError, match="same seed"):
         differences_plot.draw(found)
+
+
+def test_runs_at_chance_are_not_said_to_have_no_claim(tmp_path):
+    for tanh, expected in ((True, "no size claimed or not comparable"), (False, "not comparable")):
+        arms = {name: arm for name, arm in fake_sweep.ARMS.items() if tanh or name != "tanh"}
+        workdir = fake_sweep.write_sweep(tmp_path / expected, arms=arms, epochs=2, states={("no_lrn", 1): "chance"})
+        labels = [text.get_text() for text in differences_plot.draw(summarised(workdir)).legends[0].get_texts()]
+        assert expected in labels
