@@ -6,6 +6,7 @@ Every mistake is one clear line, before anything is computed.
 from __future__ import annotations
 
 import importlib.util
+import os
 import pathlib
 import sys
 import traceback
@@ -95,7 +96,7 @@ def in_file(path: str, field: str, file: pathlib.Path, error: Exception) -> Conf
         line = f" line {error.lineno}:"
     else:
         frames = traceback.extract_tb(error.__traceback__)
-        own = [f.lineno for f in frames if f.filename == str(file)]
+        own = [f.lineno for f in frames if os.path.abspath(f.filename) == os.path.abspath(file)]
         if own:
             line = f" line {own[-1]}:"
     return ConfigError(f"{field}={path}:{line} {type(error).__name__}: {' '.join(str(error).split())}")

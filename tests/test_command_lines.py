@@ -106,6 +106,8 @@ WRONG = {
                   "nothing else: missing a required argument: 'b'"),
     "none_of_it": (_run("--ablations=mine.py:three"), "--ablations=mine.py:three: name a generator of the file, as in "
                    "mine.py:width; it has width"),
+    "raises": ([RUN, "--sweep=raises.py", "--dry_run"], "--sweep=raises.py: line 4: KeyError: 'x'"),
+    "raises_too": ([MAIN, "--config=./raises.py", "--workdir=w"], "--config=./raises.py: line 8: KeyError: 'y'"),
     "one_arm": (_run("--ablations=one.py:arm"), "--ablations=one.py:arm: returns one arm; yield it, or return [it]"),
     "a_number": (_run("--ablations=one.py:number"),
                  "--ablations=one.py:number: returns int; it should yield arms or return a list of them"),
@@ -113,6 +115,7 @@ WRONG = {
 HELP = (MAIN, RUN, PREPARE, "alexnet_jax.describe", "alexnet_jax.health", "experiments.status", "experiments.report",
         "experiments.kernels", "experiments.figure1", "benchmarks.table")
 FILES = {
+    "raises.py": "\n\ndef get_sweep():\n    return {}['x']\n\n\ndef get_config():\n    return {}['y']\n",
     "seeds.py": "def get_sweep():\n    return {'config': 'configs/shapes.py', 'seeds': 2**31}\n",
     "mine.py": "from experiments.ablations import Arm\n\n\ndef width(config):\n    'Half the units.'\n"
                "    return [Arm('half', {'model.fc6.features': 256})]\n\n\ndef two(a, b):\n    return []\n",
