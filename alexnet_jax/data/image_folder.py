@@ -244,8 +244,9 @@ def _wanted(path: str, head: bytes | None) -> bool | None:
 
 
 def list_folder(place: pathlib.Path) -> Listing:
-    """The images below `place`/<class>/."""
+    """The images below `place`/<class>/. A link to a folder that it lies in leads to nothing new."""
     found: list[tuple[tuple[str, str], pathlib.Path]] = []
+    above: dict[str, frozenset[tuple[int, int]]] = {}  # folder → those that hold it
     ignored = 0
 
     def fail(error: OSError) -> None:
@@ -253,14 +254,16 @@ def list_folder(place: pathlib.Path) -> Listing:
 
     try:
         for folder, below, files in os.walk(place, followlinks=True, onerror=fail):
-            below[:] = [name for name in below if not name.startswith(".")]
+            about = os.stat(folder)
+            holding = above.pop(folder, frozenset()) | {(about.st_dev, about.st_ino)}
+            below[:] = [name for name in below if not name.startswith(".") and not _is_one_of(folder, name, holding)]
+            above.update({os.path.join(folder, name): holding for name in below})
             parts = pathlib.Path(folder).relative_to(place).parts
             for name in files:
                 path = pathlib.Path(folder, name)
                 wanted = not name.startswith(".") and bool(parts)
                 if wanted and _wanted(name, None) is None:
-                    with path.open("rb") as file:
-                        wanted = bool(_wanted(name, file.read(8)))
+                    wanted = path.exists() and _looks_wanted(path)  # or a link that leads nowhere
                 if wanted:
                     found.append(((parts[0], "/".join((*parts[1:], name))), path))
                 else:
@@ -271,6 +274,16 @@ def list_folder(place: pathlib.Path) -> Listing:
     if not found:
         raise _nothing(place, ignored)
     return Listing([entry for entry, _ in found], [path for _, path in found], ignored)
+
+
+def _is_one_of(folder: str, name: str, folders: frozenset[tuple[int, int]]) -> bool:
+    about = os.stat(os.path.join(folder, name))
+    return (about.st_dev, about.st_ino) in folders
+
+
+def _looks_wanted(path: pathlib.Path) -> bool:
+    with path.open("rb") as file:
+        return bool(_wanted(path.name, file.read(8)))
 
 
 def _nothing(place: pathlib.Path, ignored: int) -> DataError:
