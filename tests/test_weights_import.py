@@ -331,12 +331,17 @@ def test_the_command_line(tmp_path):
     assert done.stdout.splitlines()[-1].endswith("a run's folder; every command takes it")
     np.testing.assert_array_equal(Trained(tmp_path / "run").params["fc8"]["bias"],
                                   small_state()["classifier.6.bias"])
+    failed = run("import", f"--from={tmp_path / 'a.safetensors'}", f"--workdir={tmp_path / 'other'}")
+    assert "a.safetensors doesn't say which network it is of" in failed.stderr
+    assert run("export", f"--workdir={tmp_path / 'run'}", f"--to={tmp_path / 'own.safetensors'}").returncode == 0
+    again = run("import", f"--from={tmp_path / 'own.safetensors'}", f"--workdir={tmp_path / 'again'}")
+    assert (again.returncode, again.stderr) == (0, "")
     failed = run("import", "--config=configs/caffenet.py", f"--from={tmp_path / 'a.safetensors'}",
                  f"--workdir={tmp_path / 'other'}")
     assert failed.returncode == 1
     assert failed.stderr.startswith("error: ")
     assert failed.stderr.count("\n") == 1
-    assert run("imports").stderr == ("error: imports: write python -m alexnet_jax.weights import …\n")
+    assert run("imports").stderr == ("error: imports: write python -m alexnet_jax.weights import or export …\n")
 
 
 # What a run's folder keeps.

@@ -3,7 +3,8 @@
     params = weights.load("alexnet.pth", config)          # nested dict of NumPy arrays, as the network has them
 
 `read` finds the format by the file's content; `load` fits what it holds to a config's network, or says what doesn't
-fit. `python -m alexnet_jax.weights import` makes a run's folder of it. No file that is read can run code.
+fit. `python -m alexnet_jax.weights import` makes a run's folder of it, `… export` writes a run's network for others
+(docs/weights.md). No file that is read can run code.
 """
 
 from __future__ import annotations

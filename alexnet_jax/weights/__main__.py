@@ -1,36 +1,56 @@
 """Weights in and out.
 
     python -m alexnet_jax.weights import --from=FILE --config=configs/torchvision.py --workdir=runs/torchvision
+    python -m alexnet_jax.weights export --workdir=runs/one --to=one.safetensors
 
-import makes a run's folder of PyTorch's state dict, safetensors, Caffe's caffemodel or cuda-convnet's checkpoint.
+import makes a run's folder of PyTorch's state dict, safetensors, Caffe's caffemodel or cuda-convnet's checkpoint;
+export writes a run's network as .safetensors, .pth, .onnx or .stablehlo. docs/weights.md has more.
 """
 
 from __future__ import annotations
 
+import pathlib
 import sys
 
 from absl import app, flags, logging
+from ml_collections import ConfigDict
 
 from alexnet_jax import cli, environment, errors, paths
 from alexnet_jax.errors import ConfigError
 
-COMMANDS = ("import",)
+COMMANDS = ("import", "export")
 
 
 def _import(_argv) -> None:
-    config, overrides = cli.parsed_config()
     given = {name: str(flags.FLAGS[name].value or "") for name in ("from", "workdir", "mean", "names")}
     for name in ("from", "workdir"):
         if not given[name]:
             raise ConfigError(f"--{name}={'FILE' if name == 'from' else 'FOLDER'} is needed")
+    source = paths.given(given["from"], "--from")
+    config, overrides = cli.parsed_config() if flags.FLAGS["config"].value else (_config_of(source), {})
     environment.prepare(config.train.precision)
     logging.set_verbosity(logging.WARNING)  # JAX tells at length which accelerators it did not find
     from alexnet_jax.weights import importing
 
     workdir = paths.given(given["workdir"], "--workdir").absolute()
-    importing.run_folder(paths.given(given["from"], "--from"), config, workdir, mean=given["mean"],
+    importing.run_folder(source, config, workdir, mean=given["mean"],
                          names=given["names"], overrides=overrides)
     print(f"{workdir}: a run's folder; every command takes it")
+
+
+def _config_of(source: pathlib.Path) -> ConfigDict:
+    """The config that a file of this project holds. Raises ConfigError where there is none."""
+    from alexnet_jax import config as config_lib
+    from alexnet_jax import weights
+
+    tree = weights.read(source).config
+    if tree is None:
+        raise ConfigError(f"--config=FILE is needed: {source} doesn't say which network it is of, as this project's "
+                          "own files do; e.g. --config=configs/torchvision.py, configs/caffenet.py")
+    try:
+        return config_lib.from_json(tree)
+    except (ConfigError, AttributeError, TypeError) as error:
+        raise ConfigError(f"{source}: the config in it can't be read: {error}") from error
 
 
 def _define_import_flags() -> None:
@@ -50,6 +70,11 @@ def main() -> None:
         return
     if command not in COMMANDS:
         raise ConfigError(f"{command or 'nothing'}: write python -m alexnet_jax.weights {' or '.join(COMMANDS)} …")
+    if command == "export":
+        from alexnet_jax.weights import exporting
+
+        exporting.main(rest)
+        return
     _define_import_flags()
     app.run(_import, argv=[sys.argv[0], *rest], flags_parser=cli.parse_flags)
 

@@ -1,0 +1,247 @@
+"""A run's network for others: `python -m alexnet_jax.weights export --workdir=runs/one --to=one.safetensors`.
+
+The ending of --to chooses the format:
+
+.safetensors  this project's own parameters, with config, classes, mean and revision: all that import needs
+.pth          PyTorch's state dict: torchvision's where the network is torchvision's, else examples/torch_alexnet.py
+              loads it (config, classes and mean are in the file too)
+.onnx         logits of crops, pixels from 0 to 255; the mean is part of the graph (extra: export)
+.stablehlo    the same function by jax.export, for a batch of --batch images
+
+--layout=torchvision writes .safetensors and .pth with torchvision's names, or refuses. What a format cannot express is
+refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alexnet_jax import config as config_lib
+from alexnet_jax import environment, errors, files
+from alexnet_jax.errors import ConfigError
+from alexnet_jax.models import geometry
+from alexnet_jax.weights import fitting
+from alexnet_jax.weights.state_dict import FORMAT, TORCHVISION
+
+LAYOUTS = ("auto", "torchvision", "columns")
+# What a layer of torchvision's has to share with ours.
+_SHARED = ("columns", "features", "in_features", "size", "out_size", "kernel", "stride", "padding", "lrn", "pool")
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """What is written of a network.
+
+    Attributes:
+      config: resolved. params: nested dict of arrays. mean, colour: `augment.Constants`.
+      classes: {'keys', 'names'}. about: revision and step, as texts.
+    """
+
+    config: ConfigDict
+    params: Mapping[str, Any]
+    mean: np.ndarray
+    colour: np.ndarray
+    classes: Mapping[str, Sequence[str]]
+    about: Mapping[str, str]
+
+    @property
+    def layers(self) -> list[geometry.Layer]:
+        return geometry.layers(self.config, len(np.asarray(self.params["fc8"]["bias"])))
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Texts that say what the network is, for formats that keep such."""
+        c = self.config
+        return {"format": FORMAT, "config": json.dumps(config_lib.to_json(_without_places(c))),
+                "classes": json.dumps({key: list(self.classes[key]) for key in ("keys", "names")}, ensure_ascii=False),
+                "normalisation": json.dumps({
+                    "size": c.data.size, "crop": c.data.crop, "mean": c.augment.mean, "grey": c.augment.grey,
+                    "divide": list(c.augment.divide), "colours": "red, green, blue, 0 to 255"}), **self.about}
+
+    def crop_mean(self) -> np.ndarray:
+        """What is subtracted from a centre crop: [crop or 1, same, channels]."""
+        first = (self.mean.shape[0] - self.config.data.crop) // 2
+        return self.mean if first <= 0 else self.mean[first:first + self.config.data.crop,
+                                                      first:first + self.config.data.crop]
+
+    def channels_first(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """{layer: (kernel, bias)} in PyTorch's layout. Raises ConfigError for unshared weights."""
+        orders = fitting.orders(self.layers, self.config.data.crop)
+        return {name: (order.to_theirs(np.asarray(self.params[name]["kernel"])),
+                       np.asarray(self.params[name]["bias"]).reshape(-1)) for name, order in orders.items()}
+
+
+def _without_places(config: ConfigDict) -> ConfigDict:
+    """The config without this machine's folders."""
+    return config_lib.override(config, {"data.dir": "", "data.store": "", "data.names": ""})
+
+
+def of_run(folder: pathlib.Path) -> Exported:
+    """The network of a run's folder. Raises as `trained.Trained`."""
+    from alexnet_jax.trained import Trained  # JAX starts here
+
+    network = Trained(folder)
+    consts = network.consts
+    git = network.about.get("git") or {}
+    about = {"revision": str(git.get("revision", "unknown")) + (", changed" if git.get("dirty") else ""),
+             "run": str(network.about.get("id", "")), "step": str(network.step)}
+    return Exported(network.config, network.params, np.asarray(consts.mean), np.asarray(consts.colour),
+                    {"keys": list(network.known.keys), "names": list(network.known.names)}, about)
+
+
+def difference_from_torchvision(config: ConfigDict, classes: int) -> str:
+    """Why torchvision's alexnet is not this network; '' if it is."""
+    from configs import networks
+
+    reference = config_lib.default()
+    networks.torchvision(reference)
+    theirs = geometry.layers(config_lib.override(reference, {"optim.schedule": "constant", "data.crop": 224}), classes)
+    ours = geometry.layers(config, classes)
+    if [x.name for x in ours] != [x.name for x in theirs]:
+        return f"the layers are {', '.join(x.name for x in ours)}"
+    for mine, other in zip(ours, theirs, strict=True):
+        for field in _SHARED:
+            # Another crop may do: its adaptive pooling makes 6 × 6 of any, and leaves 6 × 6 as they are.
+            if config.data.crop != 224 and (field in ("size", "padding") or (field == "out_size"
+                                                                             and mine.name != "conv5")):
+                continue
+            if getattr(mine, field) != getattr(other, field):
+                return (f"{mine.name}'s {field} is {getattr(mine, field)!r} here and {getattr(other, field)!r} in "
+                        "torchvision's alexnet")
+    model = config.model
+    if (model.activation, model.pool.window, model.pool.stride) != ("relu", 3, 2):
+        return "its activation and its pooling are relu, 3 and 2"
+    if model.dropout and model.dropout_layers and model.dropout_scale == "test":
+        return "it doesn't scale outputs at test (config.model.dropout_scale)"
+    return ""
+
+
+def write(network: Exported, path: pathlib.Path, layout: str = "auto", batch: int = 1) -> None:
+    """Writes the file in the format of its ending, in one move.
+
+    Raises:
+      ConfigError: an unknown ending, or a network that the format cannot express.
+    """
+    writers: dict[str, Callable[[pathlib.Path], None]] = {
+        ".safetensors": lambda to: _safetensors(network, to, layout), ".pth": lambda to: _torch(network, to, layout),
+        ".onnx": lambda to: _onnx(network, to), ".stablehlo": lambda to: _stablehlo(network, to, batch)}
+    writer = writers.get(path.suffix)
+    if writer is None:
+        raise ConfigError(f"--to={path}: the ending chooses the format: {', '.join(writers)}")
+    if layout != "auto" and path.suffix not in (".safetensors", ".pth"):
+        raise ConfigError(f"--layout={layout}: for .safetensors and .pth")
+    if layout == "torchvision" and (why := difference_from_torchvision(network.config, len(network.classes["keys"]))):
+        raise ConfigError(f"--layout=torchvision: {why}; --layout=columns writes any network")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(path) as temporary:
+        writer(temporary)
+
+
+def _state(network: Exported, layout: str) -> tuple[dict[str, np.ndarray], bool]:
+    """(state dict, is it torchvision's)."""
+    if layout == "auto":
+        differs = difference_from_torchvision(network.config, len(network.classes["keys"]))
+        layout = "columns" if differs else "torchvision"
+    theirs = layout == "torchvision"
+    norm = network.config.model.same_map
+    if any(x.same_map for x in network.layers) and norm.size % 2 == 0:
+        raise ConfigError(f"config.model.same_map.size: {norm.size}; PyTorch's windows around a pixel are of odd size")
+    return {f"{TORCHVISION[name] if theirs else name}.{leaf}": array for name, both in network.channels_first().items()
+            for leaf, array in zip(("weight", "bias"), both, strict=True)}, theirs
+
+
+def _safetensors(network: Exported, path: pathlib.Path, layout: str) -> None:
+    from safetensors.numpy import save_file
+
+    if layout != "auto":  # a state dict, under the names of PyTorch's
+        save_file(_state(network, layout)[0], path, network.metadata | {"format": "pt"})
+        return
+    tensors = {f"{name}.{leaf}": np.asarray(array) for name, leaves in network.params.items()
+               for leaf, array in leaves.items()} | {"input.mean": network.mean, "input.colour": network.colour}
+    # The library writes an array's memory as it lies, in whatever order.
+    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path, network.metadata)
+
+
+def _torch(network: Exported, path: pathlib.Path, layout: str) -> None:
+    try:
+        import torch
+    except ImportError:
+        raise ConfigError("--to=….pth: PyTorch writes its files, and it is not installed (pip install torch)") from None
+    state, torchvisions = _state(network, layout)
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in state.items()}
+    if torchvisions:  # nothing else, so that load_state_dict takes the file as it is
+        torch.save(tensors, path)
+        return
+    about = network.metadata
+    torch.save({"state_dict": tensors, "config": json.loads(about["config"]), "classes": json.loads(about["classes"]),
+                "input": {"mean": torch.from_numpy(np.array(network.mean)),
+                          "colour": torch.from_numpy(np.array(network.colour))},
+                "revision": about["revision"]}, path)
+
+
+def _onnx(network: Exported, path: pathlib.Path) -> None:
+    try:
+        import onnx
+    except ImportError:
+        raise ConfigError("--to=….onnx: needs onnx (pip install 'alexnet_jax[export]')") from None
+    from alexnet_jax.weights import onnx_graph
+
+    model = onnx_graph.model(network)
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+
+
+def _stablehlo(network: Exported, path: pathlib.Path, batch: int) -> None:
+    import jax
+    import jax.numpy as jnp
+
+    from alexnet_jax.mesh import make_mesh
+    from alexnet_jax.program import Program
+
+    config = network.config
+    program = Program(config, len(network.classes["keys"]), make_mesh(config, jax.devices()[:1]))
+    params = jax.tree.map(np.asarray, dict(network.params))
+    mean, divide = network.crop_mean(), np.asarray(config.augment.divide or (1.0,), np.float32)
+
+    def logits(images):  # float32 [batch, crop, crop, 3], red, green, blue, 0 to 255
+        x = images @ _grey() if config.augment.grey else images
+        return program.model(params)((x - mean) / divide)
+
+    like = jax.ShapeDtypeStruct((batch, config.data.crop, config.data.crop, 3), jnp.float32)
+    with jax.default_matmul_precision("float32"):
+        exported = jax.export.export(jax.jit(logits), platforms=("cpu", "cuda", "tpu"))(like)
+    path.write_bytes(exported.serialize())
+
+
+def _grey() -> np.ndarray:
+    from alexnet_jax.data.augment import LUMA
+
+    return np.asarray(LUMA, np.float32)[:, None]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = errors.Parser("alexnet_jax.weights export", __doc__)
+    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="a run's folder")
+    parser.add_argument("--to", type=pathlib.Path, required=True, help="the file; its ending chooses the format")
+    parser.add_argument("--layout", choices=LAYOUTS, default="auto", help="names and axes of .safetensors and .pth")
+    parser.add_argument("--batch", type=_count, default=1, help="images of a call, of .stablehlo")
+    options = parser.parse_args(argv)
+    environment.prepare()
+    network = of_run(options.workdir)
+    write(network, options.to, options.layout, options.batch)
+    print(f"{options.to}: {options.to.stat().st_size:,} bytes, {network.about['revision'][:12]}, step "
+          f"{network.about['step']}")
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 1 << 20):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
