@@ -123,7 +123,13 @@ class Trained:
     def about_data(self, split: data.Split) -> list[str]:
         """What would make an error on `split` mean less than it says: `data.comparing.about_data_words`."""
         d = self.config.data
-        learnt = [self.training, *([self.open(d.fold_split)] if d.fold_split else [])]
+        unknown = "so that whether it learnt from some of these images isn't known"
+        if "imported" in self.about:
+            return [f"an imported network, of whose training nothing is on record, {unknown}"]
+        try:
+            learnt = [self.training, *([self.open(d.fold_split)] if d.fold_split else [])]
+        except (ConfigError, DataError) as error:
+            return [f"its training images are not to be had here ({error}), {unknown}"]
         return about_data_words(about_data([part.of(self.known) for part in learnt], split))
 
     def log_probs(self, split: data.Split, views: str = "centre",

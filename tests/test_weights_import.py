@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from scipy.special import log_softmax
 from tiny_run import go
 
-from alexnet_jax import cli, inputs, records, weights
+from alexnet_jax import cli, evaluate, inputs, records, weights
 from alexnet_jax import config as config_lib
 from alexnet_jax.data import augment
 from alexnet_jax.errors import CheckpointError, ConfigError, DataError, WorkdirError
@@ -307,6 +307,10 @@ def test_every_command_takes_an_imported_run(networks, finished, tmp_path, capsy
     trained, network = Trained(finished), Trained(networks[0])
     assert network.known == trained.known
     assert network.log_probs(network.open("test[:10]")).shape == (10, 10)
+    assert evaluate.main([first, "--split=test[:10]"]) == 0
+    said = capsys.readouterr().out
+    assert "step 0, shapes test[:10]: error centre crop" in said
+    assert "note: an imported network, of whose training nothing is on record" in said
     assert kernels.main([first, f"--record={tmp_path / 'k'}"]) == 0
     assert "colour share by column" in capsys.readouterr().out
     assert retrieval.main([first, f"--record={tmp_path / 'r'}", "--images=3"]) == 0
@@ -373,7 +377,9 @@ def test_a_run_of_before_gets_it_from_its_store_the_first_time_or_says_what_is_m
         np.testing.assert_array_equal(Trained(tmp_path / "run").consts.mean, before.consts.mean)
     tree["config"]["data"]["name"] = "image_folder:/nowhere/at/all"
     records.write_json(tmp_path / "run" / "run.json", tree)
-    assert Trained(tmp_path / "run").known == before.known  # kept by now
+    gone = Trained(tmp_path / "run")
+    assert gone.known == before.known  # kept by now
+    assert "its training images are not to be had here" in gone.about_data(None)[0]
     (tmp_path / "run" / "input.npz").unlink()
     with pytest.raises((ConfigError, DataError), match=r"input\.npz is missing or damaged, and the training images .*"
                        "/nowhere/at/all"):
