@@ -171,7 +171,7 @@ class Command:
                 check_runs(standing.plan, workdir and workdir / search.FOLDER, self._check)
             check_runs(asked, workdir, self._check)
             if self._check is _check:
-                _tell_downloads(asked)
+                _tell_downloads(_todo(asked, workdir))
             if standing is not None:
                 dry_run.show_search(standing, workdir, asked)
             if workdir is None:
@@ -338,10 +338,10 @@ def _check(config: ConfigDict) -> None:
     check_outputs(config.model.classes, len(keys or ()) or (known or (0, ""))[0], config.data.name)
 
 
-def _tell_downloads(asked: plan_lib.Plan) -> None:
+def _tell_downloads(runs: list[plan_lib.Run]) -> None:
     from alexnet_jax import data
 
-    configs = {json.dumps(run.config["data"]): run.config for run in asked.runs.values()}.values()
+    configs = {json.dumps(run.config["data"]): run.config for run in runs}.values()
     found = [(config["data"]["name"], url) for config in configs
              for url in data.downloads(config_lib.from_json(config).data)]
     for name, url in dict.fromkeys(found):

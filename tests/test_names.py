@@ -3,6 +3,7 @@
 import io
 import sys
 import types
+from xml.etree import ElementTree
 
 import fake_sweep
 import numpy as np
@@ -107,8 +108,7 @@ def _shows(figure: Figure, *texts: str) -> None:
     """The figure can be drawn and has these texts, none of them as a formula."""
     found = [text for text in figure.findobj(lambda artist: hasattr(artist, "get_parse_math")) if text.get_text()]
     assert not any(text.get_parse_math() for text in found)
-    for kind in ("png", "svg"):
-        assert plots.render(figure, kind)
+    assert ElementTree.fromstring(plots.render(figure, "svg")).tag.endswith("svg")
     every = " ".join(" ".join(text.get_text().split()) for text in found)
     for text in texts:
         assert text in every

@@ -38,25 +38,25 @@ class _Known:
     """What is known of a split without decoding an image.
 
     Attributes:
-      split: the split string. whole: the stored split that it is of.
-      rows: of that split's store, or positions in it where that is still to be built; None: not known.
+      split: the split string. name: of what it is a slice of.
+      places: in that, whatever its order: two slices share what these share. None: not known.
       keys: what identifies the classes of the whole split, where that is known; `every` those of its labels.
     """
 
     split: str
-    whole: str
-    rows: range | np.ndarray | None
+    name: str
+    places: range | None
     keys: tuple[str, ...] | None
     every: tuple[str, ...] | None
 
     def __len__(self) -> int:
-        return 0 if self.rows is None else len(self.rows)
+        return len(self.places or ())
 
     def overlap(self, other: _Known) -> int:
         """How many images the two have in common, as far as that is known."""
-        if self.whole != other.whole or self.rows is None or other.rows is None:
+        if self.name != other.name or self.places is None or other.places is None:
             return 0
-        return common(self.rows, other.rows)
+        return common(self.places, other.places)
 
 
 def check_splits(data: Any) -> tuple[str, ...] | None:
@@ -85,7 +85,7 @@ def check_splits(data: Any) -> tuple[str, ...] | None:
             classes_lib.check(training.keys, data.name, split.keys or (), split.split)
     if data.names:
         classes_lib.read_names(data.names)
-    check_apart({field: split for field, split in found.items() if split.rows is not None})
+    check_apart({field: split for field, split in found.items() if split.places is not None})
     return training.every
 
 
@@ -203,7 +203,11 @@ def open_split(data: Any, split: str, *, report: sources.Report = names.say, cla
     if folder is None or not folder.exists():
         folder = _build(source, wanted, whole, data, root, report)
     store = _open(folder, data)
-    found = Split(store, split, _slice(store, wanted, data, source), classes)
+    rows, (start, stop) = _slice(store, wanted, data, source)
+    if data.order == "spread":
+        rows = np.asarray(rows)
+        rows = rows[order.spread(store.labels[rows])]
+    found = Split(store, split, rows[start:stop], classes)
     if classes is None and data.names:
         found = found.of(found.known.shown(classes_lib.read_names(data.names)))
     return found
@@ -230,16 +234,13 @@ def _whole(source: sources.Source, wanted: splits.Slice, data: Any, root: pathli
 
 
 def _rows(store: store_lib.Store, wanted: splits.Slice, data: Any) -> tuple[Any, dict[str, int]]:
-    """The rows of the store, in their order, that the split is a slice of; and sizes of splits, for messages."""
+    """The rows of the store, front to back, that the split is a slice of; and sizes of splits, for messages."""
     rows: Any = range(len(store))
     sizes = {store.meta["split"]: len(store)}
     if data.val_fraction and wanted.name in ("train", "val"):
         out = order.held_out(store.labels, data.val_fraction, data.val_seed)
         rows = np.flatnonzero(out if wanted.name == "val" else ~out)
         sizes = {"train": int((~out).sum()), "val": int(out.sum())}
-    if data.order == "spread":
-        rows = np.asarray(rows)
-        rows = rows[order.spread(store.labels[rows])]
     return rows, sizes
 
 
@@ -254,15 +255,14 @@ def _known(data: Any, split: str) -> _Known:
         store = _open(folder, data)
         keys = store.meta["class_keys"]
         own = tuple(keys[label] for label in np.unique(store.labels))
-        return _Known(split, whole, _slice(store, wanted, data, source), own, tuple(keys))
+        return _Known(split, wanted.name, range(*_slice(store, wanted, data, source)[1]), own, tuple(keys))
     _check_unbuilt(source, wanted, whole)
     keys = source.class_keys(whole)
     keys = None if keys is None else tuple(keys)
     count, rows = _count(source, whole), None
     if count is not None and whole == wanted.name:
-        # Whatever the order is, two slices of it share what their positions share.
         rows = range(*wanted.bounds(count, splits.describe(source.name, source.split_sizes() | {whole: count})))
-    return _Known(split, whole, rows, keys, keys)
+    return _Known(split, wanted.name, rows, keys, keys)
 
 
 def _open(folder: pathlib.Path, data: Any) -> store_lib.Store:
@@ -275,11 +275,11 @@ def _open(folder: pathlib.Path, data: Any) -> store_lib.Store:
     return store
 
 
-def _slice(store: store_lib.Store, wanted: splits.Slice, data: Any, source: sources.Source) -> Any:
-    """The rows of the store that are the wanted split."""
+def _slice(store: store_lib.Store, wanted: splits.Slice, data: Any, source: sources.Source
+           ) -> tuple[Any, tuple[int, int]]:
+    """(the rows of the store that the wanted split is a slice of, front to back; the slice's bounds)."""
     rows, sizes = _rows(store, wanted, data)
-    start, stop = wanted.bounds(len(rows), splits.describe(source.name, source.split_sizes() | sizes))
-    return rows[start:stop]
+    return rows, wanted.bounds(len(rows), splits.describe(source.name, source.split_sizes() | sizes))
 
 
 def _find(source: sources.Source, name: str, size: int, root: pathlib.Path) -> pathlib.Path | None:
