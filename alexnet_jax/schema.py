@@ -142,6 +142,8 @@ SCHEMA: dict[str, Any] = {
         "placement": Field("auto", "the images: device, in the memory of each device; host, streamed from the store; "
                            "auto: on accelerators where they take less than 30% of the free memory",
                            choices=("auto", "device", "host"), identity=False),
+        "orientation": Field("stored", "images as their pixels are stored, or turned as their EXIF data says (exif); "
+                             "for datasets without image files it means nothing", choices=("stored", "exif")),
         "on_corrupt": Field("skip", "an image that cannot be read", choices=("skip", "refuse")),
     },
     "augment": {

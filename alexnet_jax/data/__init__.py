@@ -17,7 +17,7 @@ import numpy as np
 
 from alexnet_jax import names
 from alexnet_jax.data import classes as classes_lib
-from alexnet_jax.data import order, sources, splits
+from alexnet_jax.data import layouts, order, sources, splits
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.classes import Classes
 from alexnet_jax.data.split import Split, common
@@ -59,13 +59,13 @@ class _Known:
         return common(self.places, other.places)
 
 
-def check_splits(data: Any) -> tuple[str, ...] | None:
+def check_splits(data: Any, source: sources.Source | None = None) -> tuple[str, ...] | None:
     """Checks every split that the config names, its classes and its images, as far as that is known without decoding.
 
     Builds and writes nothing.
 
     Args:
-      data: config.data.
+      data: config.data. source: its dataset, where that has been looked for already.
 
     Returns:
       What identifies the classes of a run; None if only reading tells.
@@ -73,11 +73,13 @@ def check_splits(data: Any) -> tuple[str, ...] | None:
     Raises:
       ConfigError, DataError: as `open_splits`.
     """
+    source = source or sources.find(data, store_lib.root(data.store))
+    sources.check_dir(data)
     found = {}
     for field in FIELDS:
         if text := getattr(data, field):
             with naming(f"config.data.{field}"):
-                found[field] = _known(data, text)
+                found[field] = _known(data, text, source)
     training = found["train_split"]
     if training.keys is not None:
         classes_lib.check_several(training.keys, data.name)
@@ -135,7 +137,7 @@ def classes_of(data: Any) -> tuple[int, str] | None:
             return packed[0][1], f"the packed images in {packed[0][0]}"
         if not packed and _count(source, whole) is None:
             return None  # an archive, which would have to be read
-        known = _known(data, data.train_split)
+        known = _known(data, data.train_split, source)
     except (ConfigError, DataError):
         return None
     return None if known.every is None else (len(known.every), f"the images of {source.title}")
@@ -153,13 +155,14 @@ def open_splits(data: Any, *, report: sources.Report = names.say) -> dict[str, S
     Raises:
       ConfigError, DataError: as `open_split`; a split has classes that training lacks, or training has one class only.
     """
-    check_splits(data)
+    source = sources.find(data, store_lib.root(data.store))
+    check_splits(data, source)
     opened: dict[str, Split] = {}
     for field in FIELDS:
         if text := getattr(data, field):
             with naming(f"config.data.{field}"):
                 known = opened["train_split"].known if opened else None
-                opened[field] = open_split(data, text, report=report, classes=known)
+                opened[field] = open_split(data, text, report=report, classes=known, source=source)
     check_apart(opened)
     train = opened["train_split"]
     classes_lib.check_several(train.class_keys, data.name)
@@ -181,7 +184,8 @@ def naming(where: str) -> Iterator[None]:
         raise ConfigError(f"{where}: {error}") from error
 
 
-def open_split(data: Any, split: str, *, report: sources.Report = names.say, classes: Classes | None = None) -> Split:
+def open_split(data: Any, split: str, *, report: sources.Report = names.say, classes: Classes | None = None,
+               source: sources.Source | None = None, remembered: bool = False) -> Split:
     """Opens what `split` denotes, building the packed store of the whole split first if there is none.
 
     Args:
@@ -189,6 +193,8 @@ def open_split(data: Any, split: str, *, report: sources.Report = names.say, cla
       split: a split string, e.g. 'train[:40000]'.
       report: takes lines about the building.
       classes: of the run, by which images are labelled; the dataset's own by default.
+      source: what `sources.find` gives for `data`, if it's there already.
+      remembered: `data` is of an earlier command: a packed store stands in for a data dir that has gone since.
 
     Raises:
       ConfigError: an unknown dataset or split, or a slice that is empty or out of range.
@@ -197,9 +203,14 @@ def open_split(data: Any, split: str, *, report: sources.Report = names.say, cla
     """
     wanted = splits.parse(split)
     root = store_lib.root(data.store)
-    source = sources.find(data, root)
+    source = source or sources.find(data, root)
+    if not remembered:
+        sources.check_dir(data)
     whole = _whole(source, wanted, data, root)
     folder = _find(source, whole, data.size, root)
+    if folder is not None and folder.exists() and source.version(whole) is None:
+        report(f"note: the files of {source.name} {whole} are absent; the images packed from them earlier stand in, "
+               f"{folder}")
     if folder is None or not folder.exists():
         folder = _build(source, wanted, whole, data, root, report)
     store = _open(folder, data)
@@ -216,53 +227,59 @@ def open_split(data: Any, split: str, *, report: sources.Report = names.say, cla
 def _whole(source: sources.Source, wanted: splits.Slice, data: Any, root: pathlib.Path) -> str:
     """The stored split that the wanted one is of: itself, or what `data.val_fraction` cuts `train` and `val` from."""
     if not data.val_fraction:
-        return wanted.name
+        return source.resolve(wanted.name)
     known = list(source.split_sizes()) or sorted({meta["split"] for _, meta in store_lib.stores_of(root, source.owns)})
-    own = [name for name in known if name.lower() in ("val", "valid", "validation", "dev")]
+    own = layouts.resolve("val", known)
     if own:
         raise ConfigError(f"config.data.val_fraction: {source.name} has a split of its own for that, {own[0]}; set "
                           "config.data.val_fraction to 0")
-    if "train" not in known and len(known) > 1:
+    training = layouts.resolve("train", known)
+    if len(training) != 1 and len(known) > 1:
         raise ConfigError(f"config.data.val_fraction: cuts train and val from one split, and {source.name} has "
                           f"{', '.join(known)}; set it to 0 and name slices of them")
-    base = known[0] if known and "train" not in known else "train"
+    base = (training or known or ["train"])[0]
     if wanted.name in ("train", "val"):
         return base
     if wanted.name == base:
         raise ConfigError(f"'{wanted.text}': config.data.val_fraction cuts {base} into train and val; name one")
-    return wanted.name
+    return source.resolve(wanted.name)
+
+
+def _cut(wanted: splits.Slice, data: Any) -> bool:
+    """Is it a slice of what `data.val_fraction` makes, not of a stored split?"""
+    return bool(data.val_fraction) and wanted.name in ("train", "val")
 
 
 def _rows(store: store_lib.Store, wanted: splits.Slice, data: Any) -> tuple[Any, dict[str, int]]:
     """The rows of the store, front to back, that the split is a slice of; and sizes of splits, for messages."""
     rows: Any = range(len(store))
     sizes = {store.meta["split"]: len(store)}
-    if data.val_fraction and wanted.name in ("train", "val"):
+    if _cut(wanted, data):
         out = order.held_out(store.labels, data.val_fraction, data.val_seed)
         rows = np.flatnonzero(out if wanted.name == "val" else ~out)
         sizes = {"train": int((~out).sum()), "val": int(out.sum())}
     return rows, sizes
 
 
-def _known(data: Any, split: str) -> _Known:
+def _known(data: Any, split: str, source: sources.Source) -> _Known:
     """What is known of a split without decoding; what can be refused is."""
     wanted = splits.parse(split)
     root = store_lib.root(data.store)
-    source = sources.find(data, root)
     whole = _whole(source, wanted, data, root)
+    name = wanted.name if _cut(wanted, data) else whole
     folder = _find(source, whole, data.size, root)
     if folder is not None and folder.exists():
         store = _open(folder, data)
         keys = store.meta["class_keys"]
         own = tuple(keys[label] for label in np.unique(store.labels))
-        return _Known(split, wanted.name, range(*_slice(store, wanted, data, source)[1]), own, tuple(keys))
-    _check_unbuilt(source, wanted, whole)
+        return _Known(split, name, range(*_slice(store, wanted, data, source)[1]), own, tuple(keys))
+    _check_unbuilt(source, wanted, whole, _cut(wanted, data))
     keys = source.class_keys(whole)
     keys = None if keys is None else tuple(keys)
     count, rows = _count(source, whole), None
-    if count is not None and whole == wanted.name:
+    if count is not None and not _cut(wanted, data):
         rows = range(*wanted.bounds(count, splits.describe(source.name, source.split_sizes() | {whole: count})))
-    return _Known(split, wanted.name, rows, keys, keys)
+    return _Known(split, name, rows, keys, keys)
 
 
 def _open(folder: pathlib.Path, data: Any) -> store_lib.Store:
@@ -307,7 +324,7 @@ def _count(source: sources.Source, whole: str) -> int | None:
     return source.count(whole) if known is None else known
 
 
-def _check_unbuilt(source: sources.Source, wanted: splits.Slice, whole: str) -> str:
+def _check_unbuilt(source: sources.Source, wanted: splits.Slice, whole: str, cut: bool) -> str:
     """The version of a split whose store has to be built. Raises ConfigError or DataError if it can't be."""
     known = source.split_sizes()
     described = splits.describe(source.name, known)
@@ -319,7 +336,7 @@ def _check_unbuilt(source: sources.Source, wanted: splits.Slice, whole: str) -> 
         raise ConfigError(f"'{wanted.text}': no such split{hint}; {described}")
     source.check(whole)
     count = _count(source, whole)
-    if count is not None and whole == wanted.name:
+    if count is not None and not cut:
         wanted.bounds(count, described)
     version = source.version(whole)
     if version is None:
@@ -329,11 +346,11 @@ def _check_unbuilt(source: sources.Source, wanted: splits.Slice, whole: str) -> 
 
 def _build(source: sources.Source, wanted: splits.Slice, whole: str, data: Any, root: pathlib.Path,
            report: sources.Report) -> pathlib.Path:
-    version = _check_unbuilt(source, wanted, whole)
+    version = _check_unbuilt(source, wanted, whole, _cut(wanted, data))
     folder = root / store_lib.folder_name(source.key, version, whole, data.size)
 
     def check(count: int) -> None:
-        if whole == wanted.name:
+        if not _cut(wanted, data):
             wanted.bounds(count, splits.describe(source.name, source.split_sizes() | {whole: count}))
 
     from alexnet_jax.data.build import build

@@ -4,8 +4,8 @@ The paper's rule (section 2): the shorter side is rescaled to `size`, then the c
 is cut out. Rescaling is bilinear, antialiased when it shrinks (the triangle filter widened by the factor, as
 Pillow does), and plain bilinear when it enlarges. Every image becomes RGB: greyscale is repeated, palettes
 are looked up, transparency is dropped (what lies beneath shows), CMYK is converted (JPEGs are taken to hold it
-inverted, as Adobe's do, plain or as YCCK), 16-bit greyscale keeps its eight high bits. The EXIF orientation is
-ignored: pixels are taken as they are stored.
+inverted, as Adobe's do, plain or as YCCK), 16-bit greyscale keeps its eight high bits. Of several frames or pages the
+first is taken. Pixels are taken as they are stored, or turned as the file's EXIF data says (`ORIENTATIONS`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,18 @@ from collections.abc import Callable, Generator, Iterable
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError, features
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 
+from alexnet_jax.data import formats
 from alexnet_jax.data.sources import Block, Corrupt
 
-JPEG = b"\xff\xd8\xff"
-PNG = b"\x89PNG\r\n\x1a\n"
+ORIENTATIONS = ("stored", "exif")
 _PNG_END = b"IEND\xaeB\x60\x82"
+_JPEG_2000_END = b"\xff\xd9"
+_TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+          8: Image.Transpose.ROTATE_90}  # EXIF's numbers: what makes the stored pixels look as they should
+_BACK = _TURNS | {6: _TURNS[8], 8: _TURNS[6]}
 _LONGEST = 8  # sides' ratio beyond which the far ends are cut off before rescaling, to bound the memory
 
 
@@ -39,50 +44,88 @@ class Job(NamedTuple):
     content: bytes | Callable[[], bytes]
 
 
-def made_by() -> str:
-    """What the pixels depend on besides the image's bytes: the versions of the decoder and of this file."""
+def made_by(orientation: str = "stored") -> str:
+    """What the pixels depend on besides the image's bytes: the versions of the decoder and of this file, the rule."""
     jpeg = features.version_feature("libjpeg_turbo") or features.version_codec("jpg")
     rule = zlib.crc32(pathlib.Path(__file__).read_bytes())
-    return f"Pillow {Image.__version__}, libjpeg {jpeg}, rule {rule:08x}"
+    turned = "" if orientation == "stored" else f", orientation {orientation}"
+    return f"Pillow {Image.__version__}, libjpeg {jpeg}, rule {rule:08x}{turned}"
 
 
-def is_image(head: bytes) -> bool:
-    """Does a file that begins with these bytes (8 suffice) claim to be a JPEG or a PNG?"""
-    return head.startswith((JPEG, PNG))
-
-
-def decode(content: bytes, size: int) -> np.ndarray:
+def decode(content: bytes, size: int, orientation: str = "stored") -> np.ndarray:
     """The image as uint8 [size, size, 3].
 
+    Args:
+      content: the file's.
+      size: side of the result.
+      orientation: 'stored', or 'exif' to turn it as its EXIF data says; what is damaged in there turns nothing.
+
     Raises:
-      ValueError: with the reason, if it isn't a whole JPEG or PNG.
+      ValueError: with the reason, if it isn't a whole image of a format that is read (`formats.PILLOW`).
     """
-    return decode_sized(content, size)[0]
+    return decode_sized(content, size, orientation)[0]
 
 
-def decode_sized(content: bytes, size: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """The same, and the (height, width) that it has in the file."""
+def decode_sized(content: bytes, size: int, orientation: str = "stored") -> tuple[np.ndarray, tuple[int, int]]:
+    """The same, and the (height, width) that it has in the file, turned likewise."""
     if not content:
         raise ValueError("the file is empty")
-    if not is_image(content):
-        raise ValueError("neither a JPEG nor a PNG")
-    if content.startswith(PNG) and _PNG_END not in content:
-        raise ValueError("truncated: the PNG has no end")  # Pillow minds missing pixels only
+    kind = formats.kind(content[:formats.HEAD], "")
+    if kind not in formats.PILLOW:
+        what = "" if kind == "other" else f" but {kind}"
+        raise ValueError(f"not an image of a format that is read{what}")
+    # Pillow minds missing pixels only, and of JPEG 2000 not even these.
+    if kind == "PNG" and _PNG_END not in content:
+        raise ValueError("truncated: the PNG has no end")
+    if kind == "JPEG 2000" and _JPEG_2000_END not in content[-16:]:
+        raise ValueError("truncated: the JPEG 2000 has no end")
     try:
-        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
-            image.load()
-            return square(image, size), (image.height, image.width)
+        with Image.open(io.BytesIO(content), formats=(formats.PILLOW[kind],)) as image:
+            turned = _loaded(image, orientation)
+            return square(turned, size), (turned.height, turned.width)
     except UnidentifiedImageError as error:
-        raise ValueError("its beginning is damaged") from error
+        if formats.lacking({kind}):
+            raise ValueError(f"{kind}, which the installed Pillow doesn't read") from error
+        raise ValueError("damaged or cut off at its beginning") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError("too large to be read: more than "
+                         f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; make it smaller") from error
     except Exception as error:  # Pillow raises many kinds, SyntaxError and struct.error among them
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
+def _loaded(image: Image.Image, orientation: str) -> Image.Image:
+    """The pixels of an open image, turned or not."""
+    tiff = image.format == "TIFF"  # Pillow turns these by itself
+    if tiff and image.mode == "I":
+        raise ValueError("its pixels are numbers of 32 bits, of which nobody says what is white; convert it to 8 or 16 "
+                         "bits")
+    number = _orientation(image) if tiff else 1
+    image.load()
+    if tiff:
+        turn = _BACK.get(number) if orientation == "stored" else None
+    else:
+        turn = _TURNS.get(_orientation(image)) if orientation == "exif" else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # whatever is damaged in there
+        return 1
+
+
 def square(image: Image.Image, size: int) -> np.ndarray:
     """uint8 [size, size, 3] of any Pillow image: RGB, shorter side rescaled to `size`, the centre cut out."""
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, of which nobody says what is white; convert it to 8 "
+                         "or 16 bits")
     if image.mode.startswith("I"):
         # Pillow's own conversion clips 16-bit values at 255.
         image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+    if image.mode == "RGBa":
+        image = image.convert("RGBA")
     if image.mode != "RGB":
         image = image.convert("RGB")
     if max(image.size) > _LONGEST * min(image.size):
@@ -115,14 +158,14 @@ def square_array(image: np.ndarray, size: int) -> np.ndarray:
     return square(Image.fromarray(image), size)
 
 
-def decode_all(jobs: Iterable[Job], size: int) -> Generator[Block | Corrupt, None, None]:
+def decode_all(jobs: Iterable[Job], size: int, orientation: str = "stored") -> Generator[Block | Corrupt, None, None]:
     """Decodes on all cores, in the order of `jobs`, holding only a few images at a time."""
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     def work(job: Job) -> Block | Corrupt:
         try:
             content = job.content if isinstance(job.content, bytes) else job.content()
-            image, original = decode_sized(content, size)
+            image, original = decode_sized(content, size, orientation)
             return Block(job.rank, image[None], np.array([job.label], np.int32), np.array([original]))
         except OSError as error:
             return Corrupt(job.rank, job.name, f"cannot be read ({error.strerror or error})")

@@ -1,64 +1,55 @@
-"""Folders or archives of images, `image_folder:<folder>`: `<data dir>/<folder>/train/<class>/*`, `val/…`.
+"""Folders or archives of images, `image_folder:<folder>`, in the layouts that docs/data.md shows.
 
-A split is a folder of class folders or, where there is no such folder, an archive of one: `train.tar`,
-`train.tar.gz` or `train.tgz`, with or without a leading `train/` in it. Any name will do (train, val, test,
-validation, …). `image_folder` alone is the data dir itself.
+`image_folder` alone is the data dir itself. Where the splits lie is found by alexnet_jax.data.layouts, what one holds
+by alexnet_jax.data.listing; here that becomes a dataset.
 
-Labels are the positions of the class folders of `train` in sorted order, for every split; a class that train
-lacks is an error. `labels.txt` (folder name, tab, name) gives the classes their names for display.
-Images are JPEG or PNG by content, in folders of any depth below their class. They are stored in the order of a
-hash of class and path: the same everywhere, and mixed, so that a slice such as train[:90%] holds all classes. Other
-files are ignored unless they are named like images, when they count as corrupt. Hidden files are ignored.
+Labels are positions among the class folders of `train` in sorted order, for every split; where there is no `train`,
+among the split's own. `labels.txt` (class, tab, name) gives the classes their names for display. Images are recognised
+by their content (alexnet_jax.data.formats). They are stored in the order of a hash of class and path: the same
+everywhere, and mixed, so that a slice such as train[:90%] holds all classes.
 
-The version is a fingerprint of names and sizes (of archives: size and both ends), so that changed content
-gives another store.
+The version is a fingerprint of names, sizes and formats (of archives: size and both ends), so that changed content
+gives another store. Where all is JPEG and PNG in folders of classes it is what it was when only these were read.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import hashlib
-import io
 import os
 import pathlib
-import tarfile
+import unicodedata
 import zlib
 from collections.abc import Generator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from alexnet_jax import paths
+from alexnet_jax.data import formats, layouts, trees
 from alexnet_jax.data import store as store_lib
-from alexnet_jax.data.sources import Block, Corrupt, Reading, Report, Source, ends, mixed, safe
-from alexnet_jax.errors import DataError, describe_os_error
+from alexnet_jax.data.layouts import Layout, Place
+from alexnet_jax.data.listing import Listing, cut_each, listing
+from alexnet_jax.data.sources import Block, Corrupt, Reading, Report, Source, ends, safe
+from alexnet_jax.errors import ConfigError, DataError
 
 _ORDER = "mixed"  # part of the version: another order is another content
-_ARCHIVES = (".tar", ".tar.gz", ".tgz")
-_IMAGES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-
-
-class Listing(NamedTuple):
-    """The images of a split: (class, path below it) in the order of the store, and what to read each by.
-
-    A handle is a path, or the number of the archive's member.
-    """
-
-    entries: list[tuple[str, str]]
-    handles: list[pathlib.Path | int]
-    ignored: int
+_NOTES = ".listings"  # the folder of the store for what archives and large folders were found to hold
 
 
 class ImageFolder(Source):
-    def __init__(self, name: str, data_dir: pathlib.Path | None, folder: str, store: pathlib.Path):
+    def __init__(self, name: str, data_dir: pathlib.Path | None, folder: str, store: pathlib.Path,
+                 orientation: str = "stored"):
         self.name = name
         self._data_dir = data_dir
-        self._root = _root(data_dir, folder)
+        self._root = _packed(_root(data_dir, folder))
         self._spelling = _spelling(data_dir, folder)
         self.key = f"image_folder-{safe(self._spelling)}" if self._spelling else "image_folder"
         self.folder = os.path.realpath(self._root) if self._root is not None else None
         self._store = store
+        self._orientation = orientation
+        self._suffix = "" if orientation == "stored" else f"-{orientation}"
+        self._found: Layout | None = None
+        self._asked: dict[str, Place] = {}  # splits that aren't offered and were asked for
         self._fingerprints: dict[str, str] = {}
         self._listings: dict[str, Listing] = {}
 
@@ -68,7 +59,7 @@ class ImageFolder(Source):
 
     def owns(self, meta: dict[str, Any]) -> bool:
         kind, _, folder = meta["name"].partition(":")
-        if kind != "image_folder":
+        if kind != "image_folder" or str(meta["version"]).partition("-")[1:] != self._suffix.partition("-")[1:]:
             return False
         if _spelling(self._data_dir, folder) == self._spelling:
             return True
@@ -78,138 +69,224 @@ class ImageFolder(Source):
         except OSError:
             return False
 
+    # --- splits -------------------------------------------------------------------------------------------
+
+    @property
+    def _layout(self) -> Layout:
+        if self._found is None:
+            there = self._root is not None and self._root.exists()
+            self._found = layouts.find(self._root, self._store / _NOTES) if there and self._root else Layout()
+        return self._found
+
+    def _places(self) -> dict[str, Place]:
+        """{split: where it lies}, train first."""
+        places = self._layout.splits | self._asked
+        return dict(sorted(places.items(), key=lambda item: (item[0] != "train", item[0])))
+
     def split_sizes(self) -> dict[str, int | None]:
         return dict.fromkeys(self._places())
 
-    def _places(self) -> dict[str, pathlib.Path]:
-        """{split: its folder or archive}, train first."""
-        places: dict[str, pathlib.Path] = {}
-        try:
-            paths = sorted(self._root.iterdir()) if self._root is not None else []
-        except OSError:
-            return {}
-        for path in paths:
-            ending = next((e for e in _ARCHIVES if path.name.endswith(e)), None)
-            if path.name.startswith("."):
-                continue
-            if path.is_dir():
-                places[path.name] = path  # what was unpacked goes before the archive it came from
-            elif ending:
-                places.setdefault(path.name.removesuffix(ending), path)
-        return dict(sorted(places.items(), key=lambda item: (item[0] != "train", item[0])))
+    def resolve(self, split: str) -> str:
+        layout = self._layout
+        found = layouts.resolve(split, layout.splits)
+        if len(found) > 1:
+            raise ConfigError(f"'{split}': {self.name} has {' and '.join(found)}; name the one that is meant")
+        if found:
+            return found[0]
+        if split in layout.others:
+            self._asked[split] = layout.others[split]
+            return split
+        stored = {meta["split"] for _, meta in store_lib.stores_of(self._store, self.owns)}
+        if not layout.splits or split in stored:  # whose files are absent
+            found = layouts.resolve(split, sorted(stored))
+            if len(found) == 1:
+                return found[0]
+        failed = layouts.resolve(split, [name for name in layout.problems if name])
+        problem = layout.problems.get(failed[0] if failed else "")
+        if problem and (failed or not layout.splits):
+            raise DataError(problem)
+        if len(layout.splits) == 1 and layouts.role(split, plain=True):
+            (only,) = layout.splits
+            raise ConfigError(f"'{split}': no such split; all images of {self.name} are in {only}: set "
+                              "config.data.val_fraction=0.2 for splits train and val, or name slices, "
+                              f"config.data.train_split={only}[:80%] and config.data.eval_split={only}[80%:]")
+        return split
 
     def check(self, split: str) -> None:
         if split in self._places():
             return
-        forms = f"{split}/<class>/*, {split}.tar or {split}.tar.gz"
+        forms = f"{split}/<class>/*, {split}.tar or {split}.zip"
         if self._root is None:
             raise DataError(f"{self.name}: config.data.dir (or ALEXNET_DATA_DIR) is not set; set it to the "
                             f"folder that holds {self.name.partition(':')[2] or forms}")
-        if not self._root.is_dir():
+        if not self._root.exists():
             raise DataError(f"{self._root}: no such folder; it should hold {forms}")
-        raise DataError(f"{self._root}: holds neither {split}/, {split}.tar nor {split}.tar.gz")
+        raise DataError(self._layout.problems.get("") or f"{self._root}: holds no {forms}")
+
+    # --- versions -----------------------------------------------------------------------------------------
 
     def version(self, split: str) -> str | None:
+        plain = self._version(split)
+        return None if plain is None else plain + self._suffix
+
+    def _version(self, split: str) -> str | None:
         places = self._places()
         if split not in places:
             return None
-        own = self._fingerprint(places[split])
-        labels = self._root / "labels.txt" if self._root is not None else pathlib.Path()
-        names = zlib.crc32(labels.read_bytes()) if labels.is_file() else 0
+        own = self._fingerprint(split)
+        labels = self._names_file()
+        names = zlib.crc32(labels) if labels is not None else 0
         # Labels are positions among train's classes, so train is part of what a split of another name is.
         train = self._train_version(places) if split != "train" else ""
         return hashlib.sha256(f"{_ORDER} {own} {train} {names:08x}".encode()).hexdigest()[:10]
 
-    def _train_version(self, places: dict[str, pathlib.Path]) -> str:
+    def _train_version(self, places: dict[str, Place]) -> str:
         if "train" in places:
-            return self.version("train") or ""
-        found = {meta["version"]: None for _, meta in store_lib.stores_of(self._store, self.owns)
+            return self._version("train") or ""
+        found = {meta["version"].partition("-")[0]: None for _, meta in store_lib.stores_of(self._store, self.owns)
                  if meta["split"] == "train"}
         if len(found) > 1:
             raise DataError(f"{self.name}: the training images are absent and the stores {', '.join(found)} "
                             f"of them differ; delete all but one in {self._store}")
         return "".join(found)
 
-    def _fingerprint(self, place: pathlib.Path) -> str:
-        if str(place) not in self._fingerprints:
-            self._fingerprints[str(place)] = self._digest(place)
-        return self._fingerprints[str(place)]
+    def _fingerprint(self, split: str) -> str:
+        if split not in self._fingerprints:
+            self._fingerprints[split] = self._digest(split, self._places()[split])
+        return self._fingerprints[split]
 
-    def _digest(self, place: pathlib.Path) -> str:
+    def _digest(self, split: str, place: Place) -> str:
+        if not place.tree.archived or place.table is not None:
+            return self._digest_of(place, self._list(split))
+        # Listing takes seconds; for an archive that is known by its ends it's done once.
+        what = f"digest {place.name}\0{place.base}\0".encode("utf-8", "surrogateescape") + ends(place.tree.path)
+        note = trees.Note(self._store / _NOTES, what)
+        known = note.read()
+        if known:
+            return known[0]
+        listed = self._list(split)
+        digest = self._digest_of(place, listed)
+        # What an installation may be unable to read isn't known once and for all.
+        sure = not ({file.kind for file in listed.files} | set(listed.left_out)) & set(formats.OPTIONAL)
+        if sure and place.tree.path.stat().st_size >= trees.LARGE:
+            note.write([digest])
+        return digest
+
+    def _digest_of(self, place: Place, listed: Listing) -> str:
         digest = hashlib.sha256()
-        try:
-            if place.is_dir():
-                listing = self._list(place)
-                for (folder, path), handle in zip(listing.entries, listing.handles, strict=True):
-                    assert isinstance(handle, pathlib.Path)
-                    try:
-                        size = handle.stat().st_size
-                    except OSError:
-                        size = -1  # a broken link, say: it will count as corrupt
-                    digest.update(f"{folder}/{path}\0{size}\n".encode("utf-8", "surrogateescape"))
-            else:
-                digest.update(ends(place))
-        except OSError as error:
-            raise DataError(describe_os_error(error)) from error
+        if place.tree.archived:
+            digest.update(ends(place.tree.path))
+        if not place.tree.archived or not _as_ever(place, listed):
+            for (folder, path), file in zip(listed.entries, listed.files, strict=True):
+                kind = "" if file.kind in (*formats.PLAIN, formats.UNKNOWN) else f"\0{file.kind}"
+                digest.update(f"{folder}/{path}\0{file.size}{kind}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
-    def _list(self, place: pathlib.Path) -> Listing:
-        if str(place) not in self._listings:
-            self._listings[str(place)] = list_folder(place) if place.is_dir() else list_archive(place)
-        return self._listings[str(place)]
+    def _list(self, split: str) -> Listing:
+        places = self._places()
+        if split not in self._listings:
+            self._listings[split] = listing(places[split], split == "train" or "train" not in places)
+        return self._listings[split]
+
+    # --- reading ------------------------------------------------------------------------------------------
 
     def count(self, split: str) -> int | None:
         place = self._places().get(split)
-        listed = place is not None and (place.is_dir() or str(place) in self._listings)
-        return len(self._list(place).entries) if place is not None and listed else None
+        listed = place is not None and (not place.tree.archived or split in self._listings)
+        return len(self._list(split).entries) if listed else None
 
     def class_keys(self, split: str) -> tuple[str, ...] | None:
-        return tuple(sorted({folder for folder, _ in self._list(self._places()[split]).entries}))
+        return tuple(sorted(map(_composed, self._list(split).classes)))
 
     def read(self, split: str, size: int, report: Report) -> Reading:
         self.check(split)
         places = self._places()
         place = places[split]
-        report(f"reading {place}" + ("" if place.is_dir() else " (twice: once for the names)"))
-        listing = self._list(place)
-        if listing.ignored:
-            report(f"{place}: {listing.ignored} files that are no images are ignored")
-        own = sorted({folder for folder, _ in listing.entries})
+        report(f"reading {place.where}")
+        listed = self._list(split)
+        for note in listed.notes:
+            report(note)
+        if listed.left_out:
+            counts = {kind: sum(of.values()) for kind, of in listed.left_out.items()}
+            report(f"{place.where}: left out: {formats.words(counts)}")
+        own = sorted(map(_composed, listed.classes))
         classes = own if split == "train" else self._train_classes(places, own)
-        strange = sorted(set(own) - set(classes))
+        labels = {_composed(name): label for label, name in enumerate(classes)}
+        strange = [name for name in own if name not in labels]
         if strange:
             more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
-            raise DataError(f"{place}: classes that train does not have: {', '.join(strange[:5])}{more}")
-        labels = {folder: label for label, folder in enumerate(classes)}
-        own_labels = [labels[folder] for folder, _ in listing.entries]
+            raise DataError(f"{place.where}: classes that train does not have: {', '.join(strange[:5])}{more}")
+        own_labels = [labels[_composed(folder)] for folder, _ in listed.entries]
         names = self._display_names()
-        read = _read_folder if place.is_dir() else _read_archive
         from alexnet_jax.data.decode import made_by
 
-        return Reading(len(listing.entries), tuple(names.get(c, c) for c in classes), tuple(classes),
-                       lambda done: read(place, listing, own_labels, size, done), str(place), made_by(),
-                       names=lambda: ["/".join(entry) for entry in listing.entries])
+        return Reading(len(listed.entries), tuple(names.get(c, c) for c in classes), tuple(classes),
+                       lambda done: self._read(place, listed, own_labels, size, done), place.where,
+                       made_by(self._orientation), names=lambda: ["/".join(entry) for entry in listed.entries],
+                       left_out=listed.left_out)
 
-    def _train_classes(self, places: dict[str, pathlib.Path], own: list[str]) -> list[str]:
-        """The class folders of train: as a store of it recorded them, else listed, else the split's own."""
-        if "train" in places:
-            version = self.version("train")
-            for _, meta in store_lib.stores_of(self._store, self.owns):
-                if meta["split"] == "train" and meta["version"] == version:
-                    return meta["class_keys"]  # spares another pass over a large archive
-            return sorted({folder for folder, _ in self._list(places["train"]).entries})
+    def _train_classes(self, places: dict[str, Place], own: list[str]) -> list[str]:
+        """The classes of train: as a store of it recorded them, else listed, else the split's own."""
+        version = self.version("train") if "train" in places else None
         for _, meta in store_lib.stores_of(self._store, self.owns):
-            if meta["split"] == "train":
+            if meta["split"] == "train" and version in (None, meta["version"]):
                 return meta["class_keys"]
-        return own
+        return sorted(map(_composed, self._list("train").classes)) if "train" in places else own
+
+    def _names_file(self) -> bytes | None:
+        if self._root is None or not self._root.exists():
+            return None
+        tree = next((place.tree for place in self._places().values()), None)
+        if self._root.is_dir():
+            file = self._root / "labels.txt"
+            return file.read_bytes() if file.is_file() else None
+        return tree.read("labels.txt") if tree is not None and "labels.txt" in tree.children("")[1] else None
 
     def _display_names(self) -> dict[str, str]:
-        file = self._root / "labels.txt" if self._root is not None else pathlib.Path()
-        if not file.is_file():
+        content = self._names_file()
+        if content is None:
             return {}
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = content.decode("utf-8-sig", "replace").splitlines()
         pairs = (line.partition("\t") for line in lines)
         return {key.strip(): name.strip() for key, tab, name in pairs if tab and name.strip()}
+
+    def _read(self, place: Place, listed: Listing, labels: list[int], size: int,
+              done: np.ndarray) -> Generator[Block | Corrupt, None, None]:
+        from alexnet_jax.data.decode import Job, decode_all
+
+        wanted = ((rank, file) for rank, file in enumerate(listed.files) if not done[rank])
+
+        def jobs() -> Generator[Job, None, None]:
+            for rank, file, content in place.tree.contents(wanted):
+                name = f"{place.tree.path}: {'/'.join(listed.entries[rank])}" if place.tree.archived else file.handle
+                yield Job(rank, name, labels[rank], content)
+
+        return decode_all(jobs(), size, self._orientation)
+
+
+def _composed(name: str) -> str:
+    """Letters with accents are one sign on some systems, two on others: a class is the same."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _as_ever(place: Place, listed: Listing) -> bool:
+    """Is this what an archive was found to hold when only JPEG and PNG were read? Then it's known by its ends alone."""
+    if place.base or place.table is not None or not isinstance(place.tree, trees.Tar):
+        return False
+    before = {}
+    for file in place.tree.walk(""):
+        folder, slash, path = cut_each(file.path, place.name).partition("/")
+        if slash and (file.path.lower().endswith(formats.EXTENSIONS) or file.kind in formats.PLAIN):
+            before[folder, path] = (file.handle, file.kind)
+    now = {entry: (file.handle, file.kind) for entry, file in zip(listed.entries, listed.files, strict=True)}
+    return before == now and all(kind in (*formats.PLAIN, formats.UNKNOWN) for _, kind in now.values())
+
+
+def _packed(root: pathlib.Path | None) -> pathlib.Path | None:
+    """The folder, or the archive of its name that lies where it should be."""
+    if root is None or root.exists():
+        return root
+    return next((path for e in trees.ARCHIVES if (path := root.with_name(root.name + e)).is_file()), root)
 
 
 def _root(data_dir: pathlib.Path | None, folder: str) -> pathlib.Path | None:
@@ -231,171 +308,3 @@ def _spelling(data_dir: pathlib.Path | None, folder: str) -> str:
                 return "/".join(path.relative_to(base).parts)
     return os.path.realpath(root)
 
-
-def _wanted(path: str, head: bytes | None) -> bool | None:
-    """Is it an image, going by its name or its first bytes? None: look at the first bytes."""
-    if path.lower().endswith(_IMAGES):
-        return True
-    if head is None:
-        return None
-    from alexnet_jax.data.decode import is_image
-
-    return is_image(head)
-
-
-def list_folder(place: pathlib.Path) -> Listing:
-    """The images below `place`/<class>/. A link to a folder that it lies in leads to nothing new."""
-    found: list[tuple[tuple[str, str], pathlib.Path]] = []
-    above: dict[str, frozenset[tuple[int, int]]] = {}  # folder → those that hold it
-    ignored = 0
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    try:
-        for folder, below, files in os.walk(place, followlinks=True, onerror=fail):
-            about = os.stat(folder)
-            holding = above.pop(folder, frozenset()) | {(about.st_dev, about.st_ino)}
-            below[:] = [name for name in below if not name.startswith(".") and not _is_one_of(folder, name, holding)]
-            above.update({os.path.join(folder, name): holding for name in below})
-            parts = pathlib.Path(folder).relative_to(place).parts
-            for name in files:
-                path = pathlib.Path(folder, name)
-                wanted = not name.startswith(".") and bool(parts)
-                if wanted and _wanted(name, None) is None:
-                    wanted = path.exists() and _looks_wanted(path)  # or a link that leads nowhere
-                if wanted:
-                    found.append(((parts[0], "/".join((*parts[1:], name))), path))
-                else:
-                    ignored += 1
-    except OSError as error:
-        raise DataError(describe_os_error(error)) from error
-    found.sort(key=lambda item: mixed("/".join(item[0])))
-    if not found:
-        raise _nothing(place, ignored)
-    return Listing([entry for entry, _ in found], [path for _, path in found], ignored)
-
-
-def _is_one_of(folder: str, name: str, folders: frozenset[tuple[int, int]]) -> bool:
-    about = os.stat(os.path.join(folder, name))
-    return (about.st_dev, about.st_ino) in folders
-
-
-def _looks_wanted(path: pathlib.Path) -> bool:
-    with path.open("rb") as file:
-        return bool(_wanted(path.name, file.read(8)))
-
-
-def _nothing(place: pathlib.Path, ignored: int) -> DataError:
-    return DataError(f"{place}: no images of the form <class>/<file> in it" +
-                     (f", only {ignored} other files" if ignored else "") + "; JPEG and PNG are read")
-
-
-class _Watched:
-    """A file that remembers what was last read of it, for tarfile's sake."""
-
-    def __init__(self, file: gzip.GzipFile | io.BufferedReader):
-        self.last = b""
-        self._file = file
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, size: int = -1) -> bytes:
-        self.last = self._file.read(size)
-        return self.last
-
-
-Member = tuple[int, tarfile.TarInfo, tarfile.TarFile]
-
-
-def _members(archive: pathlib.Path) -> Generator[Member, None, None]:
-    """The files of an archive, front to back, numbered. Raises DataError if it is cut off or damaged."""
-    remedy = "truncated or damaged; copy or download it again"
-    number = 0
-    try:
-        with archive.open("rb") as raw:
-            zipped = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            watched = _Watched(gzip.GzipFile(fileobj=raw) if zipped else raw)
-            with tarfile.open(fileobj=watched, mode="r:") as tar:  # type: ignore[call-overload]
-                while (member := tar.next()) is not None:
-                    tar.members.clear()  # it would keep every one: a gigabyte for ImageNet
-                    if not member.isdir():
-                        yield number, member, tar
-                        number += 1
-            # tarfile takes anything between two files that is no header for the end of the archive. A whole
-            # archive ends in zeros, and reading on to the very end makes gzip compare its checksum.
-            if watched.last != bytes(512):
-                raise DataError(f"{archive}: {remedy} (it has no end)")
-            while watched.read(1 << 20):
-                pass
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise DataError(f"{archive}: {remedy} ({error})") from error
-    except OSError as error:
-        if error.errno is None:  # gzip's own, e.g. a wrong checksum
-            raise DataError(f"{archive}: {remedy} ({error})") from error
-        error.filename = error.filename or str(archive)
-        raise DataError(describe_os_error(error)) from error
-
-
-def _class_and_path(member: str, split: str) -> tuple[str, str] | None:
-    """('n01443537', 'val_68.JPEG') of './val/n01443537/val_68.JPEG'; None for what no class folder holds."""
-    parts = [part for part in member.split("/") if part not in ("", ".")]
-    if split in parts[:-2]:
-        parts = parts[parts.index(split) + 1 :]
-    if len(parts) < 2 or any(part.startswith(".") for part in parts):
-        return None
-    return parts[0], "/".join(parts[1:])
-
-
-def list_archive(archive: pathlib.Path) -> Listing:
-    """The images of an archive; one that is in it twice counts once, the last one, as tar unpacks it."""
-    split = archive.name.split(".tar")[0].removesuffix(".tgz")
-    found: dict[tuple[str, str], int] = {}
-    others, inner = 0, False
-    with contextlib.closing(_members(archive)) as members:
-        for number, member, tar in members:
-            inner = inner or member.name.endswith(_ARCHIVES)
-            entry = _class_and_path(member.name, split)
-            wanted = entry is not None and (member.isfile() or member.islnk() or member.issym())
-            if wanted and not _wanted(member.name, None):
-                file = tar.extractfile(member) if member.isfile() else None
-                wanted = file is not None and bool(_wanted(member.name, file.read(8)))
-            if wanted and entry is not None:
-                found[entry] = number
-            else:
-                others += 1
-    if not found:
-        if inner:
-            raise DataError(f"{archive}: holds archives in place of <class>/<file>; unpack them into "
-                            f"{split}/<class>/")
-        raise _nothing(archive, others)
-    entries = sorted(found, key=lambda entry: mixed("/".join(entry)))
-    return Listing(entries, [found[entry] for entry in entries], others)
-
-
-def _read_folder(place: pathlib.Path, listing: Listing, labels: list[int], size: int,
-                 done: np.ndarray) -> Generator[Block | Corrupt, None, None]:
-    from alexnet_jax.data.decode import Job, decode_all
-
-    pairs = enumerate(zip(listing.handles, labels, strict=True))
-    return decode_all((Job(rank, str(path), label, path.read_bytes) for rank, (path, label) in pairs
-                       if isinstance(path, pathlib.Path) and not done[rank]), size)
-
-
-def _read_archive(archive: pathlib.Path, listing: Listing, labels: list[int], size: int,
-                  done: np.ndarray) -> Generator[Block | Corrupt, None, None]:
-    from alexnet_jax.data.decode import Job, decode_all
-
-    ranks = {number: rank for rank, number in enumerate(listing.handles)}
-
-    def jobs() -> Generator[Job, None, None]:
-        with contextlib.closing(_members(archive)) as members:
-            for number, member, tar in members:
-                rank = ranks.get(number)
-                if rank is not None and not done[rank]:
-                    file = tar.extractfile(member) if member.isfile() else None
-                    # A link's content may lie behind us in the stream; decoding b"" names it as corrupt.
-                    yield Job(rank, f"{archive}: {member.name}", labels[rank], file.read() if file else b"")
-
-    with contextlib.closing(jobs()) as stream:
-        yield from decode_all(stream, size)

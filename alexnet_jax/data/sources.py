@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_jax import paths
-from alexnet_jax.errors import ConfigError
+from alexnet_jax.errors import ConfigError, DataError
 
 Report = Callable[[str], Any]
 NAMES = ("shapes", "cifar10", "imagenet", "image_folder", "tfds")
@@ -98,6 +98,14 @@ class Source:
         """What identifies the split's content; None if the source isn't here (a store still may be)."""
         raise NotImplementedError
 
+    def resolve(self, split: str) -> str:
+        """The split that a name means, where it may be another's usual name (`val` for `validation`).
+
+        Raises:
+          ConfigError: it may mean several. DataError: what has that name can't be a split.
+        """
+        return split
+
     def class_keys(self, split: str) -> tuple[str, ...] | None:
         """What identifies the classes that the split has images of, where that is known without decoding any.
 
@@ -127,6 +135,19 @@ def data_dir(data: Any) -> pathlib.Path | None:
         return paths.given(data.dir, "config.data.dir")
     given = os.environ.get("ALEXNET_DATA_DIR", "")
     return paths.given(given, "ALEXNET_DATA_DIR") if given else None
+
+
+def check_dir(data: Any) -> None:
+    """Raises DataError if the data dir that a config or the environment names, and that is needed, doesn't exist.
+
+    A store could serve without it; but whoever names a folder means the images that lie there now.
+    """
+    folder = data_dir(data)
+    if folder is None or data.name == "shapes" or folder.is_dir():
+        return
+    named = "config.data.dir" if data.dir else "ALEXNET_DATA_DIR"
+    why = "is a file, not a folder" if folder.exists() else "no such folder"
+    raise DataError(f"{named}: {folder}: {why}; name the one that holds the datasets' folders")
 
 
 def safe(text: str) -> str:
@@ -174,15 +195,18 @@ def find(data: Any, store: pathlib.Path) -> Source:
     if kind == "imagenet" and not colon:
         from alexnet_jax.data.imagenet import ImageNet
 
+        if data.orientation != "stored":
+            raise ConfigError("config.data.orientation: imagenet is read as its authors read it, whatever EXIF says; "
+                              "set it to stored, or choose config.data.name=image_folder:imagenet for unpacked images")
         return ImageNet(folder)
     if kind == "image_folder" and (rest or not colon):
         from alexnet_jax.data.image_folder import ImageFolder
 
-        return ImageFolder(data.name, folder, rest, store)
+        return ImageFolder(data.name, folder, rest, store, data.orientation)
     if kind == "tfds" and rest:
         from alexnet_jax.data.tfds_source import Tfds
 
-        return Tfds(data.name, folder, rest)
+        return Tfds(data.name, folder, rest, data.orientation)
     near = difflib.get_close_matches(kind.lower(), NAMES, n=1, cutoff=0.5)
     forms = {"image_folder": "image_folder:<folder>", "tfds": "tfds:<name>"}
     hint = f"; did you mean {forms.get(near[0], near[0])}?" if near else ""

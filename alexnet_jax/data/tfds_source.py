@@ -28,8 +28,9 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 class Tfds(Source):
-    def __init__(self, name: str, data_dir: pathlib.Path | None, rest: str):
+    def __init__(self, name: str, data_dir: pathlib.Path | None, rest: str, orientation: str = "stored"):
         self.name = name
+        self._orientation = orientation
         path, _, self._version = rest.partition(":")
         self._dataset, _, self._config = path.partition("/")
         if not self._dataset or (self._version and not _VERSION.fullmatch(self._version)):
@@ -69,6 +70,9 @@ class Tfds(Source):
                 return found[-1]
         return None
 
+    def owns(self, meta: dict[str, Any]) -> bool:
+        return meta["name"] == self.name and str(meta["version"]).endswith("-exif") == (self._orientation == "exif")
+
     def split_sizes(self) -> dict[str, int | None]:
         splits = self._info.get("splits", ())
         return {split["name"]: sum(map(int, split.get("shardLengths", ()))) for split in splits}
@@ -78,7 +82,8 @@ class Tfds(Source):
             return None
         # Two preparations may bear the same version; the sizes of their files tell most of them apart.
         described = json.dumps([self._info.get("splits"), self._info.get("configName")], sort_keys=True)
-        return f"{self._folder.name}-{zlib.crc32(described.encode()):08x}"
+        turned = "" if self._orientation == "stored" else f"-{self._orientation}"
+        return f"{self._folder.name}-{zlib.crc32(described.encode()):08x}{turned}"
 
     def check(self, split: str) -> None:
         prepare = (f"tfds.builder('{self._dataset}{'/' + self._config if self._config else ''}', "
@@ -97,7 +102,7 @@ class Tfds(Source):
         self.check(split)
         assert self._folder is not None
         report(f"reading {self._folder}")
-        return read_prepared(self._folder, split, size)
+        return read_prepared(self._folder, split, size, self._orientation)
 
 
 def _folders(base: pathlib.Path) -> list[pathlib.Path]:
@@ -132,7 +137,7 @@ def quiet() -> Iterator[None]:
         absl_logging.set_verbosity(level)
 
 
-def read_prepared(folder: pathlib.Path, split: str, size: int) -> Reading:
+def read_prepared(folder: pathlib.Path, split: str, size: int, orientation: str = "stored") -> Reading:
     """A split of the TFDS dataset prepared in `folder`, in the order of its files.
 
     Raises:
@@ -169,8 +174,8 @@ def read_prepared(folder: pathlib.Path, split: str, size: int) -> Reading:
 
     origin = f"{folder}, split {split}"
     return Reading(count, tuple(label.names), tuple(label.names),
-                   lambda done: _read(examples, done, image_key, label_key, size, origin, damaged), origin,
-                   decode.made_by())
+                   lambda done: _read(examples, done, image_key, label_key, size, origin, damaged, orientation), origin,
+                   decode.made_by(orientation))
 
 
 def _keys(folder: pathlib.Path, tfds: Any, info: Any) -> tuple[str, str]:
@@ -191,7 +196,7 @@ def _keys(folder: pathlib.Path, tfds: Any, info: Any) -> tuple[str, str]:
 
 
 def _read(examples: Any, done: np.ndarray, image_key: str, label_key: str, size: int, origin: str,
-          damaged: str) -> Generator[Block | Corrupt, None, None]:
+          damaged: str, orientation: str) -> Generator[Block | Corrupt, None, None]:
     from alexnet_jax.data import decode
 
     iterator = iter(examples)
@@ -211,7 +216,7 @@ def _read(examples: Any, done: np.ndarray, image_key: str, label_key: str, size:
             raise DataError(f"{origin}: has images without a label; choose another split")
         try:
             if isinstance(image, bytes):
-                pixels, original = decode.decode_sized(image, size)
+                pixels, original = decode.decode_sized(image, size, orientation)
             else:
                 pixels, original = decode.square_array(image, size), image.shape[:2]
             yield Block(rank, pixels[None], np.array([label], np.int32), np.array([original]))

@@ -1,0 +1,140 @@
+"""Which format a file is of, by its first bytes: what is read, what is left out and what to do about it.
+
+No image library is needed for that: a store that exists is found without one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+HEAD = 1024  # bytes of a file's beginning that `kind` looks at
+
+# What Pillow calls the formats that are read. Each is decoded by Pillow's own code or by a codec that is part of it:
+# none runs a program or another library on the file, as EPS (Ghostscript) or WMF (the system's) would.
+PILLOW = {"JPEG": "JPEG", "PNG": "PNG", "WebP": "WEBP", "BMP": "BMP", "TIFF": "TIFF", "GIF": "GIF", "PPM": "PPM",
+          "AVIF": "AVIF", "JPEG 2000": "JPEG2000"}
+OPTIONAL = {"AVIF": "avif", "JPEG 2000": "jpg_2000"}  # Pillow's names of what an installation may lack
+PLAIN = ("JPEG", "PNG")  # what every store, of whichever age, was made from
+
+# What names an image. Such a file counts even if its first bytes are of no format: it is damaged, not something else.
+EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+_MORE = (".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".jpx", ".jpf", ".heic", ".heif")  # in sketches only
+_RAW = (".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".nef", ".nrw", ".orf", ".pef", ".raf",
+        ".rw2", ".sr2", ".srw")
+
+UNKNOWN = "damaged"  # of an image by its name: to be decoded, and named with the reason when that fails
+
+_REMEDIES = {
+    "HEIC": "convert them to JPEG or PNG",
+    "camera raw": "convert them to JPEG or PNG",
+    "JPEG XL": "convert them to JPEG or PNG",
+    "AVIF": "install a Pillow with AVIF, or convert them",
+    "JPEG 2000": "install a Pillow with JPEG 2000, or convert them",
+    "archive": "unpack them",
+}
+
+_MAGIC = (
+    (b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG 2000"), (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"II*\x00", "TIFF"), (b"MM\x00*", "TIFF"), (b"II+\x00\x08\x00", "TIFF"), (b"MM\x00+\x00\x08", "TIFF"),
+    (b"\xff\x0a", "JPEG XL"), (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "JPEG XL"),
+    (b"8BPS", "PSD"), (b"%!PS", "EPS"), (b"\xc5\xd0\xd3\xc6", "EPS"), (b"%PDF", "PDF"), (b"\xd7\xcd\xc6\x9a", "WMF"),
+    (b"\x00\x00\x01\x00", "icon"), (b"gimp xcf", "XCF"), (b"\x93NUMPY", "NumPy"), (b"\x89HDF", "HDF5"),
+    (b"MATLAB", "MATLAB"), (b"FUJIFILMCCD-RAW", "camera raw"), (b"IIRO", "camera raw"), (b"IIU\x00", "camera raw"),
+    (b"PK\x03\x04", "archive"), (b"\x1f\x8b", "archive"), (b"BZh", "archive"), (b"\xfd7zXZ\x00", "archive"),
+    (b"7z\xbc\xaf\x27\x1c", "archive"), (b"Rar!", "archive"), (b"\x1aE\xdf\xa3", "video"),
+    (b"SQLite format 3", "database"),
+)
+_SPACE = rb"(?:\s|#[^\n\r]*[\n\r])+"
+_PBM = re.compile(rb"P[14]" + _SPACE + rb"\d+" + _SPACE + rb"\d+\s")
+_PPM = re.compile(rb"P[2356]" + _SPACE + rb"\d+" + _SPACE + rb"\d+" + _SPACE + rb"\d+\s")
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
+
+
+def kind(head: bytes, name: str) -> str:
+    """The format of the file `name` that begins with `head` (its first `HEAD` bytes).
+
+    One of `PILLOW`'s keys if it is read; `UNKNOWN` if only its name says that it is an image; else what it is.
+    """
+    found = _by_content(head)
+    if found == "TIFF" and (name.lower().endswith(_RAW) or head[8:10] == b"CR"):
+        return "camera raw"  # Pillow would read the small preview that they begin with
+    if found in PILLOW:
+        return found
+    if found in ("", "text") and name.lower().endswith(EXTENSIONS):
+        return UNKNOWN
+    return found or ("empty" if not head else _by_name(name))
+
+
+def _by_content(head: bytes) -> str:
+    for magic, found in _MAGIC:
+        if head.startswith(magic):
+            return found
+    if head[:4] == b"RIFF":
+        return {b"WEBP": "WebP", b"AVI ": "video", b"WAVE": "sound"}.get(head[8:12], "")
+    if head[4:8] == b"ftyp":
+        return _by_brand(head)
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
+    if head[:1] == b"P" and (_PBM.match(head) or _PPM.match(head)):
+        return "PPM"
+    if head[128:132] == b"DICM":
+        return "DICOM"
+    if head and b"\x00" not in head:
+        start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:512].lower()
+        if start.startswith((b"<svg", b"<?xml", b"<!--", b"<!doctype svg")) and b"<svg" in head.lower():
+            return "SVG"
+        try:
+            head.decode("utf-8")
+        except UnicodeDecodeError as error:
+            if error.start < len(head) - 3 or len(head) < HEAD:  # else a letter is cut in two by the end of the head
+                return ""
+        return "text"
+    return ""
+
+
+def _by_brand(head: bytes) -> str:
+    """Of the files that begin with an ISO media file's `ftyp` box."""
+    box = head[8:max(16, int.from_bytes(head[:4], "big"))]
+    brands = {box[:4], *(box[i:i + 4] for i in range(8, len(box) - 3, 4))}
+    if brands & {b"avif", b"avis"}:
+        return "AVIF"
+    if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}:
+        return "HEIC"
+    if b"crx " in brands:
+        return "camera raw"
+    return "JPEG 2000" if brands & {b"jp2 ", b"jpx "} else "video"
+
+
+def _by_name(name: str) -> str:
+    stem, dot, ending = name.rpartition("/")[2].rpartition(".")
+    if f".{ending.lower()}" in _RAW:
+        return "camera raw"
+    return f".{ending.lower()}" if dot and stem and ending.isalnum() and len(ending) < 9 else "other"
+
+
+def looks_like_image(name: str) -> bool:
+    """Going by its name alone."""
+    return name.lower().endswith((*EXTENSIONS, *_MORE, *_RAW))
+
+
+def lacking(kinds: set[str]) -> set[str]:
+    """Those of `kinds` that this installation's Pillow cannot read; none where there is no Pillow to build with."""
+    wanted = kinds & set(OPTIONAL)
+    if not wanted:
+        return set()
+    try:
+        from PIL import features
+    except ImportError:
+        return set()
+    return {k for k in wanted if OPTIONAL[k] not in features.get_supported()}
+
+
+def words(left_out: Mapping[str, int]) -> str:
+    """'12 HEIC (convert them to JPEG or PNG), 3 SVG, 2 text files'."""
+    parts = []
+    for what, number in sorted(left_out.items(), key=lambda item: (-item[1], item[0])):
+        remedy = f" ({_REMEDIES[what]})" if what in _REMEDIES else ""
+        parts.append(f"{number:,} {what}{remedy}")
+    return ", ".join(parts) + (" file" if sum(left_out.values()) == 1 else " files") if parts else "no files"

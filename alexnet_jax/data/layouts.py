@@ -1,0 +1,364 @@
+"""Where the splits of a folder of images lie: `root/<split>/<class>/*`, `root/<class>/*`, lists of labels, archives.
+
+Names and a look at few files decide; what a split holds is `listing`'s to find (alexnet_jax.data.listing).
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import pathlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from alexnet_jax.data import formats, lists, trees
+from alexnet_jax.data.trees import Tree, join
+from alexnet_jax.errors import DataError
+
+ALL = "all"  # the split of a folder without splits
+_ROLES = {  # the usual names of splits, as letters alone
+    "train": ("train", "training", "trn"),
+    "val": ("val", "valid", "validation", "dev", "development"),
+    "test": ("test", "testing", "tst", "eval", "evaluation"),
+}
+_FILLING = ("", "set", "split", "images", "image", "imgs", "img", "data", "dataset", "labels", "label", "annotations",
+            "list", "lists", "files", "gt")  # what such names are written together with
+IMAGES = ("images", "image", "imgs", "img", "jpg", "jpeg", "jpegs", "png", "jpegimages", "photos", "pictures",
+          "data", "frames")  # folders between a split and its classes, or its images, that say nothing
+_NOTES = ("meta", "metadata", "annotations", "annotation", "labels", "lists", "list", "splits", "imagesets",
+          "imagelists", "info")  # folders that lists lie in
+_LOOKS = 20  # files or folders that are looked at to see what a folder holds
+_DEEP = 4  # folders below each other that are looked into for images
+_LISTS = 20  # of a folder, that are looked into
+_NAMED = 5  # names in a message
+
+
+def role(name: str, plain: bool = False) -> str | None:
+    """Which of train, val and test a split's name means, however it is written: `Training Set`, `seg_train`.
+
+    Args:
+      plain: not where the name says anything else besides.
+    """
+    words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    for what in _ROLES:
+        if _means("".join(words), what):
+            return what
+    meant = {what for word in words for what in _ROLES if _means(word, what)}
+    return meant.pop() if len(meant) == 1 and not plain else None
+
+
+def _means(word: str, what: str) -> bool:
+    return any(word in (name + more, more + name) for name in _ROLES[what] for more in _FILLING)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a split lies: a folder of a tree, and the list of its labels where its classes aren't folders."""
+
+    name: str
+    tree: Tree
+    base: str
+    table: lists.Table | None = None
+    found: lists.Found | None = None
+
+    @property
+    def where(self) -> str:
+        return self.table.where if self.table is not None else self.tree.where(self.base)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What a folder holds.
+
+    Attributes:
+      splits: to choose from.
+      others: that can be asked for by name and aren't offered.
+      problems: {split: why it can't be read}; '': why there is none.
+      classes: are the splits one, of class folders right in the folder that was looked at?
+    """
+
+    splits: dict[str, Place] = dataclasses.field(default_factory=dict)
+    others: dict[str, Place] = dataclasses.field(default_factory=dict)
+    problems: dict[str, str] = dataclasses.field(default_factory=dict)
+    classes: bool = False
+
+
+class _Dirs(NamedTuple):
+    """What lies in a folder. `roles`: of folders and archives that are named like splits."""
+
+    folders: dict[str, str]  # name → path
+    archives: dict[str, str]  # name without its ending → name
+    roles: dict[str, str]
+    images: bool
+
+
+def find(path: pathlib.Path, memo: pathlib.Path) -> Layout:
+    """The layout of a folder or an archive; `memo` as in `trees.opened`. Raises DataError if it can't be looked at."""
+    return _Finder(trees.opened(path, memo), memo).find("")
+
+
+class _Finder:
+    def __init__(self, tree: Tree, memo: pathlib.Path):
+        self.tree, self.memo = tree, memo
+        self._children: dict[str, tuple[list[str], list[str]]] = {}
+        self._images: dict[str, bool] = {}
+
+    # --- looking ------------------------------------------------------------------------------------------
+
+    def children(self, folder: str) -> tuple[list[str], list[str]]:
+        if folder not in self._children:
+            self._children[folder] = self.tree.children(folder)
+        return self._children[folder]
+
+    def images(self, folder: str) -> bool:
+        """Are there images right in the folder?"""
+        if folder not in self._images:
+            names = self.children(folder)[1]
+            odd = [n for n in names if not n.lower().endswith((*lists.ENDINGS, *trees.ARCHIVES))][:_LOOKS]
+            self._images[folder] = any(map(formats.looks_like_image, names)) or any(
+                file.kind in formats.PILLOW for file in self.tree.kinds(self.tree.files_in(folder, odd)))
+        return self._images[folder]
+
+    def deep(self, folder: str, depth: int = _DEEP) -> bool:
+        """Are there images in the folder or below it, as far as one looks?"""
+        return self.images(folder) or (depth > 0 and any(
+            self.deep(join(folder, name), depth - 1) for name in self.children(folder)[0][:_LOOKS]))
+
+    def nested(self, folder: str) -> bool:
+        return bool(self.children(folder)[0])
+
+    def _look(self, base: str) -> _Dirs:
+        names, files = self.children(base)
+        folders = {name: join(base, name) for name in names}
+        archives = {trees.stem(f): f for f in files if trees.ending(f) and trees.stem(f) not in folders}
+        both = [*folders, *archives]
+        roles = {name: what for name in both if (what := role(name, plain=True))}
+        if not roles:
+            roles = {name: what for name in both if (what := role(name))}
+            if len(set(roles.values())) < 2:
+                roles = {}  # a class of test tubes
+        return _Dirs(folders, archives, roles, self.images(base))
+
+    # --- deciding -----------------------------------------------------------------------------------------
+
+    def find(self, base: str) -> Layout:
+        here = self._look(base)
+        others = {name: Place(name, self.tree, path) for name, path in here.folders.items() if self.nested(path)}
+        bare = [name for name, path in here.folders.items()
+                if name in here.roles and self.images(path) and not self.nested(path)]
+        apart = [n for n in here.roles if n not in bare]
+        if (apart and not self.tree.archived) or any(name in here.folders for name in apart):
+            splits = self._all_places(base, here, bare)
+            tables = self._lists(base, here, set(here.roles.values()) - {here.roles[n] for n in bare}, bare)
+            problems = {n: self._unlabelled(here.folders[n]) for n in bare if n not in tables.splits} | tables.problems
+            return Layout(tables.splits | splits, others, {k: v for k, v in problems.items() if k})
+        tables = self._lists(base, here, set(), bare)
+        named = [name for name in tables.splits if name != ALL]
+        holding = [name for name, path in here.folders.items() if self.deep(path)]
+        classes = not bare or (len({here.roles[n] for n in bare}) == 1 and len(holding) > 2)
+        folders = self._folders(base, here, holding, others) if classes else Layout(others=others)
+        if named or (tables.splits and (not folders.classes or self._better(tables.splits[ALL]))):
+            return dataclasses.replace(tables, others=others | folders.splits)
+        if folders.splits:
+            return folders
+        problems = {n: self._unlabelled(here.folders[n]) for n in bare} | folders.problems | tables.problems
+        return Layout({}, others, problems if problems.get("") else problems | {"": self._describe(base, here)})
+
+    def _all_places(self, base: str, here: _Dirs, bare: list[str]) -> dict[str, Place]:
+        """Every folder that may be a split, and every archive."""
+        places = {name: Place(name, self.tree, path) for name, path in here.folders.items()
+                  if name not in bare and (name in here.roles or self.nested(path))}
+        return places | self._archived(base, here)
+
+    def _archived(self, base: str, here: _Dirs) -> dict[str, Place]:
+        if self.tree.archived:
+            return {}
+        return {name: Place(name, trees.opened(self.tree.path / base / file, self.memo), "")
+                for name, file in here.archives.items()}
+
+    def _folders(self, base: str, here: _Dirs, holding: list[str], others: dict[str, Place]) -> Layout:
+        """Folders that aren't named like splits: classes, or splits under names of one's own, or a wrapping."""
+        whole = Layout({ALL: Place(ALL, self.tree, base)}, others, classes=True)
+        if not holding:
+            if len(here.archives) == 1 and not self.tree.archived:
+                (name, file), = here.archives.items()
+                path = self.tree.path / base / file
+                place = Place(name, trees.opened(path, self.memo), "")
+                return self._wrapped(name, place, find(path, self.memo), others)
+            return Layout(self._archived(base, here), others)
+        paths = [here.folders[name] for name in holding]
+        if len(holding) == 1:
+            if self.images(paths[0]) and not self.nested(paths[0]):
+                return Layout({}, others)
+            return self._wrapped(holding[0], Place(holding[0], self.tree, paths[0]), self.find(paths[0]), others)
+        if any(map(self.images, paths)):
+            return whole
+        inner = [[name for name in self.children(path)[0] if self.deep(join(path, name))] for path in paths]
+        seen = collections.Counter(name for names in inner for name in names if name.lower() not in IMAGES)
+        domains = any(count > 1 for count in seen.values()) or all(
+            len(names) == 1 and names[0].lower() in IMAGES and not self.images(join(path, names[0]))
+            for path, names in zip(paths, inner, strict=True))
+        if not domains:
+            return whole
+        return Layout({n: others[n] for n in holding if n in others} | self._archived(base, here), others)
+
+    def _wrapped(self, name: str, place: Place, inner: Layout, others: dict[str, Place]) -> Layout:
+        """A folder that holds one folder (or archive): a split of any name, or what was packed around splits."""
+        if inner.classes:
+            return Layout({name: place}, others)
+        return dataclasses.replace(inner, others=inner.others | others)
+
+    # --- lists --------------------------------------------------------------------------------------------
+
+    def _lists(self, base: str, here: _Dirs, taken: set[str], bare: list[str]) -> Layout:
+        """The splits that lists of labels name, those of `taken` roles left out.
+
+        Args:
+          bare: folders named like splits that hold images and no classes.
+        """
+        places = [base, *(path for name, path in here.folders.items() if name.lower() in _NOTES or name in bare)]
+        tables: list[tuple[str, lists.Table]] = []
+        problems: dict[str, str] = {}
+        if taken and not bare:
+            places = [base]  # where train is a folder, nobody looks for its list; a list for val may lie here
+        for folder in places:
+            texts = sorted((n for n in self.children(folder)[1] if n.lower().endswith(lists.ENDINGS)),
+                           key=lambda n: (role(n.rpartition(".")[0]) is None, n.lower().endswith(".txt"), n))
+            for name in texts[:_LISTS]:  # one beside each image is no list of labels
+                what = role(name.rpartition(".")[0])
+                if what in taken or (taken and not bare and what is None):
+                    continue
+                path = join(folder, name)
+                try:
+                    table = lists.parse(self.tree.read(path), self.tree.where(path))
+                except DataError as error:
+                    problems[""] = str(error)
+                    continue
+                if table is not None:
+                    tables.append((path, table))
+        found: dict[str, list[Place]] = collections.defaultdict(list)
+        images = lists.Images(self.tree, base) if tables else None
+        for path, table in tables:
+            assert images is not None
+            folder, _, file = path.rpartition("/")
+            relative = folder[len(base):].strip("/")
+            what = role(file.rpartition(".")[0])
+            inside = next((n for n in bare if here.folders[n] == folder), None)
+            try:
+                for name, part in self._parts(table, what, inside, here, bare).items():
+                    def near(place: str, meant: str | None = role(name)) -> bool:
+                        return meant is not None and any(role(piece) == meant for piece in place.split("/"))
+
+                    match = images.match(part, relative, near)
+                    if match is not None:
+                        for own, entries in self._by_folder(name, match, bare).items():
+                            found[own].append(Place(own, self.tree, base, part, entries))
+            except DataError as error:
+                problems[inside or next((n for n in bare if here.roles[n] == what), "")] = str(error)
+        splits = {}
+        for name, candidates in found.items():
+            candidates = [c for c in candidates if c.table and c.table.rows[0].label is not None] or candidates
+            first, *more = candidates
+            differing = next((c for c in more if _labels(c) != _labels(first)), None)
+            if differing is not None:
+                problems[name] = (f"{first.where} and {differing.where}: two lists of labels for one split, {name}, "
+                                  "which differ; keep one")
+            else:
+                splits[name] = first
+        if any(name in problems for name in found):
+            problems.setdefault("", next(iter(problems.values())))
+        return Layout(splits, {}, problems)
+
+    def _parts(self, table: lists.Table, what: str | None, inside: str | None, here: _Dirs,
+               bare: list[str]) -> dict[str, lists.Table]:
+        """{split: the rows of it}."""
+        if inside is not None:
+            return {inside: table}
+        if any(row.split for row in table.rows):
+            empty = next((row for row in table.rows if not row.split), None)
+            if empty is not None:
+                raise DataError(f"{table.where}, line {empty.line}: no split for {empty.path}; add it")
+            names = dict.fromkeys(row.split for row in table.rows)
+            return {name: table._replace(rows=[row for row in table.rows if row.split == name]) for name in names}
+        if what is not None:
+            return {next((n for n in bare if here.roles[n] == what), what): table}
+        return {ALL: table} if table.rows and table.rows[0].label is not None else {}
+
+    def _by_folder(self, name: str, match: lists.Found, bare: list[str]) -> dict[str, lists.Found]:
+        """One list of all images, apart by the folders named like splits that these lie in."""
+        tops = {file.path.partition("/")[0] for _, _, file in match.entries}
+        if name != ALL or not tops <= set(bare):
+            return {name: match}
+        return {top: match._replace(entries=[e for e in match.entries if e[2].path.startswith(f"{top}/")])
+                for top in sorted(tops)}
+
+    def _better(self, place: Place) -> bool:
+        """Does a list name other labels than the folders that the images lie in?"""
+        assert place.found is not None
+        assert place.table is not None
+        header = place.table.header
+        if header and not set(header) & set(lists.LABELS):
+            return False
+        folder_of, label_of = collections.defaultdict(set), collections.defaultdict(set)
+        for label, _, file in place.found.entries:
+            folder = file.path[len(place.base):].partition("/")[0] if place.base else file.path.partition("/")[0]
+            folder_of[label].add(folder)
+            label_of[folder].add(label)
+        return any(len(s) > 1 for s in (*folder_of.values(), *label_of.values()))
+
+    # --- what isn't understood ----------------------------------------------------------------------------
+
+    def _unlabelled(self, folder: str) -> str:
+        number = len(self.children(folder)[1])
+        inside = f"in {self.tree.where(folder)}"
+        return (f"{self.tree.where(folder)}: {number:,} files right in it, no class folders, and no list that says of "
+                f"which class they are: make class folders {inside}, or a list labels.csv of path,label")
+
+    def _describe(self, base: str, here: _Dirs) -> str:
+        folders, files = self.children(base)
+        where = self.tree.where(base)
+        images = sum(map(formats.looks_like_image, files))
+        packed = len([f for f in files if trees.ending(f)])
+        parts = [_number(len(folders), "folder") + (f" ({_some(folders)})" if folders else ""),
+                 _number(images, "image"), *([_number(packed, "archive")] if packed else []),
+                 _number(len(files) - images - packed, "other file")]
+        deeper = [join(base, f) for f in folders]
+        below = [n for f in deeper for n in self.children(f)[1]]
+        nested = sum(len(self.children(f)[0]) for f in deeper)
+        if folders:
+            parts.append(f"in these folders {_number(nested, 'folder')}, "
+                         f"{_number(sum(map(formats.looks_like_image, below)), 'image')}")
+        if packed and self.tree.archived:
+            nearest = "unpack the archives that it holds"
+        elif images:
+            nearest = "put them into class folders, <class>/*, or add labels.csv with lines of path,label"
+        else:
+            nearest = ("what is read: <class>/*, or train/<class>/* and val/<class>/*, or labels.csv with lines of "
+                       "path,label")
+        return f"{where}: holds {', '.join(parts)}, and nothing says of which class an image is; {nearest}"
+
+
+def _labels(place: Place) -> dict[str, str]:
+    assert place.found is not None
+    return {file.path: label for label, _, file in place.found.entries}
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+
+
+def resolve(asked: str, splits: Mapping[str, Place] | Iterable[str]) -> list[str]:
+    """The splits that a name means: that of this name, else those of its role, else the only one for `all`."""
+    names = list(splits)
+    if asked in names:
+        return [asked]
+    what = role(asked, plain=True)
+    if what is not None:
+        return [n for n in names if role(n, plain=True) == what] or [n for n in names if role(n) == what]
+    return names if asked == ALL and len(names) == 1 else []

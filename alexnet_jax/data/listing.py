@@ -1,0 +1,230 @@
+"""The images of one split of a folder of images, with what is left out and why."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import unicodedata
+from collections.abc import Collection, Sequence
+
+from alexnet_jax.data import formats, lists, trees
+from alexnet_jax.data.layouts import IMAGES, Place, role
+from alexnet_jax.data.sources import mixed
+from alexnet_jax.data.trees import File
+from alexnet_jax.errors import DataError
+
+OUTSIDE = "not in a class folder"  # a kind of what is left out
+_NAMED = 5  # names in a message
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """The images of a split.
+
+    Attributes:
+      entries: (class, path below it) in the order of the store. files: what each is read from.
+      left_out: {kind: {class, '' for none: files}}.
+      notes: lines about it, for people.
+    """
+
+    entries: list[tuple[str, str]]
+    files: list[File]
+    left_out: dict[str, dict[str, int]]
+    notes: list[str]
+
+    @property
+    def classes(self) -> list[str]:
+        return sorted({name for name, _ in self.entries})
+
+
+def listing(place: Place, alone: bool) -> Listing:
+    """Every image of a split.
+
+    Args:
+      place: the split's.
+      alone: may its classes be those of a run, or are they those of another split?
+
+    Raises:
+      DataError: there is none; nothing says of which class they are; they lie one level too deep.
+    """
+    if place.found is not None:
+        return _of_list(place, place.found)
+    files = place.tree.kinds(place.tree.walk(place.base))
+    if place.tree.archived and not place.base:
+        paths = _cut([file.path for file in files], place.name)
+        files = [file._replace(path=path) for file, path in zip(files, paths, strict=True)]
+    files, outside = _unwrapped(files, place.name)
+    unread = formats.lacking({file.kind or "" for file in files})
+    wanted = [f for f in files if (f.kind in formats.PILLOW and f.kind not in unread) or f.kind == formats.UNKNOWN]
+    classes = {file.path.partition("/")[0] for file in wanted if "/" in file.path}
+    if not classes or (len(classes) == 1 and next(iter(classes)).lower() in IMAGES):
+        listed = _by_own_list(place)
+        if listed is not None:
+            return listed
+        if classes or any(f.path.count("/") == 0 for f in wanted):
+            number = sum(f.path.count("/") == (1 if classes else 0) for f in wanted)
+            inside = f" in {next(iter(classes))}" if classes else ""
+            raise DataError(f"{place.where}: no images of the form <class>/<file> in it, {number:,}{inside} without a "
+                            "class; make class folders, or add a list labels.csv of path,label there")
+    left_out: dict[str, dict[str, int]] = collections.defaultdict(lambda: collections.defaultdict(int))
+    chosen = {}  # of what is in an archive twice the last counts
+    read = {id(file) for file in wanted}
+    for file in files:
+        name, slash, path = file.path.partition("/")
+        if id(file) in read and slash:
+            chosen[name, path] = file
+        elif file.kind is not None:
+            left_out[OUTSIDE if id(file) in read else file.kind][name if slash else ""] += 1
+    for file in outside:
+        left_out[OUTSIDE if file.kind in formats.PILLOW else file.kind or ""][""] += 1
+    if not chosen:
+        raise _nothing(place, left_out, files)
+    return _checked(place, _sorted(list(chosen.items()), left_out), alone, files)
+
+
+def _sorted(chosen: list[tuple[tuple[str, str], File]], left_out: dict) -> Listing:
+    chosen.sort(key=lambda item: mixed("/".join(item[0])))
+    return Listing([entry for entry, _ in chosen], [file for _, file in chosen],
+                   {kind: dict(classes) for kind, classes in left_out.items()}, [])
+
+
+def cut_each(path: str, split: str) -> str:
+    """What follows the split's own name in a path of its archive ('wrapped/train/cat/1.jpg'), else the path."""
+    parts = path.split("/")
+    return "/".join(parts[parts.index(split) + 1:]) if split in parts[:-2] else path
+
+
+def _cut(paths: list[str], split: str) -> list[str]:
+    """The same for all paths or none: a class may have the split's name."""
+    cut = [cut_each(path, split) for path in paths]
+    deep = [(a, b) for a, b in zip(paths, cut, strict=True) if "/" in a and formats.looks_like_image(a)]
+    return cut if all(a != b for a, b in deep) else paths
+
+
+def _unwrapped(files: list[File], split: str) -> tuple[list[File], list[File]]:
+    """(the files below folders that say nothing, such as `train/images/<class>/*`; those outside of these)."""
+    outside: list[File] = []
+    while True:
+        images = [f for f in files if f.kind in formats.PILLOW or f.kind == formats.UNKNOWN]
+        tops = {file.path.partition("/")[0] if "/" in file.path else "" for file in images}
+        top = next(iter(tops)) if len(tops) == 1 else ""
+        known = top.lower() in (*IMAGES, split.lower()) or (role(top, plain=True) or "-") == role(split)
+        if not top or not known or not all(file.path.count("/") > 1 for file in images):
+            return files, outside
+        outside += [file for file in files if not file.path.startswith(f"{top}/")]
+        files = [file._replace(path=file.path[len(top) + 1:]) for file in files if file.path.startswith(f"{top}/")]
+
+
+def _by_own_list(place: Place) -> Listing | None:
+    """The images of a split that a list right in its folder names, as Tiny-ImageNet's val has one."""
+    names = [n for n in place.tree.children(place.base)[1] if n.lower().endswith(lists.ENDINGS)]
+    images, problem = None, None
+    for name in names:
+        path = f"{place.base}/{name}" if place.base else name
+        try:
+            table = lists.parse(place.tree.read(path), place.tree.where(path))
+            if table is None:
+                continue
+            images = images or lists.Images(place.tree, place.base)
+            found = images.match(table, "", lambda folder: folder.lower() in IMAGES)
+        except DataError as error:
+            problem = error
+            continue
+        if found is not None:
+            unnamed = len(images.files) - len(found.entries)
+            listed = _of_list(dataclasses.replace(place, table=table, found=found), found)
+            if unnamed:
+                listed.left_out["not named by the list"] = {"": unnamed}
+            return listed
+    if problem is not None:
+        raise problem
+    return None
+
+
+def _of_list(place: Place, found: lists.Found) -> Listing:
+    left_out: dict[str, dict[str, int]] = collections.defaultdict(lambda: collections.defaultdict(int))
+    assert place.table is not None
+    for row in found.missing:
+        left_out["in the list and not there"][row.label or ""] += 1
+    files = place.tree.kinds([file for _, _, file in found.entries])
+    unread = formats.lacking({file.kind or "" for file in files})
+    chosen = []
+    for (label, path, _), file in zip(found.entries, files, strict=True):
+        if file.kind in unread or (file.kind not in formats.PILLOW and file.kind != formats.UNKNOWN):
+            left_out[file.kind or ""][label] += 1
+        else:
+            chosen.append(((label, path), file))
+    if not chosen:
+        raise _nothing(place, left_out, [])
+    listed = _sorted(chosen, left_out)
+    if found.missing:
+        listed.notes.append(f"{place.where}: {len(found.missing):,} of the images that it names are not there: "
+                            f"{lists.named(found.missing)}")
+    if found.again:
+        listed.notes.append(f"{place.where}: {found.again:,} lines name an image of the same label again")
+    lost = {label for label, _, _ in found.entries} - set(listed.classes)
+    if lost:
+        listed.notes.append(_lost(place, lost, left_out))
+    return listed
+
+
+def _checked(place: Place, listed: Listing, alone: bool, files: Sequence[File]) -> Listing:
+    """Notes what is odd about the classes; refuses what cannot be meant."""
+    classes = listed.classes
+    below: dict[str, set[str]] = collections.defaultdict(set)
+    right = set()  # classes with images right in their folder
+    for name, path in listed.entries:
+        if "/" in path:
+            below[name].add(path.partition("/")[0])
+        else:
+            right.add(name)
+    if alone and len(classes) == 1 and len(below[classes[0]]) > 1:
+        only, deeper = classes[0], sorted(below[classes[0]])
+        raise DataError(f"{place.where}: holds one class folder only, {only}, and that holds {named(deeper)}; if these "
+                        f"are the classes they lie one level too deep: move them up, out of {only}")
+    written = collections.Counter(unicodedata.normalize("NFC", name) for name in classes)
+    twice = [name for name, number in written.items() if number > 1]
+    if twice:
+        raise DataError(f"{place.where}: two folders are called {twice[0]}, their accents being written in two ways; "
+                        "put their images together")
+    folded = collections.defaultdict(list)
+    for name in classes:
+        folded[name.casefold()].append(name)
+    for same in folded.values():
+        if len(same) > 1:
+            listed.notes.append(f"note: {place.where}: {' and '.join(same)} are classes of their own")
+    if len(classes) > 1 and not right:
+        common = set.intersection(*(below[name] for name in classes))
+        if len(common) > 1:
+            listed.notes.append(f"note: {place.where}: every class ({named(classes)}) has the folders "
+                                f"{named(sorted(common))}; if these are the classes, they lie one level too deep")
+    inner = next((name for name in classes if name not in right and len(below[name] & set(classes)) > 1), None)
+    if inner is not None and right:
+        raise DataError(f"{place.where}: {inner} lies among the class folders and holds folders that are called as "
+                        f"classes, {named(sorted(below[inner] & set(classes)))}; move it away, or its images to these")
+    lost = {f.path.partition("/")[0] for f in files if "/" in f.path} - set(classes)
+    if lost:
+        listed.notes.append(_lost(place, lost, listed.left_out))
+    return listed
+
+
+def _lost(place: Place, lost: Collection[str], left_out: dict) -> str:
+    parts = []
+    for name in sorted(lost)[:_NAMED]:
+        parts.append(f"{name} ({formats.words({kind: of[name] for kind, of in left_out.items() if of.get(name)})})")
+    more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+    return f"note: {place.where}: no image is read of {', '.join(parts)}{more}"
+
+
+def _nothing(place: Place, left_out: dict, files: Sequence[File]) -> DataError:
+    counts = {kind: sum(of.values()) for kind, of in left_out.items()}
+    if any(map(trees.ending, (file.path for file in files))):
+        return DataError(f"{place.where}: holds archives in place of <class>/<file>; unpack them into "
+                         f"{place.name}/<class>/")
+    return DataError(f"{place.where}: no images of the form <class>/<file> in it" +
+                     (f", only {formats.words(counts)}" if counts else "") + f"; {', '.join(formats.PILLOW)} are read")
+
+
+def named(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+

@@ -1,0 +1,234 @@
+"""Text files that say of which class images are: `path,label` a line, with or without a header, and their images.
+
+Between the columns stand tabs, semicolons, commas or spaces; quotes are as in CSV. A header's columns go by their usual
+names (`PATHS`, `LABELS`, `SPLITS`); without one the first column is the path and the second the label, and of one
+column only the label is the folder that the path names. Paths are relative to the file, to the dataset, or to a folder
+of images in it; they may lack their ending and have Windows' backslashes.
+"""
+
+from __future__ import annotations
+
+import collections
+import csv
+import itertools
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from alexnet_jax.data import formats
+from alexnet_jax.data.trees import File, Tree
+from alexnet_jax.errors import DataError
+
+ENDINGS = (".csv", ".tsv", ".txt", ".lst", ".list")
+# Of several that a header has, the first here counts.
+PATHS = ("path", "filepath", "file_path", "image_path", "img_path", "imagepath", "filename", "file_name", "file",
+         "files", "image_name", "img_name", "imagename", "image_file", "image", "images", "img", "image_id", "imageid",
+         "img_id", "id_code", "photo", "photo_id", "picture", "name", "id", "uuid")
+LABELS = ("label", "class", "class_name", "classname", "class_label", "label_name", "category", "category_name",
+          "target", "wnid", "synset", "class_id", "classid", "label_id", "category_id", "labels", "breed", "species",
+          "diagnosis", "dx", "predictionstring", "y", "name")
+SPLITS = ("split", "subset", "set", "partition", "phase", "usage", "data_set")
+_LARGEST = 1 << 28  # bytes of a file that may be a list
+_DOT = r"\.(?:jpe?g|jpe|jfif|png|bmp|gif|webp|tiff?|p[pgbn]m|avif|jp2|j2k|jpx|heic|heif)"
+_ENDING = re.compile(f"{_DOT}$", re.I)
+_SPACED = re.compile(rf"\s*(.+?{_DOT})\s+(\S.*)", re.I)
+_NAMED = 3  # lines or images that a message names
+
+
+class Row(NamedTuple):
+    """`line` of the file, from 1; `label` None where the list has no labels; `split` '' where it has no such column."""
+
+    line: int
+    path: str
+    label: str | None
+    split: str
+
+
+class Table(NamedTuple):
+    """What a list says. `where`: its place, for messages. `header`: the columns that it names, if it does."""
+
+    where: str
+    rows: list[Row]
+    header: list[str]
+
+
+class Found(NamedTuple):
+    """A list's images: of each (label, path as the list has it, file), and the rows whose file isn't there."""
+
+    entries: list[tuple[str, str, File]]
+    missing: list[Row]
+    again: int  # rows that name an image of the same label once more
+
+
+def parse(content: bytes, where: str) -> Table | None:
+    """What a file says, if it may be a list. Raises DataError where it is one and is malformed."""
+    if len(content) > _LARGEST:
+        return None
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        text = content.decode("utf-16", "replace")
+    elif b"\0" in content[:4096]:
+        return None
+    else:
+        text = content.decode("utf-8-sig", "surrogateescape")
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1)
+             if line.strip() and not line.startswith("#")]
+    if not lines:
+        return None
+    cells = _cells([line for _, line in lines])
+    first = [re.sub(r"[\s.:-]+", "_", cell.strip().lower()) for cell in cells[0]]
+    path, label, split = _column(first, PATHS), _column(first, LABELS), _column(first, SPLITS)
+    if path == label:
+        label = None  # a column `name`
+    is_header = path is not None and not _ENDING.search(cells[0][path]) and len(lines) > 1
+    if not is_header:
+        path, label, split = 0, 1 if max(map(len, cells[:50])) > 1 else None, None
+        # Columns of unknown names above paths.
+        is_header = not _ENDING.search(cells[0][0]) and len(cells) > 1 and bool(_ENDING.search(cells[1][0]))
+    elif label is None:
+        others = [place for place in range(len(first)) if place not in (path, split)]
+        if len(others) == 1:
+            label = others[0]
+        elif others:
+            raise DataError(f"{where}: none of its columns {', '.join(first)} is called {', '.join(LABELS[:3])} or the "
+                            "like; rename the one of the labels to label")
+    assert path is not None
+    rows = []
+    for (number, _), row in zip(lines[is_header:], cells[is_header:], strict=True):
+        if (is_header and len(row) > len(first)) or len(row) <= path:
+            raise DataError(f"{where}, line {number}: {len(row)} columns in place of {len(first)}; quote what holds "
+                            "the sign between columns")
+        value = None if label is None else row[label].strip() if label < len(row) else ""
+        if value and first[label or 0] == "predictionstring":
+            value = value.split()[0]  # Kaggle's ImageNet: a class and its box
+        rows.append(Row(number, row[path].strip(), value, row[split].strip() if split is not None else ""))
+    return Table(where, rows, first if is_header else [])
+
+
+def _column(header: Sequence[str], known: Iterable[str]) -> int | None:
+    return next((header.index(name) for name in known if name in header), None)
+
+
+def _cells(lines: list[str]) -> list[list[str]]:
+    """The columns of each line."""
+    for sign in "\t;,|":
+        if all(sign in line for line in lines[:50]):
+            return list(csv.reader(lines, delimiter=sign, skipinitialspace=True))
+    rows = []
+    for line in lines:
+        match = None if '"' in line else _SPACED.fullmatch(line)
+        if match:
+            rows.append([match[1], *match[2].split()])
+        elif '"' in line:
+            rows.append(next(csv.reader([" ".join(line.split())], delimiter=" ", skipinitialspace=True)))
+        elif _ENDING.search(line.strip()):
+            rows.append([line.strip()])  # a path with spaces and nothing else
+        else:
+            rows.append(line.split())
+    return rows
+
+
+def _same(path: str) -> str:
+    """Letters with accents are one sign on some systems, two on others."""
+    return unicodedata.normalize("NFC", path)
+
+
+class Images:
+    """The images below a folder of a tree, to be found by what a list calls them."""
+
+    def __init__(self, tree: Tree, base: str):
+        self._tree, self._base = tree, base
+        self.files = [f for f in tree.kinds(tree.walk(base)) if f.kind in formats.PILLOW or f.kind == formats.UNKNOWN]
+        self._full = {_same(file.path): file for file in self.files}
+        self._short: dict[str, list[File]] = collections.defaultdict(list)
+        for file in self.files:
+            self._short[_same(_ENDING.sub("", file.path))].append(file)
+        holding = {file.path.rpartition("/")[0] for file in self.files}
+        self.folders = sorted({folder[:end] for folder in holding for end in
+                               [*(found.start() for found in re.finditer("/", folder)), len(folder)]})
+
+    def match(self, table: Table, folder: str, near: Callable[[str], bool]) -> Found | None:
+        """The images that a list names; None if it names hardly any.
+
+        Args:
+          table: the list. folder: that it lies in, relative to the base.
+          near: is this folder of images (relative to the base) one that the list is likely to be about?
+
+        Raises:
+          DataError: a name means two files, or an image has two labels or an empty one.
+        """
+        tiers = [[folder], [""], [f for f in self.folders if near(f)], self.folders]
+        sample = [_plain(row.path, self._tree, self._base) for row in table.rows[:20]]
+        deepest = max((path.count("/") for path in sample), default=0)
+        # How many folders that the paths begin with aren't here, and how far one has to look. No further for any row:
+        # an image that is missing in one folder must not be taken from another.
+        for cut, far in itertools.product(range(deepest + 1), range(len(tiers))):
+            if any(self._find(path.split("/", cut)[-1], tiers[far], table, row) for path, row in
+                   zip(sample, table.rows, strict=False)):
+                break
+        else:
+            return None
+        found: dict[str, tuple[str, str, File]] = {}
+        lines: dict[str, int] = {}
+        missing, again, empty = [], 0, []
+        for row in table.rows:
+            path = _plain(row.path, self._tree, self._base).split("/", cut)[-1]
+            file = next((f for tier in tiers[:far + 1] if (f := self._find(path, tier, table, row))), None)
+            if file is None:
+                missing.append(row)
+                continue
+            label = file.path.split("/")[-2] if row.label is None and "/" in path else row.label
+            if not label:
+                empty.append(row)
+                continue
+            if file.path in found:
+                if found[file.path][0] != label:
+                    raise DataError(f"{table.where}, lines {lines[file.path]} and {row.line}: two labels for "
+                                    f"{row.path}, {found[file.path][0]!r} and {label!r}; keep one")
+                again += 1
+                continue
+            name = path if path.rpartition("/")[2] == file.path.rpartition("/")[2] or "/" in path else \
+                file.path.rpartition("/")[2]
+            found[file.path] = (label, name, file)
+            lines[file.path] = row.line
+        if len(missing) * 2 > len(table.rows):
+            return None
+        if empty:
+            if len(empty) + len(missing) == len(table.rows):
+                raise DataError(f"{table.where}: names images and no labels, so nothing says of which class they are")
+            more = f", and none on {len(empty) - 1} other lines" if len(empty) > 1 else ""
+            raise DataError(f"{table.where}, line {empty[0].line}: no label for {empty[0].path}{more}; add what is "
+                            "missing or remove the line")
+        return Found(list(found.values()), missing, again)
+
+    def _find(self, path: str, folders: list[str], table: Table, row: Row) -> File | None:
+        """The image of that path below one of the folders."""
+        key = _same(path)
+        bare = not _ENDING.search(key)
+        found = {}
+        for folder in folders:
+            place = os.path.normpath(f"{_same(folder)}/{key}" if folder else key)
+            file = self._full.get(place)
+            for one in [file] if file else self._short.get(place, []) if bare else []:
+                found[one.path] = one
+        if len(found) > 1:
+            raise DataError(f"{table.where}, line {row.line}: {row.path} may be {' or '.join(sorted(found)[:2])}; "
+                            "write the folder into the list")
+        return next(iter(found.values()), None)
+
+
+def _plain(path: str, tree: Tree, base: str) -> str:
+    """A list's path as those of trees are written, relative to the base where it was absolute."""
+    path = path.replace("\\", "/")
+    own = os.fspath(tree.path / base) + "/"
+    if path.startswith(own):
+        path = path[len(own):]
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    return "/".join(parts[1:] if parts and re.fullmatch("[A-Za-z]:", parts[0]) else parts)
+
+
+def named(rows: Sequence[Row]) -> str:
+    """'a.jpg (line 3), b.jpg (line 7) and 5 more'."""
+    more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+    return ", ".join(f"{row.path} (line {row.line})" for row in rows[:_NAMED]) + more

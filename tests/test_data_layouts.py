@@ -1,0 +1,242 @@
+"""Layouts that people have: every image under its right label, or one clear line."""
+
+import bz2
+import io
+import os
+import lzma
+import pathlib
+import re
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+from data_files import data_config, write_tree
+from PIL import Image
+
+from alexnet_jax.data import layouts, open_split, open_splits
+from alexnet_jax.errors import ConfigError, DataError
+
+COLOURS = {"cat": (220, 30, 30), "dog": (30, 220, 30), "elk": (30, 30, 220)}
+EACH = 3
+
+
+def image(name, number=0, form="PNG"):
+    """A square of the class's colour; the number makes it differ from others."""
+    file = io.BytesIO()
+    pixels = np.full((10, 10, 3), COLOURS[name], np.uint8)
+    pixels[..., :] += np.uint8(number)
+    Image.fromarray(pixels).save(file, form)
+    return file.getvalue()
+
+
+def colour_of(pixels):
+    """The class that an image is of, by its colour."""
+    mean = pixels.reshape(-1, 3).mean(0)
+    return min(COLOURS, key=lambda name: np.abs(mean - COLOURS[name]).sum())
+
+
+def classes(split="", names=tuple(COLOURS), each=EACH, below="", start=0):
+    """{path: image} of folders of classes."""
+    prefix = f"{split}/" if split else ""
+    return {f"{prefix}{name}/{below}{i}.png": image(name, i) for name in names for i in range(start, start + each)}
+
+
+def flat(folder, start=0, each=EACH, form="{:03}.png"):
+    """({path: image} of one folder, [(file's name, class)])."""
+    pairs = [(form.format(start + 10 * i + number), name)
+             for number, name in enumerate(COLOURS) for i in range(each)]
+    prefix = f"{folder}/" if folder else ""
+    return {prefix + file: image(name, i) for i, (file, name) in enumerate(pairs)}, pairs
+
+
+def table(pairs, sign=",", header="", prefix="", end="\n"):
+    lines = ([header] if header else []) + [f"{prefix}{file}{sign}{name}" for file, name in pairs]
+    return (end.join(lines) + end).encode()
+
+
+def zipped(files):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return content.getvalue()
+
+
+def tarred(files, pack=lambda content: content):
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return pack(content.getvalue())
+
+
+def lists(folder="images"):
+    """Layouts with lists of labels, {what: ({path: content}, {split asked for: images of each class})}."""
+    files, pairs = flat(folder)
+    more, others = flat(folder, start=500)
+    prefix = f"{folder}/"
+    both = files | more
+    one = {"all": EACH}
+    two = {"train": EACH, "val": EACH}
+    ids = [(file.removesuffix(".png"), name) for file, name in pairs]
+    split_column = "file,label,split\n" + "".join(f"{f},{n},train\n" for f, n in pairs) + "".join(
+        f"{f},{n},valid\n" for f, n in others)
+    windows = table(pairs, ",", "Filename,Label", f"{folder}\\", "\r\n")
+    quoted = "path,class\n" + "".join(f'"{prefix}{f}","{n}"\n' for f, n in pairs)
+    wide = ",Filename,Label,ClassName\n" + "".join(f'{i},{f},{n},"{n}, big"\n' for i, (f, n) in enumerate(pairs))
+    return {
+        "csv with a header": (files | {"labels.csv": table(pairs, ",", "filename,label")}, one),
+        "csv without one": (files | {"labels.csv": table(pairs, prefix=prefix)}, one),
+        "tabs": (files | {"labels.tsv": table(pairs, "\t")}, one),
+        "spaces": (files | {"list.txt": table(pairs, " ", prefix=f"./{prefix}")}, one),
+        "semicolons": (files | {"GT.csv": table(pairs, ";", "Filename;ClassId")}, one),
+        "a byte order mark": (files | {"labels.csv": b"\xef\xbb\xbf" + table(pairs, ",", "image,label")}, one),
+        "utf-16": (files | {"labels.csv": table(pairs, ",", "image,label").decode().encode("utf-16")}, one),
+        "backslashes": (files | {"labels.csv": windows}, one),
+        "quotes": (files | {"labels.csv": quoted.encode()}, one),
+        "many columns": (files | {"EuroSAT.csv": wide.encode()}, one),
+        "without endings": (files | {"labels.csv": table(ids, ",", "id,breed")}, one),
+        "beside the images": ({"labels.csv": table(pairs, ",", "id,label")} | {k[len(prefix):]: v for k, v in
+                                                                               files.items()}, one),
+        "in a folder of lists": (files | {"meta/labels.csv": table(pairs, ",", "file,label")}, one),
+        "a folder that isn't there": (files | {"labels.csv": table(pairs, prefix=f"dataset/{prefix}")}, one),
+        "one a split": (both | {"train.csv": table(pairs), "val.csv": table(others)}, two),
+        "text, one a split": (both | {"train.txt": table(pairs, " ", prefix=prefix),
+                                      "valid.txt": table(others, " ", prefix=prefix)}, two),
+        "a column of splits": (both | {"labels.csv": split_column.encode()}, two),
+    }
+
+
+def layouts_with_lists_and_folders():
+    train, train_pairs = flat("train")
+    val, val_pairs = flat("val")  # the same names as in train
+    boxes = "".join(f"{file}\t{name}\t0\t0\t62\t62\n" for file, name in val_pairs).encode()
+    tiny = classes("train", below="images/") | {f"train/{name}/{name}_boxes.txt": b"0.png\t0\t0\t9\t9\n"
+                                                for name in COLOURS}
+    tiny |= {k.replace("val/", "val/images/"): v for k, v in val.items()} | {"val/val_annotations.txt": boxes}
+    tiny |= {k.replace("val/", "test/images/"): v for k, v in val.items()}
+    tiny |= {"wnids.txt": b"cat\ndog\nelk\n", "words.txt": b"cat\tfeline\ndog\tcanine\n"}
+    imagenet, synsets = flat("val", form="ILSVRC2012_val_{:08}.JPEG")
+    two = {"train": EACH, "val": EACH}
+    only_paths = {"meta/train.txt": b"".join(f"{n}/{i}\n".encode() for n in COLOURS for i in range(2)),
+                  "meta/test.txt": b"".join(f"{n}/2\n".encode() for n in COLOURS)}
+    return {
+        "Tiny-ImageNet": (tiny, two),
+        "val flat, its list in it": (classes("train") | val | {"val/labels.csv": table(val_pairs)}, two),
+        "val flat, its list beside it": (classes("train") | val | {"val.txt": table(val_pairs, " ")}, two),
+        "ImageNet's val": (classes("train") | imagenet | {"val_labels.txt": table(synsets, " ")}, two),
+        "both flat, lists inside": (train | val | {"train/labels.csv": table(train_pairs),
+                                                   "val/labels.csv": table(val_pairs)}, two),
+        "both flat, lists beside": (train | val | {"train.csv": table(train_pairs, ",", "image_id,label"),
+                                                   "val.csv": table(val_pairs, ",", "image_id,label")}, two),
+        "both flat, one list": (train | val | {"labels.csv": table(train_pairs, prefix="train/") +
+                                               table(val_pairs, prefix="val/")}, two),
+        "Kaggle's": ({k.replace("train/", "train_images/"): v for k, v in train.items()} |
+                     {"train.csv": table(train_pairs, ",", "image_id,label"), "test_images/1.png": image("cat")},
+                     {"train": EACH}),
+        "GTSRB": ({k.capitalize(): v for k, v in classes("train").items()} | {
+            k.capitalize(): v for k, v in flat("test")[0].items()} | {
+            "Test.csv": table(flat("test")[1], ",", "Path,ClassId", "Test/"),
+            "Train.csv": b"Path,ClassId\nTrain/cat/0.png,cat\n"}, {"train": EACH, "test": EACH}),
+        "Food-101": ({f"images/{k}": v for k, v in classes().items()} | only_paths, {"train": 2, "test": 1}),
+        "Caltech-101": ({f"101_ObjectCategories/{k}": v for k, v in classes().items()} | {
+            f"Annotations/{n}/annotation_0.mat": b"MATLAB 5.0" for n in COLOURS}, {"all": EACH}),
+        "a list that says what folders do": (classes() | {"labels.csv": b"file,label\n" + b"".join(
+            f"{n}/{i}.png,{k}\n".encode() for k, n in enumerate(COLOURS) for i in range(EACH))}, {"all": EACH}),
+        "a list that says better": (
+            {f"part_{i}/{name}_{i}.png": image(name, i) for name in COLOURS for i in range(EACH)} |
+            {"metadata.csv": b"image_id,dx\n" + b"".join(f"{n}_{i},{n}\n".encode() for n in COLOURS
+                                                         for i in range(EACH))}, {"all": EACH}),
+    }
+
+
+def trees():
+    """Layouts of folders and archives."""
+    train, val = classes("train"), classes("val", start=5, each=2)
+    two = {"train": EACH, "val": 2}
+    whole = train | val
+    junk = {"__MACOSX/train/cat/._0.png": b"x", ".DS_Store": b"x", "train/cat/Thumbs.db": b"x", "train/.DS_Store": b"x"}
+    odd = {"Ähre ü": "cat", "train": "dog", "10": "elk"}
+    named = {f"{new}/{i}.PNG": image(old, i) for new, old in odd.items() for i in range(EACH)}
+    found = {
+        "train and val": (whole, two),
+        "with what systems leave": (whole | junk, two),
+        "classes only": (classes(), {"all": EACH}),
+        "train only": (train, {"train": EACH}),
+        "classes in a folder": ({f"photos/{k}": v for k, v in classes().items()}, {"all": EACH, "photos": EACH}),
+        "a folder around it": ({f"flowers/{k}": v for k, v in whole.items()}, two),
+        "two folders around it": ({f"a/b/{k}": v for k, v in whole.items()}, two),
+        "a folder around classes": ({f"flowers/v1/{k}": v for k, v in classes().items()}, {"all": EACH}),
+        "images one deeper": (classes(below="images/"), {"all": EACH}),
+        "split folders with images/": ({k.replace("/", "/images/", 1): v for k, v in whole.items()}, two),
+        "seg_train/seg_train": ({f"seg_{k.replace('/', '/seg_train/', 1)}" if k.startswith("train") else
+                                 f"seg_{k.replace('val/', 'test/seg_test/')}": v for k, v in whole.items()} |
+                                {"seg_pred/1.png": image("cat")}, {"train": EACH, "test": 2}),
+        "odd names of classes": (named, {"all": EACH}),
+        "domains": (classes("photo") | classes("sketch", each=2), {"photo": EACH, "sketch": 2}),
+        "domains with images/": (classes("amazon/images") | classes("dslr/images", each=2),
+                                 {"amazon": EACH, "dslr": 2}),
+        "a zip of all": ({"../x.zip": zipped(whole | junk)}, two),
+        "a zip of all in a folder": ({"../x.zip": zipped({f"x-main/{k}": v for k, v in (whole | junk).items()})}, two),
+        "a zip of classes": ({"../x.zip": zipped(classes())}, {"all": EACH}),
+        "a zip within the folder": ({"archive.zip": zipped(whole)}, two),
+        "tar.gz of all": ({"../x.tar.gz": tarred(whole, lambda c: __import__("gzip").compress(c))}, two),
+        "tar.bz2 of all": ({"../x.tar.bz2": tarred(whole, bz2.compress)}, two),
+        "tar.xz of splits": ({"train.tar.xz": tarred(train, lzma.compress), "val.tar.xz": tarred(val, lzma.compress)},
+                             two),
+        "zips of splits": ({"train.zip": zipped(train), "val.zip": zipped({k[4:]: v for k, v in val.items()})}, two),
+        "tar.bz2 of splits": ({"training.tbz2": tarred(train, bz2.compress), "val.tar.bz2": tarred(val, bz2.compress)},
+                              two),
+        "a class called as its archive": ({"train.tar": tarred({f"{n}/a/{i}.png": image(c, i) for n, c in
+                                                                {"car": "cat", "train": "dog", "bus": "elk"}.items()
+                                                                for i in range(EACH)})}, {"train": EACH}),
+    }
+    for train_name, val_name in (("training", "validation"), ("Train", "Val"), ("TRAIN", "valid"), ("train", "dev"),
+                                 ("train_images", "val_images"), ("Training Set", "Validation Set"),
+                                 ("train2017", "val2017"), ("flowers-train", "flowers-val")):
+        found[f"{train_name}/{val_name}"] = (classes(train_name) | classes(val_name, each=2), two)
+    for test in ("testing", "Test", "eval", "tst"):
+        found[f"train/{test}"] = (classes("train") | classes(test, each=2), {"train": EACH, "test": 2})
+    return found
+
+
+CASES = trees() | lists() | layouts_with_lists_and_folders()
+
+
+@pytest.fixture
+def data(tmp_path):
+    (tmp_path / "data").mkdir()
+    return data_config(tmp_path / "store", name="image_folder:x", dir=tmp_path / "data")
+
+
+def put(data, files):
+    write_tree(pathlib.Path(data.dir), {os.path.normpath(f"x/{path}"): content for path, content in files.items()})
+
+
+def quietly(data, split, said=None, **fields):
+    with data.unlocked():
+        data.update(fields)
+    return open_split(data, split, report=(lambda line: None) if said is None else said.append)
+
+
+def check_labels(split, each, key=lambda name: name):
+    """Every image has the label of its colour, and every class its number of images."""
+    by_class = {}
+    for pixels, label in zip(split.images, split.labels, strict=True):
+        by_class.setdefault(split.class_keys[label], []).append(colour_of(pixels))
+    assert {name: len(set(colours)) for name, colours in by_class.items()} == dict.fromkeys(by_class, 1)
+    assert {colours[0]: len(colours) for colours in by_class.values()} == dict.fromkeys(COLOURS, each)
+    assert len({pixels.tobytes() for pixels in split.images}) == len(split)
+    if set(by_class) <= set(COLOURS):
+        assert all(colours[0] == name for name, colours in by_class.items())
+
+
+@pytest.mark.parametrize("what", CASES)
+def test_every_image_has_its_label(data, what):
+    files, expected = CASES[what]
+    put(data, files)
+    for split, each in expected.items():
+        check_labels(quietly(data, split), each)
