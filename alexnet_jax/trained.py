@@ -51,6 +51,7 @@ class Trained:
             raise WorkdirError(f"{folder}: no run of alexnet_jax.main or experiments.run there (no whole run.json)")
         self.config: ConfigDict = config_lib.resolve(config_lib.override(
             config_lib.from_json(self.about["config"]), {"mesh.data": "auto", "mesh.column": "auto"}))
+        self._say = say
         arrays, host = checkpoint.read_newest(folder / "checkpoints", say, functools.partial(workdir.foreign, folder))
         self.params: Any = arrays["state"]["params"]
         self.step: int = host["step"]
@@ -76,7 +77,12 @@ class Trained:
     @functools.cached_property
     def training(self) -> data.Split:
         """The images that it was trained on. Raises ConfigError or DataError."""
-        return data.open_split(self.config.data, self.config.data.train_split, report=lambda line: None)
+        return self._open(self.config.data, self.config.data.train_split)
+
+    def _open(self, d: Any, split: str, classes: data.Classes | None = None, named: bool = False) -> data.Split:
+        """A data dir that only the run remembers may have gone: a store of it serves, with a note."""
+        return data.open_split(d, split, report=lambda line: self._say(line) if line.startswith("note: ") else None,
+                               classes=classes, remembered=bool(d.dir) and not named)
 
     @functools.cached_property
     def consts(self) -> augment.Constants:
@@ -118,7 +124,7 @@ class Trained:
         """
         d = config_lib.override(self.config, {"data.name": name or self.config.data.name}).data
         with data.naming(where):
-            return data.open_split(d, split, report=lambda line: None, classes=None if own else self.known)
+            return self._open(d, split, None if own else self.known, named=bool(name))
 
     def about_data(self, split: data.Split) -> list[str]:
         """What would make an error on `split` mean less than it says: `data.comparing.about_data_words`."""

@@ -139,7 +139,7 @@ import sys, types
 from alexnet_jax.data import open_split
 places = dict(dir={str(official)!r}, store={str(tmp_path)!r})
 data = types.SimpleNamespace(name="imagenet", size=16, on_corrupt="skip", order="stored", val_fraction=0.0,
-                             names="", **places)
+                             names="", orientation="stored", **places)
 print(len(open_split(data, "val")), [name for name in ("scipy", "PIL", "filelock", "jax") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)

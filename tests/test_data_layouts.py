@@ -2,10 +2,9 @@
 
 import bz2
 import io
-import os
 import lzma
+import os
 import pathlib
-import re
 import tarfile
 import zipfile
 
@@ -14,8 +13,7 @@ import pytest
 from data_files import data_config, write_tree
 from PIL import Image
 
-from alexnet_jax.data import layouts, open_split, open_splits
-from alexnet_jax.errors import ConfigError, DataError
+from alexnet_jax.data import open_split
 
 COLOURS = {"cat": (220, 30, 30), "dog": (30, 220, 30), "elk": (30, 30, 220)}
 EACH = 3
