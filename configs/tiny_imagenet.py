@@ -14,5 +14,5 @@ from configs import image_folder
 def get_config(recipe: str = "released"):
     c = image_folder.get_config(recipe)
     c.data.name = "image_folder:tiny-imagenet-100"
-    c.data.order = "stored"  # as the recorded runs have it
+    c.data.order, c.data.orientation = "stored", "stored"  # as the recorded runs have it
     return c
