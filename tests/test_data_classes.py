@@ -9,8 +9,8 @@ import tiny_run
 from data_files import data_config, encoded, write_tree
 
 from alexnet_jax import config
-from alexnet_jax.data import Classes, classes, open_split, open_splits, store
-from alexnet_jax.data.comparing import about_data, about_data_words
+from alexnet_jax.data import Classes, classes, duplicates, open_split, open_splits, store
+from alexnet_jax.data.comparing import about_data, about_data_words, learnt_too
 from alexnet_jax.errors import ConfigError, DataError, WorkdirError
 
 COLOUR = {"ant": (250, 0, 0), "cat": (0, 250, 0), "dog": (0, 0, 250), "elk": (250, 250, 0), "fox": (0, 250, 250)}
@@ -103,16 +103,36 @@ def test_what_an_error_leaves_out_is_counted_and_said(tmp_path):
     learnt = found["train_split"].part(order[2:])  # none of the ants
     assert learnt.class_keys == keys
     about = about_data([learnt], found["eval_split"])
-    assert about == {"classes": {"not_learnt": 1, "not_learnt_images": 1, "not_reported": 1}, "seen": 4}
+    assert about == {"classes": {"not_learnt": 1, "not_learnt_keys": ["ant"], "not_learnt_images": 1,
+                                 "not_reported": 1, "not_reported_keys": ["elk"]}, "seen": 4}
     words = " ".join(about_data_words(about))
-    assert "1 class that the error is reported on has no training image (1 images that can only be wrong)" in words
-    assert "1 class that training has is not among" in words
+    assert "1 class that the error is reported on (ant) has no training image (1 image that can only be wrong)" in words
+    assert "1 class that training has (elk) is not among" in words
     assert "4 of the images that the error is reported on were learnt from too" in words
     assert about_data([learnt], learnt.part(np.arange(3)).of(learnt.known))["seen"] == 3
 
 
+def test_images_of_both_splits_are_counted_once_and_not_read(tmp_path, monkeypatch):
+    tree(tmp_path / "x", train={"ant": 3, "cat": 4, "dog": 5}, val={"ant": 2, "cat": 1, "elk": 0, "dog": 6})
+    found = opened(tmp_path, "train", eval_split="val")
+    train, val = found["train_split"], found["eval_split"]
+    assert learnt_too([train, train.part(slice(0, 4))], val) == 2 + 1 + 5  # by their pixels
+    assert learnt_too([train.part(slice(0, 4)), train], train) == len(train)
+    monkeypatch.setattr(duplicates._Images, "__getitem__", None)
+    assert learnt_too([train.part(np.array([8, 0, 3])), train.part(slice(2, 6))], train) == 6
+
+
+def test_a_thousand_classes_are_named_by_the_first():
+    learnt, reported = np.zeros(1000, int), np.arange(1000) % 2
+    found = classes.uneven(learnt, reported, [f"c{i}" for i in range(1000)])
+    one, two = classes.words(found)
+    assert one.startswith("500 classes that the error is reported on (c1, c3, c5, c7, c9 and 495 more) have no")
+    assert "(500 images that can only be wrong)" in one
+    assert two.startswith("500 classes of the dataset (c0, ")
+
+
 def test_nothing_is_said_where_nothing_is_amiss():
-    assert classes.uneven(np.array([1, 2]), np.array([3, 4])) == {}
+    assert classes.uneven(np.array([1, 2]), np.array([3, 4]), ("a", "b")) == {}
     assert about_data_words({}) == []
 
 
@@ -195,6 +215,19 @@ def test_a_store_s_own_numbering_isn_t_trusted_even_if_it_is_altered(tmp_path):
     assert_right(opened(tmp_path)["eval_split"], ("cat", "dog"))
 
 
+def test_spellings_of_an_accent_are_one_class(tmp_path):
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    write_tree(tmp_path / "x", {f"{split}/{key}/{n}.png": encoded(image("cat" if key == "tea" else "dog", n))
+                                for split, key in (("training", apart), ("validation", composed), ("training", "tea"))
+                                for n in range(2)})
+    names = tmp_path / "names.txt"
+    names.write_text(f"{composed}\tCoffee\n", encoding="utf-8")
+    found = opened(tmp_path, names=str(names))
+    assert found["train_split"].class_keys == (apart, "tea")
+    assert found["train_split"].classes == ("Coffee", "tea")
+    assert list(found["eval_split"].labels) == [0, 0]
+
+
 def test_classes_side_by_side():
     a, b = Classes(("x", "y"), ("X", "Y")), Classes(("y", "z"), ("why", "Z"))
     assert a.extended(b) == Classes(("x", "y", "z"), ("X", "Y", "Z"))
@@ -216,7 +249,7 @@ def test_a_network_learns_and_is_judged_as_with_images_arranged_by_hand(tmp_path
     results = [tiny_run.go(of(*each), tmp_path / "runs" / each[0])
                for each in (("x", "training", "validation"), ("y", "train", "val"))]
     assert results[0]["eval"] == results[1]["eval"]
-    assert results[0]["data"]["classes"] == {"not_reported": 2}
+    assert results[0]["data"]["classes"] == {"not_reported": 2, "not_reported_keys": ["ant", "cat"]}
     kept = json.loads((tmp_path / "runs" / "x" / "run.json").read_text(encoding="utf-8"))
     assert kept["classes"]["keys"] == ["ant", "cat", "dog", "fox"]
     # Another class since then: outputs would mean something else.

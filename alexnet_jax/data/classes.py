@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 from alexnet_jax import paths
 from alexnet_jax.data import text
 from alexnet_jax.errors import ConfigError, DataError, describe_os_error
+
+_NAMED = 5  # classes that are named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +28,31 @@ class Classes:
 
     def shown(self, names: Mapping[str, str]) -> Classes:
         """The same classes under the given names, {key: name}."""
-        return Classes(self.keys, tuple(names.get(k, n) for k, n in zip(self.keys, self.names, strict=True)))
+        names = {same(key): name for key, name in names.items()}
+        return Classes(self.keys, tuple(names.get(same(k), n) for k, n in zip(self.keys, self.names, strict=True)))
 
     def extended(self, other: Classes) -> Classes:
         """These classes, and behind them those of `other` that aren't among them."""
-        known = set(self.keys)
-        new = [(k, n) for k, n in zip(other.keys, other.names, strict=True) if k not in known]
-        return Classes(self.keys + tuple(k for k, _ in new), self.names + tuple(n for _, n in new))
+        new = [label for label, place in enumerate(self.places(other.keys)) if place < 0]
+        return Classes(self.keys + tuple(other.keys[label] for label in new),
+                       self.names + tuple(other.names[label] for label in new))
+
+    def places(self, keys: Iterable[str]) -> np.ndarray:
+        """int32: the label that each of `keys` has here, −1 for one that isn't among these."""
+        place = {same(key): label for label, key in enumerate(self.keys)} | {
+            key: label for label, key in enumerate(self.keys)}
+        return np.array([place.get(key, place.get(same(key), -1)) for key in keys], np.int32)
+
+
+def same(key: str) -> str:
+    """What two spellings of one name have in common: macOS writes an accent as a sign of its own, others don't."""
+    return unicodedata.normalize("NFC", key)
+
+
+def missing(training: Iterable[str], keys: Iterable[str]) -> list[str]:
+    """Those of `keys` that aren't among `training`."""
+    known = {same(key) for key in training}
+    return [key for key in keys if same(key) not in known]
 
 
 def check_outputs(outputs: int, classes: int, name: str) -> None:
@@ -50,13 +71,16 @@ def read_names(path: str) -> dict[str, str]:
     """{id: name} of a file of lines `id<tab>name`, as labels.txt of Tiny-ImageNet has them.
 
     Raises:
-      ConfigError: the file is absent or a line is of another form; an id has two names.
+      ConfigError: the file is absent, or no text; a line is of another form; an id has two names.
     """
     file = paths.given(path, "config.data.names")
     try:
-        lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise ConfigError(f"config.data.names: {describe_os_error(error)}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"config.data.names: {file}: not a text in UTF-8 (at byte {error.start:,}); save it as "
+                          "that") from error
     names: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -73,8 +97,7 @@ def read_names(path: str) -> dict[str, str]:
 
 def check(training: Collection[str], where: str, keys: Iterable[str], split: str) -> None:
     """Raises DataError if a split has images of classes, given by their keys, that training lacks."""
-    known = set(training)
-    strange = [key for key in keys if key not in known]
+    strange = missing(training, keys)
     if strange:
         raise DataError(f"{where}, {split}: classes that training does not have: {named(strange)}; training has "
                         f"{named(training)}")
@@ -87,37 +110,46 @@ def check_several(training: Collection[str], where: str) -> None:
                         "needs a folder of its own, and config.data.train_split the folder that holds them")
 
 
-def uneven(learnt: np.ndarray, reported: np.ndarray) -> dict[str, int]:
+def uneven(learnt: np.ndarray, reported: np.ndarray, keys: Sequence[str]) -> dict[str, Any]:
     """What is amiss between the images learnt from and those reported on, {} if nothing is.
 
     Args:
-      learnt, reported: int [classes], images of each class.
+      learnt, reported: int [classes], images of each class. keys: of the classes.
 
     Returns:
       Of `not_learnt` (classes that are reported on and of which there is no training image), `not_learnt_images` (the
       reported images of those), `not_reported` (classes that are learnt and never reported on) and `empty` (classes
-      without any image in either) those that are not 0.
+      without any image in either) those that are not 0; and `not_learnt_keys` and so on, the first of these classes.
     """
-    not_learnt = (learnt == 0) & (reported > 0)
-    found = {"not_learnt": int(not_learnt.sum()), "not_learnt_images": int(reported[not_learnt].sum()),
-             "not_reported": int(((learnt > 0) & (reported == 0)).sum()),
-             "empty": int(((learnt == 0) & (reported == 0)).sum())}
-    return {key: number for key, number in found.items() if number}
+    kinds = {"not_learnt": (learnt == 0) & (reported > 0), "not_reported": (learnt > 0) & (reported == 0),
+             "empty": (learnt == 0) & (reported == 0)}
+    found: dict[str, Any] = {}
+    for kind, which in kinds.items():
+        if which.any():
+            found[kind] = int(which.sum())
+            found[f"{kind}_keys"] = [keys[label] for label in np.flatnonzero(which)[:_NAMED]]
+    if kinds["not_learnt"].any():
+        found["not_learnt_images"] = int(reported[kinds["not_learnt"]].sum())
+    return found
 
 
 def words(found: Mapping[str, Any]) -> list[str]:
     """`uneven` as sentences, for a log or below a table."""
+    def some(kind: str, of: str) -> str:
+        """'2 classes that training has (cat, dog)'."""
+        number, keys = found[kind], found.get(f"{kind}_keys") or []
+        more = number - len(keys)
+        which = f" ({text.listed(keys, _NAMED)}{f' and {more:,} more' if more else ''})" if keys else ""
+        return f"{number:,} class{'' if number == 1 else 'es'} {of}{which}"
+
     lines = []
     if n := found.get("not_learnt"):
-        lines.append(f"{_classes(n)} that the error is reported on {'has' if n == 1 else 'have'} no training image "
-                     f"({found['not_learnt_images']:,} images that can only be wrong)")
+        images = found.get("not_learnt_images", 0)
+        lines.append(f"{some('not_learnt', 'that the error is reported on')} {'has' if n == 1 else 'have'} no training "
+                     f"image ({images:,} image{'' if images == 1 else 's'} that can only be wrong)")
     if n := found.get("not_reported"):
-        lines.append(f"{_classes(n)} that training has {'is' if n == 1 else 'are'} not among the images that the error "
-                     "is reported on")
+        lines.append(f"{some('not_reported', 'that training has')} {'is' if n == 1 else 'are'} not among the images "
+                     "that the error is reported on")
     if n := found.get("empty"):
-        lines.append(f"{_classes(n)} of the dataset {'has' if n == 1 else 'have'} no image in either split")
+        lines.append(f"{some('empty', 'of the dataset')} {'has' if n == 1 else 'have'} no image in either split")
     return lines
-
-
-def _classes(number: int) -> str:
-    return f"{number:,} class" if number == 1 else f"{number:,} classes"

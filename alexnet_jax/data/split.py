@@ -55,7 +55,7 @@ class Split:
         own = Classes(tuple(store.meta["class_keys"]), tuple(store.meta["classes"]))
         self.store, self.split, self.rows = store, text, rows
         self.known = own if classes is None else classes
-        self._lookup = None if classes is None or classes.keys == own.keys else _lookup(own, classes)
+        self._lookup = None if classes is None or classes.keys == own.keys else classes.places(own.keys)
         if isinstance(rows, range):
             self.images: Any = store.images[rows.start:rows.stop]
             labels = store.labels[rows.start:rows.stop]
@@ -127,8 +127,9 @@ class Split:
 
     @property
     def statistics_file(self) -> pathlib.Path:
-        if isinstance(self.rows, range):
-            which = f"{self.rows.start}-{self.rows.stop}"
+        first, last = self.span
+        if last - first == len(self.rows):  # in whichever order
+            which = f"{first}-{last}"
         else:
             which = hashlib.blake2b(np.sort(self.rows).astype("<i8"), digest_size=8).hexdigest()
         return self.store.folder / f"statistics-{which}.npz"
@@ -149,8 +150,3 @@ def common(mine: range | np.ndarray, theirs: range | np.ndarray) -> int:
 def take(store: store_lib.Store, rows: np.ndarray) -> np.ndarray:
     """Images of a store: uint8 [n, size, size, 3]. Raises DataError: the store has been cut short."""
     return np.asarray(store.images)[rows] if store.images[0].nbytes <= _SMALL else store.read(rows)
-
-
-def _lookup(own: Classes, run: Classes) -> np.ndarray:
-    place = {key: label for label, key in enumerate(run.keys)}
-    return np.array([place.get(key, -1) for key in own.keys], np.int32)
