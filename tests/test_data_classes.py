@@ -24,7 +24,7 @@ def tree(root, **splits):
 
 def image(key, n=0):
     picture = np.full((9, 9, 3), COLOUR[key], np.uint8)
-    picture[0, 0] = n  # no two of a class are the same image
+    picture[0, 0] = 20 * n  # no two of a class are the same image
     return picture
 
 
@@ -119,7 +119,7 @@ def test_images_of_both_splits_are_counted_once_and_not_read(tmp_path, monkeypat
     assert learnt_too([train, train.part(slice(0, 4))], val) == 2 + 1 + 5  # by their pixels
     assert learnt_too([train.part(slice(0, 4)), train], train) == len(train)
     monkeypatch.setattr(duplicates._Images, "__getitem__", None)
-    assert learnt_too([train.part(np.array([8, 0, 3])), train.part(slice(2, 6))], train) == 6
+    assert learnt_too([train.part(np.array([8, 0, 3])), train.part(slice(2, 6))], train) == len({8, 0, 3, 2, 4, 5})
 
 
 def test_a_thousand_classes_are_named_by_the_first():

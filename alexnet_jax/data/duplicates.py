@@ -7,6 +7,8 @@ same once they are decoded and scaled are one image; a crop or a mirrored copy i
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from alexnet_jax.data import Split
@@ -65,9 +67,14 @@ class _Images:
 
     def first(self, known: dict[int, list[int]], others: _Images, place: int) -> int | None:
         """The first of the places `known` here, by checksum, that has the bytes of image `place` of `others`."""
-        image = others[place]
-        return next((here for here in known.get(int(others.checksums[place]), ())
-                     if np.array_equal(self[here], image)), None)
+        image = functools.cache(lambda: others[place])
+        one_store = self._store.folder == others._store.folder
+        for here in known.get(int(others.checksums[place]), ()):
+            if one_store and self._rows[here] == others._rows[place]:  # nothing has to be read for that
+                return here
+            if np.array_equal(self[here], image()):
+                return here
+        return None
 
 
 def _pairs(found: list[tuple[int, int]]) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -109,14 +109,5 @@ def _between(opened: Mapping[str, Split]) -> Iterator[str]:
                        f"({_and_more(named, len(found))})")
     learnt = [opened[field] for field in _LEARNT if field in opened]
     if learnt and "eval_split" in opened:
-        yield from _classes([split.per_class for split in learnt], opened["eval_split"])
-
-
-def _classes(learnt: Iterable[np.ndarray], reported: Split) -> Iterator[str]:
-    total, counts = np.sum(list(learnt), axis=0), reported.per_class
-    found = classes.uneven(total, counts)
-    which = {"not_learnt": (total == 0) & (counts > 0), "not_reported": (total > 0) & (counts == 0),
-             "empty": (total == 0) & (counts == 0)}
-    for kind, chosen in which.items():
-        for line in classes.words({key: number for key, number in found.items() if key.startswith(kind)}):
-            yield f"{line}: {_of(chosen, reported.classes)}"
+        reported, total = opened["eval_split"], np.sum([split.per_class for split in learnt], axis=0)
+        yield from classes.words(classes.uneven(total, reported.per_class, reported.classes))
