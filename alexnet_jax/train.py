@@ -108,11 +108,11 @@ def _train(config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict
         result = None
         if first:
             stack.enter_context(workdir_lib.lock(workdir))
-            workdir_lib.check_owner(config, workdir)
             result = records.read_json(workdir / "result.json")
             if (result or {}).get("status") == "imported":
                 raise WorkdirError(f"{workdir}: holds an imported network, which is not trained further in its own "
                                    "folder; choose another --workdir")
+            workdir_lib.check_owner(config, workdir)
         finished = result is not None and result.get("status") in ("finished", "diverged")
         if distributed.from_first(finished) if distributed.several() else finished:
             if show and result:

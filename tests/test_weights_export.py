@@ -153,6 +153,8 @@ def test_what_was_written_is_read_to_the_bit(tmp_path, name, ending):
     path = tmp_path / f"a{ending}"
     exporting.write(net, path)
     assert_equal(weights.load(path, net.config), net.params)
+    (tmp_path / "usual").touch()
+    assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
     read = weights.read(path)
     assert config_lib.flatten(config_lib.from_json(read.config)) == config_lib.flatten(net.config)
     np.testing.assert_array_equal(read.inputs["mean"], net.mean)

@@ -142,7 +142,10 @@ def write(network: Exported, path: pathlib.Path, layout: str = "auto", batch: in
         raise ConfigError(f"--layout=torchvision: {why}; --layout=columns writes any network")
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as any new file's: safetensors' library lets nobody else read it
         writer(temporary)
+        temporary.chmod(mode)
 
 
 def _state(network: Exported, layout: str) -> tuple[dict[str, np.ndarray], bool]:
