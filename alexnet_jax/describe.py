@@ -22,7 +22,7 @@ from alexnet_jax.models import geometry
 
 # What says which images there are and how they are kept, not what the network and its training make of them.
 _NOT_THE_RECIPES = ("seed", "mesh.", "checkpoint.", *(
-    f"data.{name}" for name in schema.SCHEMA["data"] if name not in ("crop", "fold_split", "fold_at")))
+    f"data.{name}" for name in schema.SCHEMA["data"] if name not in ("crop", "resize", "fold_split", "fold_at")))
 
 
 def classes_of(config: ConfigDict) -> int:

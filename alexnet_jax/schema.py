@@ -144,6 +144,10 @@ SCHEMA: dict[str, Any] = {
                            choices=("auto", "device", "host"), identity=False),
         "orientation": Field("stored", "images as their pixels are stored, or turned as their EXIF data says (exif); "
                              "for datasets without image files it means nothing", choices=("stored", "exif")),
+        "resize": Field("shorter", "image files as squares: the shorter side to `size`, the longer one rounded, the "
+                        "centre cut out (paper); the same as torchvision does it, which drops the fraction and rounds "
+                        "offsets half to even; or both sides to `size` (warp, Caffe)",
+                        choices=("shorter", "torchvision", "warp")),
         "on_corrupt": Field("skip", "an image that cannot be read", choices=("skip", "refuse")),
     },
     "augment": {

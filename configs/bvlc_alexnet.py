@@ -12,5 +12,6 @@ from configs import imagenet
 
 def get_config():
     c = imagenet.get_config("caffe")
+    c.data.resize = "warp"
     c.augment.pca.statistics = "train"  # there is no colour noise
     return c

@@ -111,7 +111,7 @@ def torchvision(c: ConfigDict) -> None:
     Sizes and inputs from torchvision/models/alexnet.py and transforms/_presets.py (ImageClassification); the network is
     that of Krizhevsky 2014, arXiv:1404.5997, without its norms. At 224 pixels its adaptive pooling does nothing.
     """
-    c.data.size, c.data.crop = 256, 224
+    c.data.size, c.data.crop, c.data.resize = 256, 224, "torchvision"
     c.model.columns = 1
     for name, features in (("conv1", 64), ("conv2", 192), ("conv3", 384), ("conv4", 256), ("conv5", 256)):
         c.model[name].features = features

@@ -4,7 +4,8 @@
         --workdir=runs/torchvision
     python -m alexnet_jax.main --config=configs/torchvision.py --workdir=runs/torchvision-anew
 
-The second command trains such a network with the settings of torchvision's references (README of
+An image is rescaled and cut as torchvision does it (`data.resize`), which for some sizes is another pixel than the
+paper's rule takes. The second command trains such a network with the settings of torchvision's references (README of
 references/classification: 90 epochs, batches of 8 · 32, rate 0.01, ÷ 10 each 30 epochs, weight decay 0.0001). Not
 theirs: crops are of one size (theirs, RandomResizedCrop, are of 8% to 100% of an image), biases begin at 0.
 """

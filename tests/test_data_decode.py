@@ -98,3 +98,30 @@ def test_exif_orientation_is_ignored():
     exif = Image.Exif()
     exif[0x0112] = 6
     np.testing.assert_array_equal(decode.decode(encoded(image, exif=exif), 8), np.asarray(image))
+
+
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (375, 500), (333, 499), (500, 331), (257, 256), (64, 64)])
+def test_torchvision_s_resizing_and_crop(width, height):
+    # transforms/functional.py: the longer side is int(size · long / short), an offset int(round((side − crop) / 2.0)).
+    image = Image.fromarray(pixels(3, height, width))
+    long = int(256 * max(width, height) / min(width, height))
+    sides = (long, 256) if width > height else (256, long)
+    resized = image if image.size == sides else image.resize(sides, Image.Resampling.BILINEAR)
+    left, top = (round((side - 224) / 2.0) for side in resized.size)
+    expected = np.asarray(resized.crop((left, top, left + 224, top + 224)))
+    content = encoded(pixels(3, height, width))
+    found = decode.decode(content, 256, resize="torchvision")
+    np.testing.assert_array_equal(found[16:240, 16:240], expected)
+
+
+def test_the_rules_of_resizing_differ_where_they_should():
+    # 333 × 499 at 256: the longer side is 383.6, an odd number of pixels is left over of 383.
+    content = encoded(pixels(3, 333, 499))
+    ours, theirs = (decode.decode(content, 256, resize=rule) for rule in ("shorter", "torchvision"))
+    assert (ours != theirs).any()
+    warped = decode.decode(content, 256, resize="warp")
+    np.testing.assert_array_equal(warped, Image.fromarray(pixels(3, 333, 499)).resize(
+        (256, 256), Image.Resampling.BILINEAR))
+    long = decode.decode(encoded(pixels(3, 10, 400)), 16, resize="warp")  # nothing is cut off
+    np.testing.assert_array_equal(long, Image.fromarray(pixels(3, 10, 400)).resize((16, 16), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(decode.square_array(pixels(3, 10, 400), 16, "warp"), long)

@@ -139,7 +139,7 @@ import sys, types
 from alexnet_jax.data import open_split
 places = dict(dir={str(official)!r}, store={str(tmp_path)!r})
 data = types.SimpleNamespace(name="imagenet", size=16, on_corrupt="skip", order="stored", val_fraction=0.0,
-                             names="", orientation="stored", **places)
+                             names="", orientation="stored", resize="shorter", **places)
 print(len(open_split(data, "val")), [name for name in ("scipy", "PIL", "filelock", "jax") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
@@ -346,3 +346,18 @@ def test_training_starts_from_the_archives(official, tmp_path):
         "name": "imagenet", "version": "", "size": 32, "crop": 24, "train_split": "train", "train_images": 24,
         "eval_split": "val", "eval_images": 10, "corrupt": result["data"]["corrupt"]}
     assert result["eval"]["centre"]["total"] == result["eval"]["ten_view"]["total"] == 10
+
+
+def test_each_rule_of_resizing_has_a_store_of_its_own(official, tmp_path):
+    opened = {rule: open_quietly(official, tmp_path, "val", resize=rule) for rule in ("warp", "torchvision", "shorter")}
+    files = mini.val_images()
+    for rule, split in opened.items():
+        for image, name in zip(split.images, sorted(files, key=lambda n: mixed(f"{_wnid(n)}/{n}")), strict=True):
+            np.testing.assert_array_equal(image, decode.decode(files[name], 16, resize=rule))
+    assert len({split.store.folder for split in opened.values()}) == 3
+    for rule, split in opened.items():  # without the archives each store stands in for its own rule
+        assert open_quietly("", tmp_path, "val", resize=rule).store.folder == split.store.folder
+
+
+def _wnid(name):
+    return mini.WNIDS[mini.TRUTH[int(name[15:23]) - 1]]

@@ -102,7 +102,7 @@ from alexnet_jax.data import open_split, shapes
 from alexnet_jax.data.loader import Course, training_batches
 shapes.COUNTS.update(train=200, test=60)
 data = types.SimpleNamespace(name="shapes", dir="", store={str(folder.parent)!r}, size=8, on_corrupt="skip",
-                             order="stored", val_fraction=0.0, names="", orientation="stored")
+                             order="stored", val_fraction=0.0, names="", orientation="stored", resize="shorter")
 split = open_split(data, "test")
 split.statistics()
 assert len(next(training_batches(Course(split, 4, 1), 0, 0, 1)).images) == 4

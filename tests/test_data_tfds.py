@@ -180,3 +180,19 @@ def test_damaged_files(tmp_path):
     (tmp_path / "toy" / "1.0.0" / "dataset_info.json").write_text("{")
     with pytest.raises(DataError, match=r"dataset_info.json: cannot be read"):
         open_quietly(config_for(tmp_path, tmp_path, "tfds:toy"), "train")
+
+
+def test_each_rule_of_resizing_and_turning_has_a_store_of_its_own(tmp_path, prepared, monkeypatch):
+    rules = [{"resize": "warp"}, {"resize": "torchvision", "orientation": "exif"}, {"orientation": "exif"}, {}]
+    splits = []
+    for rule in rules:
+        splits.append(open_quietly(data_config(tmp_path / "store", name="tfds:toy_photos", dir=prepared, **rule),
+                                   "test[:1]"))
+        wanted = decode.decode(photo(8), 8, **rule)
+        np.testing.assert_array_equal(splits[-1].images[0], wanted)
+    assert len({split.store.folder for split in splits}) == 4
+    monkeypatch.setenv("HOME", str(tmp_path))  # nor are there files elsewhere
+    for rule, split in zip(rules, splits, strict=True):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        data = data_config(tmp_path / "store", name="tfds:toy_photos", dir=tmp_path / "empty", **rule)
+        assert open_quietly(data, "test[:1]").store.folder == split.store.folder

@@ -28,7 +28,7 @@ def test_parameters_and_sizes(name, parameters, sizes):
 def test_departures_from_the_paper_are_listed():
     torchvision = {name for name, _, _ in describe.departures(load("torchvision"), "paper")}
     assert {"model.columns", "model.conv1.padding", "model.lrn.layers", "model.dropout_layers", "augment.mean_values",
-            "augment.divide", "model.rounding"} <= torchvision
+            "augment.divide", "model.rounding", "data.resize"} <= torchvision
     caffe = {name: own for name, own, _ in describe.departures(load("caffenet"), "paper")}
     assert caffe["model.lrn.order"] == ("relu-pool-lrn", "relu-pool-lrn")
     assert (caffe["data.crop"], caffe["model.lrn.k"], caffe["model.lrn.alpha_over_n"]) == (227, 1.0, True)

@@ -189,7 +189,8 @@ def open_split(data: Any, split: str, *, report: sources.Report = names.say, cla
     """Opens what `split` denotes, building the packed store of the whole split first if there is none.
 
     Args:
-      data: config.data (name, dir, store, size, order, val_fraction, val_seed, names and on_corrupt are read).
+      data: config.data (name, dir, store, size, order, val_fraction, val_seed, orientation, resize, names
+        and on_corrupt are read).
       split: a split string, e.g. 'train[:40000]'.
       report: takes lines about the building.
       classes: of the run, by which images are labelled; the dataset's own by default.

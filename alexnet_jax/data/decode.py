@@ -44,29 +44,32 @@ class Job(NamedTuple):
     content: bytes | Callable[[], bytes]
 
 
-def made_by(orientation: str = "stored") -> str:
+def made_by(orientation: str = "stored", resize: str = "shorter") -> str:
     """What the pixels depend on besides the image's bytes: the versions of the decoder and of this file, the rule."""
     jpeg = features.version_feature("libjpeg_turbo") or features.version_codec("jpg")
     rule = zlib.crc32(pathlib.Path(__file__).read_bytes())
     turned = "" if orientation == "stored" else f", orientation {orientation}"
-    return f"Pillow {Image.__version__}, libjpeg {jpeg}, rule {rule:08x}{turned}"
+    resized = "" if resize == "shorter" else f", resize {resize}"
+    return f"Pillow {Image.__version__}, libjpeg {jpeg}, rule {rule:08x}{turned}{resized}"
 
 
-def decode(content: bytes, size: int, orientation: str = "stored") -> np.ndarray:
+def decode(content: bytes, size: int, orientation: str = "stored", resize: str = "shorter") -> np.ndarray:
     """The image as uint8 [size, size, 3].
 
     Args:
       content: the file's.
       size: side of the result.
       orientation: 'stored', or 'exif' to turn it as its EXIF data says; what is damaged in there turns nothing.
+      resize: the rule of `square`.
 
     Raises:
       ValueError: with the reason, if it isn't a whole image of a format that is read (`formats.PILLOW`).
     """
-    return decode_sized(content, size, orientation)[0]
+    return decode_sized(content, size, orientation, resize)[0]
 
 
-def decode_sized(content: bytes, size: int, orientation: str = "stored") -> tuple[np.ndarray, tuple[int, int]]:
+def decode_sized(content: bytes, size: int, orientation: str = "stored",
+                 resize: str = "shorter") -> tuple[np.ndarray, tuple[int, int]]:
     """The same, and the (height, width) that it has in the file, turned likewise."""
     if not content:
         raise ValueError("the file is empty")
@@ -82,7 +85,7 @@ def decode_sized(content: bytes, size: int, orientation: str = "stored") -> tupl
     try:
         with Image.open(io.BytesIO(content), formats=(formats.PILLOW[kind],)) as image:
             turned = _loaded(image, orientation)
-            return square(turned, size), (turned.height, turned.width)
+            return square(turned, size, resize), (turned.height, turned.width)
     except UnidentifiedImageError as error:
         if formats.lacking({kind}):
             raise ValueError(f"{kind}, which the installed Pillow doesn't read") from error
@@ -116,8 +119,14 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def square(image: Image.Image, size: int) -> np.ndarray:
-    """uint8 [size, size, 3] of any Pillow image: RGB, shorter side rescaled to `size`, the centre cut out."""
+def square(image: Image.Image, size: int, resize: str = "shorter") -> np.ndarray:
+    """uint8 [size, size, 3] of any Pillow image, in RGB.
+
+    Args:
+      resize: 'shorter', the paper's: the shorter side is rescaled to `size`, the longer one rounded, and the centre cut
+        out. 'torchvision': the longer side's fraction is dropped, and the cut begins at half of what is left over
+        rounded half to even (torchvision's resize and center_crop). 'warp': both sides to `size` (Caffe).
+    """
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers, of which nobody says what is white; convert it to 8 "
                          "or 16 bits")
@@ -128,15 +137,21 @@ def square(image: Image.Image, size: int) -> np.ndarray:
         image = image.convert("RGBA")
     if image.mode != "RGB":
         image = image.convert("RGB")
+    if resize == "warp":
+        return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
     if max(image.size) > _LONGEST * min(image.size):
         image = _centre(image, *(min(side, _LONGEST * min(image.size)) for side in image.size))
     width, height = image.size
     short = min(width, height)
     if short != size:
+        whole = int if resize == "torchvision" else round
         image = image.resize(
-            (max(size, round(width * size / short)), max(size, round(height * size / short))),
+            (max(size, whole(width * size / short)), max(size, whole(height * size / short))),
             Image.Resampling.BILINEAR,
         )
+    if resize == "torchvision":
+        left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+        return np.asarray(image.crop((left, top, left + size, top + size)))
     return np.asarray(_centre(image, size, size))
 
 
@@ -147,7 +162,7 @@ def _centre(image: Image.Image, width: int, height: int) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def square_array(image: np.ndarray, size: int) -> np.ndarray:
+def square_array(image: np.ndarray, size: int, resize: str = "shorter") -> np.ndarray:
     """The same for an array, uint8 [height, width], [height, width, 1] or [height, width, 3]."""
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
@@ -155,17 +170,18 @@ def square_array(image: np.ndarray, size: int) -> np.ndarray:
         raise ValueError(f"an array of {image.dtype} {list(image.shape)} is not an image of bytes")
     if image.shape == (size, size, 3):
         return image
-    return square(Image.fromarray(image), size)
+    return square(Image.fromarray(image), size, resize)
 
 
-def decode_all(jobs: Iterable[Job], size: int, orientation: str = "stored") -> Generator[Block | Corrupt, None, None]:
+def decode_all(jobs: Iterable[Job], size: int, orientation: str = "stored",
+               resize: str = "shorter") -> Generator[Block | Corrupt, None, None]:
     """Decodes on all cores, in the order of `jobs`, holding only a few images at a time."""
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     def work(job: Job) -> Block | Corrupt:
         try:
             content = job.content if isinstance(job.content, bytes) else job.content()
-            image, original = decode_sized(content, size, orientation)
+            image, original = decode_sized(content, size, orientation, resize)
             return Block(job.rank, image[None], np.array([job.label], np.int32), np.array([original]))
         except OSError as error:
             return Corrupt(job.rank, job.name, f"cannot be read ({error.strerror or error})")

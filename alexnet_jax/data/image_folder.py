@@ -29,7 +29,7 @@ from alexnet_jax.data import formats, layouts, trees
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.layouts import Layout, Place
 from alexnet_jax.data.listing import Listing, cut_each, listing
-from alexnet_jax.data.sources import Block, Corrupt, Reading, Report, Source, ends, safe
+from alexnet_jax.data.sources import Block, Corrupt, Reading, Report, Rule, Source, ends, safe
 from alexnet_jax.errors import ConfigError, DataError
 
 _ORDER = "mixed"  # part of the version: another order is another content
@@ -38,7 +38,7 @@ _NOTES = ".listings"  # the folder of the store for what archives and large fold
 
 class ImageFolder(Source):
     def __init__(self, name: str, data_dir: pathlib.Path | None, folder: str, store: pathlib.Path,
-                 orientation: str = "stored"):
+                 rule: Rule = Rule()):  # noqa: B008 (immutable)
         self.name = name
         self._data_dir = data_dir
         self._root = _packed(_root(data_dir, folder))
@@ -46,8 +46,7 @@ class ImageFolder(Source):
         self.key = f"image_folder-{safe(self._spelling)}" if self._spelling else "image_folder"
         self.folder = os.path.realpath(self._root) if self._root is not None else None
         self._store = store
-        self._orientation = orientation
-        self._suffix = "" if orientation == "stored" else f"-{orientation}"
+        self._rule, self._suffix = rule, rule.suffix
         self._found: Layout | None = None
         self._asked: dict[str, Place] = {}  # splits that aren't offered and were asked for
         self._fingerprints: dict[str, str] = {}
@@ -222,7 +221,7 @@ class ImageFolder(Source):
 
         return Reading(len(listed.entries), tuple(names.get(c, c) for c in classes), tuple(classes),
                        lambda done: self._read(place, listed, own_labels, size, done), place.where,
-                       made_by(self._orientation), names=lambda: ["/".join(entry) for entry in listed.entries],
+                       made_by(*self._rule), names=lambda: ["/".join(entry) for entry in listed.entries],
                        left_out=listed.left_out)
 
     def _train_classes(self, places: dict[str, Place], own: list[str]) -> list[str]:
@@ -261,7 +260,7 @@ class ImageFolder(Source):
                 name = f"{place.tree.path}: {'/'.join(listed.entries[rank])}" if place.tree.archived else file.handle
                 yield Job(rank, name, labels[rank], content)
 
-        return decode_all(jobs(), size, self._orientation)
+        return decode_all(jobs(), size, *self._rule)
 
 
 def _composed(name: str) -> str:

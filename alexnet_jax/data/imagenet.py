@@ -28,12 +28,12 @@ import tarfile
 import time
 import zlib
 from collections.abc import Generator, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from alexnet_jax.data import tar_index
-from alexnet_jax.data.sources import Block, Corrupt, Reading, Report, Source, ends, mixed
+from alexnet_jax.data.sources import Block, Corrupt, Reading, Report, Rule, Source, ends, mixed
 from alexnet_jax.errors import ConfigError, DataError, describe_os_error
 
 SITE = "https://image-net.org/challenges/LSVRC/2012/2012-downloads.php"
@@ -42,6 +42,7 @@ _ORDER = "mixed"  # part of the version: another order is another content
 _WNID = re.compile(r"n\d{8}")
 _VAL = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 _META, _TRUTH = "data/meta.mat", "data/ILSVRC2012_validation_ground_truth.txt"
+_DIGITS = 10  # of a version, before what says how the images were made
 _THREADS = 8  # that wait for the disk while class archives are listed
 
 
@@ -91,7 +92,8 @@ class Images(NamedTuple):
 class ImageNet(Source):
     name = key = "imagenet"
 
-    def __init__(self, data_dir: pathlib.Path | None):
+    def __init__(self, data_dir: pathlib.Path | None, rule: Rule = Rule()):  # noqa: B008 (immutable)
+        self._rule = rule
         self._root: pathlib.Path | None = None
         if data_dir is not None:
             files = [archive.file for archive in ARCHIVES.values()]
@@ -99,6 +101,9 @@ class ImageNet(Source):
             there = not any((inside / file).exists() for file in files)
             self._root = data_dir if there and any((data_dir / file).exists() for file in files) else inside
         self._versions: dict[str, str] = {}
+
+    def owns(self, meta: dict[str, Any]) -> bool:
+        return meta["name"] == self.name and str(meta["version"])[_DIGITS:] == self._rule.suffix
 
     def split_sizes(self) -> dict[str, int | None]:
         return dict.fromkeys(SPLITS)
@@ -120,7 +125,7 @@ class ImageNet(Source):
                 digest.update(hashlib.sha256(ends(self._path(split))).digest())
             with _reading(self._path("devkit")):
                 digest.update(hashlib.sha256(ends(self._path("devkit"))).digest())
-            self._versions[split] = digest.hexdigest()[:10]
+            self._versions[split] = digest.hexdigest()[:_DIGITS] + self._rule.suffix
         return self._versions[split]
 
     def check(self, split: str) -> None:
@@ -145,8 +150,9 @@ class ImageNet(Source):
             found = (list_train if split == "train" else list_val)(path, file, devkit, report)
         from alexnet_jax.data.decode import made_by
 
-        return Reading(len(found.names), devkit.names, devkit.wnids, lambda done: _read(path, found, size, done),
-                       str(path), made_by(), names=found.names)
+        return Reading(len(found.names), devkit.names, devkit.wnids,
+                       lambda done: _read(path, found, size, self._rule, done), str(path), made_by(*self._rule),
+                       names=found.names)
 
 
 @contextlib.contextmanager
@@ -315,7 +321,7 @@ def _in_order(found: list[tuple[int, tar_index.Member]]) -> Images:
                   np.array([member.size for _, member in found], np.int64))
 
 
-def _read(path: pathlib.Path, images: Images, size: int,
+def _read(path: pathlib.Path, images: Images, size: int, rule: Rule,
           done: np.ndarray) -> Generator[Block | Corrupt, None, None]:
     from alexnet_jax.data.decode import Job, decode_all
 
@@ -324,4 +330,4 @@ def _read(path: pathlib.Path, images: Images, size: int,
         yield from decode_all((
             Job(rank, f"{path}: {images.names[rank]}", int(images.labels[rank]),
                 functools.partial(tar_index.read, file, int(images.offsets[rank]), int(images.sizes[rank])))
-            for rank in todo[np.argsort(images.offsets[todo])].tolist()), size)
+            for rank in todo[np.argsort(images.offsets[todo])].tolist()), size, *rule)

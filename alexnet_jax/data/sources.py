@@ -68,6 +68,18 @@ class Reading:
     left_out: Mapping[str, Mapping[str, int]] | None = None
 
 
+class Rule(NamedTuple):
+    """How image files become squares: `config.data.orientation` and `config.data.resize` (`decode.square`)."""
+
+    orientation: str = "stored"
+    resize: str = "shorter"
+
+    @property
+    def suffix(self) -> str:
+        """What stands behind the version of images that are not made by the default rule, e.g. '-exif'."""
+        return "".join(f"-{word}" for word, usual in zip(self, Rule(), strict=True) if word != usual)
+
+
 class Source:
     """A dataset.
 
@@ -183,7 +195,7 @@ def find(data: Any, store: pathlib.Path) -> Source:
       ConfigError: there is no such dataset.
     """
     kind, colon, rest = data.name.partition(":")
-    folder = data_dir(data)
+    folder, rule = data_dir(data), Rule(data.orientation, data.resize)
     if kind == "shapes" and not colon:
         from alexnet_jax.data.shapes import Shapes
 
@@ -198,15 +210,15 @@ def find(data: Any, store: pathlib.Path) -> Source:
         if data.orientation != "stored":
             raise ConfigError("config.data.orientation: imagenet is read as its authors read it, whatever EXIF says; "
                               "set it to stored, or choose config.data.name=image_folder:imagenet for unpacked images")
-        return ImageNet(folder)
+        return ImageNet(folder, rule)
     if kind == "image_folder" and (rest or not colon):
         from alexnet_jax.data.image_folder import ImageFolder
 
-        return ImageFolder(data.name, folder, rest, store, data.orientation)
+        return ImageFolder(data.name, folder, rest, store, rule)
     if kind == "tfds" and rest:
         from alexnet_jax.data.tfds_source import Tfds
 
-        return Tfds(data.name, folder, rest, data.orientation)
+        return Tfds(data.name, folder, rest, rule)
     near = difflib.get_close_matches(kind.lower(), NAMES, n=1, cutoff=0.5)
     forms = {"image_folder": "image_folder:<folder>", "tfds": "tfds:<name>"}
     hint = f"; did you mean {forms.get(near[0], near[0])}?" if near else ""

@@ -21,16 +21,17 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax import paths
-from alexnet_jax.data.sources import Block, Corrupt, Reading, Report, Source, safe
+from alexnet_jax.data.sources import Block, Corrupt, Reading, Report, Rule, Source, safe
 from alexnet_jax.errors import ConfigError, DataError
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 class Tfds(Source):
-    def __init__(self, name: str, data_dir: pathlib.Path | None, rest: str, orientation: str = "stored"):
+    def __init__(self, name: str, data_dir: pathlib.Path | None, rest: str,
+                 rule: Rule = Rule()):  # noqa: B008 (immutable)
         self.name = name
-        self._orientation = orientation
+        self._rule = rule
         path, _, self._version = rest.partition(":")
         self._dataset, _, self._config = path.partition("/")
         if not self._dataset or (self._version and not _VERSION.fullmatch(self._version)):
@@ -71,7 +72,8 @@ class Tfds(Source):
         return None
 
     def owns(self, meta: dict[str, Any]) -> bool:
-        return meta["name"] == self.name and str(meta["version"]).endswith("-exif") == (self._orientation == "exif")
+        own = "".join(f"-{part}" for part in str(meta["version"]).split("-")[2:])  # behind version and checksum
+        return meta["name"] == self.name and own == self._rule.suffix
 
     def split_sizes(self) -> dict[str, int | None]:
         splits = self._info.get("splits", ())
@@ -82,8 +84,7 @@ class Tfds(Source):
             return None
         # Two preparations may bear the same version; the sizes of their files tell most of them apart.
         described = json.dumps([self._info.get("splits"), self._info.get("configName")], sort_keys=True)
-        turned = "" if self._orientation == "stored" else f"-{self._orientation}"
-        return f"{self._folder.name}-{zlib.crc32(described.encode()):08x}{turned}"
+        return f"{self._folder.name}-{zlib.crc32(described.encode()):08x}{self._rule.suffix}"
 
     def check(self, split: str) -> None:
         prepare = (f"tfds.builder('{self._dataset}{'/' + self._config if self._config else ''}', "
@@ -102,7 +103,7 @@ class Tfds(Source):
         self.check(split)
         assert self._folder is not None
         report(f"reading {self._folder}")
-        return read_prepared(self._folder, split, size, self._orientation)
+        return read_prepared(self._folder, split, size, self._rule)
 
 
 def _folders(base: pathlib.Path) -> list[pathlib.Path]:
@@ -137,7 +138,8 @@ def quiet() -> Iterator[None]:
         absl_logging.set_verbosity(level)
 
 
-def read_prepared(folder: pathlib.Path, split: str, size: int, orientation: str = "stored") -> Reading:
+def read_prepared(folder: pathlib.Path, split: str, size: int,
+                  rule: Rule = Rule()) -> Reading:  # noqa: B008 (immutable)
     """A split of the TFDS dataset prepared in `folder`, in the order of its files.
 
     Raises:
@@ -174,8 +176,8 @@ def read_prepared(folder: pathlib.Path, split: str, size: int, orientation: str 
 
     origin = f"{folder}, split {split}"
     return Reading(count, tuple(label.names), tuple(label.names),
-                   lambda done: _read(examples, done, image_key, label_key, size, origin, damaged, orientation), origin,
-                   decode.made_by(orientation))
+                   lambda done: _read(examples, done, image_key, label_key, size, origin, damaged, rule), origin,
+                   decode.made_by(*rule))
 
 
 def _keys(folder: pathlib.Path, tfds: Any, info: Any) -> tuple[str, str]:
@@ -196,7 +198,7 @@ def _keys(folder: pathlib.Path, tfds: Any, info: Any) -> tuple[str, str]:
 
 
 def _read(examples: Any, done: np.ndarray, image_key: str, label_key: str, size: int, origin: str,
-          damaged: str, orientation: str) -> Generator[Block | Corrupt, None, None]:
+          damaged: str, rule: Rule) -> Generator[Block | Corrupt, None, None]:
     from alexnet_jax.data import decode
 
     iterator = iter(examples)
@@ -216,9 +218,9 @@ def _read(examples: Any, done: np.ndarray, image_key: str, label_key: str, size:
             raise DataError(f"{origin}: has images without a label; choose another split")
         try:
             if isinstance(image, bytes):
-                pixels, original = decode.decode_sized(image, size, orientation)
+                pixels, original = decode.decode_sized(image, size, *rule)
             else:
-                pixels, original = decode.square_array(image, size), image.shape[:2]
+                pixels, original = decode.square_array(image, size, rule.resize), image.shape[:2]
             yield Block(rank, pixels[None], np.array([label], np.int32), np.array([original]))
         except ValueError as error:
             yield Corrupt(rank, f"{origin}, image {rank}", str(error))
