@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
@@ -16,15 +17,15 @@ _COLOURS = ("#1f4e79", "#b5521b", "#2e7d4f", "#6b3d8f")
 _ROW, _GAP = 3.4, 1.5  # heights and widths are in units of the drawing; the largest map is 2.2 high
 
 
-def check(file: str, option: str = "--draw") -> pathlib.Path:
-    """The file to draw into.
+def check(file: str, option: str = "--draw", formats: Sequence[str] = _FORMATS) -> pathlib.Path:
+    """The file to draw into, or to write something else into whose `formats` are these endings.
 
     Raises:
-      ConfigError: an ending that isn't a picture's; a folder that isn't there or may not be written to.
+      ConfigError: an ending that isn't one of `formats`; a folder that isn't there or may not be written to.
     """
     path = paths.given(file, option)
-    if path.suffix.lower() not in _FORMATS:
-        raise ConfigError(f"{option}={file}: the name has to end in {', '.join(_FORMATS)}")
+    if path.suffix.lower() not in formats:
+        raise ConfigError(f"{option}={file}: the name has to end in {', '.join(formats)}")
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"{option}={file}: there is no folder {path.parent}")
     if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):

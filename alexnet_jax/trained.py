@@ -1,4 +1,8 @@
-"""A trained network taken from a run's folder: its kernels, its predictions, its last hidden layer.
+"""A trained network taken from a run's folder: its kernels, its predictions, what its layers make of images.
+
+    network = Trained("runs/one")
+    photos = network.photographs(["cat.jpg", "holiday"])       # files, and folders of them
+    conv5 = network.features("conv5", photos.images)           # float32 [n, h, w, channels], of photos.names
 
 The checkpoint may be of any mesh; here all columns are on one device.
 """
@@ -6,10 +10,11 @@ The checkpoint may be of any mesh; here all columns are on one device.
 from __future__ import annotations
 
 import functools
+import os
 import pathlib
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +29,11 @@ from alexnet_jax.errors import ConfigError, DataError, WorkdirError
 from alexnet_jax.mesh import make_mesh
 from alexnet_jax.program import Program
 from alexnet_jax.workdir import recorded_classes
+
+if TYPE_CHECKING:
+    from alexnet_jax.data.photographs import Photographs
+
+Progress = Callable[[int, int], object]  # told (images done, of how many)
 
 
 def _to_stderr(line: str) -> None:
@@ -44,8 +54,8 @@ class Trained:
       WorkdirError: no run there. CheckpointError: no checkpoint there that can be read.
     """
 
-    def __init__(self, folder: pathlib.Path, say: Callable[[str], None] = _to_stderr):
-        self.folder = folder
+    def __init__(self, folder: str | os.PathLike[str], say: Callable[[str], None] = _to_stderr):
+        self.folder = folder = pathlib.Path(folder)
         self.about = records.read_json(folder / "run.json") or {}
         if not isinstance(self.about.get("config"), dict):
             raise WorkdirError(f"{folder}: no run of alexnet_jax.main or experiments.run there (no whole run.json)")
@@ -55,10 +65,15 @@ class Trained:
         arrays, host = checkpoint.read_newest(folder / "checkpoints", say, functools.partial(workdir.foreign, folder))
         self.params: Any = arrays["state"]["params"]
         self.step: int = host["step"]
+        self._looks: dict[str, Callable] = {}  # compiled once each
 
     @property
     def classes(self) -> int:
         return int(self.params["fc8"]["bias"].shape[0])
+
+    @property
+    def layers(self) -> list[str]:
+        return [layer.name for layer in self.program.layers]
 
     @functools.cached_property
     def program(self) -> Program:
@@ -138,33 +153,114 @@ class Trained:
             return [f"its training images are not to be had here ({error}), {unknown}"]
         return about_data_words(about_data([part.of(self.known) for part in learnt], split))
 
-    def log_probs(self, split: data.Split, views: str = "centre",
-                  progress: Callable[[int, int], object] = lambda done, of: None) -> np.ndarray:
-        """`evaluate.log_probs` of every image: float32 [images, classes]. `views`: of `alexnet_jax.views`."""
-        seen = evaluate.places(self.config, views)
-        return np.concatenate([np.asarray(evaluate.log_probs(self.program, self.params, self.consts, images, seen)
-                                          )[weight > 0] for images, weight in self._batches(split, progress)])
+    def photographs(self, paths: Iterable[str | os.PathLike[str]]) -> Photographs:
+        """Image files, and those in folders, decoded as this network's training decodes: `photographs.read`.
 
-    def hidden(self, split: data.Split,
-               progress: Callable[[int, int], object] = lambda done, of: None) -> np.ndarray:
+        `images` of what it returns is what `log_probs`, `features` and `hidden` take, `names` the files in that order,
+        `refused` those that can't be read. Raises DataError: there is none that can be read.
+        """
+        from alexnet_jax.data import photographs  # Pillow, which a machine that only trains may lack
+
+        return photographs.read(paths, self.config.data)
+
+    def log_probs(self, images: data.Split | np.ndarray, views: str = "centre",
+                  progress: Progress = lambda done, of: None, batch: int = 0) -> np.ndarray:
+        """`evaluate.log_probs` of every image: float32 [images, classes].
+
+        Args:
+          images: a split, or uint8 [images, size, size, 3] with the size of config.data.size.
+          views: of `alexnet_jax.views`.
+          batch: images that are looked at together, the last of them filled up: one size is compiled once. 0: those
+            of training, or of an array as many as it has if they are fewer.
+        """
+        seen = evaluate.places(self.config, views)
+        return np.concatenate([np.asarray(evaluate.log_probs(self.program, self.params, self.consts, some, seen)
+                                          )[weight > 0] for some, weight in self._batches(images, progress, batch)])
+
+    def hidden(self, images: data.Split | np.ndarray, progress: Progress = lambda done, of: None) -> np.ndarray:
         """What the last hidden layer hands on for each image's centre crop: float32 [images, units of all columns]."""
-        last = self.program.layers[-2].name
+        return np.concatenate([x.reshape(len(x), -1) for x in
+                               self._handed_on(self.program.layers[-2].name, images, progress)])
+
+    def features(self, layer: str, images: data.Split | np.ndarray, progress: Progress = lambda done, of: None
+                 ) -> np.ndarray:
+        """What a layer hands on to the next for each image's centre crop, float32.
+
+        That is the end of all that belongs to the layer: activation, then norm and pooling where it has them (in the
+        config's order, `describe` prints it), and with `model.dropout_scale=test` the factor that stands for dropout.
+        conv5 of the full network is thus what its last pooling gives; the output layer's are the logits.
+
+        Args:
+          layer: conv1 … conv5, fc6, fc7 or fc8, of those that the network has.
+          images: a split, or uint8 [n, size, size, 3] with the size of config.data.size.
+
+        Returns:
+          [n, h, w, channels] of a convolution, [n, units] of a dense layer; columns stand side by side along the last
+          axis, the first column first.
+
+        Raises:
+          ConfigError: no such layer. DataError: images of another kind, or none.
+        """
+        if layer not in self.layers:
+            raise ConfigError(f"layer {layer!r}: this network has {', '.join(self.layers)}")
+        found, done = np.empty(0, np.float32), 0
+        for x in self._handed_on(layer, images, progress):
+            if x.ndim > 2:
+                x = np.moveaxis(x, 1, -2).reshape(len(x), *x.shape[2:-1], -1)  # columns beside their channels
+            if not done:
+                found = np.empty((len(images), *x.shape[1:]), np.float32)
+            found[done:done + len(x)] = x
+            done += len(x)
+        return found
+
+    def _handed_on(self, layer: str, images: data.Split | np.ndarray, progress: Progress) -> Iterator[np.ndarray]:
+        """Batch by batch, float32 [batch, column, …]; [batch, classes] of the output layer."""
+        look = self._look(layer)
+        for some, weight in self._batches(images, progress):
+            yield np.asarray(look(self.params, some, self.consts))[weight > 0]
+
+    def _look(self, layer: str) -> Callable:
+        if layer in self._looks:
+            return self._looks[layer]
         place = augment.centre_view(self.config)[0]
 
         def look(params, images, consts):
             seen = {}
             self.program.model(params)(augment.test_view(images, place, consts, self.config),
                                        observe=lambda name, x: seen.update({name: x}))
-            x = jnp.moveaxis(seen[last], 0, 1)  # [batch, column, ...]
-            return x.reshape(x.shape[0], -1).astype(jnp.float32)
+            x = seen[layer]
+            return (x if x.ndim == 2 else jnp.moveaxis(x, 0, 1)).astype(jnp.float32)
 
-        compiled = jax.jit(self.program.exact(look))
-        return np.concatenate([np.asarray(compiled(self.params, images, self.consts))[weight > 0]
-                               for images, weight in self._batches(split, progress)])
+        return self._looks.setdefault(layer, jax.jit(self.program.exact(look)))
 
-    def _batches(self, split: data.Split, progress: Callable[[int, int], object]):
-        done = 0
-        for images, _, weight in loader.evaluation_batches(split, self.config.train.batch_size):
-            yield images, weight
+    def _batches(self, images: data.Split | np.ndarray, progress: Progress, batch: int = 0
+                 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(images, weight: 0 of those that fill up the last batch)."""
+        full, done = self.config.train.batch_size, 0
+        split: Any = images
+        if not isinstance(images, data.Split):
+            split = _Loose(np.asarray(images))
+            size = self.config.data.size
+            if split.images.shape[1:] != (size, size, 3) or split.images.dtype != np.uint8 or not len(split):
+                raise DataError(f"images are uint8 [n, {size}, {size}, 3] for this network, not {split.images.dtype} "
+                                f"{list(split.images.shape)}")
+            full = batch_of(len(split), full)
+        for some, _, weight in loader.evaluation_batches(split, batch or full):
+            yield some, weight
             done += int(np.sum(weight > 0))
             progress(done, len(split))
+
+
+class _Loose:
+    """Images without labels, as much of a split as batches are made of."""
+
+    def __init__(self, images: np.ndarray):
+        self.images, self.labels = images, np.zeros(len(images), np.int32)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def batch_of(images: int, most: int) -> int:
+    """How many of so many images to look at together: few kinds of batches, so that compiled programs serve again."""
+    return min(most, 1 << max(0, images - 1).bit_length())

@@ -1,0 +1,74 @@
+"""Photographs with their most probable classes as bars, in the manner of the paper's figure 4."""
+
+from __future__ import annotations
+
+import pathlib
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alexnet_jax import environment, files, names
+
+if TYPE_CHECKING:
+    from alexnet_jax.predict import Guess
+
+MOST = 24  # images of a picture
+_COLUMNS = 4
+_CELL, _IMAGE, _BARS, _LINE, _GAP = 1.8, 1.62, 0.95, 0.2, 0.09  # inches
+_DOTS = 160  # an inch
+
+
+def draw(rows: Sequence[tuple[str, np.ndarray, Sequence[Guess]]], title: str, of: int, file: pathlib.Path) -> None:
+    """Writes the picture.
+
+    Args:
+      rows: (file, uint8 [size, size, 3], its guesses) of at most `MOST` images.
+      of: how many there are in all. file: of which `drawing.check` approves.
+    """
+    environment.prepare_matplotlib()
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    across = min(_COLUMNS, len(rows))
+    down, cell = -(-len(rows) // across), _IMAGE + _LINE + _BARS + 2 * _GAP
+    width, height = max(across, 2) * _CELL + _GAP, down * cell + 2.4 * _LINE + _GAP
+    style: Any = {"font.family": environment.fonts(), "svg.hashsalt": "alexnet", "text.usetex": False,
+                  "text.parse_math": False}
+    with matplotlib.rc_context(style), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of signs that no font has
+        figure = Figure(figsize=(width, height), facecolor="white")
+        FigureCanvasAgg(figure)
+
+        def axes(x, y, w, h):
+            made = figure.add_axes((x / width, y / height, w / width, h / height))
+            made.set_axis_off()
+            return made
+
+        some = f", the first {len(rows)} of {of:,}" if len(rows) < of else ""
+        room = int(width * 14)
+        figure.text(_GAP / width, 1 - 0.6 * _LINE / height, names.short(title, room - len(some), room // 2) + some,
+                    fontsize=8, va="top", weight="bold")
+        figure.text(_GAP / width, 1 - 1.5 * _LINE / height, "Bars are probabilities, full width 1.", fontsize=7,
+                    va="top", color="#444444")
+        for i, (name, image, best) in enumerate(rows):
+            x = _GAP + i % across * _CELL
+            top = height - 2.4 * _LINE - i // across * cell
+            axes(x, top - _IMAGE, _IMAGE, _IMAGE).imshow(image, interpolation="antialiased")
+            figure.text((x + _IMAGE / 2) / width, (top - _IMAGE - _LINE / 2) / height, names.short(name, 26, 21),
+                        fontsize=6.5, ha="center", va="center", weight="bold")
+            _bars(axes(x, top - _IMAGE - _LINE - _BARS, _IMAGE, _BARS), best)
+        kind = file.suffix.lower()[1:]
+        dated = {"png": "Software", "svg": "Date", "pdf": "CreationDate"}[kind]
+        with files.replacing(file) as temporary:
+            figure.savefig(temporary, format=kind, dpi=_DOTS, metadata={dated: None})
+
+
+def _bars(axes: Any, best: Sequence[Guess]) -> None:
+    for place, guess in enumerate(best):
+        axes.barh(place, guess.probability, color="#9DB8D9", height=0.86)
+        axes.text(0.02, place, names.short(guess.name, 28), fontsize=7, va="center", clip_on=True)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(4.6, -0.6)  # fewer bars are no thicker

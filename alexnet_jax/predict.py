@@ -1,0 +1,166 @@
+"""What a trained network takes photographs for: the five most probable classes of each.
+
+    python -m alexnet_jax.predict --workdir=runs/one photo.jpg folder/
+    python -m alexnet_jax.predict --workdir=runs/one --json folder/ > guesses.json
+    python -m alexnet_jax.predict --workdir=runs/one --picture=guesses.png folder/
+
+Images are of any size and are decoded as those that the network was trained on. Probabilities are averaged over the
+views that the run's errors are told by; --views names others. One that can't be read is named on stderr, the others go
+on, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import itertools
+import json
+import pathlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from alexnet_jax import drawing, environment, errors, names, records
+from alexnet_jax import views as views_lib
+from alexnet_jax.data import Classes, formats, photographs
+from alexnet_jax.errors import CheckpointError
+
+GUESSES = 5
+
+
+class Guess(NamedTuple):
+    """A class, by what identifies it and by the name that people read, and its probability."""
+
+    key: str
+    name: str
+    probability: float
+
+
+def guesses(log_probs: np.ndarray, known: Classes, count: int = GUESSES) -> list[Guess]:
+    """The most probable classes of one image, fewer where there are fewer; of equal ones the lower first.
+
+    Args:
+      log_probs: [outputs]. known: the classes of the outputs; there may be outputs beyond them.
+
+    Raises:
+      CheckpointError: they are not finite.
+    """
+    if not np.isfinite(log_probs.max()):
+        raise CheckpointError("the network's outputs are not numbers; its training has diverged, or its weights are "
+                              "damaged")
+    shown = _told_apart(known)
+    best = np.argsort(-log_probs, kind="stable")[:count].tolist()
+    named = [(known.keys[i], shown[i]) if i < len(known) else (f"output {i}", f"output {i}") for i in best]
+    return [Guess(key, name, float(np.exp(log_probs[i]))) for i, (key, name) in zip(best, named, strict=True)]
+
+
+def _told_apart(known: Classes) -> list[str]:
+    """Names; with what identifies the class where another has the same name (ImageNet has two kinds of crane)."""
+    times = collections.Counter(known.names)
+    return [name if times[name] == 1 else f"{name} ({key})" for key, name in zip(known.keys, known.names, strict=True)]
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = errors.Parser("alexnet_jax.predict", __doc__)
+    parser.add_argument("images", nargs="+", type=pathlib.Path, metavar="IMAGE", help="image files, folders of them")
+    parser.add_argument("--workdir", type=pathlib.Path, required=True, metavar="RUN", help="the run's folder")
+    parser.add_argument("--views", choices=tuple(views_lib.NAMES), help="default: five_view for a run that never "
+                        "mirrors, else ten_view")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout, in place of the table")
+    parser.add_argument("--picture", default="", metavar="FILE", help="draw them in the manner of the paper's figure 4")
+    return parser.parse_args(argv)
+
+
+def prepare(workdir: pathlib.Path) -> None:
+    """Sets what has to be set before JAX starts, for the run in this folder; where JAX runs, it has been."""
+    if "jax" not in sys.modules:
+        config = (records.read_json(workdir / "run.json") or {}).get("config") or {}
+        environment.prepare((config.get("train") or {}).get("precision", "float32"))
+
+
+def tell(name: str, reason: str) -> None:
+    """The line about an image that can't be read."""
+    print(names.plain(f"error: {name}: {reason}"), file=sys.stderr, flush=True)
+
+
+def found(paths: Sequence[pathlib.Path]) -> photographs.Found:
+    """`photographs.find`, with a line for what can't be read. Raises DataError: nothing is left."""
+    there = photographs.find(paths)
+    if not there.files:
+        raise photographs.nothing(there)
+    if there.left_out:
+        print(f"note: left out of the folders: {names.plain(formats.words(there.left_out))}", file=sys.stderr)
+    for name, reason in there.refused:
+        tell(name, reason)
+    return there
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = parse(argv)
+    picture = drawing.check(options.picture, "--picture") if options.picture else None
+    there = found(options.images)
+    prepare(options.workdir)
+    from alexnet_jax.trained import Trained, batch_of
+
+    network = Trained(options.workdir)
+    views = options.views or views_lib.headline(dict.fromkeys(views_lib.counted(network.config), True))
+    known = network.known
+    network.consts  # noqa: B018  # what is lacking is said before an image is decoded
+    refused = list(there.refused)
+    told: list[dict[str, Any]] = []
+    drawn: list[tuple[str, np.ndarray, list[Guess]]] = []
+    if not options.json:
+        names.say(f"{options.workdir}: step {network.step:,}, {views_lib.NAMES[views]}")
+    batch = batch_of(len(there.files), network.config.train.batch_size)
+    for some in _batches(photographs.decoded(there.files, network.config.data), batch, refused):
+        log_probs = network.log_probs(np.stack([image for _, image in some]), views, batch=batch)
+        for (name, image), values in zip(some, log_probs, strict=True):
+            best = guesses(values, known)
+            if options.json:
+                told.append({"file": name, "top": [guess._asdict() for guess in best]})
+            else:
+                _show(name, best)
+            if picture and len(drawn) < _most():
+                drawn.append((name, image, best))
+    if options.json:
+        print(json.dumps({"run": str(options.workdir), "step": network.step, "views": views, "images": told,
+                          "refused": [{"file": name, "reason": reason} for name, reason in refused]}, indent=1))
+    if picture and drawn:
+        from alexnet_jax import figure4
+
+        figure4.draw(drawn, f"{options.workdir}, {views_lib.NAMES[views]}", len(there.files) - len(refused), picture)
+    return errors.RUN if refused else 0
+
+
+def _most() -> int:
+    from alexnet_jax import figure4
+
+    return figure4.MOST
+
+
+def _batches(decoded: Iterator[tuple[str, np.ndarray | str]], size: int, refused: list[tuple[str, str]]
+             ) -> Iterator[list[tuple[str, Any]]]:
+    """The images, `size` at a time. What can't be read is told and added to `refused`."""
+    def images():
+        for name, item in decoded:
+            if isinstance(item, str):
+                tell(name, item)
+                refused.append((name, item))
+            else:
+                yield name, item
+
+    source = images()
+    while some := list(itertools.islice(source, size)):
+        yield some
+
+
+def _show(name: str, best: Sequence[Guess]) -> None:
+    names.say(name)
+    for guess in best:
+        names.say(f"  {guess.probability:6.1%}  {guess.name}")
+
+
+if __name__ == "__main__":
+    errors.run_main(main)
