@@ -52,7 +52,8 @@ def read(folder: pathlib.Path, config: ConfigDict) -> Inputs | None:
             mean, colour = found["mean"], found["colour"]
             classes = json.loads(found["classes"].tobytes())
         known = Classes(tuple(classes["keys"]), tuple(classes["names"]))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, RecursionError,
+            zipfile.BadZipFile):
         return None
     fits = mean.shape in shapes(config) and colour.shape == (3, 3) and len(known.names) == len(known)
     return Inputs(Constants(mean, colour), known) if fits else None

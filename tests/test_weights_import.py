@@ -178,8 +178,10 @@ def test_the_layer_and_both_shapes_are_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"fc7 is in the config's network and not there$"):
         weights.load(tmp_path / "a", load("torchvision"))
     save_file(small_state(), tmp_path / "a")
-    with pytest.raises(CheckpointError, match=r"fc8's weights are \[12, 24\] there, .* has \[7, 24\]"):
+    with pytest.raises(CheckpointError, match=r"fc8 has 12 outputs there, .* has 7: set config\.model\.classes=12$"):
         weights.load(tmp_path / "a", load("torchvision", **{"model.classes": 7}))
+    rest = weights.load(tmp_path / "a", load("torchvision", **{"model.classes": 7}), skip=("fc8",))
+    assert list(rest) == ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"]
     with pytest.raises(ConfigError, match=r"config\.model\.conv3\.unshared"):
         weights.load(tmp_path / "a", config_lib.resolve(cli.load_config("configs/conv_local.py:11")))
 

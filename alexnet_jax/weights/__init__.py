@@ -10,6 +10,7 @@ fit. `python -m alexnet_jax.weights import` makes a run's folder of it, `… exp
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -49,11 +50,12 @@ def read(path: str | pathlib.Path) -> Network:
     raise CheckpointError(f"{path}: {what}")
 
 
-def load(path: str | pathlib.Path, config: ConfigDict, classes: int = 0) -> dict[str, Any]:
+def load(path: str | pathlib.Path, config: ConfigDict, classes: int = 0, skip: Sequence[str] = ()) -> dict[str, Any]:
     """The parameters of `config`'s network from a weights file or a run's folder: {layer: {'kernel', 'bias'}}, float32.
 
     Args:
       config: a resolved config. classes: output units where `config.model.classes` is 0; 0: as many as the file has.
+      skip: layers to leave out, whatever the file has of them, e.g. ('fc8',) for a network of other classes.
 
     Raises:
       CheckpointError: no such file, damaged, or it doesn't fit the network: the layer, both shapes, the likely config.
@@ -62,5 +64,5 @@ def load(path: str | pathlib.Path, config: ConfigDict, classes: int = 0) -> dict
     if path.is_dir():
         from alexnet_jax.trained import Trained  # JAX starts here
 
-        return fitting.params(fitting.of_params(Trained(path).params), config, classes, str(path))
-    return fitting.params(read(path), config, classes, str(path))
+        return fitting.params(fitting.of_params(Trained(path).params), config, classes, str(path), skip)
+    return fitting.params(read(path), config, classes, str(path), skip)

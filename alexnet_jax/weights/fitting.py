@@ -90,19 +90,27 @@ def of_params(params: Mapping[str, Any]) -> Network:
                                            for layer, leaves in params.items()})
 
 
-def params(network: Network, config: ConfigDict, classes: int, where: str) -> dict[str, Any]:
+def params(network: Network, config: ConfigDict, classes: int, where: str, skip: Sequence[str] = ()) -> dict[str, Any]:
     """The parameters of `config`'s network, one layer read and converted after the other.
+
+    Args:
+      where: the file, for messages. skip: layers that are neither compared nor read.
 
     Raises:
       CheckpointError: the file's network is another. ConfigError: the config's cannot be in such a file.
     """
     outputs = outputs_of(network, config, classes)
     layers = geometry.layers(config, outputs)
-    wanted = _shapes(layers, config.data.crop, network.layout)
-    named = _by_name(network, layers, where)
+    wanted = {name: shapes for name, shapes in _shapes(layers, config.data.crop, network.layout).items()
+              if name not in skip}
+    named = _by_name(network, layers, where, skip)
     for name, leaves in wanted.items():
         for leaf, shape in leaves.items():
             there = named[name][leaf].shape
+            if there != shape and name == "fc8" and there[:-1] == shape[:-1] and network.layout == PARAMS:
+                raise _other_classes(where, there[-1], shape[-1])
+            if there != shape and name == "fc8" and there[1:] == shape[1:] and network.layout == CHANNELS_FIRST:
+                raise _other_classes(where, there[0], shape[0])
             if there != shape:
                 raise CheckpointError(f"{where}: {name}'s {'weights' if leaf == 'kernel' else 'biases'} are "
                                       f"{list(there)} there, and the config's network has {list(shape)}"
@@ -110,13 +118,19 @@ def params(network: Network, config: ConfigDict, classes: int, where: str) -> di
     _check_facts(network, config, where)
     order = orders(layers, config.data.crop) if network.layout == CHANNELS_FIRST else {}
     found: dict[str, Any] = {}
-    for x in sorted(layers, key=lambda x: -x.parameters):  # the largest while there is least in memory
+    chosen = [x for x in layers if x.name in wanted]
+    for x in sorted(chosen, key=lambda x: -x.parameters):  # the largest while there is least in memory
         kernel, bias = (named[x.name][leaf].read() for leaf in ("kernel", "bias"))
         found[x.name] = {"kernel": order[x.name].to_ours(kernel) if order else _copied(kernel),
                          "bias": _copied(bias.reshape(own_shapes(x)["bias"]))}
         del kernel, bias
         network.forget()
-    return {x.name: found[x.name] for x in layers}
+    return {x.name: found[x.name] for x in chosen}
+
+
+def _other_classes(where: str, there: int, here: int) -> CheckpointError:
+    return CheckpointError(f"{where}: fc8 has {there:,} outputs there, and the config's network has {here:,}: set "
+                           f"config.model.classes={there}")
 
 
 def _copied(array: np.ndarray) -> np.ndarray:
@@ -131,7 +145,8 @@ def outputs_of(network: Network, config: ConfigDict, classes: int = 0) -> int:
     return int(config.model.classes or classes or last["bias"].shape[-1])
 
 
-def _by_name(network: Network, layers: Sequence[geometry.Layer], where: str) -> dict[str, Mapping[str, Tensor]]:
+def _by_name(network: Network, layers: Sequence[geometry.Layer], where: str,
+             skip: Sequence[str] = ()) -> dict[str, Mapping[str, Tensor]]:
     """The file's layers under this project's names: its own, or by their order among their kind."""
     if network.named:
         found = dict(network.layers)
@@ -146,8 +161,8 @@ def _by_name(network: Network, layers: Sequence[geometry.Layer], where: str) -> 
                                       f"the config's network has {len(ours)}{_likely(network)}")
             found.update(zip(ours, theirs, strict=True))
     names = [x.name for x in layers]
-    for lacking, words in ((set(names) - set(found), "is in the config's network and not there"),
-                           (set(found) - set(names), "is there and not in the config's network")):
+    for lacking, words in ((set(names) - set(found) - set(skip), "is in the config's network and not there"),
+                           (set(found) - set(names) - set(skip), "is there and not in the config's network")):
         if lacking:
             raise CheckpointError(f"{where}: {sorted(lacking)[0]} {words}{_likely(network)}")
     return found

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
 from alexnet_jax import inputs, records
-from alexnet_jax.data import Classes, augment
+from alexnet_jax.data import Classes, Statistics, augment
 from alexnet_jax.data import classes as classes_lib
 from alexnet_jax.errors import CheckpointError, ConfigError, WorkdirError, describe_os_error
 from alexnet_jax.weights import caffe, cuda_convnet, fitting, tensors
@@ -120,7 +120,7 @@ def _constants(network: Network, config: ConfigDict, mean: str, where: str) -> t
             raise ConfigError(f"--mean={mean}: one number, or three: of red, green and blue, from 0 to 255")
         config = config_lib.resolve(config_lib.override(config, {"augment.mean": "values",
                                                                  "augment.mean_values": values}))
-    colour = np.asarray(network.inputs.get("colour", np.zeros((3, 3))), np.float32)
+    colour = np.asarray(network.inputs.get("colour", _of(np.zeros((1, 1, 3)), config).colour), np.float32)
     if config.augment.mean == "values":
         if mean and not values:
             raise ConfigError(f"--mean={mean}: the config subtracts numbers of its own (config.augment.mean_values)")
@@ -172,10 +172,12 @@ def _of_image(image: np.ndarray, config: ConfigDict, name: str) -> np.ndarray:
                           "from every crop")
     if config.augment.mean == "centre" and image.shape[0] == crop:
         return image
-    class statistics:  # what `augment.constants` reads of `data.Statistics`
-        mean, eigenvalues, eigenvectors = image, np.zeros(3), np.eye(3)
+    return _of(image, config).mean
 
-    return augment.constants(config, statistics).mean
+
+def _of(image: np.ndarray, config: ConfigDict) -> augment.Constants:
+    """Of a mean image alone: the colours' components are the author's of ILSVRC-2012 where config has these, or 0."""
+    return augment.constants(config, Statistics(image, np.zeros(3), np.eye(3)))
 
 
 # Classes.
@@ -215,7 +217,7 @@ def read_names(path: pathlib.Path) -> Classes:
             pairs = [(str(v[0]), str(v[1])) if isinstance(v, list) else (str(v), str(v)) for v in values]
         else:
             pairs = [_pair(line.strip()) for line in content.decode("utf-8-sig").splitlines() if line.strip()]
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: no list of names ({type(error).__name__})") from error
     keys = [key for key, _ in pairs]
     twice = sorted(key for key, times in collections.Counter(keys).items() if times > 1)

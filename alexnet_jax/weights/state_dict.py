@@ -70,7 +70,7 @@ def read_safetensors(path: pathlib.Path) -> Network:
         data = mapped(path)
         start = 8 + int.from_bytes(data[:8], "little")
         header = json.loads(bytes(data[8:start]))
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: no whole safetensors file: {' '.join(str(error).split())[:120]}") from error
     tensors = {name: _of_header(path, name, entry, data[start:]) for name, entry in header.items()
                if name != "__metadata__"}
@@ -88,7 +88,7 @@ def read_safetensors(path: pathlib.Path) -> Network:
         config, classes = json.loads(about["config"]), json.loads(about["classes"])
         if not isinstance(config, dict) or not all(isinstance(classes[key], list) for key in ("keys", "names")):
             raise TypeError
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         raise CheckpointError(f"{path}: its metadata is damaged: config and classes can't be read") from None
     inputs = {name.partition(".")[2]: t.read() for name, t in tensors.items() if name.startswith("input.")}
     return Network("alexnet_jax", PARAMS, layers, config=config, classes=classes, inputs=inputs, forget=forget(data))
