@@ -69,9 +69,11 @@ def asked(capsys, *arguments):
     return code, out, err
 
 
-@pytest.mark.parametrize(("orientation", "views"), [("stored", "ten_view"), ("exif", "centre")])
-def test_the_same_as_of_the_same_images_in_a_dataset(run, photos, tmp_path, capsys, monkeypatch, orientation, views):
-    folder = run(orientation=orientation)
+@pytest.mark.parametrize(("orientation", "resize", "views"), [
+    ("stored", "shorter", "ten_view"), ("exif", "warp", "centre"), ("stored", "torchvision", "five_view")])
+def test_the_same_as_of_the_same_images_in_a_dataset(run, photos, tmp_path, capsys, monkeypatch, orientation, resize,
+                                                         views):
+    folder = run(orientation=orientation, resize=resize)
     network = Trained(folder)
     data = tmp_path / "data"
     for number, name in enumerate(IN_ORDER):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_jax.data import decode, formats, trees
-from alexnet_jax.data.sources import Block
+from alexnet_jax.data.sources import Block, Rule
 from alexnet_jax.errors import DataError
 
 
@@ -90,7 +90,7 @@ def decoded(files: Sequence[pathlib.Path], data: Any) -> Iterator[tuple[str, np.
       data: config.data of the network that is to see them.
     """
     jobs = [decode.Job(rank, str(path), 0, path.read_bytes) for rank, path in enumerate(files)]
-    for job, item in zip(jobs, decode.decode_all(jobs, data.size, data.orientation), strict=True):
+    for job, item in zip(jobs, decode.decode_all(jobs, data.size, *Rule.of(data)), strict=True):
         yield job.name, item.images[0] if isinstance(item, Block) else item.reason
 
 

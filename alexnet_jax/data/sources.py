@@ -74,6 +74,11 @@ class Rule(NamedTuple):
     orientation: str = "stored"
     resize: str = "shorter"
 
+    @classmethod
+    def of(cls, data: Any) -> Rule:
+        """That of a config.data."""
+        return cls(data.orientation, data.resize)
+
     @property
     def suffix(self) -> str:
         """What stands behind the version of images that are not made by the default rule, e.g. '-exif'."""
@@ -195,7 +200,7 @@ def find(data: Any, store: pathlib.Path) -> Source:
       ConfigError: there is no such dataset.
     """
     kind, colon, rest = data.name.partition(":")
-    folder, rule = data_dir(data), Rule(data.orientation, data.resize)
+    folder, rule = data_dir(data), Rule.of(data)
     if kind == "shapes" and not colon:
         from alexnet_jax.data.shapes import Shapes
 
