@@ -13,7 +13,8 @@ import pytest
 from data_files import data_config, write_tree
 from PIL import Image
 
-from alexnet_jax.data import open_split
+from alexnet_jax.data import layouts, open_split, open_splits
+from alexnet_jax.errors import ConfigError, DataError
 
 COLOURS = {"cat": (220, 30, 30), "dog": (30, 220, 30), "elk": (30, 30, 220)}
 EACH = 3
@@ -238,3 +239,138 @@ def test_every_image_has_its_label(data, what):
     put(data, files)
     for split, each in expected.items():
         check_labels(quietly(data, split), each)
+
+
+def numbered(first, names=("cat", "dog", "elk"), file="classes.txt"):
+    """Class folders, and a flat val whose list has numbers."""
+    files, pairs = flat("val")
+    numbers = [(name, list(COLOURS).index(of) + first) for name, of in pairs]
+    named = {} if file is None else {file: "".join(f"{n}\n" for n in names).encode()}
+    return classes("train") | files | {"val.txt": table(numbers, " ")} | named
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize(("file", "names"), [("classes.txt", ("cat", "dog", "elk")),
+                                             ("synset_words.txt", ("cat tabby, feline", "dog hound", "elk"))])
+def test_numbers_are_classes_by_a_file_of_their_names(data, first, file, names):
+    put(data, numbered(first, names, file))
+    check_labels(quietly(data, "val"), EACH)
+
+
+FLAT, PAIRS = flat("images")
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50)
+REFUSED = {
+    "one level too deep": ({f"train/flowers/{k}": v for k, v in classes().items()}, "train",
+                           r"train: holds one class folder only, flowers, and that holds cat, dog, elk; .*move them"),
+    "one class": (classes("train", ("cat",)) | classes("val", ("cat",)), "train", r"one class only \(cat\)"),
+    "classes among classes": (classes("train") | classes("train/more"), "train",
+                              r"train: more lies among the class folders and holds folders that are called as classes"),
+    "no splits": (classes(), "train", r"'train': no such split; all images of image_folder:x are in all: set config"
+                                      r".data.val_fraction=0.2 .*train_split=all\[:80%\] and .*_split=all\[80%:\]"),
+    "no labels": ({f"train/{n}.{i}.jpg": image(n, i) for n in COLOURS for i in range(3)} | {"test/1.jpg": image("cat")},
+                  "train", r"x/train: 9 files right in it, no class folders, and no list .*labels.csv of path,label"),
+    "a test split without labels": (layouts_with_lists_and_folders()["Tiny-ImageNet"][0], "test",
+                                    r"x/test: .*9 in images without a class, which nothing can be learnt from or"),
+    "a list without labels": (classes("train") | {f"test/{k[7:]}": v for k, v in FLAT.items()} | {
+        "test.csv": b"id\n" + b"".join(f"{f}\n".encode() for f, _ in PAIRS)}, "test",
+                              r"test.csv: names images and no labels"),
+    "two candidates": (classes("train") | classes("valid") | classes("validation"), "val",
+                       r"'val': image_folder:x has valid and validation; name the one"),
+    "images of YOLO": ({f"images/{s}/{i}.jpg": image("cat", i) for s in ("train", "val") for i in range(3)} | {
+        f"labels/train/{i}.txt": b"0 0.5 0.5 0.1 0.1\n" for i in range(3)}, "train",
+                       r"images/train: 3 files right in it"),
+    "nothing": ({"a.pdf": b"%PDF", "b/c.docx": b"PK\3\4"}, "train",
+                r"x: holds 1 folder \(b\), 0 images, 1 other file, .*what is read: <class>/\*, or train/<class>/\*"),
+    "images without folders": ({f"{i}.jpg": image("cat", i) for i in range(4)}, "all",
+                               r"x: holds 0 folders, 4 images, .*put them into class folders, <class>/\*, or add"),
+    "HEIC only": ({f"train/{n}/{i}.HEIC": HEIC for n in COLOURS for i in range(2)}, "train",
+                  r"train: no images .*only 6 HEIC \(convert them to JPEG or PNG\) files"),
+    "an image with two labels": (FLAT | {"labels.csv": table([*PAIRS, (PAIRS[0][0], "elk")])}, "all",
+                                 r"labels.csv, lines 1 and 10: two labels for 000.png, 'cat' and 'elk'"),
+    "an empty label": (FLAT | {"labels.csv": table([*PAIRS[:-1], (PAIRS[-1][0], "")])}, "all",
+                       r"labels.csv, line 9: no label for 022.png"),
+    "unknown columns": (FLAT | {"labels.csv": table(PAIRS, ",1,", "file,width,kind")}, "all",
+                        r"none of its columns file, width, kind is called label"),
+    "two lists that differ": (FLAT | {"a.csv": table(PAIRS), "b.csv": table([(f, "cat") for f, _ in PAIRS])}, "all",
+                              r"a.csv and .*b.csv: two lists of labels for one split"),
+    "numbers without names": (numbered(0, file=None), "val", r"val.txt: its classes are numbers and those of training "
+                                                             r"names, cat, dog, elk; .*put classes.txt"),
+    "an archive in an archive": ({"../x.zip": zipped({"train.tar": tarred(classes())})}, "train", r"x.zip: .*unpack"),
+    "no zip": ({"../x.zip": b"PK\3\4 nothing"}, "train", r"x.zip: truncated or damaged"),
+    "a name in two spellings": ({f"train/{name}/{i}.png": image("cat", i) for name in ("caf\u00e9", "cafe\u0301")
+                                 for i in range(2)}, "train", r"train: two folders are called café"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_not_understood_is_one_line(data, what, tmp_path):
+    files, split, message = REFUSED[what]
+    put(data, files)
+    with data.unlocked():
+        data.train_split = data.eval_split = split
+    with pytest.raises((ConfigError, DataError), match=message) as error:
+        open_splits(data, report=lambda line: None)
+    assert "\n" not in str(error.value)
+    assert not list((tmp_path / "store").glob("*/images.u8"))
+
+
+def test_all_splits_are_checked_before_the_first_image_is_decoded(data, tmp_path):
+    put(data, classes("train"))
+    with data.unlocked():
+        data.train_split, data.eval_split = "train", "val"
+    with pytest.raises(ConfigError, match=r"config.data.eval_split: 'val': no such split"):
+        open_splits(data, report=lambda line: None)
+    assert not list((tmp_path / "store").glob("*"))
+
+
+@pytest.mark.parametrize(("name", "expected"), [
+    ("train", "train"), ("Training Set", "train"), ("trainImages", "train"), ("images_train", "train"),
+    ("valid", "val"), ("VAL", "val"), ("validation2012", "val"), ("dev", "val"), ("Testing", "test"), ("eval", "test"),
+    ("trainval", None), ("trains", None), ("photos", None), ("2019", None)])
+def test_what_a_name_of_a_split_means(name, expected):
+    assert layouts.role(name, plain=True) == expected
+
+
+def test_rows_without_images_and_images_without_rows_are_counted(data):
+    put(data, FLAT | {"images/more.png": image("cat", 99), "labels.csv": table([*PAIRS, ("zz.png", "cat"), PAIRS[0]])})
+    said = []
+    split = quietly(data, "all", said)
+    check_labels(split, EACH)
+    assert split.store.meta["left_out"] == {"in the list and not there": {"cat": 1}, "not named by a list": {"": 1}}
+    assert any("1 of the images that it names are not there: zz.png (line 10)" in line for line in said)
+
+
+def test_an_image_that_is_missing_in_its_folder_is_not_taken_from_another(data):
+    # 022.png of train is gone; one of that name lies in test.
+    files = flat("train")[0] | {f"test/{k[7:]}": image("cat", 50 + i) for i, k in enumerate(FLAT)}
+    del files["train/022.png"]
+    put(data, files | {"train.csv": table(PAIRS, ",", "id,label")})
+    split = quietly(data, "train")
+    assert len(split) == len(PAIRS) - 1
+    assert all(colour_of(p) == split.class_keys[label] for p, label in zip(split.images, split.labels, strict=True))
+
+
+def test_lists_of_parts_have_names_of_their_own(data):
+    lines = {n: [(f"{n.title()}_{i}", k) for i in range(3)] for k, n in enumerate(COLOURS, 1)}
+    rows = {"list": [r for of in lines.values() for r in of], "trainval": [r for of in lines.values() for r in of[:2]],
+            "test": [of[2] for of in lines.values()]}
+    put(data, {f"images/{n.title()}_{i}.jpg": image(n, i) for n in COLOURS for i in range(3)} | {
+        f"annotations/{k}.txt": b"#Image CLASS\n" + table(of, " ") for k, of in rows.items()})
+    for name, each in (("trainval", 2), ("test", 1), ("all", 3)):
+        check_labels(quietly(data, name), each)
+
+
+def test_what_is_left_out_is_counted_by_kind_and_by_class(data):
+    svg, text = b'<?xml version="1.0"?><svg xmlns="x"/>', b"no image"
+    put(data, classes("train") | {"train/cat/a.heic": HEIC, "train/cat/b.jpg": HEIC, "train/cat/c.svg": svg,
+                                  "train/dog/d.txt": text, "train/emu/1.jpg": HEIC, "train/e.png": image("cat", 70),
+                                  "train/elk/f.jpg": b"%!PS-Adobe-3.0 EPSF-3.0\n", "train/elk/Thumbs.db": text})
+    said = []
+    split = quietly(data, "train", said)
+    check_labels(split, EACH)
+    assert split.corrupt == 0
+    assert split.store.meta["left_out"] == {"HEIC": {"cat": 2, "emu": 1}, "SVG": {"cat": 1}, "text": {"dog": 1},
+                                            "EPS": {"elk": 1}, "not in a class folder": {"": 1}}
+    words = "left out: 3 HEIC (convert them to JPEG or PNG), 1 EPS, 1 SVG, 1 text files, 1 not in a class folder"
+    assert any(words in line for line in said)
+    assert any("no image is read of emu (1 HEIC" in line for line in said)

@@ -23,6 +23,7 @@ _MORE = (".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".jpx", ".jpf"
 _RAW = (".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".nef", ".nrw", ".orf", ".pef", ".raf",
         ".rw2", ".sr2", ".srw")
 
+PLACES = ("not in a class folder", "in the list and not there", "not named by a list")  # why files are left out, too
 UNKNOWN = "damaged"  # of an image by its name: to be decoded, and named with the reason when that fails
 
 _REMEDIES = {
@@ -133,8 +134,13 @@ def lacking(kinds: set[str]) -> set[str]:
 
 def words(left_out: Mapping[str, int]) -> str:
     """'12 HEIC (convert them to JPEG or PNG), 3 SVG, 2 text files'."""
-    parts = []
+    kinds, places = [], []
     for what, number in sorted(left_out.items(), key=lambda item: (-item[1], item[0])):
         remedy = f" ({_REMEDIES[what]})" if what in _REMEDIES else ""
-        parts.append(f"{number:,} {what}{remedy}")
-    return ", ".join(parts) + (" file" if sum(left_out.values()) == 1 else " files") if parts else "no files"
+        if what in PLACES:
+            places.append(f"{number:,} {what}")
+        else:
+            kinds.append(f"{number:,} {what}{remedy}")
+    if kinds:
+        kinds[-1] += " file" if len(kinds) == 1 and kinds[0].startswith("1 ") else " files"
+    return ", ".join(kinds + places) or "no files"

@@ -28,7 +28,7 @@ from alexnet_jax import paths
 from alexnet_jax.data import formats, layouts, trees
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.layouts import Layout, Place
-from alexnet_jax.data.listing import Listing, cut_each, listing
+from alexnet_jax.data.listing import Listing, cut_each, listing, renamed
 from alexnet_jax.data.sources import Block, Corrupt, Reading, Report, Rule, Source, ends, safe
 from alexnet_jax.errors import ConfigError, DataError
 
@@ -184,8 +184,18 @@ class ImageFolder(Source):
     def _list(self, split: str) -> Listing:
         places = self._places()
         if split not in self._listings:
-            self._listings[split] = listing(places[split], split == "train" or "train" not in places)
+            found = listing(places[split], split == "train" or "train" not in places)
+            self._listings[split] = self._named(split, places[split], found)
         return self._listings[split]
+
+    def _named(self, split: str, place: Place, listed: Listing) -> Listing:
+        """Classes that a list gives as numbers, under the names that training has for them. Raises DataError."""
+        training = layouts.resolve("train", self._places())
+        numbered = place.table is not None and all(map(str.isdecimal, listed.classes))
+        if not numbered or split in training or len(training) != 1:
+            return listed
+        known = set(self._list(training[0]).classes)
+        return listed if all(map(str.isdecimal, known)) else renamed(place, listed, known)
 
     # --- reading ------------------------------------------------------------------------------------------
 

@@ -63,6 +63,12 @@ class Place:
     found: lists.Found | None = None
 
     @property
+    def stem(self) -> str:
+        """The name of its list, without what ends it."""
+        assert self.table is not None
+        return self.table.where.rpartition("/")[2].rpartition(".")[0]
+
+    @property
     def where(self) -> str:
         return self.table.where if self.table is not None else self.tree.where(self.base)
 
@@ -159,7 +165,7 @@ class _Finder:
         classes = not bare or (len({here.roles[n] for n in bare}) == 1 and len(holding) > 2)
         folders = self._folders(base, here, holding, others) if classes else Layout(others=others)
         if named or (tables.splits and (not folders.classes or self._better(tables.splits[ALL]))):
-            return dataclasses.replace(tables, others=others | folders.splits)
+            return dataclasses.replace(tables, others=others | folders.splits | tables.others)
         if folders.splits:
             return folders
         problems = {n: self._unlabelled(here.folders[n]) for n in bare} | folders.problems | tables.problems
@@ -256,19 +262,28 @@ class _Finder:
                             found[own].append(Place(own, self.tree, base, part, entries))
             except DataError as error:
                 problems[inside or next((n for n in bare if here.roles[n] == what), "")] = str(error)
-        splits = {}
+        splits: dict[str, Place] = {}
+        others: dict[str, Place] = {}
+        named = {path for candidates in found.values() for place in candidates for path in _labels(place)}
         for name, candidates in found.items():
             candidates = [c for c in candidates if c.table and c.table.rows[0].label is not None] or candidates
-            first, *more = candidates
-            differing = next((c for c in more if _labels(c) != _labels(first)), None)
+            first, *more = sorted(candidates, key=lambda place: -len(_labels(place)))
+            if name == ALL and (more or len(found) > 1):  # lists of parts, under names of their own
+                others |= {place.stem: dataclasses.replace(place, name=place.stem) for place in candidates}
+            differing = next((c for c in more if not _agree(first, c, partly=name == ALL)), None)
             if differing is not None:
                 problems[name] = (f"{first.where} and {differing.where}: two lists of labels for one split, {name}, "
                                   "which differ; keep one")
             else:
                 splits[name] = first
+        if images is not None:
+            splits = {name: _with_unnamed(place, images, named) for name, place in splits.items()}
+        if len(splits) > 1 and ALL in splits:
+            others[ALL] = splits.pop(ALL)
         if any(name in problems for name in found):
             problems.setdefault("", next(iter(problems.values())))
-        return Layout(splits, {}, problems)
+        parts = {} if splits.keys() == {ALL} else {n: place for n, place in others.items() if n != ALL}
+        return Layout(splits | parts, others, problems)
 
     def _parts(self, table: lists.Table, what: str | None, inside: str | None, here: _Dirs,
                bare: list[str]) -> dict[str, lists.Table]:
@@ -344,6 +359,20 @@ def _labels(place: Place) -> dict[str, str]:
     return {file.path: label for label, _, file in place.found.entries}
 
 
+def _with_unnamed(place: Place, images: lists.Images, named: set[str]) -> Place:
+    """With the number of images that lie beside those of its list, and that no list names."""
+    assert place.found is not None
+    folders = {path.rpartition("/")[0] for path in _labels(place)}
+    unnamed = sum(f.path.rpartition("/")[0] in folders and f.path not in named for f in images.files)
+    return dataclasses.replace(place, found=place.found._replace(unnamed=unnamed))
+
+
+def _agree(one: Place, other: Place, partly: bool) -> bool:
+    """Do two lists say the same, of the images that both name (`partly`) or of all?"""
+    mine, theirs = _labels(one), _labels(other)
+    return all(mine.get(path, label) == label for path, label in theirs.items()) if partly else mine == theirs
+
+
 def _number(count: int, what: str) -> str:
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
@@ -361,4 +390,4 @@ def resolve(asked: str, splits: Mapping[str, Place] | Iterable[str]) -> list[str
     what = role(asked, plain=True)
     if what is not None:
         return [n for n in names if role(n, plain=True) == what] or [n for n in names if role(n) == what]
-    return names if asked == ALL and len(names) == 1 else []
+    return names if asked == ALL and len(names) == 1 and role(names[0]) in (None, "train") else []

@@ -13,8 +13,11 @@ from alexnet_jax.data.sources import mixed
 from alexnet_jax.data.trees import File
 from alexnet_jax.errors import DataError
 
-OUTSIDE = "not in a class folder"  # a kind of what is left out
+# Kinds of what is left out that say where it lies and not what it is.
+OUTSIDE, MISSING, UNNAMED = formats.PLACES
 _NAMED = 5  # names in a message
+_CLASSES = ("classes.txt", "synsets.txt", "synset.txt", "synset_words.txt", "wnids.txt", "class_names.txt", "names.txt",
+            "labels.txt")  # files that may say which class a number is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +68,8 @@ def listing(place: Place, alone: bool) -> Listing:
             number = sum(f.path.count("/") == (1 if classes else 0) for f in wanted)
             inside = f" in {next(iter(classes))}" if classes else ""
             raise DataError(f"{place.where}: no images of the form <class>/<file> in it, {number:,}{inside} without a "
-                            "class; make class folders, or add a list labels.csv of path,label there")
+                            "class, which nothing can be learnt from or reported on; make class folders, or add a list "
+                            "labels.csv of path,label there")
     left_out: dict[str, dict[str, int]] = collections.defaultdict(lambda: collections.defaultdict(int))
     chosen = {}  # of what is in an archive twice the last counts
     read = {id(file) for file in wanted}
@@ -131,11 +135,8 @@ def _by_own_list(place: Place) -> Listing | None:
             problem = error
             continue
         if found is not None:
-            unnamed = len(images.files) - len(found.entries)
-            listed = _of_list(dataclasses.replace(place, table=table, found=found), found)
-            if unnamed:
-                listed.left_out["not named by the list"] = {"": unnamed}
-            return listed
+            found = found._replace(unnamed=len(images.files) - len(found.entries))
+            return _of_list(dataclasses.replace(place, table=table, found=found), found)
     if problem is not None:
         raise problem
     return None
@@ -145,7 +146,9 @@ def _of_list(place: Place, found: lists.Found) -> Listing:
     left_out: dict[str, dict[str, int]] = collections.defaultdict(lambda: collections.defaultdict(int))
     assert place.table is not None
     for row in found.missing:
-        left_out["in the list and not there"][row.label or ""] += 1
+        left_out[MISSING][row.label or ""] += 1
+    if found.unnamed:
+        left_out[UNNAMED][""] = found.unnamed
     files = place.tree.kinds([file for _, _, file in found.entries])
     unread = formats.lacking({file.kind or "" for file in files})
     chosen = []
@@ -166,6 +169,32 @@ def _of_list(place: Place, found: lists.Found) -> Listing:
     if lost:
         listed.notes.append(_lost(place, lost, left_out))
     return listed
+
+
+def renamed(place: Place, listed: Listing, known: set[str]) -> Listing:
+    """The same with names of classes in place of numbers, by a file of names that has all of the `known`.
+
+    Raises:
+      DataError: there is no such file, or it doesn't tell whether its first line is 0 or 1.
+    """
+    numbers = {int(name) for name in listed.classes}
+    for file in place.tree.children("")[1]:
+        if file.lower() not in _CLASSES:
+            continue
+        lines = place.tree.read(file).decode("utf-8-sig", "surrogateescape").splitlines()
+        names = [line.partition("\t")[0].strip() for line in lines if line.strip()]
+        names = names if known <= set(names) else [name.split(" ")[0] for name in names]
+        first = 0 if 0 in numbers else 1
+        if known <= set(names) and len(set(names)) == len(names) and max(numbers) - first < len(names) and (
+                0 in numbers or len(names) in numbers):
+            chosen = [((names[int(name) - first], path), entry)
+                      for (name, path), entry in zip(listed.entries, listed.files, strict=True)]
+            left_out = {kind: {names[int(n) - first] if n.isdecimal() and 0 <= int(n) - first < len(names) else n: count
+                               for n, count in of.items()} for kind, of in listed.left_out.items()}
+            notes = [*listed.notes, f"{place.where}: its numbers are the lines of {file}, from {first}"]
+            return dataclasses.replace(_sorted(chosen, left_out), notes=notes)
+    raise DataError(f"{place.where}: its classes are numbers and those of training names, {named(sorted(known))}; "
+                    f"write names into the list, or put classes.txt into {place.tree.path}: one a line, first 0")
 
 
 def _checked(place: Place, listed: Listing, alone: bool, files: Sequence[File]) -> Listing:
@@ -202,7 +231,9 @@ def _checked(place: Place, listed: Listing, alone: bool, files: Sequence[File]) 
     if inner is not None and right:
         raise DataError(f"{place.where}: {inner} lies among the class folders and holds folders that are called as "
                         f"classes, {named(sorted(below[inner] & set(classes)))}; move it away, or its images to these")
-    lost = {f.path.partition("/")[0] for f in files if "/" in f.path} - set(classes)
+    tops = {file.path.partition("/")[0] for file in files if "/" in file.path}
+    empty = set(place.tree.children(place.base)[0]) - tops if tops & set(place.tree.children(place.base)[0]) else set()
+    lost = (tops | empty) - set(classes)
     if lost:
         listed.notes.append(_lost(place, lost, listed.left_out))
     return listed

@@ -55,11 +55,15 @@ class Table(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A list's images: of each (label, path as the list has it, file), and the rows whose file isn't there."""
+    """A list's images: of each (label, path as the list has it, file), and the rows whose file isn't there.
+
+    `unnamed` counts the images that lie beside them and that no list names.
+    """
 
     entries: list[tuple[str, str, File]]
     missing: list[Row]
     again: int  # rows that name an image of the same label once more
+    unnamed: int = 0
 
 
 def parse(content: bytes, where: str) -> Table | None:
