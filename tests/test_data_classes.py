@@ -83,6 +83,54 @@ def test_a_class_that_training_lacks_is_refused_by_name(tmp_path, other, packed)
         assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_split_called_train_that_is_not_trained_on_has_no_say(tmp_path, packed):
+    tree(tmp_path / "x", train={"cat": 1, "fox": 1}, extra={"ant": 2, "cat": 2, "elk": 1}, val={"elk": 2, "ant": 1})
+    if packed:
+        for split in ("train", "val"):
+            open_split(data_config(tmp_path / "store", dir=tmp_path, name="image_folder:x"), split,
+                       report=lambda line: None)
+    found = opened(tmp_path, "extra", eval_split="val")
+    for split in found.values():
+        assert_right(split, ("ant", "cat", "elk"))
+
+
+def test_a_class_whose_training_images_are_all_corrupt_is_one_of_training(tmp_path):
+    """The second start, which finds the stores, says what the first did."""
+    tree(tmp_path / "x", training={"cat": 2, "dog": 2}, validation={"cat": 1, "fox": 2})
+    write_tree(tmp_path / "x" / "training" / "fox", {"1.png": b"\x89PNG\r\n\x1a\nnothing more"})
+    for _ in range(2):
+        found = opened(tmp_path)
+        assert found["train_split"].class_keys == ("cat", "dog", "fox")
+        assert_right(found["eval_split"], ("cat", "dog", "fox"))
+        assert about_data([found["train_split"]], found["eval_split"])["classes"]["not_learnt_keys"] == ["fox"]
+
+
+def test_another_dataset_is_refused_before_it_is_packed(tmp_path):
+    tree(tmp_path / "x", train={"cat": 1, "dog": 1})
+    tree(tmp_path / "y", test={"dog": 1, "cat": 2, "ant": 1})
+    data = data_config(tmp_path / "store", dir=tmp_path, name="image_folder:x")
+    known = open_split(data, "train", report=lambda line: None).known
+    said = []
+    for name, strange in (("image_folder:y", "ant"), ("shapes", "disc"), ("cifar10", "airplane")):
+        other = data_config(tmp_path / "store", name=name, **(
+            {"dir": tmp_path} if "folder" in name else {"dir": cifar10(tmp_path)} if name == "cifar10" else {}))
+        with pytest.raises(DataError, match=rf"test: classes that training does not have: {strange}.*has cat, dog"):
+            open_split(other, "test", report=said.append, classes=known)
+    assert not said
+    tree(tmp_path / "z", test={"dog": 1, "cat": 2})
+    assert_right(open_split(data_config(tmp_path / "store", dir=tmp_path, name="image_folder:z"), "test",
+                            report=said.append, classes=known), known.keys)
+
+
+def cifar10(tmp_path):
+    """A folder of CIFAR-10's files, which nobody reads."""
+    from alexnet_jax.data.cifar10 import FOLDER, TEST, TRAIN
+
+    write_tree(tmp_path / FOLDER, dict.fromkeys((*TRAIN, *TEST), b""))
+    return tmp_path
+
+
 def test_the_same_number_of_classes_of_other_names(tmp_path):
     tree(tmp_path / "x", training={"cat": 1, "dog": 1}, validation={"elk": 1, "fox": 1})
     with pytest.raises(DataError, match=r"does not have: elk, fox; training has cat, dog"):

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from data_files import data_config, encoded, pixels
 
-from alexnet_jax.data import decode, open_split
+from alexnet_jax.data import Classes, decode, open_split
 from alexnet_jax.errors import ConfigError, DataError
 
 COUNT = 12
 
 
-def open_quietly(data, split):
-    return open_split(data, split, report=lambda line: None)
+def open_quietly(data, split, **options):
+    return open_split(data, split, report=lambda line: None, **options)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def prepared(tmp_path_factory):
 
         def _generate_examples(self):
             for i in range(COUNT):
-                label = -1 if self.builder_config.name == "unlabelled" else i % 4
+                label = -1 if self.builder_config.name == "unlabelled" else i % 3  # none of the last class
                 yield i, {"image": pixels(i)[:, :, :1], "label": label}
 
     with quiet():
@@ -128,6 +128,19 @@ def test_arrays_configs_and_versions(tmp_path, prepared):
         with pytest.raises(kind, match=words) as error:
             open_quietly(config_for(tmp_path, prepared, name), "train")
         assert "\n" not in str(error.value)
+
+
+def test_another_network_s_classes_are_compared_before_anything_is_decoded(tmp_path, prepared, monkeypatch):
+    data = config_for(tmp_path, prepared, "tfds:toy_photos")
+    with monkeypatch.context() as patch:
+        patch.setattr(decode, "decode_sized", None)
+        with pytest.raises(DataError, match="test: classes that training does not have: y; training has x, z, w"):
+            open_quietly(data, "test", classes=Classes(("x", "z", "w"), ("x", "z", "w")))
+    assert not (tmp_path / "store").exists()
+    # A class that the list of labels has and the split has no image of is nobody's trouble.
+    grey = open_quietly(config_for(tmp_path, prepared, "tfds:toy_arrays/grey"), "train",
+                        classes=Classes(("2", "0", "more", "1"), ("two", "none", "more", "one")))
+    np.testing.assert_array_equal(grey.labels, [(1, 3, 0)[i % 3] for i in range(COUNT)])
 
 
 def test_splits_are_known_without_reading(tmp_path, prepared):

@@ -84,7 +84,8 @@ def check_splits(data: Any, source: sources.Source | None = None) -> tuple[str, 
     if training.keys is not None:
         classes_lib.check_several(training.keys, data.name)
         for split in found.values():
-            classes_lib.check(training.keys, data.name, split.keys or (), split.split)
+            # A class that the dataset has and training has no image of isn't strange: it is counted and said.
+            classes_lib.check(training.every or (), data.name, split.keys or (), split.split)
     if data.names:
         classes_lib.read_names(data.names)
     check_apart({field: split for field, split in found.items() if split.places is not None})
@@ -167,7 +168,7 @@ def open_splits(data: Any, *, report: sources.Report = names.say) -> dict[str, S
     train = opened["train_split"]
     classes_lib.check_several(train.class_keys, data.name)
     if data.names:
-        unknown = [key for key in classes_lib.read_names(data.names) if key not in set(train.class_keys)]
+        unknown = classes_lib.missing(train.class_keys, classes_lib.read_names(data.names))
         if unknown:
             report(f"note: config.data.names: no class is called {classes_lib.named(unknown)}")
     return opened
@@ -213,6 +214,11 @@ def open_split(data: Any, split: str, *, report: sources.Report = names.say, cla
         report(f"note: the files of {source.name} {whole} are absent; the images packed from them earlier stand in, "
                f"{folder}")
     if folder is None or not folder.exists():
+        if classes is not None:
+            _check_unbuilt(source, wanted, whole, _cut(wanted, data))
+            strange = classes_lib.missing(classes.keys, source.class_keys(whole) or ())
+            if strange and (strange := list(source.present(whole, strange))):
+                classes_lib.check(classes.keys, source.title, strange, split)
         folder = _build(source, wanted, whole, data, root, report)
     store = _open(folder, data)
     rows, (start, stop) = _slice(store, wanted, data, source)

@@ -61,6 +61,9 @@ class Cifar10(Source):
     def version(self, split: str) -> str | None:
         return VERSION
 
+    def class_keys(self, split: str) -> tuple[str, ...]:
+        return CLASSES
+
     def _prepared(self, split: str) -> pathlib.Path | None:
         """A folder of TFDS files that holds the split, if it has been written."""
         configs = ("complete", "train_only") if split == "train" else ("complete",)

@@ -3,10 +3,10 @@
 `image_folder` alone is the data dir itself. Where the splits lie is found by alexnet_jax.data.layouts, what one holds
 by alexnet_jax.data.listing; here that becomes a dataset.
 
-Labels are positions among the class folders of `train` in sorted order, for every split; where there is no `train`,
-among the split's own. `labels.txt` (class, tab, name) gives the classes their names for display. Images are recognised
-by their content (alexnet_jax.data.formats). They are stored in the order of a hash of class and path: the same
-everywhere, and mixed, so that a slice such as train[:90%] holds all classes.
+Stores number classes in the sorted order of `train`'s class folders, or of the split's own where `train` lacks one of
+them; a run goes by their names (`data.Split`). `labels.txt` (class, tab, name) gives the classes their names for
+display. Images are recognised by their content (alexnet_jax.data.formats). They are stored in the order of a hash of
+class and path: the same everywhere, and mixed, so that a slice such as train[:90%] holds all classes.
 
 The version is a fingerprint of names, sizes and formats (of archives: size and both ends), so that changed content
 gives another store. Where all is JPEG and PNG in folders of classes it is what it was when only these were read.
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax import paths
+from alexnet_jax.data import classes as classes_lib
 from alexnet_jax.data import formats, layouts, trees
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.layouts import Layout, Place
@@ -220,11 +221,9 @@ class ImageFolder(Source):
             report(f"{place.where}: left out: {formats.words(counts)}")
         own = sorted(map(_composed, listed.classes))
         classes = own if split == "train" else self._train_classes(places, own)
+        # A store numbers classes as it likes: `data.Split` goes by their names, and refuses those that training lacks.
+        classes = own if classes_lib.missing(classes, own) else classes
         labels = {_composed(name): label for label, name in enumerate(classes)}
-        strange = [name for name in own if name not in labels]
-        if strange:
-            more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
-            raise DataError(f"{place.where}: classes that train does not have: {', '.join(strange[:5])}{more}")
         own_labels = [labels[_composed(folder)] for folder, _ in listed.entries]
         names = self._display_names()
         from alexnet_jax.data.decode import made_by

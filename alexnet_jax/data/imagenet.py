@@ -128,6 +128,9 @@ class ImageNet(Source):
             self._versions[split] = digest.hexdigest()[:_DIGITS] + self._rule.suffix
         return self._versions[split]
 
+    def class_keys(self, split: str) -> tuple[str, ...]:
+        return read_devkit(self._path("devkit")).wnids
+
     def check(self, split: str) -> None:
         archive, devkit = ARCHIVES[split], ARCHIVES["devkit"]
         if self._root is None:

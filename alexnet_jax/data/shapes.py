@@ -61,6 +61,9 @@ class Shapes(Source):
     def version(self, split: str) -> str | None:
         return version()
 
+    def class_keys(self, split: str) -> tuple[str, ...]:
+        return CLASSES
+
     def read(self, split: str, size: int, report: Report) -> Reading:
         count, step = COUNTS[split], max(1, _PIXELS // size**2)
 

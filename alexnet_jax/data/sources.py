@@ -12,7 +12,7 @@ import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -124,11 +124,15 @@ class Source:
         return split
 
     def class_keys(self, split: str) -> tuple[str, ...] | None:
-        """What identifies the classes that the split has images of, where that is known without decoding any.
+        """What identifies the split's classes, where that is known without decoding any; None where only reading tells.
 
-        None: all splits of the dataset have the same classes, or only reading tells.
+        It may have no image of one of them where all splits of a dataset share one list (`present`).
         """
         return None
+
+    def present(self, split: str, keys: Collection[str]) -> Collection[str]:
+        """Those of some `class_keys` that the split has images of, as far as labels can be read by themselves."""
+        return keys
 
     def count(self, split: str) -> int | None:
         """Images of a split that is here, before any is decoded; None where counting would mean reading an archive."""

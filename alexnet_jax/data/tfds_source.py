@@ -15,7 +15,7 @@ import os
 import pathlib
 import re
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,15 @@ class Tfds(Source):
         described = json.dumps([self._info.get("splits"), self._info.get("configName")], sort_keys=True)
         return f"{self._folder.name}-{zlib.crc32(described.encode()):08x}{self._rule.suffix}"
 
+    def class_keys(self, split: str) -> tuple[str, ...] | None:
+        assert self._folder is not None
+        return _Prepared(self._folder).names
+
+    def present(self, split: str, keys: Collection[str]) -> Collection[str]:
+        assert self._folder is not None
+        found = _Prepared(self._folder).labels(split)
+        return keys if found is None else [key for key in keys if key in found]
+
     def check(self, split: str) -> None:
         prepare = (f"tfds.builder('{self._dataset}{'/' + self._config if self._config else ''}', "
                    "data_dir=…, file_format='array_record').download_and_prepare()")
@@ -138,6 +147,67 @@ def quiet() -> Iterator[None]:
         absl_logging.set_verbosity(level)
 
 
+class _Prepared:
+    """The TFDS dataset prepared in `folder`.
+
+    Attributes:
+      names: of its classes, in the order of the labels.
+
+    Raises:
+      DataError: the files cannot be read, or there is no image with one ClassLabel.
+    """
+
+    def __init__(self, folder: pathlib.Path):
+        import tensorflow_datasets as tfds
+
+        self.folder = folder
+        self.damaged = f"{folder}: cannot be read as a TFDS dataset; delete it and prepare it again"
+        with self._reading():
+            self.builder = tfds.builder_from_directory(folder)
+            self._features = self.builder.info.features
+            self.image_key, self.label_key = _keys(folder, tfds, self.builder.info)
+            self.names = tuple(map(str, self._features[self.label_key].names))
+            self._raw = self.builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            with quiet():
+                yield
+        except DataError:
+            raise
+        except Exception as error:  # TFDS raises many kinds
+            raise DataError(f"{self.damaged} ({' '.join(str(error).split())})") from error
+
+    def labels(self, split: str) -> set[str] | None:
+        """The names of the classes that a split has images of; None of files that only TensorFlow reads."""
+        if not self._raw:
+            return None
+        with self._reading():
+            return {self.names[label] for each in self._parsed(split, (self.label_key,), None)
+                    if (label := int(each[self.label_key])) >= 0}
+
+    def _parsed(self, split: str, keys: Sequence[str], decoders: Any) -> Iterator[Any]:
+        """Examples with these features alone: others may be of kinds that need TensorFlow."""
+        import tensorflow_datasets as tfds
+
+        wanted = tfds.features.FeaturesDict({key: self._features[key] for key in keys})
+        raw = self.builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+        return (wanted.deserialize_example_np(record, decoders=decoders) for record in raw)
+
+    def examples(self, split: str) -> Iterator[Any]:
+        import tensorflow_datasets as tfds
+
+        with self._reading():
+            # Compressed images are decoded by our own reader, one rule for all datasets.
+            encoded = isinstance(self._features[self.image_key], tfds.features.Image)
+            decoders = {self.image_key: tfds.decode.SkipDecoding()} if encoded else None
+            if self._raw:
+                return self._parsed(split, (self.image_key, self.label_key), decoders)
+            decoding = tfds.decode.PartialDecoding({self.image_key: True, self.label_key: True}, decoders=decoders)
+            return iter(tfds.as_numpy(self.builder.as_dataset(split=split, decoders=decoding, shuffle_files=False)))
+
+
 def read_prepared(folder: pathlib.Path, split: str, size: int,
                   rule: Rule = Rule()) -> Reading:  # noqa: B008 (immutable)
     """A split of the TFDS dataset prepared in `folder`, in the order of its files.
@@ -145,39 +215,14 @@ def read_prepared(folder: pathlib.Path, split: str, size: int,
     Raises:
       DataError: the files cannot be read, or there is no image with one ClassLabel.
     """
-    import tensorflow_datasets as tfds
-
-    damaged = f"{folder}: cannot be read as a TFDS dataset; delete it and prepare it again"
-    try:
-        with quiet():
-            builder = tfds.builder_from_directory(folder)
-            features = builder.info.features
-            image_key, label_key = _keys(folder, tfds, builder.info)
-            label = features[label_key]
-            # Compressed images are decoded by our own reader, one rule for all datasets.
-            encoded = isinstance(features[image_key], tfds.features.Image)
-            decoders = {image_key: tfds.decode.SkipDecoding()} if encoded else None
-            if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
-                # Only these two are parsed: others may be of kinds that need TensorFlow.
-                wanted = tfds.features.FeaturesDict({k: features[k] for k in (image_key, label_key)})
-                raw_bytes = tfds.decode.DeserializeMethod.RAW_BYTES
-                raw = builder.as_data_source(split, deserialize_method=raw_bytes)
-                examples = (wanted.deserialize_example_np(record, decoders=decoders) for record in raw)
-            else:
-                decoding = tfds.decode.PartialDecoding({image_key: True, label_key: True}, decoders=decoders)
-                dataset = builder.as_dataset(split=split, decoders=decoding, shuffle_files=False)
-                examples = tfds.as_numpy(dataset)
-            count = builder.info.splits[split].num_examples
-    except DataError:
-        raise
-    except Exception as error:  # TFDS raises many kinds
-        raise DataError(f"{damaged} ({' '.join(str(error).split())})") from error
+    found = _Prepared(folder)
+    examples, count = found.examples(split), found.builder.info.splits[split].num_examples
     from alexnet_jax.data import decode
 
     origin = f"{folder}, split {split}"
-    return Reading(count, tuple(label.names), tuple(label.names),
-                   lambda done: _read(examples, done, image_key, label_key, size, origin, damaged, rule), origin,
-                   decode.made_by(*rule))
+    return Reading(count, found.names, found.names,
+                   lambda done: _read(examples, done, found.image_key, found.label_key, size, origin, found.damaged,
+                                      rule), origin, decode.made_by(*rule))
 
 
 def _keys(folder: pathlib.Path, tfds: Any, info: Any) -> tuple[str, str]:
