@@ -17,10 +17,12 @@ import itertools
 import json
 import pathlib
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from alexnet_jax import drawing, environment, errors, names, records
 from alexnet_jax import views as views_lib
@@ -75,6 +77,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def prepare(workdir: pathlib.Path) -> None:
     """Sets what has to be set before JAX starts, for the run in this folder; where JAX runs, it has been."""
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # large, and read all the same
     if "jax" not in sys.modules:
         config = (records.read_json(workdir / "run.json") or {}).get("config") or {}
         environment.prepare((config.get("train") or {}).get("precision", "float32"))

@@ -10,6 +10,7 @@ The checkpoint may be of any mesh; here all columns are on one device.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import pathlib
 import sys
@@ -208,7 +209,7 @@ class Trained:
             if x.ndim > 2:
                 x = np.moveaxis(x, 1, -2).reshape(len(x), *x.shape[2:-1], -1)  # columns beside their channels
             if not done:
-                found = np.empty((len(images), *x.shape[1:]), np.float32)
+                found = _room((len(images), *x.shape[1:]))
             found[done:done + len(x)] = x
             done += len(x)
         return found
@@ -249,6 +250,15 @@ class Trained:
             yield some, weight
             done += int(np.sum(weight > 0))
             progress(done, len(split))
+
+
+def _room(shape: tuple[int, ...]) -> np.ndarray:
+    """float32, to be filled. Raises DataError."""
+    try:
+        return np.empty(shape, np.float32)
+    except MemoryError:
+        raise DataError(f"features of {shape[0]:,} images take {4 * math.prod(shape) / 1e9:,.0f} GB of memory, which "
+                        "isn't there; take a slice of them, such as --split='train[:10000]'") from None
 
 
 class _Loose:

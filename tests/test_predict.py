@@ -259,6 +259,15 @@ def test_dense_layers_and_logits(finished):
                                rtol=1e-5, atol=1e-6)
 
 
+def test_features_that_no_memory_holds(finished, monkeypatch):
+    network = Trained(finished)
+    test = network.open("test")
+    monkeypatch.setattr(type(test), "__len__", lambda self: 10**15)
+    monkeypatch.setattr(network, "_batches", lambda images, progress: [(test.images[:16], np.ones(16))])
+    with pytest.raises(DataError, match=r"of 1,000,000,000,000,000 images take 32,000,000 GB of memory"):
+        network.features("fc6", test)
+
+
 def test_features_as_files(finished, photos, tmp_path, capsys):
     network = Trained(finished)
     arguments = [f"--workdir={finished}", "--layer=conv2"]
