@@ -102,11 +102,21 @@ def lists(folder="images"):
                                                                                files.items()}, one),
         "in a folder of lists": (files | {"meta/labels.csv": table(pairs, ",", "file,label")}, one),
         "a folder that isn't there": (files | {"labels.csv": table(pairs, prefix=f"dataset/{prefix}")}, one),
+        "the label first": (files | {"labels.csv": "".join(f"{n},{f}\n" for f, n in pairs).encode()}, one),
         "one a split": (both | {"train.csv": table(pairs), "val.csv": table(others)}, two),
         "text, one a split": (both | {"train.txt": table(pairs, " ", prefix=prefix),
                                       "valid.txt": table(others, " ", prefix=prefix)}, two),
         "a column of splits": (both | {"labels.csv": split_column.encode()}, two),
     }
+
+
+def pets():
+    """The class in the file's name and in lists, `annotations/trainval.txt` among them."""
+    lines = {(name, i): f"{name}_{i} {k + 1} 1 {k + 1}\n" for k, name in enumerate(COLOURS) for i in range(EACH)}
+    return {f"images/{name}_{i}.jpg": image(name, i, "JPEG") for name, i in lines} | {
+        "annotations/trainval.txt": "".join(line for (_, i), line in lines.items() if i < 2).encode(),
+        "annotations/test.txt": "".join(line for (_, i), line in lines.items() if i == 2).encode(),
+        "annotations/list.txt": ("#Image CLASS-ID SPECIES BREED ID\n" + "".join(lines.values())).encode()}
 
 
 def layouts_with_lists_and_folders():
@@ -140,6 +150,11 @@ def layouts_with_lists_and_folders():
             k.capitalize(): v for k, v in flat("test")[0].items()} | {
             "Test.csv": table(flat("test")[1], ",", "Path,ClassId", "Test/"),
             "Train.csv": b"Path,ClassId\nTrain/cat/0.png,cat\n"}, {"train": EACH, "test": EACH}),
+        "Oxford pets": (pets(), {"trainval": 2, "test": 1, "all": EACH}),
+        "Kaggle's, with an example of what to hand in": (train | {
+            k.replace("val/", "test/"): v for k, v in val.items()} | {
+            "train.csv": table(train_pairs, ",", "id,label"),
+            "sample_submission.csv": table(val_pairs, ",", "id,label").replace(b"dog", b"cat")}, {"train": EACH}),
         "Food-101": ({f"images/{k}": v for k, v in classes().items()} | only_paths, {"train": 2, "test": 1}),
         "Caltech-101": ({f"101_ObjectCategories/{k}": v for k, v in classes().items()} | {
             f"Annotations/{n}/annotation_0.mat": b"MATLAB 5.0" for n in COLOURS}, {"all": EACH}),
@@ -186,6 +201,7 @@ def trees():
         "tar.bz2 of all": ({"../x.tar.bz2": tarred(whole, bz2.compress)}, two),
         "tar.xz of splits": ({"train.tar.xz": tarred(train, lzma.compress), "val.tar.xz": tarred(val, lzma.compress)},
                              two),
+        "zips of splits in a folder": ({"a/b/train.zip": zipped(train), "a/b/val.zip": zipped(val)}, two),
         "zips of splits": ({"train.zip": zipped(train), "val.zip": zipped({k[4:]: v for k, v in val.items()})}, two),
         "tar.bz2 of splits": ({"training.tbz2": tarred(train, bz2.compress), "val.tar.bz2": tarred(val, bz2.compress)},
                               two),
@@ -374,3 +390,59 @@ def test_what_is_left_out_is_counted_by_kind_and_by_class(data):
     words = "left out: 3 HEIC (convert them to JPEG or PNG), 1 EPS, 1 SVG, 1 text files, 1 not in a class folder"
     assert any(words in line for line in said)
     assert any("no image is read of emu (1 HEIC" in line for line in said)
+
+
+def refused():
+    """Layouts that could only be guessed at, {what: ({path: content}, the split asked for, what the line says)}."""
+    files, pairs = flat("train")
+    several = {"cat": "big cat", "dog": "big dog", "elk": "elk"}
+    commas = {"cat": "Felis, wild", "dog": "Felis, tame", "elk": "elk"}
+    families = table([(file, "elk" if name == "elk" else "pet") for file, name in pairs], " ")
+    column = f"{'image,' + ','.join(COLOURS)}\n" + "".join(f"{f},1,0,0\n" for f, _ in pairs)
+    return {
+        "labels of several words": (files | {"train.txt": table([(f, several[n]) for f, n in pairs], " ")},
+                                    "train", "train.txt, line 1: words behind 000.png and big"),
+        "labels with commas": (files | {"train.csv": table([(f, commas[n]) for f, n in pairs])},
+                               "train", "quote labels"),
+        "one of two lists can't be told": (files | {
+            "species_train.txt": table([(f, several[n]) for f, n in pairs], " "), "families_train.txt": families},
+            "train", "species_train.txt, line 1: words behind"),
+        "a column for each class": (files | {"train.csv": column.encode()}, "train", "train.csv: none of its columns"),
+        "an example of what to hand in": (files | {"sample_submission.csv": table(pairs, ",", "id,label")},
+                                          "train", "no list that says"),
+        "other letters": (files | {"train.csv": table(pairs, ",", "id,label", "IMG_")}, "train",
+                          "hardly any of the images that it names are there, not IMG_000.png (line 2)"),
+        "a line without a label": (files | {"train.csv": table(pairs[1:], ",", "id,label") + b"000.png,\n"},
+                                   "train", "no label for 000.png"),
+        "a name of two images": (files | {"train/000.jpg": image("dog", 9, "JPEG"), "train.csv": table(
+            [(f[:-4], n) for f, n in pairs], ",", "id,label")}, "train", "000 may be train/000.jpg or train/000.png"),
+        "splits in classes": ({f"{name}/{split}/{i}.png": image(name, i) for name in COLOURS for i in range(2)
+                               for split in ("train", "val")}, "train", "move them to <split>/<class>/*"),
+        "splits in domains": (classes("a/train") | classes("a/test") | classes("b/train") | classes("b/test"),
+                              "a", "holds the splits test, train, not classes"),
+    }
+
+
+@pytest.mark.parametrize("what", refused())
+@pytest.mark.parametrize("fraction", [0.0, 0.3])
+def test_what_could_only_be_guessed_is_refused(data, what, fraction):
+    files, split, line = refused()[what]
+    put(data, files)
+    with pytest.raises(DataError) as refusal:
+        quietly(data, split, val_fraction=fraction if split == "train" else 0.0)
+    assert line in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_what_else_could_be_the_classes_is_said(data):
+    said = []
+    put(data, {f"train/{group}/{name}/0.png": image(name) for group, name in
+               (("pets", "cat"), ("pets", "dog"), ("wild", "elk"))})
+    assert quietly(data, "train", said).class_keys == ("pets", "wild")
+    assert any("the classes are pets, wild, and their images lie in folders deeper, cat, dog, elk" in s for s in said)
+    files, pairs = flat("images")
+    rows = "".join(f"{file},{'elk' if name == 'elk' else 'pet'},{name}\n" for file, name in pairs)
+    put(data, {f"../y/{path}": content for path, content in
+               (files | {"labels.csv": f"file,class,species\n{rows}".encode()}).items()})
+    assert set(quietly(data, "all", said, name="image_folder:y").class_keys) == {"elk", "pet"}
+    assert any("its column class is taken for the labels, not species" in s for s in said)

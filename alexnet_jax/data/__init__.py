@@ -239,7 +239,7 @@ def _whole(source: sources.Source, wanted: splits.Slice, data: Any, root: pathli
     own = layouts.resolve("val", known)
     if own:
         raise ConfigError(f"config.data.val_fraction: {source.name} has a split of its own for that, {own[0]}; set "
-                          "config.data.val_fraction to 0")
+                          f"config.data.val_fraction to 0, or move {own[0]} away")
     training = layouts.resolve("train", known)
     if len(training) != 1 and len(known) > 1:
         raise ConfigError(f"config.data.val_fraction: cuts train and val from one split, and {source.name} has "

@@ -121,7 +121,10 @@ class ImageFolder(Source):
                             f"folder that holds {self.name.partition(':')[2] or forms}")
         if not self._root.exists():
             raise DataError(f"{self._root}: no such folder; it should hold {forms}")
-        raise DataError(self._layout.problems.get("") or f"{self._root}: holds no {forms}")
+        problems = self._layout.problems
+        failed = layouts.resolve(split, [name for name in problems if name])
+        raise DataError(problems.get(failed[0] if failed else "") or problems.get("") or
+                        f"{self._root}: holds no {forms}")
 
     # --- versions -----------------------------------------------------------------------------------------
 

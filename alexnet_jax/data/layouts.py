@@ -28,6 +28,7 @@ IMAGES = ("images", "image", "imgs", "img", "jpg", "jpeg", "jpegs", "png", "jpeg
           "data", "frames")  # folders between a split and its classes, or its images, that say nothing
 _NOTES = ("meta", "metadata", "annotations", "annotation", "labels", "lists", "list", "splits", "imagesets",
           "imagelists", "info")  # folders that lists lie in
+_INVENTED = re.compile("submission|submit", re.I)  # lists of labels that nobody has given: Kaggle's examples
 _LOOKS = 20  # files or folders that are looked at to see what a folder holds
 _DEEP = 4  # folders below each other that are looked into for images
 _LISTS = 20  # of a folder, that are looked into
@@ -168,7 +169,8 @@ class _Finder:
             return dataclasses.replace(tables, others=others | folders.splits | tables.others)
         if folders.splits:
             return folders
-        problems = {n: self._unlabelled(here.folders[n]) for n in bare} | folders.problems | tables.problems
+        said = tables.problems.get("")
+        problems = {n: said or self._unlabelled(here.folders[n]) for n in bare} | folders.problems | tables.problems
         return Layout({}, others, problems if problems.get("") else problems | {"": self._describe(base, here)})
 
     def _all_places(self, base: str, here: _Dirs, bare: list[str]) -> dict[str, Place]:
@@ -192,6 +194,10 @@ class _Finder:
                 path = self.tree.path / base / file
                 place = Place(name, trees.opened(path, self.memo), "")
                 return self._wrapped(name, place, find(path, self.memo), others)
+            if len(here.folders) == 1 and not here.archives:
+                (name, only), = here.folders.items()
+                if (inner_layout := self.find(only)).splits:
+                    return self._wrapped(name, Place(name, self.tree, only), inner_layout, others)
             return Layout(self._archived(base, here), others)
         paths = [here.folders[name] for name in holding]
         if len(holding) == 1:
@@ -207,6 +213,11 @@ class _Finder:
             for path, names in zip(paths, inner, strict=True))
         if not domains:
             return whole
+        if all(role(name, plain=True) for name in seen) and any(
+                self.images(join(path, name)) for path, names in zip(paths, inner, strict=True) for name in names):
+            return Layout({}, others, {"": (
+                f"{self.tree.where(base)}: {_some(holding)} each hold folders named like splits ({_some(seen)}); if "
+                "they are classes, move them to <split>/<class>/*")})
         return Layout({n: others[n] for n in holding if n in others} | self._archived(base, here), others)
 
     def _wrapped(self, name: str, place: Place, inner: Layout, others: dict[str, Place]) -> Layout:
@@ -229,7 +240,8 @@ class _Finder:
         if taken and not bare:
             places = [base]  # where train is a folder, nobody looks for its list; a list for val may lie here
         for folder in places:
-            texts = sorted((n for n in self.children(folder)[1] if n.lower().endswith(lists.ENDINGS)),
+            texts = sorted((n for n in self.children(folder)[1]
+                            if n.lower().endswith(lists.ENDINGS) and not _INVENTED.search(n)),
                            key=lambda n: (role(n.rpartition(".")[0]) is None, n.lower().endswith(".txt"), n))
             for name in texts[:_LISTS]:  # one beside each image is no list of labels
                 what = role(name.rpartition(".")[0])
@@ -244,6 +256,7 @@ class _Finder:
                 if table is not None:
                     tables.append((path, table))
         found: dict[str, list[Place]] = collections.defaultdict(list)
+        vague: dict[str, str] = {}
         images = lists.Images(self.tree, base) if tables else None
         for path, table in tables:
             assert images is not None
@@ -251,6 +264,8 @@ class _Finder:
             relative = folder[len(base):].strip("/")
             what = role(file.rpartition(".")[0])
             inside = next((n for n in bare if here.folders[n] == folder), None)
+            about = inside or next((n for n in bare if here.roles[n] == what), "")
+            any_found = False
             try:
                 for name, part in self._parts(table, what, inside, here, bare).items():
                     def near(place: str, meant: str | None = role(name)) -> bool:
@@ -258,10 +273,18 @@ class _Finder:
 
                     match = images.match(part, relative, near)
                     if match is not None:
+                        any_found = True
                         for own, entries in self._by_folder(name, match, bare).items():
                             found[own].append(Place(own, self.tree, base, part, entries))
             except DataError as error:
-                problems[inside or next((n for n in bare if here.roles[n] == what), "")] = str(error)
+                problems[about] = str(error)
+                if table.vague is not None:  # no other list may stand in: it may say something else
+                    vague[what or ALL] = str(error)
+            else:
+                if not any_found and lists.is_list(table):
+                    problems.setdefault(about, f"{table.where}: hardly any of the images that it names are there, not "
+                                        f"{lists.named(table.rows[:2])}; names are compared letter by letter, with "
+                                        "their endings")
         splits: dict[str, Place] = {}
         others: dict[str, Place] = {}
         named = {path for candidates in found.values() for place in candidates for path in _labels(place)}
@@ -271,7 +294,9 @@ class _Finder:
             if name == ALL and (more or len(found) > 1):  # lists of parts, under names of their own
                 others |= {place.stem: dataclasses.replace(place, name=place.stem) for place in candidates}
             differing = next((c for c in more if not _agree(first, c, partly=name == ALL)), None)
-            if differing is not None:
+            if (role(name) or name) in vague:
+                problems[name] = vague[role(name) or name]
+            elif differing is not None:
                 problems[name] = (f"{first.where} and {differing.where}: two lists of labels for one split, {name}, "
                                   "which differ; keep one")
             else:

@@ -165,6 +165,9 @@ def _of_list(place: Place, found: lists.Found) -> Listing:
                             f"{lists.named(found.missing)}")
     if found.again:
         listed.notes.append(f"{place.where}: {found.again:,} lines name an image of the same label again")
+    if place.table.note:
+        listed.notes.append(f"note: {place.where}: {place.table.note}")
+    _note_alike(place, listed)
     lost = {label for label, _, _ in found.entries} - set(listed.classes)
     if lost:
         listed.notes.append(_lost(place, lost, left_out))
@@ -216,17 +219,17 @@ def _checked(place: Place, listed: Listing, alone: bool, files: Sequence[File]) 
     if twice:
         raise DataError(f"{place.where}: two folders are called {twice[0]}, their accents being written in two ways; "
                         "put their images together")
-    folded = collections.defaultdict(list)
-    for name in classes:
-        folded[name.casefold()].append(name)
-    for same in folded.values():
-        if len(same) > 1:
-            listed.notes.append(f"note: {place.where}: {' and '.join(same)} are classes of their own")
+    _note_alike(place, listed)
     if len(classes) > 1 and not right:
         common = set.intersection(*(below[name] for name in classes))
-        if len(common) > 1:
-            listed.notes.append(f"note: {place.where}: every class ({named(classes)}) has the folders "
-                                f"{named(sorted(common))}; if these are the classes, they lie one level too deep")
+        if len(common) > 1 and all(role(name, plain=True) for name in classes):
+            raise DataError(f"{place.where}: holds the splits {named(classes)}, not classes; name that folder itself, "
+                            f"config.data.name=image_folder:<folder>, or move {named(classes)} out of it")
+        if any(len(below[name]) > 1 for name in classes):
+            deeper = sorted(common if len(common) > 1 else set.union(*(below[name] for name in classes)))
+            listed.notes.append(f"note: {place.where}: the classes are {named(classes)}, and their images lie in "
+                                f"folders deeper, {named(deeper)}; if these are the classes, they lie one level too "
+                                "deep: move them up")
     inner = next((name for name in classes if name not in right and len(below[name] & set(classes)) > 1), None)
     if inner is not None and right:
         raise DataError(f"{place.where}: {inner} lies among the class folders and holds folders that are called as "
@@ -237,6 +240,15 @@ def _checked(place: Place, listed: Listing, alone: bool, files: Sequence[File]) 
     if lost:
         listed.notes.append(_lost(place, lost, listed.left_out))
     return listed
+
+
+def _note_alike(place: Place, listed: Listing) -> None:
+    folded = collections.defaultdict(list)
+    for name in listed.classes:
+        folded[name.casefold()].append(name)
+    for same in folded.values():
+        if len(same) > 1:
+            listed.notes.append(f"note: {place.where}: {' and '.join(same)} are classes of their own")
 
 
 def _lost(place: Place, lost: Collection[str], left_out: dict) -> str:

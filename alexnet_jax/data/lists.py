@@ -34,6 +34,7 @@ _LARGEST = 1 << 28  # bytes of a file that may be a list
 _DOT = r"\.(?:jpe?g|jpe|jfif|png|bmp|gif|webp|tiff?|p[pgbn]m|avif|jp2|j2k|jpx|heic|heif)"
 _ENDING = re.compile(f"{_DOT}$", re.I)
 _SPACED = re.compile(rf"\s*(.+?{_DOT})\s+(\S.*)", re.I)
+_NUMBER = re.compile(r"\s*[-+]?[\d.]+(?:[eE][-+]?\d+)?\s*")
 _NAMED = 3  # lines or images that a message names
 
 
@@ -47,11 +48,20 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """What a list says. `where`: its place, for messages. `header`: the columns that it names, if it does."""
+    """What a list says.
+
+    Attributes:
+      where: its place, for messages.
+      header: the columns that it names, if it does.
+      vague: a row without a header that has words behind the label: a second column, or a label of several words?
+      note: what else could be the labels.
+    """
 
     where: str
     rows: list[Row]
     header: list[str]
+    vague: Row | None = None
+    note: str = ""
 
 
 class Found(NamedTuple):
@@ -90,6 +100,8 @@ def parse(content: bytes, where: str) -> Table | None:
         path, label, split = 0, 1 if max(map(len, cells[:50])) > 1 else None, None
         # Columns of unknown names above paths.
         is_header = not _ENDING.search(cells[0][0]) and len(cells) > 1 and bool(_ENDING.search(cells[1][0]))
+        if all(len(row) == 2 and _ENDING.search(row[1]) and not _ENDING.search(row[0]) for row in cells):
+            path, label = 1, 0
     elif label is None:
         others = [place for place in range(len(first)) if place not in (path, split)]
         if len(others) == 1:
@@ -99,6 +111,7 @@ def parse(content: bytes, where: str) -> Table | None:
                             "like; rename the one of the labels to label")
     assert path is not None
     rows = []
+    vague = None
     for (number, _), row in zip(lines[is_header:], cells[is_header:], strict=True):
         if (is_header and len(row) > len(first)) or len(row) <= path:
             raise DataError(f"{where}, line {number}: {len(row)} columns in place of {len(first)}; quote what holds "
@@ -107,7 +120,22 @@ def parse(content: bytes, where: str) -> Table | None:
         if value and first[label or 0] == "predictionstring":
             value = value.split()[0]  # Kaggle's ImageNet: a class and its box
         rows.append(Row(number, row[path].strip(), value, row[split].strip() if split is not None else ""))
-    return Table(where, rows, first if is_header else [])
+        if vague is None and not is_header and any(cell.strip() and not _NUMBER.fullmatch(cell) for cell in row[2:]):
+            vague = rows[-1]
+    note = _others(first, cells[1:], label) if is_header and label is not None else ""
+    return Table(where, rows, first if is_header else [], vague, note)
+
+
+def _others(header: Sequence[str], cells: Sequence[Sequence[str]], label: int) -> str:
+    """A note if another column could be the labels too and parts the images in another way."""
+    chosen = [row[label].strip() if label < len(row) else "" for row in cells]
+    for place, name in enumerate(header):
+        if place == label or name not in LABELS or name in (*PATHS, "y"):
+            continue
+        values = [row[place].strip() if place < len(row) else "" for row in cells]
+        if len(set(values)) > 1 and len(set(zip(chosen, values, strict=True))) > len(set(chosen)):
+            return f"its column {header[label]} is taken for the labels, not {name}; rename or remove the wrong one"
+    return ""
 
 
 def _column(header: Sequence[str], known: Iterable[str]) -> int | None:
@@ -198,6 +226,10 @@ class Images:
             lines[file.path] = row.line
         if len(missing) * 2 > len(table.rows):
             return None
+        if table.vague is not None:
+            raise DataError(f"{table.where}, line {table.vague.line}: words behind {table.vague.path} and "
+                            f"{table.vague.label}, and no header that says what they are; name the columns in a first "
+                            "line, path and label, and quote labels that hold the sign between columns")
         if empty:
             if len(empty) + len(missing) == len(table.rows):
                 raise DataError(f"{table.where}: names images and no labels, so nothing says of which class they are")
@@ -230,6 +262,12 @@ def _plain(path: str, tree: Tree, base: str) -> str:
         path = path[len(own):]
     parts = [part for part in path.split("/") if part not in ("", ".")]
     return "/".join(parts[1:] if parts and re.fullmatch("[A-Za-z]:", parts[0]) else parts)
+
+
+def is_list(table: Table) -> bool:
+    """Going by what it calls its columns and images, does it name images?"""
+    return bool(table.header and set(table.header) & set(LABELS)) or any(
+        _ENDING.search(row.path) for row in table.rows[:1])
 
 
 def named(rows: Sequence[Row]) -> str:
