@@ -3,10 +3,11 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from data_files import encoded, pixels
 
 from alexnet_jax import cli, describe
 from alexnet_jax import config as config_lib
-from alexnet_jax.data import augment
+from alexnet_jax.data import augment, decode, photographs
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
 
@@ -61,3 +62,11 @@ def test_fixed_means_are_those_given_whatever_the_images_are():
 def test_fixed_means_that_cannot_be(fields):
     with pytest.raises(ConfigError, match=r"config\.augment\.mean_values: .* one number, or one for each channel"):
         load("torchvision", **fields)
+
+
+def test_photographs_become_squares_by_the_network_s_own_rule(tmp_path):
+    content = encoded(pixels(4, 33, 57))
+    (tmp_path / "a.png").write_bytes(content)
+    for name, rule in (("torchvision", "torchvision"), ("caffenet", "warp")):
+        [(_, image)] = photographs.decoded([tmp_path / "a.png"], load(name, **{"data.size": 16, "data.crop": 16}).data)
+        np.testing.assert_array_equal(image, decode.decode(content, 16, resize=rule))

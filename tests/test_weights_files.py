@@ -315,7 +315,7 @@ def test_cut_and_altered_files_get_one_line_and_no_memory(tmp_path):
         said = []
         if kind != "torch":  # whose own memory this wouldn't see
             tracemalloc.start()
-        for number in range(160 if kind != "torch" else 40):
+        for number in range(120 if kind != "torch" else 30):
             damaged = bytearray(content)
             if number % 2:
                 # Where the structure is, more often than in the numbers.

@@ -20,6 +20,7 @@ from alexnet_jax.data import augment
 from alexnet_jax.errors import CheckpointError, ConfigError, DataError, WorkdirError
 from alexnet_jax.models import geometry
 from alexnet_jax.trained import Trained
+from alexnet_jax.weights import __main__ as command
 from alexnet_jax.weights import fitting, importing
 from experiments import ensemble, kernels, retrieval
 
@@ -337,17 +338,19 @@ def test_the_command_line(tmp_path):
     assert done.stdout.splitlines()[-1].endswith("a run's folder; every command takes it")
     np.testing.assert_array_equal(Trained(tmp_path / "run").params["fc8"]["bias"],
                                   small_state()["classifier.6.bias"])
-    failed = run("import", f"--from={tmp_path / 'a.safetensors'}", f"--workdir={tmp_path / 'other'}")
-    assert "a.safetensors doesn't say which network it is of" in failed.stderr
     assert run("export", f"--workdir={tmp_path / 'run'}", f"--to={tmp_path / 'own.safetensors'}").returncode == 0
     again = run("import", f"--from={tmp_path / 'own.safetensors'}", f"--workdir={tmp_path / 'again'}")
     assert (again.returncode, again.stderr) == (0, "")
-    failed = run("import", "--config=configs/caffenet.py", f"--from={tmp_path / 'a.safetensors'}",
-                 f"--workdir={tmp_path / 'other'}")
-    assert failed.returncode == 1
-    assert failed.stderr.startswith("error: ")
-    assert failed.stderr.count("\n") == 1
-    assert run("imports").stderr == ("error: imports: write python -m alexnet_jax.weights import or export …\n")
+
+
+def test_the_command_line_s_mistakes(tmp_path, monkeypatch):
+    save_file(small_state(), tmp_path / "a.safetensors")
+    with pytest.raises(ConfigError, match=r"--config=FILE is needed: .*a\.safetensors doesn't say which network it is"):
+        command._config_of(tmp_path / "a.safetensors")
+    for arguments in ([], ["imports"]):
+        monkeypatch.setattr(sys, "argv", ["weights", *arguments])
+        with pytest.raises(ConfigError, match=r"write python -m alexnet_jax\.weights import or export …"):
+            command.main()
 
 
 # What a run's folder keeps.
