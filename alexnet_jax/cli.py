@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pathlib
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -69,31 +70,43 @@ def find(path: str, field: str, beside: pathlib.Path | None = None) -> pathlib.P
     return next((place / file for place in places if (place / file).is_file()), file)
 
 
+def file_and_recipe(value: str) -> tuple[str, str]:
+    """('FILE', 'recipe' or '') of 'FILE:recipe'; a path may have colons of its own: 'C:/x.py', 'a:b/x.py:paper'."""
+    match = re.fullmatch(r"(.*\.py)(?::([^/\\]*))?", value, re.DOTALL)
+    if match:
+        return match[1], match[2] or ""
+    path, _, recipe = value.partition(":")
+    return path, recipe
+
+
 def load_module(path: str, field: str = "--config", beside: pathlib.Path | None = None) -> ModuleType:
     """Runs a Python file given by its path (`find`). Raises ConfigError."""
     file = find(path, field, beside)
     if not file.is_file():
         folder = file.parent if file.parent.is_dir() else _ROOT / "configs"
         here = ", ".join(sorted(p.name for p in folder.glob("*.py") if not p.name.startswith("_")))
+        if file.exists():
+            what = "a folder" if file.is_dir() else "no ordinary file"
+            raise ConfigError(f"{field}={path}: {what}; name a Python file")
         raise ConfigError(f"{field}={path}: no such file" + (f"; {folder} has {here}" if here else ""))
     if str(_ROOT) not in sys.path:
         sys.path.insert(0, str(_ROOT))  # so that a config can import its base: `from configs import …`
     spec = importlib.util.spec_from_file_location(f"config_file_{file.stem}", file)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"{field}={path}: not a Python file")
+        raise ConfigError(f"{field}={path}: not a Python file, whose name would end in .py")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise in_file(path, field, file, error) from error
     return module
 
 
-def in_file(path: str, field: str, file: pathlib.Path, error: Exception) -> ConfigError:
+def in_file(path: str, field: str, file: pathlib.Path, error: BaseException) -> ConfigError:
     """What to raise for an error in the code of `file`, which was named as `path`: one line, with the line's number."""
     line = ""
     if isinstance(error, SyntaxError):
-        line = f" line {error.lineno}:"
+        line = f" line {error.lineno}:" if error.lineno else ""
     else:
         frames = traceback.extract_tb(error.__traceback__)
         own = [f.lineno for f in frames if os.path.abspath(f.filename) == os.path.abspath(file)]
@@ -104,7 +117,7 @@ def in_file(path: str, field: str, file: pathlib.Path, error: Exception) -> Conf
 
 def load_config(value: str, beside: pathlib.Path | None = None) -> ConfigDict:
     """The config of 'FILE' or 'FILE:recipe' (`find`), not yet resolved. Raises ConfigError."""
-    path, _, recipe = value.partition(":")
+    path, recipe = file_and_recipe(value)
     module = load_module(path, beside=beside)
     if not hasattr(module, "get_config"):
         raise ConfigError(f"--config={path}: the file defines no get_config()")
@@ -112,7 +125,7 @@ def load_config(value: str, beside: pathlib.Path | None = None) -> ConfigDict:
         config = module.get_config(recipe) if recipe else module.get_config()
     except ConfigError as error:
         raise ConfigError(f"--config={value}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise in_file(path, "--config", pathlib.Path(module.__file__ or path), error) from error
     if not isinstance(config, ConfigDict):
         raise ConfigError(f"--config={path}: get_config() returns {type(config).__name__}; it should return a config "

@@ -141,6 +141,8 @@ def _parse_scalar(name: str, text: str, kind: type) -> Any:
     try:
         if kind is bool:
             return _BOOLEANS[text.strip().lower()]
+        if kind is float and float(text) == 0 and re.search("[1-9]", text.lower().partition("e")[0]):
+            raise ConfigError(f"config.{name}: {text} is too small for a number here, and would be 0")
         if kind is int:
             try:
                 return int(text)
@@ -288,7 +290,11 @@ def _check_together(c: ConfigDict) -> None:
         if late:
             raise ConfigError(f"config.train.schedule_unit is 'run', so times lie between 0 and 1, not {late[0]}")
     _check_folding(c)
-    named = [getattr(c.data, f"{field}_split") for field in ("train", "fold", "eval", "tune", "fit")]
+    for name, images in (("train", "learn from"), ("eval", "report on")):
+        if not c.data[f"{name}_split"].strip():
+            raise ConfigError(f"config.data.{name}_split: a run needs images to {images}; name a split, e.g. "
+                              f"{FIELDS[f'data.{name}_split'].default}")
+    named = [c.data[name.removeprefix("data.")] for name in _SPLITS]
     if c.data.val_fraction and not any(text.strip().partition("[")[0].strip() == "val" for text in named):
         raise ConfigError("config.data.val_fraction: cuts the split val off, which no split names; set "
                           "config.data.eval_split (or tune_split) to val, or this to 0")

@@ -10,7 +10,9 @@ import argparse
 import difflib
 import errno
 import itertools
+import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -98,6 +100,8 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(message)
 
 
+# What JAX says of a variable of its own that it cannot read: `invalid truth value 'x' for environment 'JAX_…'`.
+_VARIABLE = re.compile(r"^[Ii]nvalid (truth )?value .* for (environment|JAX flag) ")
 _NO_LOCKS = ("the file system has no locks, without which two processes could write to one place; mount it with "
              "locks, or choose a folder on another one")
 
@@ -117,8 +121,28 @@ def describe_os_error(error: OSError) -> str:
         errno.ESTALE: "the network file system has lost it; run the same command again",
         errno.EIO: "the disk cannot be read or written; see what the system's log says of it",
         errno.ENOENT: "no such file or folder",
+        errno.EEXIST: "something else of this name is there, be it a file or a broken link; choose another name",
+        errno.ENOTDIR: "a part of this path is a file and no folder; choose another place",
+        errno.EISDIR: "this is a folder, where a file is needed",
+        errno.ENAMETOOLONG: "longer than the file system allows; choose a shorter one",
+        errno.ELOOP: "symbolic links lead in a circle; choose another place",
+        errno.EMFILE: "too many open files for this process; raise the limit (ulimit -n)",
     }
+    if not where and error.errno == errno.ENOENT and not _has_place():
+        return "the current folder is no longer there; change to another one and run the same command again"
     return where + remedies.get(error.errno or 0, error.strerror or str(error))
+
+
+def _has_place() -> bool:
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False
+
+
+def _of_environment(error: BaseException) -> bool:
+    """Is it JAX's complaint, as it is imported, of a variable with a value that it does not know?"""
+    return isinstance(error, ValueError) and bool(_VARIABLE.search(str(error)))
 
 
 def report(error: BaseException) -> int | None:
@@ -132,6 +156,10 @@ def report(error: BaseException) -> int | None:
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return Interrupted.exit_code
+    if _of_environment(error):
+        print(f"error: {names.plain(str(error))}; set that variable of the environment to another value, or unset it",
+              file=sys.stderr)
+        return USAGE
     return None
 
 

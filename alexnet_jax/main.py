@@ -10,7 +10,7 @@ import traceback
 
 from absl import app, flags, logging
 
-from alexnet_jax import cli, distributed, environment, errors, paths
+from alexnet_jax import cli, distributed, environment, errors, paths, signals
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "the run's folder, made if absent")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several processes meet")
@@ -26,7 +26,8 @@ def main(_argv) -> int:
     environment.prepare(config.train.precision)
     logging.set_verbosity(logging.WARNING)  # JAX tells at length which accelerators it did not find
     distributed.start(distributed.Place(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value))
-    from alexnet_jax.train import train  # JAX starts here, after the environment is set
+    with signals.afterwards():
+        from alexnet_jax.train import train  # JAX starts here, after the environment is set
 
     try:
         result = train(config, workdir, overrides=overrides)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 
 from alexnet_jax.errors import ConfigError
 
@@ -17,9 +18,12 @@ def given(text: str, field: str) -> pathlib.Path:
 
     Raises:
       ConfigError: bytes that are not UTF-8, which checkpoints and events can't be written below; a zero byte; a home
-        folder that isn't known.
+        folder that isn't known; an address, such as gs://bucket, which would be a folder called 'gs:'.
     """
     check_text(text, field)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+        raise ConfigError(f"{field}: {text} is an address and no folder of this machine; mount it, and name it by its "
+                          "path")
     try:
         path = pathlib.Path(text).expanduser()
     except RuntimeError:

@@ -1,7 +1,8 @@
 """What asks a process to stop, and the one handler of all commands for it.
 
 A terminal sends SIGINT and SIGHUP; those who end jobs send SIGTERM, and batch systems before their limits SIGUSR1,
-SIGUSR2 or SIGXCPU, as they are told. All of them would end the process otherwise.
+SIGUSR2 or SIGXCPU, as they are told; an `alarm` that was set before `exec`, the oldest of time limits, sends SIGALRM,
+and a failing supply of power SIGPWR. All of them would end the process otherwise.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGBREAK")  # the last is Windows' SIGHUP
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGALRM", "SIGPWR", "SIGBREAK")  # the last is
+# Windows' SIGHUP
 NUMBERS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 _ONE = 1.0  # seconds within which signals are one: a keystroke that a wrapper passes on arrives twice
 
@@ -47,7 +49,7 @@ class Signals:
         with contextlib.suppress(ValueError):  # not the main thread
             for number in NUMBERS:
                 old = signal.getsignal(number)
-                if number in self._always or old not in (signal.SIG_IGN, None):
+                if number in self._always or (old not in (signal.SIG_IGN, None) and not _timer(number, old)):
                     signal.signal(number, self._take)
                     self._old[number] = old
         return self
@@ -77,6 +79,22 @@ class Signals:
         """Raises Stop if a signal has come."""
         if self.received is not None:
             raise Stop
+
+
+def _timer(number: int, handler: Any) -> bool:
+    """Is it the alarm clock of the program that calls this library?"""
+    ours = isinstance(getattr(handler, "__self__", None), Signals)
+    return signal.Signals(number).name == "SIGALRM" and handler != signal.SIG_DFL and not ours
+
+
+@contextlib.contextmanager
+def afterwards() -> Iterator[None]:
+    """What comes in here ends the command at its end. For imports: extension modules abort the process on an exception.
+    """
+    with Signals() as taken:
+        yield
+    if taken.received is not None:
+        at_once(taken)
 
 
 def at_once(signals: Signals) -> None:

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from alexnet_jax import names, provenance
+from alexnet_jax import cli, names, provenance
 from alexnet_jax.views import NAMES
 from experiments.readout import Run, Sweep, field
 
@@ -116,9 +116,9 @@ def _range(seeds: Sequence[int]) -> str:
 
 def _file(config: str) -> str:
     """A file's name (and a recipe); of an absolute path the last part, so that no machine's folders are named."""
-    path, colon, recipe = config.partition(":")
+    path, recipe = cli.file_and_recipe(config)
     named = pathlib.PurePath(path)
-    return (named.name if named.is_absolute() or path.startswith("~") else path) + colon + recipe
+    return (named.name if named.is_absolute() or path.startswith("~") else path) + (recipe and f":{recipe}")
 
 
 def _data(run: Run) -> Mapping[str, Any]:

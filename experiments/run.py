@@ -86,15 +86,15 @@ class Command:
             self._sweep = sweep_lib.load(path)
             if config is None:
                 config = self._sweep.config
-                file, colon, recipe = config.partition(":")
-                found = f"{cli.find(file, '--config', self._sweep.folder)}{colon}{recipe}"
+                file, recipe = cli.file_and_recipe(config)
+                found = f"{cli.find(file, '--config', self._sweep.folder)}{recipe and ':'}{recipe}"
                 try:
                     cli.load_config(found)
                 except ConfigError as error:
                     raise ConfigError(f"--sweep={path}: {error}") from error
                 argv.insert(1, f"--config={found}")
         elif config:
-            self._sweep = dataclasses.replace(self._sweep, name=pathlib.Path(config.partition(":")[0]).stem)
+            self._sweep = dataclasses.replace(self._sweep, name=pathlib.Path(cli.file_and_recipe(config)[0]).stem)
         self._config = config or ""
         return cli.parse_flags(argv)
 
@@ -367,12 +367,13 @@ def _value(argv: Sequence[str], name: str) -> str | None:
 def _base(sweep: sweep_lib.Sweep) -> ConfigDict:
     """The resolved base: the config file, then the sweep file's overrides, then the command line's."""
     values, given = flags.FLAGS, cli.given()
+    loaded = cli.load_config(values.config)
     if "seed" in given or "seed" in sweep.overrides:
         raise ConfigError("config.seed: a sweep sets it itself; choose its seeds with --seeds=3 (0, 1 and 2) "
                           "or --seeds=5,7 (these two)")
     try:
         mine = {name: value for name, value in sweep.overrides.items() if name not in given}
-        config = config_lib.override(cli.load_config(values.config), mine)
+        config = config_lib.override(loaded, mine)
     except ConfigError as error:
         raise ConfigError(f"--sweep={values.sweep}: overrides: {error}") from error
     return config_lib.resolve(config_lib.override(config, given))

@@ -54,7 +54,7 @@ def load(path: str) -> Sweep:
         raise ConfigError(f"{where}: the file defines no get_sweep(); see configs/sweeps/three.py")
     try:
         tree = module.get_sweep()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise cli.in_file(path, "--sweep", pathlib.Path(module.__file__ or path), error) from error
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{where}: get_sweep() must return a dict")

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from alexnet_jax import cli, paths, schema
 from alexnet_jax import config as config_lib
-from alexnet_jax import paths, schema
 from alexnet_jax.errors import ConfigError, Parser
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -75,6 +75,26 @@ WRONG = {
               "config.augment.chunk=25 or 50, or config.train.batch_size=96 or 128"),
     "processes": (_main("--processes=1e1"), "--processes=1e1: '1e1' is not a whole number"),
     "verify": ([PREPARE, SHAPES, "--verify=perhaps"], "--verify=perhaps: 'perhaps' is not True or False"),
+    "no_images": (_main("--config.data.train_split="),
+                  "config.data.train_split: a run needs images to learn from; name a split, e.g. train"),
+    "no_report": (_run("--config.data.eval_split= "),
+                  "config.data.eval_split: a run needs images to report on; name a split, e.g. test"),
+    "vanishing": (_main("--config.optim.learning_rate=1e-400"),
+                  "config.optim.learning_rate: 1e-400 is too small for a number here, and would be 0"),
+    "folder": ([RUN, "--config=f.py", "--dry_run"], "--config=f.py: a folder; name a Python file"),
+    "device": ([MAIN, "--config=/dev/null", "--workdir=w"], "--config=/dev/null: no ordinary file; name a Python file"),
+    "no_suffix": ([MAIN, "--config=noext", "--workdir=w"],
+                  "--config=noext: not a Python file, whose name would end in .py"),
+    "null": ([RUN, "--config=null.py", "--dry_run"],
+             "--config=null.py: SyntaxError: source code string cannot contain null bytes"),
+    "exits": ([RUN, "--config=exits.py", "--dry_run"], "--config=exits.py: line 1: SystemExit: 3"),
+    "exits_too": ([RUN, "--sweep=exits.py", "--dry_run"], "--sweep=exits.py: line 1: SystemExit: 3"),
+    "colon": ([RUN, "--config=a:b/raises.py:paper", "--dry_run"],
+              "--config=a:b/raises.py: line 1: ZeroDivisionError: division by zero"),
+    "bucket": ([MAIN, SHAPES, "--workdir=gs://bucket/run"], "--workdir: gs://bucket/run is an address and no folder of "
+               "this machine; mount it, and name it by its path"),
+    "bucket_too": (["experiments.status", "--workdir=s3://bucket"], "argument --workdir: s3://bucket is an address and "
+                   "no folder of this machine; mount it, and name it by its path"),
     "no_seeds": (_run("--seeds="), "--seeds=: is neither how many (3 stands for 0, 1, 2) nor a list of seeds"),
     "nobody": ([MAIN, SHAPES, "--workdir=~nosuch-user/x"],
                "--workdir: the home folder of ~nosuch-user is not known; write the path out in place of "
@@ -115,6 +135,7 @@ WRONG = {
 HELP = (MAIN, RUN, PREPARE, "alexnet_jax.describe", "alexnet_jax.health", "experiments.status", "experiments.report",
         "experiments.kernels", "experiments.figure1", "benchmarks.table")
 FILES = {
+    "f.py/x": "", "noext": "", "null.py": "\0", "exits.py": "raise SystemExit(3)\n", "a:b/raises.py": "1 / 0\n",
     "raises.py": "\n\ndef get_sweep():\n    return {}['x']\n\n\ndef get_config():\n    return {}['y']\n",
     "seeds.py": "def get_sweep():\n    return {'config': 'configs/shapes.py', 'seeds': 2**31}\n",
     "mine.py": "from experiments.ablations import Arm\n\n\ndef width(config):\n    'Half the units.'\n"
@@ -130,6 +151,7 @@ def results(tmp_path_factory):
     """{name: (exit code, stdout, stderr)}, and that nothing was written."""
     tmp = tmp_path_factory.mktemp("lines")
     for name, content in FILES.items():
+        (tmp / name).parent.mkdir(exist_ok=True)
         (tmp / name).write_text(content, encoding="utf-8")
     before = sorted(path.name for path in tmp.iterdir())
     cases = {name: arguments for name, (arguments, _) in WRONG.items()}
@@ -197,6 +219,14 @@ def test_a_function_that_returns_a_list_is_listed_and_named(results):
     assert next(line for line in out.splitlines() if line.startswith("mine.py:")).split(maxsplit=1) == [
         "mine.py:width", "Half the units."]
     assert "mine.py:two" not in out
+
+
+@pytest.mark.parametrize(("value", "path", "recipe"), [
+    ("a.py", "a.py", ""), ("a.py:paper", "a.py", "paper"), ("a.py:", "a.py", ""), ("a:b.py", "a:b.py", ""),
+    ("C:/x/a.py:paper", "C:/x/a.py", "paper"), ("old.py:x/a.py", "old.py:x/a.py", ""),
+    ("noext:paper", "noext", "paper")])
+def test_a_path_may_have_colons_of_its_own(value, path, recipe):
+    assert cli.file_and_recipe(value) == (path, recipe)
 
 
 def test_values_as_people_write_them(results):

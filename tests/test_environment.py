@@ -120,3 +120,13 @@ def test_analyses_compute_with_the_flags_of_the_runs(tmp_path):
         done = subprocess.run([sys.executable, "-c", script.format(name=name)], capture_output=True, text=True,
                               env={k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}, check=True)
         assert done.stdout.splitlines()[-1].split() == ["FLAGS", *environment.xla_flags().split()], done.stderr
+
+
+@pytest.mark.parametrize(("name", "value"), [("JAX_DISABLE_JIT", "perhaps"), ("JAX_DEFAULT_MATMUL_PRECISION", "fine")])
+def test_a_variable_that_jax_cannot_read_is_one_line(name, value, tmp_path):
+    done = subprocess.run([sys.executable, "-m", "alexnet_jax.main", "--config=configs/shapes.py",
+                           f"--workdir={tmp_path / 'run'}"], env={**os.environ, name: value}, capture_output=True,
+                          text=True, check=False)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert value in done.stderr
+    assert name.lower() in done.stderr.lower()

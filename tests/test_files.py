@@ -129,3 +129,29 @@ def test_what_a_killed_process_leaves_is_cleared(tmp_path):
     assert [file.exists() for file in left] == [False, True]
     with workdir.lock(tmp_path):
         assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (lambda folder: (folder / "file").mkdir(exist_ok=True), "something else of this name is there"),
+    (lambda folder: (folder / "broken").mkdir(exist_ok=True), "something else of this name is there"),
+    (lambda folder: (folder / "file" / "x").mkdir(), "a part of this path is a file"),
+    (lambda folder: (folder / ("x" * 300)).mkdir(), "longer than the file system allows"),
+    (lambda folder: (folder / "circle").read_text("utf-8"), "symbolic links lead in a circle"),
+    (lambda folder: folder.read_text("utf-8"), "this is a folder, where a file is needed")])
+def test_what_is_in_the_way_has_a_remedy(tmp_path, make, words):
+    (tmp_path / "file").touch()
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(OSError, match=r"\[Errno \d+\]") as error:
+        make(tmp_path)
+    assert describe_os_error(error.value).startswith(f"{error.value.filename}: {words}")
+
+
+def test_a_current_folder_that_is_gone_is_named(tmp_path, monkeypatch):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    with pytest.raises(FileNotFoundError) as error:
+        os.getcwd()
+    assert describe_os_error(error.value).startswith("the current folder is no longer there")

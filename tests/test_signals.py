@@ -22,6 +22,7 @@ COMMANDS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
     for folder in ("alexnet_jax", "experiments", "benchmarks") for path in (ROOT / folder).rglob("*.py")
     if '\nif __name__ == "__main__":\n' in path.read_text("utf-8"))
+FIRST = {"alexnet_jax.weights": ["export"]}  # what a command is told before its flags
 NOW = signals.NUMBERS
 # A run's ways to stop: what it ignores from its beginning, and what is sent when.
 WAYS = {
@@ -39,7 +40,8 @@ def results(tmp_path_factory):
     cases = {}
     for command in COMMANDS:
         if command not in INSIDE:
-            cases[command] = {"command": command, "arguments": [], "waits": True, "ignored": [signal.SIGINT],
+            cases[command] = {"command": command, "arguments": FIRST.get(command, []), "waits": True,
+                              "ignored": [signal.SIGINT],
                               "signals": [["arguments", "read", number] for number in (signal.SIGINT, signal.SIGHUP)]}
     cases["alexnet_jax.describe SIGTERM"] = {"command": "alexnet_jax.describe", "arguments": [], "waits": True,
                                              "signals": [["arguments", "read", signal.SIGTERM]]}
@@ -135,6 +137,33 @@ def test_a_second_ctrl_c_is_at_once_and_no_other_second_signal(plain, monkeypatc
         with taken.acting(signals.at_once), pytest.raises(KeyboardInterrupt):
             send(signal.SIGTERM)
         send(signal.SIGTERM)
+
+
+def test_imports_come_to_their_end(plain):
+    done = []
+
+    def imports():
+        with signals.afterwards():
+            send(signal.SIGTERM)
+            done.append("all of it")
+
+    with pytest.raises(KeyboardInterrupt):
+        imports()
+    assert done == ["all of it"]
+    with signals.afterwards():
+        pass
+
+
+def test_a_caller_s_alarm_clock_stays_its_own(plain):
+    rung = []
+    signal.signal(signal.SIGALRM, lambda number, frame: rung.append(number))
+    with signals.Signals() as taken:
+        send(signal.SIGALRM)
+    assert (rung, taken.count) == ([signal.SIGALRM], 0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    with signals.Signals(signals.at_once), signals.Signals() as taken:  # a run's within its command's
+        send(signal.SIGALRM)
+        assert taken.received == signal.SIGALRM
 
 
 def test_a_thread_leaves_signals_to_the_main_one(plain):
