@@ -172,7 +172,7 @@ class _Run:
         evaluated = [s for s in (self.eval_split, self.tune_split) if s]
         self.feed = Feed(config, self.program, self.course, evaluated, log)
         self._describe(overrides)
-        inputs.keep(workdir, self.inputs, self.train_split.known, config)
+        inputs.write(workdir, self.inputs, self.train_split.known)
         # A checkpoint from within an evaluation is ahead of the rows: its step's row is still to come.
         self.metrics = records.Rows(workdir / "metrics.csv", records.METRICS, self.evaluated)
         self.timing = records.Rows(workdir / "timing.csv", records.TIMING, self.evaluated)

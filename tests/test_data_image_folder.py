@@ -463,18 +463,3 @@ def test_real_validation_images(tmp_path):
         image = decode.decode(content.read(), 64)
     own = split.labels == sorted(wnids).index(member.name.split("/")[-2])
     assert any(np.array_equal(image, other) for other in split.images[own])
-
-
-def test_each_rule_of_resizing_has_a_store_of_its_own(tmp_path):
-    content = encoded(pixels(5, 21, 40))
-    for wnid in ("a", "b"):
-        for split in ("train", "val"):
-            place = tmp_path / "data" / "photos" / split / wnid
-            place.mkdir(parents=True)
-            (place / "1.png").write_bytes(content)
-    opened = {}
-    for rule in ("warp", "torchvision", "shorter"):
-        data = data_config(tmp_path / "store", name="image_folder:photos", dir=tmp_path / "data", resize=rule)
-        opened[rule] = open_split(data, "val", report=lambda line: None)
-        np.testing.assert_array_equal(opened[rule].images[0], decode.decode(content, 8, resize=rule))
-    assert len({split.store.folder for split in opened.values()}) == 3

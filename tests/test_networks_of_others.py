@@ -3,11 +3,11 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from data_files import encoded, pixels
+from data_files import data_config, encoded, pixels
 
 from alexnet_jax import cli, describe
 from alexnet_jax import config as config_lib
-from alexnet_jax.data import augment, decode, photographs
+from alexnet_jax.data import augment, decode, open_split, photographs
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
 
@@ -70,3 +70,18 @@ def test_photographs_become_squares_by_the_network_s_own_rule(tmp_path):
     for name, rule in (("torchvision", "torchvision"), ("caffenet", "warp")):
         [(_, image)] = photographs.decoded([tmp_path / "a.png"], load(name, **{"data.size": 16, "data.crop": 16}).data)
         np.testing.assert_array_equal(image, decode.decode(content, 16, resize=rule))
+
+
+def test_each_rule_of_resizing_has_a_store_of_its_own(tmp_path):
+    content = encoded(pixels(5, 21, 40))
+    for wnid in ("a", "b"):
+        for split in ("train", "val"):
+            place = tmp_path / "data" / "photos" / split / wnid
+            place.mkdir(parents=True)
+            (place / "1.png").write_bytes(content)
+    opened = {}
+    for rule in ("warp", "torchvision", "shorter"):
+        data = data_config(tmp_path / "store", name="image_folder:photos", dir=tmp_path / "data", resize=rule)
+        opened[rule] = open_split(data, "val", report=lambda line: None)
+        np.testing.assert_array_equal(opened[rule].images[0], decode.decode(content, 8, resize=rule))
+    assert len({split.store.folder for split in opened.values()}) == 3

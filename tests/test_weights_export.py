@@ -50,7 +50,8 @@ def other(name, **overrides):
 
 NETWORKS = {
     "paper": lambda: small("paper"), "released": lambda: small("released"), "caffe": lambda: small("caffe"),
-    "no exchange": lambda: small("paper", **{"model.exchange": ()}),
+    "no exchange": lambda: small("caffe", **{"model.exchange": (), "model.lrn.window": "column",
+                                             "model.pool.rounding": "floor", "model.conv1.kernel": 4}),
     "all else": lambda: small("released", **{
         "model.columns": 4, "model.conv3.features": 0, "model.conv1.stride": 2, "model.conv1.padding": 0,
         "model.lrn.window": "layer", "model.pool.kind": "avg", "model.activation": "tanh", "model.lrn.alpha": 0.5,
@@ -60,7 +61,6 @@ NETWORKS = {
         f"model.conv{i}.features": 8 for i in range(1, 6)}, **{"data.size": 80, "data.crop": 67}),
     "caffenet": lambda: other("caffenet.py", **SMALL, **{f"model.conv{i}.features": 8 for i in range(1, 6)},
                               **{"data.size": 80, "data.crop": 67}),
-    "floor": lambda: small("caffe", **{"model.pool.rounding": "floor", "model.conv1.kernel": 4}),
 }
 
 
