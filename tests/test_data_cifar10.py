@@ -17,8 +17,8 @@ from alexnet_jax.errors import ConfigError, DataError
 EACH = 20  # records in a file of the small stand-in
 
 
-def open_quietly(data, split):
-    return open_split(data, split, report=lambda line: None)
+def open_quietly(data, split, **how):
+    return open_split(data, split, report=lambda line: None, **how)
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def image(content, number):
     ), record[0]
 
 
-def check(data, files):
-    train, test = open_quietly(data, "train"), open_quietly(data, "test")
+def check(data, files, **how):
+    train, test = (open_quietly(data, split, **how) for split in ("train", "test"))
     assert (len(train), len(test), train.classes[3]) == (5 * EACH, EACH, "cat")
     for split, names in ((train, cifar10.TRAIN), (test, cifar10.TEST)):
         for i, name in enumerate(names):
@@ -83,7 +83,7 @@ def test_each_form_of_the_files(tmp_path, files, form):
     check(data, files)
     # The store stands on its own afterwards.
     shutil.rmtree(place)
-    check(data, files)
+    check(data, files, remembered=True)
 
 
 def test_the_archive_serves_what_the_folder_lacks(tmp_path, files):

@@ -1,75 +1,31 @@
-"""Layouts that people have: every image under its right label, or one clear line."""
+"""Layouts that people have: every image under its right label."""
 
 import bz2
-import io
+import gzip
 import lzma
-import os
-import pathlib
-import tarfile
-import zipfile
 
-import numpy as np
 import pytest
-from data_files import data_config, write_tree
-from PIL import Image
+from data_files import data_config
+from layout_files import (
+    COLOURS,
+    EACH,
+    check_labels,
+    classes,
+    colour_of,
+    flat,
+    image,
+    numbered,
+    put,
+    quietly,
+    table,
+    tarred,
+    zipped,
+)
 
-from alexnet_jax.data import layouts, open_split, open_splits
-from alexnet_jax.errors import ConfigError, DataError
+from alexnet_jax.data import layouts
 
-COLOURS = {"cat": (220, 30, 30), "dog": (30, 220, 30), "elk": (30, 30, 220)}
-EACH = 3
-
-
-def image(name, number=0, form="PNG"):
-    """A square of the class's colour; the number makes it differ from others."""
-    file = io.BytesIO()
-    pixels = np.full((10, 10, 3), COLOURS[name], np.uint8)
-    pixels[..., :] += np.uint8(number)
-    Image.fromarray(pixels).save(file, form)
-    return file.getvalue()
-
-
-def colour_of(pixels):
-    """The class that an image is of, by its colour."""
-    mean = pixels.reshape(-1, 3).mean(0)
-    return min(COLOURS, key=lambda name: np.abs(mean - COLOURS[name]).sum())
-
-
-def classes(split="", names=tuple(COLOURS), each=EACH, below="", start=0):
-    """{path: image} of folders of classes."""
-    prefix = f"{split}/" if split else ""
-    return {f"{prefix}{name}/{below}{i}.png": image(name, i) for name in names for i in range(start, start + each)}
-
-
-def flat(folder, start=0, each=EACH, form="{:03}.png"):
-    """({path: image} of one folder, [(file's name, class)])."""
-    pairs = [(form.format(start + 10 * i + number), name)
-             for number, name in enumerate(COLOURS) for i in range(each)]
-    prefix = f"{folder}/" if folder else ""
-    return {prefix + file: image(name, i) for i, (file, name) in enumerate(pairs)}, pairs
-
-
-def table(pairs, sign=",", header="", prefix="", end="\n"):
-    lines = ([header] if header else []) + [f"{prefix}{file}{sign}{name}" for file, name in pairs]
-    return (end.join(lines) + end).encode()
-
-
-def zipped(files):
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return content.getvalue()
-
-
-def tarred(files, pack=lambda content: content):
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as archive:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return pack(content.getvalue())
+FLAT, PAIRS = flat("images")
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50)
 
 
 def lists(folder="images"):
@@ -197,7 +153,7 @@ def trees():
         "a zip of all in a folder": ({"../x.zip": zipped({f"x-main/{k}": v for k, v in (whole | junk).items()})}, two),
         "a zip of classes": ({"../x.zip": zipped(classes())}, {"all": EACH}),
         "a zip within the folder": ({"archive.zip": zipped(whole)}, two),
-        "tar.gz of all": ({"../x.tar.gz": tarred(whole, lambda c: __import__("gzip").compress(c))}, two),
+        "tar.gz of all": ({"../x.tar.gz": tarred(whole, gzip.compress)}, two),
         "tar.bz2 of all": ({"../x.tar.bz2": tarred(whole, bz2.compress)}, two),
         "tar.xz of splits": ({"train.tar.xz": tarred(train, lzma.compress), "val.tar.xz": tarred(val, lzma.compress)},
                              two),
@@ -227,42 +183,12 @@ def data(tmp_path):
     return data_config(tmp_path / "store", name="image_folder:x", dir=tmp_path / "data")
 
 
-def put(data, files):
-    write_tree(pathlib.Path(data.dir), {os.path.normpath(f"x/{path}"): content for path, content in files.items()})
-
-
-def quietly(data, split, said=None, **fields):
-    with data.unlocked():
-        data.update(fields)
-    return open_split(data, split, report=(lambda line: None) if said is None else said.append)
-
-
-def check_labels(split, each, key=lambda name: name):
-    """Every image has the label of its colour, and every class its number of images."""
-    by_class = {}
-    for pixels, label in zip(split.images, split.labels, strict=True):
-        by_class.setdefault(split.class_keys[label], []).append(colour_of(pixels))
-    assert {name: len(set(colours)) for name, colours in by_class.items()} == dict.fromkeys(by_class, 1)
-    assert {colours[0]: len(colours) for colours in by_class.values()} == dict.fromkeys(COLOURS, each)
-    assert len({pixels.tobytes() for pixels in split.images}) == len(split)
-    if set(by_class) <= set(COLOURS):
-        assert all(colours[0] == name for name, colours in by_class.items())
-
-
 @pytest.mark.parametrize("what", CASES)
 def test_every_image_has_its_label(data, what):
     files, expected = CASES[what]
     put(data, files)
     for split, each in expected.items():
         check_labels(quietly(data, split), each)
-
-
-def numbered(first, names=("cat", "dog", "elk"), file="classes.txt"):
-    """Class folders, and a flat val whose list has numbers."""
-    files, pairs = flat("val")
-    numbers = [(name, list(COLOURS).index(of) + first) for name, of in pairs]
-    named = {} if file is None else {file: "".join(f"{n}\n" for n in names).encode()}
-    return classes("train") | files | {"val.txt": table(numbers, " ")} | named
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -273,70 +199,7 @@ def test_numbers_are_classes_by_a_file_of_their_names(data, first, file, names):
     check_labels(quietly(data, "val"), EACH)
 
 
-FLAT, PAIRS = flat("images")
-HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50)
-REFUSED = {
-    "one level too deep": ({f"train/flowers/{k}": v for k, v in classes().items()}, "train",
-                           r"train: holds one class folder only, flowers, and that holds cat, dog, elk; .*move them"),
-    "one class": (classes("train", ("cat",)) | classes("val", ("cat",)), "train", r"one class only \(cat\)"),
-    "classes among classes": (classes("train") | classes("train/more"), "train",
-                              r"train: more lies among the class folders and holds folders that are called as classes"),
-    "no splits": (classes(), "train", r"'train': no such split; all images of image_folder:x are in all: set config"
-                                      r".data.val_fraction=0.2 .*train_split=all\[:80%\] and .*_split=all\[80%:\]"),
-    "no labels": ({f"train/{n}.{i}.jpg": image(n, i) for n in COLOURS for i in range(3)} | {"test/1.jpg": image("cat")},
-                  "train", r"x/train: 9 files right in it, no class folders, and no list .*labels.csv of path,label"),
-    "a test split without labels": (layouts_with_lists_and_folders()["Tiny-ImageNet"][0], "test",
-                                    r"x/test: .*9 in images without a class, which nothing can be learnt from or"),
-    "a list without labels": (classes("train") | {f"test/{k[7:]}": v for k, v in FLAT.items()} | {
-        "test.csv": b"id\n" + b"".join(f"{f}\n".encode() for f, _ in PAIRS)}, "test",
-                              r"test.csv: names images and no labels"),
-    "two candidates": (classes("train") | classes("valid") | classes("validation"), "val",
-                       r"'val': image_folder:x has valid and validation; name the one"),
-    "images of YOLO": ({f"images/{s}/{i}.jpg": image("cat", i) for s in ("train", "val") for i in range(3)} | {
-        f"labels/train/{i}.txt": b"0 0.5 0.5 0.1 0.1\n" for i in range(3)}, "train",
-                       r"images/train: 3 files right in it"),
-    "nothing": ({"a.pdf": b"%PDF", "b/c.docx": b"PK\3\4"}, "train",
-                r"x: holds 1 folder \(b\), 0 images, 1 other file, .*what is read: <class>/\*, or train/<class>/\*"),
-    "images without folders": ({f"{i}.jpg": image("cat", i) for i in range(4)}, "all",
-                               r"x: holds 0 folders, 4 images, .*put them into class folders, <class>/\*, or add"),
-    "HEIC only": ({f"train/{n}/{i}.HEIC": HEIC for n in COLOURS for i in range(2)}, "train",
-                  r"train: no images .*only 6 HEIC \(convert them to JPEG or PNG\) files"),
-    "an image with two labels": (FLAT | {"labels.csv": table([*PAIRS, (PAIRS[0][0], "elk")])}, "all",
-                                 r"labels.csv, lines 1 and 10: two labels for 000.png, 'cat' and 'elk'"),
-    "an empty label": (FLAT | {"labels.csv": table([*PAIRS[:-1], (PAIRS[-1][0], "")])}, "all",
-                       r"labels.csv, line 9: no label for 022.png"),
-    "unknown columns": (FLAT | {"labels.csv": table(PAIRS, ",1,", "file,width,kind")}, "all",
-                        r"none of its columns file, width, kind is called label"),
-    "two lists that differ": (FLAT | {"a.csv": table(PAIRS), "b.csv": table([(f, "cat") for f, _ in PAIRS])}, "all",
-                              r"a.csv and .*b.csv: two lists of labels for one split"),
-    "numbers without names": (numbered(0, file=None), "val", r"val.txt: its classes are numbers and those of training "
-                                                             r"names, cat, dog, elk; .*put classes.txt"),
-    "an archive in an archive": ({"../x.zip": zipped({"train.tar": tarred(classes())})}, "train", r"x.zip: .*unpack"),
-    "no zip": ({"../x.zip": b"PK\3\4 nothing"}, "train", r"x.zip: truncated or damaged"),
-    "a name in two spellings": ({f"train/{name}/{i}.png": image("cat", i) for name in ("caf\u00e9", "cafe\u0301")
-                                 for i in range(2)}, "train", r"train: two folders are called café"),
-}
 
-
-@pytest.mark.parametrize("what", REFUSED)
-def test_what_is_not_understood_is_one_line(data, what, tmp_path):
-    files, split, message = REFUSED[what]
-    put(data, files)
-    with data.unlocked():
-        data.train_split = data.eval_split = split
-    with pytest.raises((ConfigError, DataError), match=message) as error:
-        open_splits(data, report=lambda line: None)
-    assert "\n" not in str(error.value)
-    assert not list((tmp_path / "store").glob("*/images.u8"))
-
-
-def test_all_splits_are_checked_before_the_first_image_is_decoded(data, tmp_path):
-    put(data, classes("train"))
-    with data.unlocked():
-        data.train_split, data.eval_split = "train", "val"
-    with pytest.raises(ConfigError, match=r"config.data.eval_split: 'val': no such split"):
-        open_splits(data, report=lambda line: None)
-    assert not list((tmp_path / "store").glob("*"))
 
 
 @pytest.mark.parametrize(("name", "expected"), [
@@ -390,59 +253,3 @@ def test_what_is_left_out_is_counted_by_kind_and_by_class(data):
     words = "left out: 3 HEIC (convert them to JPEG or PNG), 1 EPS, 1 SVG, 1 text files, 1 not in a class folder"
     assert any(words in line for line in said)
     assert any("no image is read of emu (1 HEIC" in line for line in said)
-
-
-def refused():
-    """Layouts that could only be guessed at, {what: ({path: content}, the split asked for, what the line says)}."""
-    files, pairs = flat("train")
-    several = {"cat": "big cat", "dog": "big dog", "elk": "elk"}
-    commas = {"cat": "Felis, wild", "dog": "Felis, tame", "elk": "elk"}
-    families = table([(file, "elk" if name == "elk" else "pet") for file, name in pairs], " ")
-    column = f"{'image,' + ','.join(COLOURS)}\n" + "".join(f"{f},1,0,0\n" for f, _ in pairs)
-    return {
-        "labels of several words": (files | {"train.txt": table([(f, several[n]) for f, n in pairs], " ")},
-                                    "train", "train.txt, line 1: words behind 000.png and big"),
-        "labels with commas": (files | {"train.csv": table([(f, commas[n]) for f, n in pairs])},
-                               "train", "quote labels"),
-        "one of two lists can't be told": (files | {
-            "species_train.txt": table([(f, several[n]) for f, n in pairs], " "), "families_train.txt": families},
-            "train", "species_train.txt, line 1: words behind"),
-        "a column for each class": (files | {"train.csv": column.encode()}, "train", "train.csv: none of its columns"),
-        "an example of what to hand in": (files | {"sample_submission.csv": table(pairs, ",", "id,label")},
-                                          "train", "no list that says"),
-        "other letters": (files | {"train.csv": table(pairs, ",", "id,label", "IMG_")}, "train",
-                          "hardly any of the images that it names are there, not IMG_000.png (line 2)"),
-        "a line without a label": (files | {"train.csv": table(pairs[1:], ",", "id,label") + b"000.png,\n"},
-                                   "train", "no label for 000.png"),
-        "a name of two images": (files | {"train/000.jpg": image("dog", 9, "JPEG"), "train.csv": table(
-            [(f[:-4], n) for f, n in pairs], ",", "id,label")}, "train", "000 may be train/000.jpg or train/000.png"),
-        "splits in classes": ({f"{name}/{split}/{i}.png": image(name, i) for name in COLOURS for i in range(2)
-                               for split in ("train", "val")}, "train", "move them to <split>/<class>/*"),
-        "splits in domains": (classes("a/train") | classes("a/test") | classes("b/train") | classes("b/test"),
-                              "a", "holds the splits test, train, not classes"),
-    }
-
-
-@pytest.mark.parametrize("what", refused())
-@pytest.mark.parametrize("fraction", [0.0, 0.3])
-def test_what_could_only_be_guessed_is_refused(data, what, fraction):
-    files, split, line = refused()[what]
-    put(data, files)
-    with pytest.raises(DataError) as refusal:
-        quietly(data, split, val_fraction=fraction if split == "train" else 0.0)
-    assert line in str(refusal.value)
-    assert "\n" not in str(refusal.value)
-
-
-def test_what_else_could_be_the_classes_is_said(data):
-    said = []
-    put(data, {f"train/{group}/{name}/0.png": image(name) for group, name in
-               (("pets", "cat"), ("pets", "dog"), ("wild", "elk"))})
-    assert quietly(data, "train", said).class_keys == ("pets", "wild")
-    assert any("the classes are pets, wild, and their images lie in folders deeper, cat, dog, elk" in s for s in said)
-    files, pairs = flat("images")
-    rows = "".join(f"{file},{'elk' if name == 'elk' else 'pet'},{name}\n" for file, name in pairs)
-    put(data, {f"../y/{path}": content for path, content in
-               (files | {"labels.csv": f"file,class,species\n{rows}".encode()}).items()})
-    assert set(quietly(data, "all", said, name="image_folder:y").class_keys) == {"elk", "pet"}
-    assert any("its column class is taken for the labels, not species" in s for s in said)

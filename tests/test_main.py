@@ -89,7 +89,7 @@ CASES = {
     # These come as far as JAX.
     "shapes": ([SHAPES, WORKDIR, "--config.model.pool.window=30"], USAGE, "config.model.pool: a window of 30"),
     "data": (["--config=configs/image_folder.py", WORKDIR, "--config.data.dir=TMP/none"], RUN,
-             "none: no such folder; it should hold "),
+             "none: no such folder; name the one that holds the datasets"),
     "workdir_is_a_file": ([SHAPES, "--workdir=TMP/a_file/run"], RUN, "a_file"),
 }
 

@@ -164,11 +164,10 @@ def check_dir(data: Any) -> None:
     A store could serve without it; but whoever names a folder means the images that lie there now.
     """
     folder = data_dir(data)
-    if folder is None or data.name == "shapes" or folder.is_dir():
+    if folder is None or data.name == "shapes" or folder.exists():
         return
     named = "config.data.dir" if data.dir else "ALEXNET_DATA_DIR"
-    why = "is a file, not a folder" if folder.exists() else "no such folder"
-    raise DataError(f"{named}: {folder}: {why}; name the one that holds the datasets' folders")
+    raise DataError(f"{named}: {folder}: no such folder; name the one that holds the datasets' folders")
 
 
 def safe(text: str) -> str:

@@ -1,0 +1,159 @@
+"""Layouts that aren't understood, or could only be guessed at: one clear line."""
+
+import pathlib
+
+import pytest
+from data_files import data_config
+from layout_files import COLOURS, classes, flat, image, numbered, put, quietly, table, tarred, zipped
+
+from alexnet_jax.data import open_split, open_splits
+from alexnet_jax.errors import ConfigError, DataError
+
+FLAT, PAIRS = flat("images")
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50)
+
+
+@pytest.fixture
+def data(tmp_path):
+    (tmp_path / "data").mkdir()
+    return data_config(tmp_path / "store", name="image_folder:x", dir=tmp_path / "data")
+
+
+REFUSED = {
+    "one level too deep": ({f"train/flowers/{k}": v for k, v in classes().items()}, "train",
+                           r"train: holds one class folder only, flowers, and that holds cat, dog, elk; .*move them"),
+    "one class": (classes("train", ("cat",)) | classes("val", ("cat",)), "train", r"one class only \(cat\)"),
+    "classes among classes": (classes("train") | classes("train/more"), "train",
+                              r"train: more lies among the class folders and holds folders that are called as classes"),
+    "no splits": (classes(), "train", r"'train': no such split; all images of image_folder:x are in all: set config"
+                                      r".data.val_fraction=0.2 .*train_split=all\[:80%\] and .*_split=all\[80%:\]"),
+    "no labels": ({f"train/{n}.{i}.jpg": image(n, i) for n in COLOURS for i in range(3)} | {"test/1.jpg": image("cat")},
+                  "train", r"x/train: 9 files right in it, no class folders, and no list .*labels.csv of path,label"),
+    "a test split without labels": (classes("train") | {f"test/{k}": v for k, v in FLAT.items()}, "test",
+                                    r"x/test: .*9 in images without a class, which nothing can be learnt from or"),
+    "a list without labels": (classes("train") | {f"test/{k[7:]}": v for k, v in FLAT.items()} | {
+        "test.csv": b"id\n" + b"".join(f"{f}\n".encode() for f, _ in PAIRS)}, "test",
+                              r"test.csv: names images and no labels"),
+    "two candidates": (classes("train") | classes("valid") | classes("validation"), "val",
+                       r"'val': image_folder:x has valid and validation; name the one"),
+    "images of YOLO": ({f"images/{s}/{i}.jpg": image("cat", i) for s in ("train", "val") for i in range(3)} | {
+        f"labels/train/{i}.txt": b"0 0.5 0.5 0.1 0.1\n" for i in range(3)}, "train",
+                       r"images/train: 3 files right in it"),
+    "nothing": ({"a.pdf": b"%PDF", "b/c.docx": b"PK\3\4"}, "train",
+                r"x: holds 1 folder \(b\), 0 images, 1 other file, .*what is read: <class>/\*, or train/<class>/\*"),
+    "images without folders": ({f"{i}.jpg": image("cat", i) for i in range(4)}, "all",
+                               r"x: holds 0 folders, 4 images, .*put them into class folders, <class>/\*, or add"),
+    "HEIC only": ({f"train/{n}/{i}.HEIC": HEIC for n in COLOURS for i in range(2)}, "train",
+                  r"train: no images .*only 6 HEIC \(convert them to JPEG or PNG\) files"),
+    "an image with two labels": (FLAT | {"labels.csv": table([*PAIRS, (PAIRS[0][0], "elk")])}, "all",
+                                 r"labels.csv, lines 1 and 10: two labels for 000.png, 'cat' and 'elk'"),
+    "an empty label": (FLAT | {"labels.csv": table([*PAIRS[:-1], (PAIRS[-1][0], "")])}, "all",
+                       r"labels.csv, line 9: no label for 022.png"),
+    "unknown columns": (FLAT | {"labels.csv": table(PAIRS, ",1,", "file,width,kind")}, "all",
+                        r"none of its columns file, width, kind is called label"),
+    "two lists that differ": (FLAT | {"a.csv": table(PAIRS), "b.csv": table([(f, "cat") for f, _ in PAIRS])}, "all",
+                              r"a.csv and .*b.csv: two lists of labels for one split"),
+    "numbers without names": (numbered(0, file=None), "val", r"val.txt: its classes are numbers and those of training "
+                                                             r"names, cat, dog, elk; .*put classes.txt"),
+    "an archive in an archive": ({"../x.zip": zipped({"train.tar": tarred(classes())})}, "train", r"x.zip: .*unpack"),
+    "no zip": ({"../x.zip": b"PK\3\4 nothing"}, "train", r"x.zip: truncated or damaged"),
+    "a name in two spellings": ({f"train/{name}/{i}.png": image("cat", i) for name in ("caf\u00e9", "cafe\u0301")
+                                 for i in range(2)}, "train", r"train: two folders are called café"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_not_understood_is_one_line(data, what, tmp_path):
+    files, split, message = REFUSED[what]
+    put(data, files)
+    with data.unlocked():
+        data.train_split = data.eval_split = split
+    with pytest.raises((ConfigError, DataError), match=message) as error:
+        open_splits(data, report=lambda line: None)
+    assert "\n" not in str(error.value)
+    assert not list((tmp_path / "store").glob("*/images.u8"))
+
+
+def test_all_splits_are_checked_before_the_first_image_is_decoded(data, tmp_path):
+    put(data, classes("train"))
+    with data.unlocked():
+        data.train_split, data.eval_split = "train", "val"
+    with pytest.raises(ConfigError, match=r"config.data.eval_split: 'val': no such split"):
+        open_splits(data, report=lambda line: None)
+    assert not list((tmp_path / "store").glob("*"))
+
+
+def refused():
+    """Layouts that could only be guessed at, {what: ({path: content}, the split asked for, what the line says)}."""
+    files, pairs = flat("train")
+    several = {"cat": "big cat", "dog": "big dog", "elk": "elk"}
+    commas = {"cat": "Felis, wild", "dog": "Felis, tame", "elk": "elk"}
+    families = table([(file, "elk" if name == "elk" else "pet") for file, name in pairs], " ")
+    column = f"{'image,' + ','.join(COLOURS)}\n" + "".join(f"{f},1,0,0\n" for f, _ in pairs)
+    return {
+        "labels of several words": (files | {"train.txt": table([(f, several[n]) for f, n in pairs], " ")},
+                                    "train", "train.txt, line 1: words behind 000.png and big"),
+        "labels with commas": (files | {"train.csv": table([(f, commas[n]) for f, n in pairs])},
+                               "train", "quote labels"),
+        "one of two lists can't be told": (files | {
+            "species_train.txt": table([(f, several[n]) for f, n in pairs], " "), "families_train.txt": families},
+            "train", "species_train.txt, line 1: words behind"),
+        "a column for each class": (files | {"train.csv": column.encode()}, "train", "train.csv: none of its columns"),
+        "an example of what to hand in": (files | {"sample_submission.csv": table(pairs, ",", "id,label")},
+                                          "train", "no list that says"),
+        "other letters": (files | {"train.csv": table(pairs, ",", "id,label", "IMG_")}, "train",
+                          "hardly any of the images that it names are there, not IMG_000.png (line 2)"),
+        "a line without a label": (files | {"train.csv": table(pairs[1:], ",", "id,label") + b"000.png,\n"},
+                                   "train", "no label for 000.png"),
+        "a name of two images": (files | {"train/000.jpg": image("dog", 9, "JPEG"), "train.csv": table(
+            [(f[:-4], n) for f, n in pairs], ",", "id,label")}, "train", "000 may be train/000.jpg or train/000.png"),
+        "splits in classes": ({f"{name}/{split}/{i}.png": image(name, i) for name in COLOURS for i in range(2)
+                               for split in ("train", "val")}, "train", "move them to <split>/<class>/*"),
+        "splits in domains": (classes("a/train") | classes("a/test") | classes("b/train") | classes("b/test"),
+                              "a", "holds the splits test, train, not classes"),
+    }
+
+
+@pytest.mark.parametrize("what", refused())
+@pytest.mark.parametrize("fraction", [0.0, 0.3])
+def test_what_could_only_be_guessed_is_refused(data, what, fraction):
+    files, split, line = refused()[what]
+    put(data, files)
+    with pytest.raises(DataError) as refusal:
+        quietly(data, split, val_fraction=fraction if split == "train" else 0.0)
+    assert line in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_what_else_could_be_the_classes_is_said(data):
+    said = []
+    put(data, {f"train/{group}/{name}/0.png": image(name) for group, name in
+               (("pets", "cat"), ("pets", "dog"), ("wild", "elk"))})
+    assert quietly(data, "train", said).class_keys == ("pets", "wild")
+    assert any("the classes are pets, wild, and their images lie in folders deeper, cat, dog, elk" in s for s in said)
+    files, pairs = flat("images")
+    rows = "".join(f"{file},{'elk' if name == 'elk' else 'pet'},{name}\n" for file, name in pairs)
+    put(data, {f"../y/{path}": content for path, content in
+               (files | {"labels.csv": f"file,class,species\n{rows}".encode()}).items()})
+    assert set(quietly(data, "all", said, name="image_folder:y").class_keys) == {"elk", "pet"}
+    assert any("its column class is taken for the labels, not species" in s for s in said)
+
+
+@pytest.mark.parametrize("named", ["config.data.dir", "ALEXNET_DATA_DIR"])
+def test_a_data_dir_that_is_named_has_to_be_there(data, monkeypatch, named):
+    put(data, classes("train") | classes("val"))
+    first = quietly(data, "train")
+    folder = pathlib.Path(data.dir)
+    folder.rename(folder.with_name("moved"))
+    if named != "config.data.dir":
+        monkeypatch.setenv(named, data.dir)
+        with data.unlocked():
+            data.dir = ""
+    for opened in (lambda: open_split(data, "train"), lambda: open_splits(data)):
+        with pytest.raises(DataError, match=rf"^{named}: .*/data: no such folder; name the one"):
+            opened()
+    said = []
+    stands_in = open_split(data, "train", report=said.append, remembered=True)  # of a run that was trained on it
+    assert stands_in.store.folder == first.store.folder
+    assert said == ["note: the files of image_folder:x train are absent; the images packed from them earlier stand in, "
+                    f"{first.store.folder}"]
