@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Mapping
 from importlib import metadata
 
+from alexnet_jax import names
 from alexnet_jax.errors import DataError
 
 # XLA for CPUs allocates a step's temporaries anew each time. With glibc's defaults they are fresh pages of 4 KiB, which
@@ -68,7 +69,7 @@ def _tell(line: str) -> None:
     """A note on stderr, once."""
     if line not in _told:
         _told.add(line)
-        print(f"note: {line}", file=sys.stderr)
+        print(f"note: {names.plain(line)}", file=sys.stderr)
 
 
 def store_folder() -> pathlib.Path:

@@ -29,6 +29,7 @@ from alexnet_jax import (
     evaluate,
     health,
     inputs,
+    names,
     notes,
     numerics,
     optim,
@@ -117,7 +118,7 @@ def _train(config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict
         if distributed.from_first(finished) if distributed.several() else finished:
             if show and result:
                 classes = records.classes_of(records.read_json(workdir / "run.json"))
-                print(f"{workdir}: nothing left to do; {outcome.last_words(result, classes)}", flush=True)
+                names.say(f"{workdir}: nothing left to do; {outcome.last_words(result, classes)}")
             return result or {}
         if first:
             workdir_lib.check_environment(workdir, asked)

@@ -26,7 +26,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, errors, records
+from alexnet_jax import cli, errors, names, records
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import grid as grid_lib
@@ -286,7 +286,7 @@ def write(folder: pathlib.Path, found: dict[str, Any], command: Sequence[str]) -
     text = summary(found).text
     print(f"epochs to {found['threshold']:.0%} training error: {text}; the paper: {PAPER:g}×. "
           f"{verdict.word}: {verdict.why}")
-    print(f"{path}, {folder / 'figure1.png'}")
+    names.say(f"{path}, {folder / 'figure1.png'}")
 
 
 def recorded_command(folder: pathlib.Path) -> list[str] | None:

@@ -248,7 +248,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(write_report(options.workdir, views=options.views), end="")
         return
     print(render(options.workdir, options.views), end="")
-    print(f"note: {options.workdir}: this user may not write there, so the report is printed only", file=sys.stderr)
+    print(f"note: {names.plain(str(options.workdir))}: this user may not write there, so the report is printed only",
+          file=sys.stderr)
 
 
 if __name__ == "__main__":

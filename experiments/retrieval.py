@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax import environment, errors, records
+from alexnet_jax import names as names_lib
 from alexnet_jax.data import Split, augment, duplicates
 from alexnet_jax.errors import ConfigError
 from experiments import neighbours, recording, selection, statistics
@@ -98,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         by_image = statistics.estimate(list(seen["fractions"]["hidden"] - seen["fractions"]["pixels"]))
         rows.append({"run": run.id, "seed": run.seed, **mean,
                      "chance": neighbours.chance(queries.labels, gallery.labels)})
-        print(f"{run.folder.name}: of the {options.neighbours} nearest of {len(gallery):,} images, same class: "
+        names_lib.say(f"{run.folder.name}: of the {options.neighbours} nearest of {len(gallery):,} images, same class: "
               f"{mean['hidden']:.1%} by the last hidden layer, {mean['pixels']:.1%} by pixels, "
               f"{rows[-1]['chance']:.1%} by chance ({len(queries):,} queries)")
         if number == 0:

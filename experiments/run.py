@@ -217,9 +217,10 @@ class Command:
         diverged = [run for run, status in state.finished.items() if status == "diverged"]
         print(f"\n{self._final_report(workdir)}", end="")
         files = [workdir / name for name in ("report.md", "curves.png", "differences.png") if (workdir / name).exists()]
-        print(f"\n{len(state.finished) - len(diverged)} of {count(state.total, 'run')} finished"
-              + (f"; diverged: {', '.join(map(whole.label, diverged))}" if diverged else "")
-              + f". Report: {', '.join(map(str, files)) or 'none'}")
+        print()
+        names.say(f"{len(state.finished) - len(diverged)} of {count(state.total, 'run')} finished"
+                  + (f"; diverged: {', '.join(map(whole.label, diverged))}" if diverged else "")
+                  + f". Report: {', '.join(map(str, files)) or 'none'}")
         tell_failures(whole, state, workdir)
         return errors.RUN if state.failed or self._report_failed else 0
 

@@ -23,6 +23,7 @@ from experiments import (
     readout,
     report,
     retrieval_plot,
+    run,
     summary,
 )
 
@@ -168,6 +169,16 @@ def test_terminals_show_it_as_it_is(name, tmp_path, capsys, monkeypatch):
         bar.advance(3)
         bar._bar.refresh()
     assert f"packing {shown}" in terminal.getvalue()
+
+
+def test_the_end_of_a_sweep_in_a_folder_of_any_name_is_one_line(tmp_path, capsys):
+    folder = tmp_path / "new\nline \x1b[31m"
+    folder.mkdir()
+    (folder / "report.md").touch()
+    state = types.SimpleNamespace(finished={"x": "finished"}, failed={}, total=1)
+    assert run.Command(write_report=lambda workdir, plots: "")._end(None, state, folder) == 0
+    shown = names.plain(str(folder / "report.md"))
+    assert capsys.readouterr().out.splitlines()[-1] == f"1 of 1 run finished. Report: {shown}"
 
 
 class _Terminal(io.StringIO):

@@ -15,7 +15,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, environment, errors, paths
+from alexnet_jax import cli, environment, errors, names, paths
 from alexnet_jax.errors import ConfigError
 
 COMMANDS = ("import", "export")
@@ -35,7 +35,7 @@ def _import(_argv) -> None:
     workdir = paths.given(given["workdir"], "--workdir").absolute()
     importing.run_folder(source, config, workdir, mean=given["mean"],
                          names=given["names"], overrides=overrides)
-    print(f"{workdir}: a run's folder; every command takes it")
+    names.say(f"{workdir}: a run's folder; every command takes it")
 
 
 def _config_of(source: pathlib.Path) -> ConfigDict:

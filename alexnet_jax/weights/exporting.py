@@ -25,7 +25,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import environment, errors, files
+from alexnet_jax import environment, errors, files, names
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
 from alexnet_jax.weights import fitting
@@ -240,7 +240,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     environment.prepare()
     network = of_run(options.workdir)
     write(network, options.to, options.layout, options.batch)
-    print(f"{options.to}: {options.to.stat().st_size:,} bytes, {network.about['revision'][:12]}, step "
+    names.say(f"{options.to}: {options.to.stat().st_size:,} bytes, {network.about['revision'][:12]}, step "
           f"{network.about['step']}")
 
 
