@@ -298,6 +298,9 @@ def _check_together(c: ConfigDict) -> None:
     if c.data.val_fraction and not any(text.strip().partition("[")[0].strip() == "val" for text in named):
         raise ConfigError("config.data.val_fraction: cuts the split val off, which no split names; set "
                           "config.data.eval_split (or tune_split) to val, or this to 0")
+    if c.data.val_seed and not c.data.val_fraction:
+        raise ConfigError("config.data.val_seed: chooses the images that config.data.val_fraction cuts off, which is "
+                          "0; set both, or neither")
     if c.data.placement == "host" and c.train.steps_per_call > 1:
         raise ConfigError(f"config.train.steps_per_call: {c.train.steps_per_call} steps a call need the images on the "
                           "device; choose 1, or config.data.placement=device")

@@ -142,12 +142,8 @@ def meet(fields: Mapping[str, Any], workdir: pathlib.Path) -> None:
     Raises:
       ConfigError: in every process, if one of them doesn't.
     """
-    mine = json.dumps(fields)
-    first = json.loads(text_from_first(mine))
-    here = json.loads(mine)
-    differ = [f"{name} = {first.get(name)!r} in process 0, {here.get(name)!r} here"
-              for name in first | here if first.get(name) != here.get(name)]
-    if not everywhere(not differ):
+    differ = _differences(fields)
+    if differ is not None:
         raise ConfigError(f"{'; '.join(differ[:3]) or 'another process has another config than this one'}; start all "
                           "processes of a run with the same config, in the same environment")
     path, token = workdir / ".processes", text_from_first(secrets.token_hex(8))
@@ -162,6 +158,27 @@ def meet(fields: Mapping[str, Any], workdir: pathlib.Path) -> None:
         whose = "not seen by all processes" if sees else "not the one that process 0 writes to"
         raise ConfigError(f"--workdir: {workdir} is {whose}; give all of them the same folder, on a file system that "
                           "they share")
+
+
+def meet_over(what: str, found: Mapping[str, str]) -> None:
+    """Have all processes found the same there as the first? Called by all at once, with {field: text}.
+
+    Raises:
+      ConfigError: in every process, if one of them hasn't.
+    """
+    differ = _differences(found)
+    if differ is not None:
+        raise ConfigError(f"{'; '.join(differ[:3]) or f'another process has other {what} than this one'}; give all "
+                          f"processes of a run the same {what}")
+
+
+def _differences(fields: Mapping[str, Any]) -> list[str] | None:
+    """What is other here than in the first process; None if all processes have the same. Called by all at once."""
+    mine = json.dumps(fields)
+    first, here = json.loads(text_from_first(mine)), json.loads(mine)
+    differ = [f"{name} = {first.get(name)!r} in process 0, {here.get(name)!r} here"
+              for name in first | here if first.get(name) != here.get(name)]
+    return None if everywhere(not differ) else differ
 
 
 def _reads(path: pathlib.Path, text: str) -> bool:

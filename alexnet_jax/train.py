@@ -140,6 +140,8 @@ class _Run:
         splits = data.open_splits(d, report=log)
         self.train_split, self.eval_split = splits["train_split"], splits["eval_split"]
         self.tune_split, self.fold_split, self.fit_split = map(splits.get, ("tune_split", "fold_split", "fit_split"))
+        if distributed.several():
+            distributed.meet_over("images", workdir_lib.fingerprints(splits))
         self.images = workdir_lib.images_of(splits)
         for note in workdir_lib.check_images(workdir, self.images, self.train_split.known):
             log(note)
@@ -218,7 +220,8 @@ class _Run:
         if before is not None:
             changed = provenance.changed(before, here)
             entry = {"at": records.now(), **changed} if changed else records.now()
-            records.write_json(path, {**before, "resumed": [*before.get("resumed", []), entry]})
+            records.write_json(path, {**before, "about_data": self.about_data,
+                                      "resumed": [*before.get("resumed", []), entry]})
             if changed:
                 self.log(f"note: other than when this run began: {', '.join(changed)} (run.json)")
             return
@@ -226,6 +229,7 @@ class _Run:
             "schema": records.SCHEMA, "name": self.name, "id": self.id,
             "seed": self.config.seed, "config": config_lib.to_json(self.config), "overrides": overrides,
             "images": self.images, "classes": workdir_lib.classes_of(self.train_split.known),
+            "about_data": self.about_data,
             "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]], **here,
             "started": records.now(), "resumed": []})
 

@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import checkpoint, data, evaluate, inputs, records, workdir
 from alexnet_jax import config as config_lib
 from alexnet_jax.data import augment, loader
-from alexnet_jax.data.comparing import about_data, about_data_words
+from alexnet_jax.data.comparing import about_data, about_data_words, learnt_too
 from alexnet_jax.errors import ConfigError, DataError, WorkdirError
 from alexnet_jax.mesh import make_mesh
 from alexnet_jax.program import Program
@@ -122,6 +122,7 @@ class Trained:
         if "imported" in self.about:
             raise DataError(f"{lacks}; import the network again")
         try:
+            self._check_training()
             found = get(self.training)
             inputs.keep(self.folder, augment.constants(self.config, self.training.statistics()), self.training.known,
                         self.config)
@@ -129,6 +130,24 @@ class Trained:
         except (ConfigError, DataError) as error:
             raise type(error)(f"{lacks}, and the training images that could fill it are not to be had: {error}"
                               ) from error
+
+    def _check_training(self) -> None:
+        """Are the training images of an older run, which kept nothing of them, those that its outputs are of?
+
+        Raises:
+          DataError: there are more or fewer of them, or of their classes.
+        """
+        now = self.training
+        then = (self.about.get("images") or {}).get("train_split") or {}
+        outputs = {"classes": len(now.known)} if self.config.model.classes else {"classes": self.classes}
+        for what, number in (("images", len(now)), ("classes", len(now.known))):
+            expected = then.get(what, outputs.get(what, number))
+            if number != expected:
+                raise DataError(f"config.data.train_split had {expected:,} {what} when this run began and has "
+                                f"{number:,} now; put the data back as it was")
+        if then.get("version", now.version) != now.version:
+            self._say(f"note: {self.folder}: its training images were version {then['version']} and are {now.version} "
+                      "now: the order of the classes, which this run kept no record of, is taken from these")
 
     def open(self, split: str, name: str = "", own: bool = False, where: str = "the split") -> data.Split:
         """Images at this network's size, labelled by its classes. Raises ConfigError or DataError.
@@ -138,21 +157,35 @@ class Trained:
           own: labelled by the dataset's own classes, for what doesn't compare the labels with the network's outputs.
           where: what asks for it, for messages.
         """
-        d = config_lib.override(self.config, {"data.name": name or self.config.data.name}).data
+        # Another dataset's splits are its own; what they are called and shown by isn't this one's affair.
+        other = {"data.name": name, "data.val_fraction": 0.0, "data.names": ""} if name else {}
+        d = config_lib.override(self.config, other).data
         with data.naming(where):
             return self._open(d, split, None if own else self.known, named=bool(name))
 
     def about_data(self, split: data.Split) -> list[str]:
         """What would make an error on `split` mean less than it says: `data.comparing.about_data_words`."""
-        d = self.config.data
         unknown = "so that whether it learnt from some of these images isn't known"
         if "imported" in self.about:
             return [f"an imported network, of whose training nothing is on record, {unknown}"]
         try:
-            learnt = [self.training, *([self.open(d.fold_split)] if d.fold_split else [])]
+            return about_data_words(about_data([part.of(self.known) for part in self._learnt], split))
         except (ConfigError, DataError) as error:
             return [f"its training images are not to be had here ({error}), {unknown}"]
-        return about_data_words(about_data([part.of(self.known) for part in learnt], split))
+
+    def learnt_too(self, split: data.Split) -> int:
+        """How many images of `split` it has learnt from, as far as its training images are to be had."""
+        if "imported" in self.about:
+            return 0
+        try:
+            return learnt_too(self._learnt, split)
+        except (ConfigError, DataError):
+            return 0
+
+    @functools.cached_property
+    def _learnt(self) -> list[data.Split]:
+        d = self.config.data
+        return [self.training, *([self._open(d, d.fold_split)] if d.fold_split else [])]
 
     def photographs(self, paths: Iterable[str | os.PathLike[str]]) -> Photographs:
         """Image files, and those in folders, decoded as this network's training decodes: `photographs.read`.

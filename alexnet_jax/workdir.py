@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import pathlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
 from alexnet_jax import files, names, numerics, records
 from alexnet_jax.data import Classes, Split
-from alexnet_jax.data.classes import named
+from alexnet_jax.data.classes import missing, named, same
+from alexnet_jax.data.store import crc32
 from alexnet_jax.errors import WorkdirError
 
 # What a run may have left before its run.json was whole.
@@ -79,6 +82,17 @@ def images_of(splits: Mapping[str, Split]) -> dict[str, dict[str, Any]]:
             for field, split in splits.items()}
 
 
+def fingerprints(splits: Mapping[str, Split]) -> dict[str, str]:
+    """What the processes of a run have to have in common, {field: what its images, labels and classes come to}."""
+    found = {}
+    for field, split in splits.items():
+        rows = np.asarray(split.rows)
+        parts = (split.store.checksums[rows], split.labels, np.frombuffer(json.dumps(split.class_keys).encode(),
+                                                                         np.uint8))
+        found[f"config.data.{field}"] = f"{len(rows)} images " + "-".join(f"{crc32(part):08x}" for part in parts)
+    return found
+
+
 def classes_of(known: Classes) -> dict[str, list[str]]:
     """What run.json keeps of a run's classes, in the order of its outputs."""
     return {"keys": list(known.keys), "names": list(known.names)}
@@ -107,8 +121,8 @@ def check_images(workdir: pathlib.Path, now: Mapping[str, Mapping[str, Any]], kn
             notes.append(f"note: config.data.{field} was version {then['version']} when this run began and is "
                          f"{own['version']} now: other images, or another archive of them")
     before = recorded_classes(run)
-    if before is not None and before.keys != known.keys:
-        gone, new = (named(k for k in a.keys if k not in set(b.keys)) for a, b in ((before, known), (known, before)))
+    if before is not None and list(map(same, before.keys)) != list(map(same, known.keys)):
+        gone, new = (named(missing(b.keys, a.keys)) for a, b in ((before, known), (known, before)))
         raise WorkdirError(f"{workdir}: the classes are others than when this run began "
                            f"({gone or 'the same'} then, {new or 'in another order'} now); put the data back as it was "
                            "or choose another --workdir")

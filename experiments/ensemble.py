@@ -20,7 +20,7 @@ import numpy as np
 
 from alexnet_jax import environment, errors, records
 from alexnet_jax import views as views_lib
-from alexnet_jax.data.classes import named
+from alexnet_jax.data.classes import missing, named
 from alexnet_jax.errors import ConfigError
 from experiments import recording, selection, statistics
 
@@ -100,8 +100,10 @@ def table(rows: Sequence[dict[str, Any]], total: int, top5: bool = True) -> str:
     return "\n".join(lines)
 
 
-def predict(runs, split_text: str, views: str, say) -> tuple[np.ndarray, np.ndarray]:
-    """(log probabilities [networks, images, classes], labels), all on the same images.
+def predict(runs, split_text: str, views: str, say) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """(log probabilities [networks, images, classes], labels, what makes the errors mean less), all on the same images.
+
+    Classes are in the order of the first network's.
 
     Raises:
       ConfigError: the networks report on different images or know different classes.
@@ -119,21 +121,27 @@ def predict(runs, split_text: str, views: str, say) -> tuple[np.ndarray, np.ndar
                                   + ("" if name == "name" else " (--split=… names them for all)"))
         if other.classes != first.classes:
             raise ConfigError(f"{other.folder}: {other.classes} classes there, {first.classes} in {first.folder}")
-        if other.known.keys != first.known.keys:
-            raise ConfigError(f"{other.folder}: other classes ({named(other.known.keys)}) than in {first.folder} "
-                              f"({named(first.known.keys)})")
+        strange = missing(first.known.keys, other.known.keys), missing(other.known.keys, first.known.keys)
+        if any(strange):
+            raise ConfigError(f"{other.folder}: other classes than in {first.folder} ({named(strange[0]) or 'none'} "
+                              f"there alone, {named(strange[1]) or 'none'} here alone)")
     where = "--split" if split_text else "config.data.eval_split"
     found, images = [], first.open(text, where=where)
+    said: dict[str, list[str]] = {}
     for number, network in enumerate(networks, start=1):
         own = network.open(text, where=where)
         if own.store.folder != images.store.folder or not np.array_equal(own.rows, images.rows):
             raise ConfigError(f"{network.folder}: '{text}' is other images there than in {first.folder} "
                               "(config.data.order, val_fraction, val_seed, size or another version)")
         for line in network.about_data(own):
+            said.setdefault(line, []).append(network.folder.name)
             say(f"{network.folder.name}: note: {line}")
-        found.append(network.log_probs(own, views))
+        # Outputs in the order of the first network's classes, and behind them those that stand for no class.
+        places = [*network.known.places(first.known.keys), *range(len(network.known), network.classes)]
+        found.append(network.log_probs(own, views)[:, places])
         say(f"{number} of {len(networks)}: {network.folder.name}, step {network.step}")
-    return np.stack(found), images.labels
+    return np.stack(found), images.labels, [
+        line if len(of) == len(networks) else f"{line} (by {', '.join(of)})" for line, of in said.items()]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -150,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError(f"arm {arm.name}: one finished run; an average needs two or more")
     folder = selection.place(options)
     views = options.views or views_lib.shared((run.config, None) for run in runs)  # of what is counted only now
-    log_probs, labels = predict(runs, options.split, views, lambda line: print(line, file=sys.stderr))
+    log_probs, labels, notes = predict(runs, options.split, views, lambda line: print(line, file=sys.stderr))
     rows = by_size(log_probs, labels, options.subsets)
     gains = gain(log_probs, labels)
     top5 = all(run.tells_top5 for run in runs) and records.tells_top5(log_probs.shape[-1])
@@ -160,11 +168,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = f"{gains[0].mean:+.2f} {words[0]} points top-1{fives}, average of {len(runs)} against one".replace("-", "−")
     text = text.replace("top−", "top-") + f"; interval over {len(labels):,} images"
     text += "" if views == views_lib.TEN else f"; {views_lib.NAMES[views]}"
+    text += "".join(f"; {line}" for line in notes)
     print(f"{text}. The paper: 40.7/18.2 → 38.1/16.4 with {MANY}")
     about, hours = recording.about(selection.only(sweep, arm, runs), selection.command("experiments.ensemble", argv),
                                    views)
     about["eval_split"] = options.split or about["eval_split"]
-    tree = {"schema": 1, "views": views, "total": len(labels), "runs": [run.id for run in runs], "sizes": rows}
+    tree = {"schema": 1, "views": views, "total": len(labels), "runs": [run.id for run in runs], "sizes": rows,
+            **({"notes": notes} if notes else {})}
     path = folder / "ensemble.json"
     if options.record is not None:
         path = recording.write_claim(folder, "ensemble", "2012-5", recording.Measured(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax import learning, paths, records, views
+from alexnet_jax.data.comparing import about_data_words
 from alexnet_jax.errors import ConfigError, WorkdirError, describe_os_error
 from experiments import plan as plan_lib
 
@@ -50,6 +51,12 @@ class Run:
     def trouble(self) -> str:
         """What is wrong with metrics.csv, as far as anything has asked for its rows."""
         return "".join(self._wrong)
+
+    @property
+    def about_data(self) -> list[str]:
+        """What makes its error mean less than it says, as sentences (`alexnet_jax.data.comparing`)."""
+        found = ((self.result or {}).get("data") or {}) if self.result else self.about.get("about_data") or {}
+        return about_data_words(found) if isinstance(found, Mapping) else []
 
     def counts(self, views: str) -> dict[str, Any] | None:
         """The COUNTS of a finished run, by a name of `alexnet_jax.views`; None where there are none."""

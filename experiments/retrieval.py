@@ -91,9 +91,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if queries.overlap(gallery):
             raise ConfigError(f"--gallery: {queries.overlap(gallery):,} images are queries too, and each its own "
                               "nearest neighbour; name another split")
+        notes = []
         if again := duplicates.between(gallery, queries):
-            print(f"note: {again:,} of the {len(queries):,} queries stand in the gallery too (the same pixels), each "
-                  "its own nearest neighbour")
+            notes.append(f"{again:,} of the {len(queries):,} queries stand in the gallery too (the same pixels), each "
+                         "its own nearest neighbour")
+        if learnt := network.learnt_too(queries):
+            notes.append(f"{learnt:,} of the {len(queries):,} queries were learnt from")
+        for line in notes:
+            print(f"note: {line}")
         seen = look(network, queries, gallery, options.neighbours)
         mean = {k: float(v.mean()) for k, v in seen["fractions"].items()}
         by_image = statistics.estimate(list(seen["fractions"]["hidden"] - seen["fractions"]["pixels"]))
@@ -119,10 +124,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     hidden, by_pixels = (np.mean([row[key] for row in rows]) for key in ("hidden", "pixels"))
     text = (f"{hidden:.1%} of {options.neighbours} nearest neighbours among {len(gallery):,} images of the same class "
             f"by the {seen['units']}-d layer, {by_pixels:.1%} by pixels, {rows[0]['chance']:.1%} by chance; hidden "
-            f"less pixels {difference.mean:+.3f}{interval}")
+            f"less pixels {difference.mean:+.3f}{interval}" + "".join(f"; {line}" for line in notes))
     print(f"{text}, over {'runs' if len(rows) > 1 else 'images'}. {word}: {why}")
     tree: dict[str, Any] = {"schema": 1, "neighbours": options.neighbours, "queries": [queries.split, len(queries)],
-                            "gallery": [gallery.split, len(gallery)], "dataset": queries.name, "runs": rows}
+                            "gallery": [gallery.split, len(gallery)], "dataset": queries.name, "runs": rows,
+                            **({"notes": notes} if notes else {})}
     path = folder / "retrieval.json"
     if options.record is not None:
         about, hours = recording.about(selection.only(sweep, arm, runs),

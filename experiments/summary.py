@@ -13,7 +13,6 @@ from typing import Any
 
 from alexnet_jax import learning, names
 from alexnet_jax import views as views_lib
-from alexnet_jax.data.comparing import about_data_words
 from experiments import image_noise, paper, search, statistics
 from experiments import protocol as protocol_lib
 from experiments.protocol import is_imagenet, protocol
@@ -227,11 +226,10 @@ def _about_data(sweep: Sweep) -> list[str]:
     """What the images that errors are reported on have to do with those that were learnt from, run by run the same."""
     found: dict[str, list[str]] = {}
     for run in sweep.runs.values():
-        for line in about_data_words((run.result or {}).get("data") or {}):
+        for line in run.about_data:
             found.setdefault(line, []).append(_named(sweep, run))
-    finished = sum(run.result is not None for run in sweep.runs.values())
-    return [f"**Warning**: {line}{'' if len(runs) == finished else f' ({_few(runs)})'}."
-            for line, runs in found.items()]
+    begun = sum(bool(run.result or run.about) for run in sweep.runs.values())
+    return [f"**Warning**: {line}{'' if len(runs) == begun else f' ({_few(runs)})'}." for line, runs in found.items()]
 
 
 def _views(sweep: Sweep, summary: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import pytest
 import tiny_run
 from data_files import data_config, encoded, write_tree
 
-from alexnet_jax import config
+from alexnet_jax import config, distributed, workdir
 from alexnet_jax.data import Classes, classes, duplicates, open_split, open_splits, store
 from alexnet_jax.data.comparing import about_data, about_data_words, learnt_too
 from alexnet_jax.errors import ConfigError, DataError, WorkdirError
@@ -229,6 +229,8 @@ def test_a_dataset_with_a_validation_set_keeps_it(tmp_path):
     c = config.override(config.default(), {"data.val_fraction": 0.2})
     with pytest.raises(ConfigError, match=r"config\.data\.val_fraction: cuts the split val off, which no split names"):
         config.resolve(c)
+    with pytest.raises(ConfigError, match=r"config\.data\.val_seed: chooses the images that .*val_fraction cuts off"):
+        config.resolve(config.override(config.default(), {"data.val_seed": 3}))
 
 
 def test_names_of_classes(tmp_path):
@@ -276,6 +278,28 @@ def test_spellings_of_an_accent_are_one_class(tmp_path):
     assert list(found["eval_split"].labels) == [0, 0]
 
 
+def test_processes_have_the_same_images_labels_and_classes(tmp_path, monkeypatch):
+    tree(tmp_path / "x", training={"cat": 3, "dog": 2}, validation={"dog": 1})
+    found = opened(tmp_path)
+    train = found["train_split"]
+    prints = {name: workdir.fingerprints({"train_split": split})["config.data.train_split"] for name, split in {
+        "": train, "again": train.part(np.arange(5)), "order": train.part(np.array([1, 0, 2, 3, 4])),
+        "fewer": train.part(slice(0, 4)), "classes": train.of(Classes(("dog", "cat"), ("dog", "cat")))}.items()}
+    assert prints["again"] == prints[""]
+    assert len(set(prints.values())) == 4
+    monkeypatch.setattr(distributed, "everywhere", lambda value: value)
+    monkeypatch.setattr(distributed, "text_from_first", lambda text: text)
+    distributed.meet_over("images", workdir.fingerprints(found))
+    monkeypatch.setattr(distributed, "text_from_first", lambda text: text.replace("5 images", "6 images"))
+    with pytest.raises(ConfigError, match=r"config\.data\.train_split = '6 images .* in process 0, '5 images .* here; "
+                                          "give all processes of a run the same images"):
+        distributed.meet_over("images", workdir.fingerprints(found))
+    monkeypatch.setattr(distributed, "text_from_first", lambda text: text)
+    monkeypatch.setattr(distributed, "everywhere", lambda value: False)  # another process is the one that differs
+    with pytest.raises(ConfigError, match="another process has other images than this one"):
+        distributed.meet_over("images", workdir.fingerprints(found))
+
+
 def test_classes_side_by_side():
     a, b = Classes(("x", "y"), ("X", "Y")), Classes(("y", "z"), ("why", "Z"))
     assert a.extended(b) == Classes(("x", "y", "z"), ("X", "Y", "Z"))
@@ -300,6 +324,8 @@ def test_a_network_learns_and_is_judged_as_with_images_arranged_by_hand(tmp_path
     assert results[0]["data"]["classes"] == {"not_reported": 2, "not_reported_keys": ["ant", "cat"]}
     kept = json.loads((tmp_path / "runs" / "x" / "run.json").read_text(encoding="utf-8"))
     assert kept["classes"]["keys"] == ["ant", "cat", "dog", "fox"]
+    assert kept["about_data"] == {key: results[0]["data"][key] for key in ("classes", "seen")}
+    assert kept["about_data"]["seen"] == 11
     # Another class since then: outputs would mean something else.
     (tmp_path / "runs" / "x" / "result.json").unlink()
     shutil.move(tmp_path / "x" / "training" / "cat", tmp_path / "x" / "training" / "cow")

@@ -226,3 +226,11 @@ def test_what_makes_an_error_mean_less_stands_under_the_table(tmp_path):
     [one] = [note for note in notes if "have no training image" in note]
     assert one.startswith("**Warning**: 200 classes that the error is reported on have no training image (200 images")
     assert "seed" in one
+    # A run that hasn't finished says it too.
+    run = results[0].parent / "run.json"
+    about = json.loads(run.read_text(encoding="utf-8"))
+    run.write_text(json.dumps(about | {"about_data": {"classes": {"not_reported": 1, "not_reported_keys": ["elk"]}}}),
+                   encoding="utf-8")
+    results[0].unlink()
+    notes = summary.summarise(readout.read_sweep(tmp_path))["notes"]
+    assert any("1 class that training has (elk) is not among the images" in note for note in notes)

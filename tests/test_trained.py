@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from scipy.special import log_softmax
 from tiny_run import go
 
 from alexnet_jax import records
-from alexnet_jax.errors import CheckpointError, ConfigError, WorkdirError
+from alexnet_jax.errors import CheckpointError, ConfigError, DataError, WorkdirError
 from alexnet_jax.trained import Trained
 from experiments import ensemble, kernels, neighbours, retrieval
 
@@ -166,6 +167,50 @@ def test_averages_of_what_does_not_belong_together(tiny, finished, tmp_path):
         ensemble.main([str(finished), str(tmp_path / "run")])
 
 
+def with_classes(run, folder, keys):
+    """A copy of a run whose outputs are said to stand for these classes."""
+    shutil.copytree(run, folder)
+    about = json.loads((folder / "run.json").read_text())
+    about["classes"] = {"keys": list(keys), "names": list(keys)}
+    (folder / "run.json").write_text(json.dumps(about))
+    return types.SimpleNamespace(folder=folder)
+
+
+def test_averages_go_by_the_names_of_classes(finished, tmp_path):
+    """A network whose outputs are in another order; one that has another class; images that were learnt from."""
+    one, keys = types.SimpleNamespace(folder=finished), Trained(finished).known.keys
+    turned = with_classes(finished, tmp_path / "turned", reversed(keys))
+    said = []
+    log_probs, labels, notes = ensemble.predict([one, turned], "train[:20]", "centre", said.append)
+    np.testing.assert_array_equal(log_probs[1], log_probs[0][:, ::-1])
+    np.testing.assert_array_equal(labels, Trained(finished).open("train[:20]").labels)
+    assert notes[-1] == "20 of the images that the error is reported on were learnt from too (the same pixels)"
+    assert f"turned: note: {notes[-1]}" in said
+    strange = with_classes(finished, tmp_path / "strange", (*keys[:-1], "cow"))
+    with pytest.raises(ConfigError, match=rf"strange: .* \(cow there alone, {keys[-1]}"):
+        ensemble.predict([one, strange], "test", "centre", said.append)
+
+
+@pytest.mark.parametrize(("field", "number"), [("images", 63), ("classes", 9)])
+def test_an_older_run_s_classes_are_those_of_the_same_training_images(finished, tmp_path, field, number):
+    shutil.copytree(finished, tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    about = json.loads(path.read_text())
+    del about["classes"]
+    (tmp_path / "run" / "input.npz").unlink()
+    version, about["images"]["train_split"]["version"] = about["images"]["train_split"]["version"], "another"
+    path.write_text(json.dumps(about))
+    said = []
+    assert Trained(tmp_path / "run", said.append).known == Trained(finished).known
+    assert f"training images were version another and are {version} now: the order of the classes" in " ".join(said)
+    (tmp_path / "run" / "input.npz").unlink()
+    about["images"]["train_split"][field] = number
+    path.write_text(json.dumps(about))
+    with pytest.raises(DataError, match=rf"train_split had {number} {field} when this run began and has"):
+        _ = Trained(tmp_path / "run", said.append).known
+    assert not (tmp_path / "run" / "input.npz").exists()
+
+
 # Neighbours.
 
 
@@ -195,6 +240,15 @@ def test_retrieval_of_a_run(finished, tmp_path, capsys):
     assert (tree["claim"], tree["retrieval"]["gallery"], tree["retrieval"]["queries"]) == (
         "retrieval", ["train[:64]", 64], ["test", 30])
     assert (tmp_path / "retrieval.png").stat().st_size > 10_000
+
+
+def test_neighbours_that_are_the_same_image_are_said(finished, tmp_path, capsys):
+    assert retrieval.main([str(finished), f"--record={tmp_path}", "--images=1", "--queries=train[:10]",
+                           "--gallery=train[10:70]"]) == 0
+    tree = json.loads((tmp_path / "retrieval.json").read_text())
+    assert tree["retrieval"]["notes"] == ["10 of the 10 queries were learnt from"]
+    assert tree["measured"]["text"].endswith("; 10 of the 10 queries were learnt from")
+    assert "note: 10 of the 10 queries were learnt from" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("arguments", "part"), [

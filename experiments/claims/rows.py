@@ -191,7 +191,8 @@ def _from_sweep(start: Row, what: measures.Measure, folder: pathlib.Path, sweep:
     value: speed.Ratio | statistics.Estimate = found.ratio or d
     mean, text = (d.mean, interval(d)) if found.ratio is None else (found.ratio.value, found.ratio.text)
     text = "; ".join(filter(None, (text, f"top-5 {interval(five)}" if five.mean is not None else "", found.words,
-                                   f"the error {interval(found.error)}" if found.error is not None else "")))
+                                   f"the error {interval(found.error)}" if found.error is not None else "",
+                                   *dict.fromkeys(line for run in found.runs for line in run.about_data))))
     total = next((c["total"] for run in found.runs if (c := run.counts("centre"))), None)
     errors = [e for run in found.runs if (e := measures.value_of(run, "error", found.views)) is not None]
     noise = None
