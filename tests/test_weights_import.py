@@ -177,6 +177,11 @@ def test_the_layer_and_both_shapes_are_named(tmp_path):
         weights.load(tmp_path / "a", load("torchvision"))
     with pytest.raises(CheckpointError, match=r"conv2's weights are \[16, 8, 5, 5\] there, .* has \[16, 4, 5, 5\]$"):
         weights.load(tmp_path / "a", load("imagenet_released"))
+    broken = small_state()
+    broken["features.3.bias"][5] = np.nan
+    save_file(broken, tmp_path / "a")
+    with pytest.raises(CheckpointError, match="conv2's biases hold numbers that are not finite"):
+        weights.load(tmp_path / "a", load("torchvision"))
     save_file(small_state(fc7=None), tmp_path / "a")
     with pytest.raises(CheckpointError, match=r"fc7 is in the config's network and not there$"):
         weights.load(tmp_path / "a", load("torchvision"))

@@ -8,6 +8,7 @@ by one reshape, one transposition and another reshape, and back by the same read
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -125,6 +126,9 @@ def params(network: Network, config: ConfigDict, classes: int, where: str, skip:
                          "bias": _copied(bias.reshape(own_shapes(x)["bias"]))}
         del kernel, bias
         network.forget()
+        for leaf, words in (("kernel", "weights"), ("bias", "biases")):
+            if not math.isfinite(found[x.name][leaf].sum(dtype=np.float64)):
+                raise CheckpointError(f"{where}: {x.name}'s {words} hold numbers that are not finite")
     return {x.name: found[x.name] for x in chosen}
 
 
@@ -185,7 +189,7 @@ def _check_facts(network: Network, config: ConfigDict, where: str) -> None:
         own = {"n": model.lrn.n, "k": model.lrn.k, "beta": model.lrn.beta,
                "alpha": model.lrn.alpha * (1 if model.lrn.alpha_over_n else model.lrn.n)}
         differ = [f"{key} = {lrn[key]:g} there, {own[key]:g} here" for key in own
-                  if abs(lrn[key] - own[key]) > 1e-6 * max(1e-12, abs(own[key]))]
+                  if not abs(lrn[key] - own[key]) <= 1e-6 * max(1e-12, abs(own[key]))]  # NaN too
         if differ:
             raise CheckpointError(f"{where}: its response norm is another: {', '.join(differ)} (config.model.lrn; α as "
                                   "Caffe writes it, over n)")
