@@ -9,10 +9,12 @@ import emulated
 # images (test_health.py) are compiled as a user's programs are; XLA_FLAGS=" " make test does so with everything.
 os.environ.setdefault("XLA_FLAGS", emulated.QUICK)
 
-# A shell without job control starts what is in its background with SIGINT ignored, and that is inherited. The tests
-# send SIGINT to themselves and to processes that they start.
+# A shell without job control starts what is in its background with SIGINT ignored, nohup with SIGHUP, and that is
+# inherited. The tests send both to themselves and to processes that they start.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Where several processes share the work, the long ones must not be begun last. Minutes each: clusters, emulated
 # devices, whole runs.

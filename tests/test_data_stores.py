@@ -47,7 +47,7 @@ def test_nothing_there(tmp_path):
         with pytest.raises(ConfigError, match=r"^--delete=x: no packed store in .* has that name; --list shows"):
             delete(store, "x")
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"file: Not a directory"):
+    with pytest.raises(DataError, match=r"file: a part of this path is a file"):
         stores.lines(tmp_path / "file")
 
 
