@@ -249,7 +249,7 @@ def test_a_workdir_that_cannot_be_used_is_one_line(tmp_path):
 
     (tmp_path / "file").write_text("")
     assert "not a folder" in refused(tmp_path / "file")
-    assert "Not a directory" in refused(tmp_path / "file" / "below")
+    assert "a part of this path is a file" in refused(tmp_path / "file" / "below")
     (tmp_path / "single").mkdir()
     (tmp_path / "single" / "run.json").write_text("{}")
     assert "holds a single run" in refused(tmp_path / "single")
