@@ -1,5 +1,6 @@
 """Labels by the names of classes: whatever the splits are called, wherever the images lie, whoever packed them."""
 
+import contextlib
 import json
 import shutil
 
@@ -8,10 +9,11 @@ import pytest
 import tiny_run
 from data_files import data_config, encoded, write_tree
 
-from alexnet_jax import config, distributed, workdir
-from alexnet_jax.data import Classes, classes, duplicates, open_split, open_splits, store
+from alexnet_jax import config, distributed, feed, workdir
+from alexnet_jax.data import Classes, classes, duplicates, loader, open_split, open_splits, store
 from alexnet_jax.data.comparing import about_data, about_data_words, learnt_too
 from alexnet_jax.errors import ConfigError, DataError, WorkdirError
+from alexnet_jax.mesh import make_mesh
 
 COLOUR = {"ant": (250, 0, 0), "cat": (0, 250, 0), "dog": (0, 0, 250), "elk": (250, 250, 0), "fox": (0, 250, 250)}
 
@@ -51,6 +53,45 @@ def test_the_classes_are_those_of_training(tmp_path, field, order, other):
         assert_right(split, ("cat", "dog", "elk"))
     part = found["train_split"].part(np.array([8, 0, 3]))
     assert_right(part, ("cat", "dog", "elk"))
+
+
+NAMES = [("training", "validation"), ("train", "val"), ("val", "train"), ("learn", "look")]
+CLASSES = [({"cat": 3, "dog": 2, "elk": 4}, {"dog": 2, "elk": 3}), ({"ant": 2, "fox": 5}, {"fox": 1, "ant": 1}),
+           ({"ant": 1, "cat": 4, "dog": 2, "elk": 1, "fox": 2}, {"elk": 3})]
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["together", "packed alone before"])
+@pytest.mark.parametrize("order", ["stored", "spread"])
+@pytest.mark.parametrize("of", CLASSES, ids=["last", "same", "one"])
+@pytest.mark.parametrize("called", NAMES, ids="-".join)
+def test_every_image_has_its_label_on_the_host_and_on_the_device(tmp_path, called, of, order, alone):
+    tree(tmp_path / "x", **dict(zip(called, of, strict=True)))
+    if alone:  # each with a numbering of its own, as stores of before have
+        for split in reversed(called):
+            open_split(data_config(tmp_path / "store", dir=tmp_path, name="image_folder:x"), split,
+                       report=lambda line: None)
+    found = opened(tmp_path, called[0], eval_split=called[1], order=order)
+    learnt, reported = found["train_split"], found["eval_split"]
+    known = tuple(of[0])
+    assert learnt.class_keys == reported.class_keys == known
+
+    def right(images, labels):
+        assert len(images) == len(labels)
+        return all(tuple(image[4, 4]) == COLOUR[known[label]] for image, label in zip(images, labels, strict=True))
+
+    with contextlib.closing(loader.training_batches(loader.Course(learnt, 2, 1), 0, 0, len(learnt) // 2)) as batches:
+        assert all(right(batch.images, batch.labels) for batch in batches)
+    with contextlib.closing(loader.evaluation_batches(reported, 4)) as batches:
+        assert all(right(images[weight > 0], labels[weight > 0]) for images, labels, weight in batches)
+    mesh = make_mesh(config.resolve(config.override(config.default(), tiny_run.TINY)))
+    placed = feed._place("device", mesh, [learnt, reported], lambda line: None)
+    for split in (learnt, reported):
+        source, first = placed[split.store.folder]
+        places = split.places(np.arange(len(split))) - first
+        images, labels = (np.asarray(array)[places] for array in source)
+        np.testing.assert_array_equal(images, split.images)
+        np.testing.assert_array_equal(labels, split.labels)
+        assert right(images, labels)
 
 
 def test_a_store_with_a_numbering_of_its_own_is_mapped(tmp_path):
