@@ -5,7 +5,7 @@ A run's folder (written here but for the last three):
 `run.json`      what was run: `{"schema", "name", "id", "seed", "config" (nested, resolved), "overrides"
                 (dotted), "images": {field of config.data: {"version", "images", "classes"}}, "classes": {"keys"
                 (what identifies them in the dataset), "names"} in the order of the outputs, "about_data"
-                (what of result.json's "data" is said below to be there where there is any), "command",
+                (where there are any, "seen" and "classes" of result.json's "data"), "command",
                 "git": {"revision", "dirty"} or {"unknown": why}, "versions", "device": {"platform", "kind",
                 "count", "cores", "mesh", "products" (their precision)}, "environment" ({variable: text}, of
                 alexnet_jax.numerics: what isn't at its default; absent from older runs, where it counts as {}),

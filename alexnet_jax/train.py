@@ -217,11 +217,12 @@ class _Run:
         path = self.workdir / "run.json"
         before = records.read_json(path)
         here = provenance.describe(self.mesh, self.program.products or self.config.train.precision, self.asked)
+        about = {"about_data": self.about_data} if self.about_data else {}
         if before is not None:
             changed = provenance.changed(before, here)
             entry = {"at": records.now(), **changed} if changed else records.now()
-            records.write_json(path, {**before, "about_data": self.about_data,
-                                      "resumed": [*before.get("resumed", []), entry]})
+            kept = {key: value for key, value in before.items() if key != "about_data"}
+            records.write_json(path, {**kept, **about, "resumed": [*before.get("resumed", []), entry]})
             if changed:
                 self.log(f"note: other than when this run began: {', '.join(changed)} (run.json)")
             return
@@ -229,7 +230,7 @@ class _Run:
             "schema": records.SCHEMA, "name": self.name, "id": self.id,
             "seed": self.config.seed, "config": config_lib.to_json(self.config), "overrides": overrides,
             "images": self.images, "classes": workdir_lib.classes_of(self.train_split.known),
-            "about_data": self.about_data,
+            **about,
             "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]], **here,
             "started": records.now(), "resumed": []})
 
