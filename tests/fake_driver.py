@@ -33,8 +33,9 @@ def run(*arguments, command=(FAKE,), timeout=60, **kwargs):
                           timeout=timeout, check=False, **kwargs)
 
 
-def start(*arguments, **kwargs):
-    return subprocess.Popen([sys.executable, FAKE, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+def start(*arguments, before=(), **kwargs):
+    """`before`: a command that starts the driver. (No preexec_fn: JAX warns of forks in a process that it runs in.)"""
+    return subprocess.Popen([*before, sys.executable, FAKE, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, **kwargs)
 
 

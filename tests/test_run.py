@@ -149,14 +149,10 @@ def test_signs_that_a_terminal_lacks_are_in_the_logs(tmp_path):
     assert (status.returncode, status.stderr) == (0, "")
 
 
-def _ignore():
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
 def test_a_sweep_that_was_told_to_ignore_signals_still_stops_its_runs(tmp_path):
     workdir, sweep = tmp_path / "w", _sweep(tmp_path, seeds=2, step=0.3)
-    with _start(sweep, f"--workdir={workdir}", "--config.train.eval_every=8", preexec_fn=_ignore) as driver:
+    with _start(sweep, f"--workdir={workdir}", "--config.train.eval_every=8",
+                before=("sh", "-c", "trap '' INT TERM; exec \"$@\"", "sh")) as driver:
         _wait(lambda: len(list(workdir.glob("runs/*/steps.log"))) == 2)
         driver.send_signal(signal.SIGINT)
         driver.send_signal(signal.SIGTERM)

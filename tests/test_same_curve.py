@@ -31,11 +31,11 @@ def step(self, batch):
         interrupt()
     if self.step in states and name != "1x1":
         self.state = jax.device_put(states[self.step], self.program.state_shardings)
-    elif precision == "bfloat16" and name == "1x1":
+    elif precision != "float64" and name == "1x1":
         states[self.step] = jax.tree.map(np.array, self.state)
     state, sums = real(self, batch)
     losses.append(float(sums.loss))
-    if precision == "bfloat16" and name != "start":
+    if precision != "float64" and name != "start":
         after = states.setdefault(self.step + 1, jax.tree.map(np.array, state))
         updates.append(max(float(np.linalg.norm(np.asarray(mine) - theirs) / np.linalg.norm(update))
                            for part in (0, 1) for mine, theirs, update in zip(*map(
@@ -69,11 +69,13 @@ print(json.dumps(out))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "steps", "rel"), [
-    ("float64", 51, 1e-9), ("float32", 20, 1e-5),
-    ("bfloat16", 10, 2**-13),  # each step from the state that one device had: rounding drifts within a few
+@pytest.mark.parametrize(("precision", "steps", "rel", "update"), [
+    ("float64", 51, 1e-9, None),
+    # Each step from the state that one device had: what rounding changes grows from step to step, on some machines to
+    # 2e-5 of the loss within twenty. `update`: weights and velocities, in parts of the step's update.
+    ("float32", 10, 1e-6, 2**-14), ("bfloat16", 10, 2**-13, 2**-6),
 ])
-def test_every_mesh_goes_on_alike(tmp_path, precision, steps, rel):
+def test_every_mesh_goes_on_alike(tmp_path, precision, steps, rel, update):
     out = emulated.run(SCRIPT, 4, precision, steps, tmp_path, x64=precision == "float64")
     assert len(out["start"]["losses"]) == 201
     assert out["start"]["rows"][-1][0] < 2.0, "it has not left chance (ln 10 = 2.303): the curves could be anything's"
@@ -83,9 +85,9 @@ def test_every_mesh_goes_on_alike(tmp_path, precision, steps, rel):
     del out["start"]
     for name, other in out.items():
         assert other["losses"][:steps] == pytest.approx(alone["losses"][:steps], rel=rel), name
-        if precision == "bfloat16":  # weights and velocities, in parts of the update: four roundings
-            assert max(other["updates"]) <= 2**-6, name
-        if precision == "float64":  # float32 drifts on its own
+        if update is not None:
+            assert max(other["updates"]) <= update, name
+        if precision == "float64":
             for row, expected in zip(other["rows"], alone["rows"], strict=True):
                 assert row == pytest.approx(expected, rel=rel), name
             for views in ("centre", "ten_view"):
