@@ -247,7 +247,7 @@ def _place(placement: str, mesh, splits: Sequence[Split], say: Callable[[str], N
             if placement == "device":
                 raise ConfigError(f"config.data.placement: 'device' needs {text.size(need + used)} for the images and "
                                   f"{text.size(room or 0)} are free; choose auto or host")
-            say(f"images of {parts[0].source} ({text.size(need)}) stay on the host; a device has "
+            say(f"images of {parts[0].whole} ({text.size(need)}) stay on the host; a device has "
                 f"{text.size(room or 0)} for them")
             continue
         # All are of one run, so its classes are those of any; images between them that are of no class are not used.

@@ -264,7 +264,7 @@ def test_what_other_projects_call_a_field_is_one():
 
 def test_a_home_folder_is_expanded_wherever_a_path_is_taken(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    from alexnet_jax.data import sources, store
+    from alexnet_jax.data import registry, store
     from experiments import readout
 
     assert paths.given("~/x", "--workdir") == tmp_path / "x"
@@ -275,16 +275,16 @@ def test_a_home_folder_is_expanded_wherever_a_path_is_taken(monkeypatch, tmp_pat
     options = parser.parse_args(["--workdir=~/x", "~/y", "z"])
     assert (options.workdir, options.folders) == (tmp_path / "x", [tmp_path / "y", pathlib.Path("z")])
     data = config_lib.override(config_lib.default(), {"data.dir": "~/data", "data.store": "~/s"}).data
-    assert (sources.data_dir(data), store.root(data.store)) == (tmp_path / "data", tmp_path / "s")
-    assert sources.find(config_lib.override(config_lib.default(), {"data.name": "image_folder:~/cats"}).data,
+    assert (registry.data_dir(data), store.root(data.store)) == (tmp_path / "data", tmp_path / "s")
+    assert registry.find(config_lib.override(config_lib.default(), {"data.name": "image_folder:~/cats"}).data,
                         tmp_path)._root == tmp_path / "cats"
     (tmp_path / "w").mkdir()
     assert readout.default_workdir(tmp_path, {"ALEXNET_WORKDIR": "~/w"}) == tmp_path / "w"
     for name in ("ALEXNET_DATA_DIR", "ALEXNET_STORE_DIR"):
         monkeypatch.setenv(name, "~/e")
-    assert (sources.data_dir(config_lib.default().data), store.root("")) == (tmp_path / "e", tmp_path / "e")
+    assert (registry.data_dir(config_lib.default().data), store.root("")) == (tmp_path / "e", tmp_path / "e")
     with pytest.raises(ConfigError, match=r"^config\.data\.dir: the home folder of ~nosuch-user is not known"):
-        sources.data_dir(config_lib.override(config_lib.default(), {"data.dir": "~nosuch-user/x"}).data)
+        registry.data_dir(config_lib.override(config_lib.default(), {"data.dir": "~nosuch-user/x"}).data)
     for text in ("a\udcff", "a\0b"):
         with pytest.raises(ConfigError, match=r"^config\.data\.dir: 'a\\"):
             config_lib.override(config_lib.default(), {"data.dir": text})

@@ -8,7 +8,7 @@ import pytest
 from data_files import data_config, encoded, pixels, write_tar, write_tree
 from PIL import Image, ImageOps, features
 
-from alexnet_jax.data import decode, formats, image_folder, open_split, sources, trees
+from alexnet_jax.data import dataset, decode, formats, image_folder, open_split, registry, trees
 from alexnet_jax.errors import ConfigError
 
 FORMS = {"JPEG": {"quality": 98}, "PNG": {}, "WEBP": {"lossless": True}, "BMP": {}, "TIFF": {}, "GIF": {}, "PPM": {},
@@ -141,7 +141,7 @@ def test_ilsvrc_stays_as_its_authors_read_it(data, tmp_path):
     with data.unlocked():
         data.name, data.orientation = "imagenet", "exif"
     with pytest.raises(ConfigError, match=r"config.data.orientation: imagenet is read as its authors read it"):
-        sources.find(data, tmp_path)
+        registry.find(data, tmp_path)
 
 
 # --- versions -----------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def of_old(root, what, files):
 
 
 def versions(root, store):
-    source = image_folder.ImageFolder("image_folder:x", root, "x", store)
+    source = image_folder.ImageFolder(dataset.Asked("image_folder:x", "x", root, store))
     return {split: source.version(split) for split in source.split_sizes()}
 
 
@@ -187,7 +187,7 @@ def test_what_is_newly_read_makes_another_store(tmp_path, what, name, content, c
     of_old(tmp_path / "x", what, OLD | {name: content})
     found = versions(tmp_path, tmp_path / "store")
     if "tar" in what:  # whose bytes are others now in any case: by the ends alone, or by what is in it too
-        ends = hashlib.sha256(sources.ends(tmp_path / "x" / "train.tar")).hexdigest()
+        ends = hashlib.sha256(dataset.ends(tmp_path / "x" / "train.tar")).hexdigest()
         alone = hashlib.sha256(f"mixed {ends}  00000000".encode()).hexdigest()[:10]
         assert (found["train"] != alone) == (changes is not False)
     else:
@@ -200,7 +200,7 @@ def test_a_store_that_listed_webp_as_corrupt_is_built_again(data, tmp_path):
     files = {f"train/{n}/{i}.jpg": encoded(pixels(10 * i + (n == "b")), "WEBP" if i else "JPEG")
              for n in "ab" for i in range(2)}
     write_tree(tmp_path / "data" / "x", files)
-    entries = sorted(((k[6:], len(v)) for k, v in files.items()), key=lambda e: sources.mixed(e[0]))
+    entries = sorted(((k[6:], len(v)) for k, v in files.items()), key=lambda e: dataset.mixed(e[0]))
     own = hashlib.sha256("".join(f"{name}\0{size}\n" for name, size in entries).encode()).hexdigest()
     before = hashlib.sha256(f"mixed {own}  00000000".encode()).hexdigest()[:10]
     split = opened(data)

@@ -14,7 +14,7 @@ import pytest
 
 from alexnet_jax.data import build, partial
 from alexnet_jax.data import store as store_lib
-from alexnet_jax.data.sources import Block, Corrupt, Reading, Source
+from alexnet_jax.data.dataset import Block, Corrupt, Dataset, Reading
 from alexnet_jax.errors import DataError, Interrupted
 
 COUNT, SIZE = 12, 4
@@ -24,7 +24,7 @@ NAMES = ("a/0.jpg", "a\nb/1", "a\\nb", "a\rb", "[bold]$x$", "鳥/5.png", "\udcff
          "\\u000a")
 
 
-class Toy(Source):
+class Toy(Dataset):
     """Twelve images, three of them corrupt, in a mixed order. `read_ranks` are those that were read."""
 
     name, key = "toy", "toy"

@@ -13,6 +13,7 @@ from data_files import data_config, write_tree
 
 from alexnet_jax.data import cifar10, open_split, partial, shapes
 from alexnet_jax.data import store as store_lib
+from alexnet_jax.data.dataset import Asked
 from alexnet_jax.errors import DataError, Interrupted
 
 pytestmark = [*another_user.forks, another_user.needs_root]
@@ -223,7 +224,7 @@ def test_tfds_files_of_another_user(store, shared, files, monkeypatch):
     store.chmod(0o777)
 
     def prepared(place, split):
-        source = cifar10.Cifar10(place, store)
+        source = cifar10.Cifar10(Asked("cifar10", folder=place, store=store))
         folder = source._prepare(split, lambda line: None)
         assert folder == source._prepared(split)
         return str(folder.relative_to(store))

@@ -97,7 +97,7 @@ def test_folders_of_any_name_are_splits(tmp_path):
         for _ in range(2):  # packs, then opens
             found = open_splits(c, report=lambda line: None)["train_split"]
             assert sorted(found.images[:, 0, 0, 0]) == [20 * NAMES.index(name) + n for n in (0, 0, 1, 1)]
-            assert found.source == name
+            assert found.whole == name
     assert len(list((tmp_path / "store").glob("[!.]*"))) == len(NAMES)
     for text, message in (("old photo", r"did you mean old photos\?"), ("cat+dog", "joins are not supported")):
         with pytest.raises(ConfigError, match=message) as error:

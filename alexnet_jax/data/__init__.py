@@ -17,9 +17,10 @@ import numpy as np
 
 from alexnet_jax import names
 from alexnet_jax.data import classes as classes_lib
-from alexnet_jax.data import layouts, order, sources, splits
+from alexnet_jax.data import layouts, order, registry, splits
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.classes import Classes
+from alexnet_jax.data.dataset import Dataset, Report
 from alexnet_jax.data.split import Split, common
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import ConfigError, DataError
@@ -28,9 +29,6 @@ __all__ = ["FIELDS", "Classes", "Split", "Statistics", "check_splits", "classes_
            "open_split", "open_splits"]
 
 FIELDS = ("train_split", "fold_split", "eval_split", "tune_split", "fit_split")  # of config.data, that name images
-
-# Classes of the datasets whose files need not be opened to know them.
-_CLASSES = {"shapes": 10, "cifar10": 10, "imagenet": 1000}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,13 +57,13 @@ class _Known:
         return common(self.places, other.places)
 
 
-def check_splits(data: Any, source: sources.Source | None = None) -> tuple[str, ...] | None:
+def check_splits(data: Any, dataset: Dataset | None = None) -> tuple[str, ...] | None:
     """Checks every split that the config names, its classes and its images, as far as that is known without decoding.
 
     Builds and writes nothing.
 
     Args:
-      data: config.data. source: its dataset, where that has been looked for already.
+      data: config.data. dataset: its dataset, where that has been looked for already.
 
     Returns:
       What identifies the classes of a run; None if only reading tells.
@@ -73,13 +71,13 @@ def check_splits(data: Any, source: sources.Source | None = None) -> tuple[str, 
     Raises:
       ConfigError, DataError: as `open_splits`.
     """
-    source = source or sources.find(data, store_lib.root(data.store))
-    sources.check_dir(data)
+    dataset = dataset or registry.find(data, store_lib.root(data.store))
+    registry.check_dir(data, dataset)
     found = {}
     for field in FIELDS:
         if text := getattr(data, field):
             with naming(f"config.data.{field}"):
-                found[field] = _known(data, text, source)
+                found[field] = _known(data, text, dataset)
     training = found["train_split"]
     if training.keys is not None:
         classes_lib.check_several(training.keys, data.name)
@@ -95,12 +93,12 @@ def check_splits(data: Any, source: sources.Source | None = None) -> tuple[str, 
 def downloads(data: Any) -> list[str]:
     """The addresses that a run's images would be downloaded from before they are read."""
     root = store_lib.root(data.store)
-    source, found = sources.find(data, root), []
+    dataset, found = registry.find(data, root), []
     for text in (text for field in FIELDS if (text := getattr(data, field))):
-        whole = _whole(source, splits.parse(text), data, root)
-        folder = _find(source, whole, data.size, root)
+        whole = _whole(dataset, splits.parse(text), data, root)
+        folder = _find(dataset, whole, data.size, root)
         if folder is None or not folder.exists():
-            found.append(source.fetched(whole))
+            found.append(dataset.fetched(whole))
     return list(dict.fromkeys(filter(None, found)))
 
 
@@ -126,25 +124,26 @@ def check_apart(splits: Mapping[str, Any]) -> None:
 
 def classes_of(data: Any) -> tuple[int, str] | None:
     """(the number of a run's classes, where that is known from), without decoding; None where only reading tells."""
-    if data.name in _CLASSES:
-        return _CLASSES[data.name], data.name
     root = store_lib.root(data.store)
     try:
-        source, wanted = sources.find(data, root), splits.parse(data.train_split)
-        whole = _whole(source, wanted, data, root)
-        packed = [(folder, len(meta["class_keys"])) for folder, meta in store_lib.stores_of(root, source.owns)
+        dataset = registry.find(data, root)
+        if dataset.class_count is not None:
+            return dataset.class_count, dataset.title
+        wanted = splits.parse(data.train_split)
+        whole = _whole(dataset, wanted, data, root)
+        packed = [(folder, len(meta["class_keys"])) for folder, meta in store_lib.stores_of(root, dataset.owns)
                   if meta["split"] == whole]
         if len({count for _, count in packed}) == 1:  # of whatever size and version
             return packed[0][1], f"the packed images in {packed[0][0]}"
-        if not packed and _count(source, whole) is None:
+        if not packed and _count(dataset, whole) is None:
             return None  # an archive, which would have to be read
-        known = _known(data, data.train_split, source)
+        known = _known(data, data.train_split, dataset)
     except (ConfigError, DataError):
         return None
-    return None if known.every is None else (len(known.every), f"the images of {source.title}")
+    return None if known.every is None else (len(known.every), f"the images of {dataset.title}")
 
 
-def open_splits(data: Any, *, report: sources.Report = names.say) -> dict[str, Split]:
+def open_splits(data: Any, *, report: Report = names.say) -> dict[str, Split]:
     """Every split that the config names, {field: split}, with labels by the classes of the training split.
 
     All splits and their classes are checked before the first image is decoded, as far as that can be known.
@@ -156,14 +155,14 @@ def open_splits(data: Any, *, report: sources.Report = names.say) -> dict[str, S
     Raises:
       ConfigError, DataError: as `open_split`; a split has classes that training lacks, or training has one class only.
     """
-    source = sources.find(data, store_lib.root(data.store))
-    check_splits(data, source)
+    dataset = registry.find(data, store_lib.root(data.store))
+    check_splits(data, dataset)
     opened: dict[str, Split] = {}
     for field in FIELDS:
         if text := getattr(data, field):
             with naming(f"config.data.{field}"):
                 known = opened["train_split"].known if opened else None
-                opened[field] = open_split(data, text, report=report, classes=known, source=source)
+                opened[field] = open_split(data, text, report=report, classes=known, dataset=dataset)
     check_apart(opened)
     train = opened["train_split"]
     classes_lib.check_several(train.class_keys, data.name)
@@ -185,8 +184,8 @@ def naming(where: str) -> Iterator[None]:
         raise ConfigError(f"{where}: {error}") from error
 
 
-def open_split(data: Any, split: str, *, report: sources.Report = names.say, classes: Classes | None = None,
-               source: sources.Source | None = None, remembered: bool = False) -> Split:
+def open_split(data: Any, split: str, *, report: Report = names.say, classes: Classes | None = None,
+               dataset: Dataset | None = None, remembered: bool = False) -> Split:
     """Opens what `split` denotes, building the packed store of the whole split first if there is none.
 
     Args:
@@ -195,7 +194,7 @@ def open_split(data: Any, split: str, *, report: sources.Report = names.say, cla
       split: a split string, e.g. 'train[:40000]'.
       report: takes lines about the building.
       classes: of the run, by which images are labelled; the dataset's own by default.
-      source: what `sources.find` gives for `data`, if it's there already.
+      dataset: what `registry.find` gives for `data`, if it's there already.
       remembered: `data` is of an earlier command: a packed store stands in for a data dir that has gone since.
 
     Raises:
@@ -205,23 +204,23 @@ def open_split(data: Any, split: str, *, report: sources.Report = names.say, cla
     """
     wanted = splits.parse(split)
     root = store_lib.root(data.store)
-    source = source or sources.find(data, root)
+    dataset = dataset or registry.find(data, root)
     if not remembered:
-        sources.check_dir(data)
-    whole = _whole(source, wanted, data, root)
-    folder = _find(source, whole, data.size, root)
-    if folder is not None and folder.exists() and source.version(whole) is None:
-        report(f"note: the files of {source.name} {whole} are absent; the images packed from them earlier stand in, "
+        registry.check_dir(data, dataset)
+    whole = _whole(dataset, wanted, data, root)
+    folder = _find(dataset, whole, data.size, root)
+    if folder is not None and folder.exists() and dataset.version(whole) is None:
+        report(f"note: the files of {dataset.name} {whole} are absent; the images packed from them earlier stand in, "
                f"{folder}")
     if folder is None or not folder.exists():
         if classes is not None:
-            _check_unbuilt(source, wanted, whole, _cut(wanted, data))
-            strange = classes_lib.missing(classes.keys, source.class_keys(whole) or ())
-            if strange and (strange := list(source.present(whole, strange))):
-                classes_lib.check(classes.keys, source.title, strange, split)
-        folder = _build(source, wanted, whole, data, root, report)
+            _check_unbuilt(dataset, wanted, whole, _cut(wanted, data))
+            strange = classes_lib.missing(classes.keys, dataset.class_keys(whole) or ())
+            if strange and (strange := list(dataset.present(whole, strange))):
+                classes_lib.check(classes.keys, dataset.title, strange, split)
+        folder = _build(dataset, wanted, whole, data, root, report)
     store = _open(folder, data)
-    rows, (start, stop) = _slice(store, wanted, data, source)
+    rows, (start, stop) = _slice(store, wanted, data, dataset)
     if data.order == "spread":
         rows = np.asarray(rows)
         rows = rows[order.spread(store.labels[rows])]
@@ -231,25 +230,26 @@ def open_split(data: Any, split: str, *, report: sources.Report = names.say, cla
     return found
 
 
-def _whole(source: sources.Source, wanted: splits.Slice, data: Any, root: pathlib.Path) -> str:
+def _whole(dataset: Dataset, wanted: splits.Slice, data: Any, root: pathlib.Path) -> str:
     """The stored split that the wanted one is of: itself, or what `data.val_fraction` cuts `train` and `val` from."""
     if not data.val_fraction:
-        return source.resolve(wanted.name)
-    known = list(source.split_sizes()) or sorted({meta["split"] for _, meta in store_lib.stores_of(root, source.owns)})
+        return dataset.resolve(wanted.name)
+    stored = (meta["split"] for _, meta in store_lib.stores_of(root, dataset.owns))
+    known = list(dataset.split_sizes()) or sorted(set(stored))
     own = layouts.resolve("val", known)
     if own:
-        raise ConfigError(f"config.data.val_fraction: {source.name} has a split of its own for that, {own[0]}; set "
+        raise ConfigError(f"config.data.val_fraction: {dataset.name} has a split of its own for that, {own[0]}; set "
                           f"config.data.val_fraction to 0, or move {own[0]} away")
     training = layouts.resolve("train", known)
     if len(training) != 1 and len(known) > 1:
-        raise ConfigError(f"config.data.val_fraction: cuts train and val from one split, and {source.name} has "
+        raise ConfigError(f"config.data.val_fraction: cuts train and val from one split, and {dataset.name} has "
                           f"{', '.join(known)}; set it to 0 and name slices of them")
     base = (training or known or ["train"])[0]
     if wanted.name in ("train", "val"):
         return base
     if wanted.name == base:
         raise ConfigError(f"'{wanted.text}': config.data.val_fraction cuts {base} into train and val; name one")
-    return source.resolve(wanted.name)
+    return dataset.resolve(wanted.name)
 
 
 def _cut(wanted: splits.Slice, data: Any) -> bool:
@@ -268,24 +268,24 @@ def _rows(store: store_lib.Store, wanted: splits.Slice, data: Any) -> tuple[Any,
     return rows, sizes
 
 
-def _known(data: Any, split: str, source: sources.Source) -> _Known:
+def _known(data: Any, split: str, dataset: Dataset) -> _Known:
     """What is known of a split without decoding; what can be refused is."""
     wanted = splits.parse(split)
     root = store_lib.root(data.store)
-    whole = _whole(source, wanted, data, root)
+    whole = _whole(dataset, wanted, data, root)
     name = wanted.name if _cut(wanted, data) else whole
-    folder = _find(source, whole, data.size, root)
+    folder = _find(dataset, whole, data.size, root)
     if folder is not None and folder.exists():
         store = _open(folder, data)
         keys = store.meta["class_keys"]
         own = tuple(keys[label] for label in np.unique(store.labels))
-        return _Known(split, name, range(*_slice(store, wanted, data, source)[1]), own, tuple(keys))
-    _check_unbuilt(source, wanted, whole, _cut(wanted, data))
-    keys = source.class_keys(whole)
+        return _Known(split, name, range(*_slice(store, wanted, data, dataset)[1]), own, tuple(keys))
+    _check_unbuilt(dataset, wanted, whole, _cut(wanted, data))
+    keys = dataset.class_keys(whole)
     keys = None if keys is None else tuple(keys)
-    count, rows = _count(source, whole), None
+    count, rows = _count(dataset, whole), None
     if count is not None and not _cut(wanted, data):
-        rows = range(*wanted.bounds(count, splits.describe(source.name, source.split_sizes() | {whole: count})))
+        rows = range(*wanted.bounds(count, splits.describe(dataset.name, dataset.split_sizes() | {whole: count})))
     return _Known(split, name, rows, keys, keys)
 
 
@@ -299,68 +299,68 @@ def _open(folder: pathlib.Path, data: Any) -> store_lib.Store:
     return store
 
 
-def _slice(store: store_lib.Store, wanted: splits.Slice, data: Any, source: sources.Source
+def _slice(store: store_lib.Store, wanted: splits.Slice, data: Any, dataset: Dataset
            ) -> tuple[Any, tuple[int, int]]:
     """(the rows of the store that the wanted split is a slice of, front to back; the slice's bounds)."""
     rows, sizes = _rows(store, wanted, data)
-    return rows, wanted.bounds(len(rows), splits.describe(source.name, source.split_sizes() | sizes))
+    return rows, wanted.bounds(len(rows), splits.describe(dataset.name, dataset.split_sizes() | sizes))
 
 
-def _find(source: sources.Source, name: str, size: int, root: pathlib.Path) -> pathlib.Path | None:
-    """The store's folder, existing or to be built; None if the source is absent and no store stands in."""
-    version = source.version(name)
+def _find(dataset: Dataset, name: str, size: int, root: pathlib.Path) -> pathlib.Path | None:
+    """The store's folder, existing or to be built; None if its files are absent and no store stands in."""
+    version = dataset.version(name)
     if version is not None:
-        place = root / store_lib.folder_name(source.key, version, name, size)
+        place = root / store_lib.folder_name(dataset.key, version, name, size)
         if place.exists():
             return place
         # Under another spelling of the dataset's name, perhaps.
-        same = (folder for folder, meta in store_lib.stores_of(root, source.owns)
+        same = (folder for folder, meta in store_lib.stores_of(root, dataset.owns)
                 if (meta["version"], meta["split"], meta["size"]) == (version, name, size))
         return next(same, place)
-    fitting = [folder for folder, meta in store_lib.stores_of(root, source.owns)
+    fitting = [folder for folder, meta in store_lib.stores_of(root, dataset.owns)
                if meta["split"] == name and meta["size"] == size]
     if len(fitting) > 1:
-        raise DataError(f"{source.name}: its files are absent and {len(fitting)} packed stores could stand "
+        raise DataError(f"{dataset.name}: its files are absent and {len(fitting)} packed stores could stand "
                         f"in for them ({', '.join(f.name for f in fitting)}); delete all but one in {root}")
     return fitting[0] if fitting else None
 
 
-def _count(source: sources.Source, whole: str) -> int | None:
+def _count(dataset: Dataset, whole: str) -> int | None:
     """Images of a whole split, where that is known before any is decoded."""
-    known = source.split_sizes().get(whole)
-    return source.count(whole) if known is None else known
+    known = dataset.split_sizes().get(whole)
+    return dataset.count(whole) if known is None else known
 
 
-def _check_unbuilt(source: sources.Source, wanted: splits.Slice, whole: str, cut: bool) -> str:
+def _check_unbuilt(dataset: Dataset, wanted: splits.Slice, whole: str, cut: bool) -> str:
     """The version of a split whose store has to be built. Raises ConfigError or DataError if it can't be."""
-    known = source.split_sizes()
-    described = splits.describe(source.name, known)
+    known = dataset.split_sizes()
+    described = splits.describe(dataset.name, known)
     if "+" in whole and whole not in known:
         raise splits.join(wanted.text)
     if known and whole not in known:
         near = difflib.get_close_matches(whole, known, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise ConfigError(f"'{wanted.text}': no such split{hint}; {described}")
-    source.check(whole)
-    count = _count(source, whole)
+    dataset.check(whole)
+    count = _count(dataset, whole)
     if count is not None and not cut:
         wanted.bounds(count, described)
-    version = source.version(whole)
+    version = dataset.version(whole)
     if version is None:
-        raise DataError(f"{source.name}: the files of {whole} are missing")
+        raise DataError(f"{dataset.name}: the files of {whole} are missing")
     return version
 
 
-def _build(source: sources.Source, wanted: splits.Slice, whole: str, data: Any, root: pathlib.Path,
-           report: sources.Report) -> pathlib.Path:
-    version = _check_unbuilt(source, wanted, whole, _cut(wanted, data))
-    folder = root / store_lib.folder_name(source.key, version, whole, data.size)
+def _build(dataset: Dataset, wanted: splits.Slice, whole: str, data: Any, root: pathlib.Path,
+           report: Report) -> pathlib.Path:
+    version = _check_unbuilt(dataset, wanted, whole, _cut(wanted, data))
+    folder = root / store_lib.folder_name(dataset.key, version, whole, data.size)
 
     def check(count: int) -> None:
         if not _cut(wanted, data):
-            wanted.bounds(count, splits.describe(source.name, source.split_sizes() | {whole: count}))
+            wanted.bounds(count, splits.describe(dataset.name, dataset.split_sizes() | {whole: count}))
 
     from alexnet_jax.data.build import build
 
-    build(source, whole, version, data.size, folder, on_corrupt=data.on_corrupt, report=report, check=check)
+    build(dataset, whole, version, data.size, folder, on_corrupt=data.on_corrupt, report=report, check=check)
     return folder

@@ -23,9 +23,9 @@ from typing import Any
 from alexnet_jax import environment, files, names, streams
 from alexnet_jax import signals as signals_lib
 from alexnet_jax.data import store as store_lib
+from alexnet_jax.data.dataset import Corrupt, Dataset, Reading, Report
 from alexnet_jax.data.leftovers import copy, may_go_on, place_of, whose
 from alexnet_jax.data.partial import Partial, finished, storing, sync_folder, under_construction
-from alexnet_jax.data.sources import Corrupt, Reading, Report, Source
 from alexnet_jax.errors import DataError, Interrupted
 from alexnet_jax.progress import duration
 from alexnet_jax.signals import Signals
@@ -34,28 +34,28 @@ _NAMED = 10  # corrupt images that are reported one by one; meta.json lists all
 
 
 @streams.safe()
-def build(source: Source, split: str, version: str, size: int, folder: pathlib.Path, *, on_corrupt: str,
+def build(dataset: Dataset, split: str, version: str, size: int, folder: pathlib.Path, *, on_corrupt: str,
           report: Report, check: Callable[[int], object] = lambda count: None) -> None:
-    """Makes `folder` the store of the whole `split` of `source`, unless another process did so meanwhile.
+    """Makes `folder` the store of the whole `split` of `dataset`, unless another process did so meanwhile.
 
     What an earlier builder has safely written of the same is not read again. What this one has written is kept
     for the next, hidden beside the store's place, if it ends before its time; a build of seconds leaves nothing.
 
     Args:
-      version: of the split's content, as the source names it.
+      version: of the split's content, as the dataset names it.
       on_corrupt: 'skip' leaves images out that cannot be read, 'refuse' ends at the first.
       check: called with the number of images before any is read; what it raises ends the building.
 
     Raises:
-      DataError: the source is damaged or absent, an image is refused, or the store cannot be written.
+      DataError: the dataset is damaged or absent, an image is refused, or the store cannot be written.
       Interrupted: by SIGINT, SIGTERM or SIGHUP.
     """
-    label = f"packing {source.name} {split} at {size}×{size}"
+    label = f"packing {dataset.name} {split} at {size}×{size}"
     with storing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     if not environment.writable(folder.parent):
-        raise DataError(f"{folder.parent}: this user may not write there, and {source.name} {split} is not packed yet; "
-                        "config.data.store or $ALEXNET_STORE_DIR names another place for packed images")
+        raise DataError(f"{folder.parent}: this user may not write there, and {dataset.name} {split} is not packed "
+                        "yet; config.data.store or $ALEXNET_STORE_DIR names another place for packed images")
     shared = folder.with_name(f".{folder.name}.building")
     own = folder.with_name(f".{folder.name}.{environment.user()}.building")
     with signals_lib.Signals(signals_lib.at_once) as signals:
@@ -67,18 +67,18 @@ def build(source: Source, split: str, version: str, size: int, folder: pathlib.P
                 for leftover in folder.parent.glob(f"{name}.building-*"):
                     shutil.rmtree(leftover, ignore_errors=True)  # of versions that could not go on
                 for other in folder.parent.glob(".*.building"):
-                    if place_of(other) != folder and (source.title, split, size) == whose(other):
+                    if place_of(other) != folder and (dataset.title, split, size) == whose(other):
                         # Another process may be at it, so it isn't ours to remove.
                         report(f"{other}: an unfinished store of another version; if nobody is building it, "
                                f"python -m alexnet_jax.data.prepare --delete={other.name} removes it")
                 if not _named((own, shared), folder):
-                    reading = source.read(split, size, report)
+                    reading = dataset.read(split, size, report)
                     check(reading.count)
                     if reading.count == 0:
                         raise DataError(f"{reading.origin}: no images in it")
-                    meta = {"schema": store_lib.SCHEMA, "name": source.title, "version": version, "split": split}
-                    if source.folder is not None:
-                        meta["folder"] = source.folder
+                    meta = {"schema": store_lib.SCHEMA, "name": dataset.title, "version": version, "split": split}
+                    if dataset.folder is not None:
+                        meta["folder"] = dataset.folder
                     closed = not may_go_on(shared)
                     temporary = own if closed or own.exists() else shared
                     _fill(temporary, reading, size, on_corrupt, report, label, meta, signals,

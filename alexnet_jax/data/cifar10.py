@@ -22,7 +22,7 @@ import zlib
 import numpy as np
 
 from alexnet_jax import environment
-from alexnet_jax.data.sources import Reading, Report, Source
+from alexnet_jax.data.dataset import Asked, Dataset, Reading, Report
 from alexnet_jax.errors import DataError, describe_os_error
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -48,12 +48,12 @@ def records_to_images(records: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
 
 
-class Cifar10(Source):
+class Cifar10(Dataset):
     name = key = "cifar10"
+    class_count = len(CLASSES)
 
-    def __init__(self, data_dir: pathlib.Path | None, store: pathlib.Path):
-        self._dir = data_dir
-        self._store = store
+    def __init__(self, asked: Asked):
+        self._dir, self._store = asked.folder, asked.store
 
     def split_sizes(self) -> dict[str, int | None]:
         return {"train": 50000, "test": 10000}

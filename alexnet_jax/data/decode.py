@@ -23,7 +23,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from alexnet_jax.data import formats
-from alexnet_jax.data.sources import Block, Corrupt
+from alexnet_jax.data.dataset import Block, Corrupt
 
 ORIENTATIONS = ("stored", "exif")
 _PNG_END = b"IEND\xaeB\x60\x82"

@@ -28,26 +28,23 @@ from alexnet_jax import paths
 from alexnet_jax.data import classes as classes_lib
 from alexnet_jax.data import formats, layouts, trees
 from alexnet_jax.data import store as store_lib
+from alexnet_jax.data.dataset import Asked, Block, Corrupt, Dataset, Reading, Report, ends, safe
 from alexnet_jax.data.layouts import Layout, Place
 from alexnet_jax.data.listing import Listing, cut_each, listing, renamed
-from alexnet_jax.data.sources import Block, Corrupt, Reading, Report, Rule, Source, ends, safe
 from alexnet_jax.errors import ConfigError, DataError
 
 _ORDER = "mixed"  # part of the version: another order is another content
 _NOTES = ".listings"  # the folder of the store for what archives and large folders were found to hold
 
 
-class ImageFolder(Source):
-    def __init__(self, name: str, data_dir: pathlib.Path | None, folder: str, store: pathlib.Path,
-                 rule: Rule = Rule()):  # noqa: B008 (immutable)
-        self.name = name
-        self._data_dir = data_dir
-        self._root = _packed(_root(data_dir, folder))
-        self._spelling = _spelling(data_dir, folder)
+class ImageFolder(Dataset):
+    def __init__(self, asked: Asked):
+        self.name, self._data_dir, self._store = asked.name, asked.folder, asked.store
+        self._root = _packed(_root(self._data_dir, asked.rest))
+        self._spelling = _spelling(self._data_dir, asked.rest)
         self.key = f"image_folder-{safe(self._spelling)}" if self._spelling else "image_folder"
         self.folder = os.path.realpath(self._root) if self._root is not None else None
-        self._store = store
-        self._rule, self._suffix = rule, rule.suffix
+        self._rule, self._suffix = asked.rule, asked.rule.suffix
         self._found: Layout | None = None
         self._asked: dict[str, Place] = {}  # splits that aren't offered and were asked for
         self._fingerprints: dict[str, str] = {}

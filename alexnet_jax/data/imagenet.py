@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_jax.data import tar_index
-from alexnet_jax.data.sources import Block, Corrupt, Reading, Report, Rule, Source, ends, mixed
+from alexnet_jax.data.dataset import Asked, Block, Corrupt, Dataset, Reading, Report, Rule, ends, mixed
 from alexnet_jax.errors import ConfigError, DataError, describe_os_error
 
 SITE = "https://image-net.org/challenges/LSVRC/2012/2012-downloads.php"
@@ -89,11 +89,15 @@ class Images(NamedTuple):
     sizes: np.ndarray
 
 
-class ImageNet(Source):
+class ImageNet(Dataset):
     name = key = "imagenet"
+    class_count = 1000
 
-    def __init__(self, data_dir: pathlib.Path | None, rule: Rule = Rule()):  # noqa: B008 (immutable)
-        self._rule = rule
+    def __init__(self, asked: Asked):
+        if asked.rule.orientation != "stored":
+            raise ConfigError("config.data.orientation: imagenet is read as its authors read it, whatever EXIF says; "
+                              "set it to stored, or choose config.data.name=image_folder:imagenet for unpacked images")
+        self._rule, data_dir = asked.rule, asked.folder
         self._root: pathlib.Path | None = None
         if data_dir is not None:
             files = [archive.file for archive in ARCHIVES.values()]

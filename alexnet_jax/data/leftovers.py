@@ -15,8 +15,8 @@ from typing import Any
 
 from alexnet_jax import environment
 from alexnet_jax.data import store as store_lib
+from alexnet_jax.data.dataset import Report
 from alexnet_jax.data.partial import JOURNAL, parse, sync, sync_folder
-from alexnet_jax.data.sources import Report
 
 
 def whose(folder: pathlib.Path) -> tuple[str, str, int] | None:

@@ -8,8 +8,8 @@ import unicodedata
 from collections.abc import Collection, Sequence
 
 from alexnet_jax.data import formats, lists, trees
+from alexnet_jax.data.dataset import mixed
 from alexnet_jax.data.layouts import IMAGES, Place, role
-from alexnet_jax.data.sources import mixed
 from alexnet_jax.data.trees import File
 from alexnet_jax.errors import DataError
 

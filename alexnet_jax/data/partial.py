@@ -2,7 +2,7 @@
 
 `.<store's folder>.building/` lies beside the store's place and holds
 
-`images.u8`  a place for every image of the source, corrupt ones included; sparse until it is full
+`images.u8`  a place for every image of the split, corrupt ones included; sparse until it is full
 `journal`    records, one a line: the CRC-32 of the rest in eight hex digits, a space, JSON. The first is the
              identity of what is built. Then come `{"ranks", "labels", "crcs", "originals", "corrupt": [[rank,
              name, reason], …]}`, each of images that were on the disk before the record was written, and
@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.data import store as store_lib
-from alexnet_jax.data.sources import Block, Corrupt, Report
+from alexnet_jax.data.dataset import Block, Corrupt, Report
 from alexnet_jax.errors import DataError, describe_os_error
 
 JOURNAL = "journal"
@@ -196,7 +196,7 @@ class Partial:
         """Makes the folder a store: how many images it has.
 
         Args:
-          meta: what meta.json says of the source; the rest is added.
+          meta: what meta.json says of the dataset; the rest is added.
           names: of the images, by rank.
 
         Raises:
@@ -281,7 +281,7 @@ def under_construction(folder: pathlib.Path, identity: dict[str, Any], count: in
 
     Args:
       identity: of what is built, a dict fit for JSON: a folder of another identity is not gone on with.
-      count: images of the source. size: side of a stored image.
+      count: images of the split. size: side of a stored image.
     """
     with storing(folder):
         partial = _taken_over(folder, identity, count, size, report) or Partial(folder, identity, count, size)

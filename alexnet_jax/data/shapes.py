@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator
 
 import numpy as np
 
-from alexnet_jax.data.sources import Block, Reading, Report, Source
+from alexnet_jax.data.dataset import Block, Dataset, Reading, Report
 
 # --- what is drawn, and how hard it is to see --------------------------------------------------------------
 GENERATOR = 2  # raise when the drawing code changes what is drawn
@@ -52,8 +52,10 @@ def version() -> str:
     return f"{GENERATOR}-{hashlib.sha256(knobs.encode()).hexdigest()[:8]}"
 
 
-class Shapes(Source):
+class Shapes(Dataset):
     name = key = "shapes"
+    embedded = True
+    class_count = 10
 
     def split_sizes(self) -> dict[str, int | None]:
         return dict(COUNTS)

@@ -47,7 +47,7 @@ class Split:
       labels: int32 [n], read-only, positions in `class_keys`.
       class_keys, classes: what identifies the run's classes in the dataset, and their names for display.
       name: config.data.name. version: of the dataset's content. split: the split string. size: in pixels.
-      source: the name of the whole split. corrupt: its images that could not be read and were left out.
+      whole: the name of the whole split. corrupt: its images that could not be read and were left out.
     """
 
     def __init__(self, store: store_lib.Store, text: str, rows: range | np.ndarray, classes: Classes | None = None):
@@ -67,7 +67,7 @@ class Split:
         self.labels.flags.writeable = False
         self.name: str = store.meta["name"]
         self.version: str = store.meta["version"]
-        self.source: str = store.meta["split"]
+        self.whole: str = store.meta["split"]
         self.size: int = store.meta["size"]
         self.corrupt: int = store.corrupt
         self._statistics: Statistics | None = None
@@ -104,7 +104,7 @@ class Split:
     def part(self, index: Any) -> Split:
         """Some of its images: `index` is a slice of positions without a step, or an array of them."""
         rows = self.rows[index] if isinstance(index, slice) else np.asarray(self.rows)[index]
-        text = f"{self.source}[{rows.start}:{rows.stop}]" if isinstance(rows, range) else f"{len(rows)} of {self.split}"
+        text = f"{self.whole}[{rows.start}:{rows.stop}]" if isinstance(rows, range) else f"{len(rows)} of {self.split}"
         return Split(self.store, text, rows, self.known)
 
     def overlap(self, other: Split) -> int:

@@ -9,7 +9,7 @@ One folder `<store>/<dataset>-<version>-<split>-<size>/` per dataset, version, w
                  "corrupt": [{"name", "reason"}], "crc32": {<the other small files>},
                  "left_out": {kind: {class key: files that were not read}},
                  "folder": the real path of a folder of images}
-`names.txt`      each image's name in the source, one a line, with what would break a line escaped (`escape`)
+`names.txt`      each image's name in the dataset, one a line, with what would break a line escaped (`escape`)
 `originals.u32`  little-endian uint32 [count, 2]: height and width of what each image was made from
 `statistics-<first>-<last>.npz`  of a slice, added when it is first asked for (alexnet_jax.data.statistics)
 
@@ -102,7 +102,7 @@ class Store:
 
     @functools.cached_property
     def names(self) -> list[str] | None:
-        """Each image's name in the source; None where the store doesn't have them. Raises DataError."""
+        """Each image's name in the dataset; None where the store doesn't have them. Raises DataError."""
         content = self._optional(NAMES)
         if content is None:
             return None
@@ -131,7 +131,7 @@ class Store:
 
     @property
     def corrupt(self) -> int:
-        """Images of the source that could not be read and are not in here."""
+        """Images of the split that could not be read and are not in here."""
         return len(self.meta["corrupt"])
 
 
@@ -215,7 +215,7 @@ def crc32(array: np.ndarray) -> int:
 
 
 def stores_of(store: pathlib.Path, owns: Callable[[dict[str, Any]], bool]) -> list[tuple[pathlib.Path, dict[str, Any]]]:
-    """Every store below `store` whose meta a dataset `owns` (`Source.owns`), with its meta, sorted by folder."""
+    """Every store below `store` whose meta a dataset `owns` (`Dataset.owns`), with its meta, sorted by folder."""
     found = []
     for meta in sorted(store.glob(f"[!.]*/{META}")):
         try:

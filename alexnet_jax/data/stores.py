@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from alexnet_jax import files, names
 from alexnet_jax.data import leftovers, partial, text
 from alexnet_jax.data import store as store_lib
-from alexnet_jax.data.sources import Report
+from alexnet_jax.data.dataset import Report
 from alexnet_jax.errors import ConfigError, DataError, describe_os_error
 
 _HEAD = ("name", "dataset", "split", "size", "images", "classes", "version", "on disk", "written", "")

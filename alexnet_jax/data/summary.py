@@ -81,7 +81,7 @@ def _originals(found: np.ndarray, side: int) -> Iterator[str]:
 
 def _of_store(split: Split) -> Iterator[str]:
     """Of the whole split, of which `split` may be a part."""
-    whole, meta = short(split.source, WIDTH), split.store.meta
+    whole, meta = short(split.whole, WIDTH), split.store.meta
     names = dict(zip(split.class_keys, split.classes, strict=True))
     for kind, found in meta.get("left_out", {}).items():
         of = [f"{short(names.get(key, key) or 'no class', WIDTH)} {number:,}" for key, number in

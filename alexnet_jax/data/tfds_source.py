@@ -1,4 +1,4 @@
-"""Any prepared TFDS dataset, `tfds:<name>[/config][:version]`, read as a data source without TensorFlow.
+"""Any prepared TFDS dataset, `tfds:<name>[/config][:version]`, read without TensorFlow.
 
 Looked for in the data dir, $TFDS_DATA_DIR and ~/tensorflow_datasets. It has to be in array_record files;
 tfrecord files are read too where TensorFlow is installed.
@@ -21,24 +21,23 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax import paths
-from alexnet_jax.data.sources import Block, Corrupt, Reading, Report, Rule, Source, safe
+from alexnet_jax.data.dataset import Asked, Block, Corrupt, Dataset, Reading, Report, Rule, safe
 from alexnet_jax.errors import ConfigError, DataError
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
-class Tfds(Source):
-    def __init__(self, name: str, data_dir: pathlib.Path | None, rest: str,
-                 rule: Rule = Rule()):  # noqa: B008 (immutable)
-        self.name = name
-        self._rule = rule
-        path, _, self._version = rest.partition(":")
+class Tfds(Dataset):
+    def __init__(self, asked: Asked):
+        self.name = name = asked.name
+        self._rule = asked.rule
+        path, _, self._version = asked.rest.partition(":")
         self._dataset, _, self._config = path.partition("/")
         if not self._dataset or (self._version and not _VERSION.fullmatch(self._version)):
             raise ConfigError(f"config.data.name: {name!r} is not of the form tfds:<name>[/config][:1.2.3]")
         self.key = "tfds-" + safe(path.replace("/", "-"))
         own = os.environ.get("TFDS_DATA_DIR")
-        self._roots = [root for root in (data_dir, paths.given(own, "TFDS_DATA_DIR") if own else None) if root]
+        self._roots = [root for root in (asked.folder, paths.given(own, "TFDS_DATA_DIR") if own else None) if root]
         with contextlib.suppress(RuntimeError):  # nobody's home
             self._roots.append(pathlib.Path.home() / "tensorflow_datasets")
         self._folder = self._locate()

@@ -1,15 +1,14 @@
-"""Where images come from: what every dataset offers to the packed store, and `config.data.name` → dataset.
+"""What a dataset is: the contract between the readers of images and the packed store.
 
-Nothing here imports TFDS or an image library: a source is asked for its name and version to find a store
-that exists, and only `read` loads what reading needs.
+A reader is a class of its own below `Dataset`, made from what a config asks for (`Asked`). Nothing here imports TFDS or
+an image library, nor should a reader before `read`: to find a store that exists, a dataset is only asked for its name
+and version.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
-import os
 import pathlib
 import re
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
@@ -17,11 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_jax import paths
-from alexnet_jax.errors import ConfigError, DataError
-
 Report = Callable[[str], Any]
-NAMES = ("shapes", "cifar10", "imagenet", "image_folder", "tfds")
 _ENDS = 1 << 16  # bytes of an archive's beginning and end that go into its fingerprint
 
 
@@ -50,10 +45,10 @@ class Reading:
     """A whole split about to be read.
 
     `count` counts the images, those that turn out corrupt included. `classes` are the names for display,
-    `class_keys` what identifies them in the source (folder names), both in the order of the labels.
+    `class_keys` what identifies them in the dataset (folder names), both in the order of the labels.
     `examples(done)` takes bool [count] and yields every rank below `count` that is not done, in any order; it
-    may yield others too. `origin` names the source in messages. `made_by` is what the images depend on besides
-    the source's version (the decoder's, say): an unfinished store made by something else is not gone on with.
+    may yield others too. `origin` names the files in messages. `made_by` is what the images depend on besides
+    the dataset's version (the decoder's, say): an unfinished store made by something else is not gone on with.
     `names`, or what `names()` gives, are those of the images by rank, any text ('<class folder>/<path>').
     `left_out` counts files that lie among the images and are not read: {kind: {class key, '' for none: files}}.
     """
@@ -85,18 +80,41 @@ class Rule(NamedTuple):
         return "".join(f"-{word}" for word, usual in zip(self, Rule(), strict=True) if word != usual)
 
 
-class Source:
-    """A dataset.
+class Asked(NamedTuple):
+    """What a config asks for.
+
+    Attributes:
+      name: config.data.name. rest: what stands behind its colon.
+      folder: the data dir, if one is given. store: the folder of the packed stores (downloads go there too).
+      rule: how image files become squares.
+    """
+
+    name: str
+    rest: str = ""
+    folder: pathlib.Path | None = None
+    store: pathlib.Path = pathlib.Path()
+    rule: Rule = Rule()
+
+
+class Dataset:
+    """A dataset. Readers are subclasses; what makes one is an `Asked`.
 
     Attributes:
       name: config.data.name, for messages.
       key: begins its stores' folder names.
       folder: the real path of a folder of images, whatever it was called: stores remember it.
+      embedded: does it need no files?
+      class_count: how many classes it has, where no file need be opened to know.
     """
 
     name: str
     key: str
     folder: str | None = None
+    embedded = False
+    class_count: int | None = None
+
+    def __init__(self, asked: Asked):
+        """Raises ConfigError: it cannot be read as asked."""
 
     @property
     def title(self) -> str:
@@ -112,7 +130,7 @@ class Source:
         raise NotImplementedError
 
     def version(self, split: str) -> str | None:
-        """What identifies the split's content; None if the source isn't here (a store still may be)."""
+        """What identifies the split's content; None if its files aren't here (a store still may be)."""
         raise NotImplementedError
 
     def resolve(self, split: str) -> str:
@@ -150,26 +168,6 @@ class Source:
         raise NotImplementedError
 
 
-def data_dir(data: Any) -> pathlib.Path | None:
-    """config.data.dir, or $ALEXNET_DATA_DIR; None if neither is given."""
-    if data.dir:
-        return paths.given(data.dir, "config.data.dir")
-    given = os.environ.get("ALEXNET_DATA_DIR", "")
-    return paths.given(given, "ALEXNET_DATA_DIR") if given else None
-
-
-def check_dir(data: Any) -> None:
-    """Raises DataError if the data dir that a config or the environment names, and that is needed, doesn't exist.
-
-    A store could serve without it; but whoever names a folder means the images that lie there now.
-    """
-    folder = data_dir(data)
-    if folder is None or data.name == "shapes" or folder.exists():
-        return
-    named = "config.data.dir" if data.dir else "ALEXNET_DATA_DIR"
-    raise DataError(f"{named}: {folder}: no such folder; name the one that holds the datasets' folders")
-
-
 def safe(text: str) -> str:
     """`text` fit for a part of a folder's name."""
     return re.sub(r"[^A-Za-z0-9._]+", "_", text).strip("_.") or "_"
@@ -190,45 +188,3 @@ def ends(archive: pathlib.Path) -> bytes:
         head = file.read(_ENDS)
         file.seek(max(0, size - _ENDS))
         return b"%d\n%s%s" % (size, head, file.read(_ENDS))
-
-
-def find(data: Any, store: pathlib.Path) -> Source:
-    """The dataset that config.data.name means.
-
-    Args:
-      data: config.data.
-      store: the folder of the packed stores (downloads and TFDS files go there too).
-
-    Raises:
-      ConfigError: there is no such dataset.
-    """
-    kind, colon, rest = data.name.partition(":")
-    folder, rule = data_dir(data), Rule.of(data)
-    if kind == "shapes" and not colon:
-        from alexnet_jax.data.shapes import Shapes
-
-        return Shapes()
-    if kind == "cifar10" and not colon:
-        from alexnet_jax.data.cifar10 import Cifar10
-
-        return Cifar10(folder, store)
-    if kind == "imagenet" and not colon:
-        from alexnet_jax.data.imagenet import ImageNet
-
-        if data.orientation != "stored":
-            raise ConfigError("config.data.orientation: imagenet is read as its authors read it, whatever EXIF says; "
-                              "set it to stored, or choose config.data.name=image_folder:imagenet for unpacked images")
-        return ImageNet(folder, rule)
-    if kind == "image_folder" and (rest or not colon):
-        from alexnet_jax.data.image_folder import ImageFolder
-
-        return ImageFolder(data.name, folder, rest, store, rule)
-    if kind == "tfds" and rest:
-        from alexnet_jax.data.tfds_source import Tfds
-
-        return Tfds(data.name, folder, rest, rule)
-    near = difflib.get_close_matches(kind.lower(), NAMES, n=1, cutoff=0.5)
-    forms = {"image_folder": "image_folder:<folder>", "tfds": "tfds:<name>"}
-    hint = f"; did you mean {forms.get(near[0], near[0])}?" if near else ""
-    raise ConfigError(f"config.data.name: {data.name!r} is none of shapes, cifar10, imagenet, "
-                      f"image_folder:<folder>, tfds:<name>{hint}")
