@@ -4,14 +4,18 @@ import hashlib
 import pathlib
 import shutil
 import socket
+import sys
 import tempfile
+import threading
 import time
 
 import numpy as np
 import pytest
 from data_files import data_config, real_data, write_tar, write_tree
 
-from alexnet_jax.data import cifar10, open_split
+from alexnet_jax import files as locks
+from alexnet_jax.data import cifar10, decode, open_split
+from alexnet_jax.data.dataset import Asked
 from alexnet_jax.errors import ConfigError, DataError
 
 EACH = 20  # records in a file of the small stand-in
@@ -32,6 +36,7 @@ def files(monkeypatch):
             records[:, 0] %= 10
             contents[name] = records.tobytes()
     md5 = {name: hashlib.md5(content).hexdigest() for name, content in contents.items()}
+    monkeypatch.setattr(cifar10, "EACH", EACH)
     monkeypatch.setattr(cifar10, "TRAIN", {name: md5[name] for name in cifar10.TRAIN})
     monkeypatch.setattr(cifar10, "TEST", {name: md5[name] for name in cifar10.TEST})
     monkeypatch.setattr(cifar10, "URL", "http://127.0.0.1:9/refused.tar.gz")
@@ -66,6 +71,30 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path, files, monkeypatch):
 
 def config_for(tmp_path, directory):
     return data_config(tmp_path / "store", name="cifar10", dir=directory, size=32)
+
+
+def test_neither_tfds_nor_an_image_library_is_needed(tmp_path, files, monkeypatch):
+    for name in ("tensorflow_datasets", "array_record", "PIL"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, decode.__name__)
+    monkeypatch.delattr(sys.modules[decode.__name__.rpartition(".")[0]], "decode")
+    write_tree(tmp_path / "data" / cifar10.FOLDER, files)
+    data = config_for(tmp_path, tmp_path / "data")
+    check(data, files)
+    with data.unlocked():
+        data.size = 16
+    with pytest.raises(ImportError, match="PIL"):
+        open_quietly(data, "test")
+
+
+def test_what_is_packed_is_not_read_again(tmp_path, files):
+    folder = tmp_path / cifar10.FOLDER
+    write_tree(folder, files)
+    reading = cifar10.Cifar10(Asked("cifar10", folder=tmp_path, store=tmp_path)).read("train", 32, lambda line: None)
+    (folder / "data_batch_2.bin").unlink()
+    done = np.zeros(5 * EACH, bool)
+    done[EACH:2 * EACH] = True
+    assert [block.rank for block in reading.examples(done)] == [0, 2 * EACH, 3 * EACH, 4 * EACH]
 
 
 @pytest.mark.parametrize("form", ["folder", "folder itself", "archive", "archive itself"])
@@ -189,6 +218,21 @@ def test_a_wrong_download_is_not_kept(tmp_path, files, monkeypatch):
     with pytest.raises(DataError, match=r"is not the official archive"):
         open_quietly(config_for(tmp_path, ""), "train")
     assert list((tmp_path / "store" / "downloads").iterdir()) == []
+
+
+def test_one_process_downloads_for_all(tmp_path):
+    said, found = [], []
+    target = tmp_path / "downloads" / cifar10.ARCHIVE
+    target.parent.mkdir()
+    with locks.lock(tmp_path / f".{cifar10.ARCHIVE}.lock"):
+        waiting = threading.Thread(target=lambda: found.append(cifar10.download(tmp_path, None, said.append)))
+        waiting.start()
+        while not said:
+            time.sleep(0.01)
+        target.write_bytes(b"x")
+    waiting.join()
+    assert found == [target]
+    assert said == [f"another process is downloading {cifar10.ARCHIVE}; waiting for it"]
 
 
 @pytest.mark.usefixtures("_no_proxy", "files")

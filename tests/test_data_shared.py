@@ -6,18 +6,16 @@ import shutil
 import another_user
 import numpy as np
 import pytest
-import test_data_cifar10
 import test_data_partial as t
 from another_user import NOBODY, in_child
-from data_files import data_config, write_tree
+from data_files import data_config
 
-from alexnet_jax.data import cifar10, open_split, partial, shapes
+from alexnet_jax.data import open_split, partial, shapes
 from alexnet_jax.data import store as store_lib
-from alexnet_jax.data.dataset import Asked
 from alexnet_jax.errors import DataError, Interrupted
 
 pytestmark = [*another_user.forks, another_user.needs_root]
-shared, files = another_user.shared, test_data_cifar10.files
+shared = another_user.shared
 FIRST, SECOND = NOBODY, NOBODY - 1
 BUILDING = ".toy-1-train-4.building"
 CLOSED = f"{BUILDING} is another user's and this one may not write there"
@@ -206,31 +204,3 @@ def test_a_store_of_another_user_is_read_and_nothing_is_written(store, monkeypat
     assert count == 20
     assert difference < 1e-3
     assert sorted(store.rglob("*")) == before
-
-
-def test_tfds_files_of_another_user(store, shared, files, monkeypatch):
-    """One has packed CIFAR-10's training images alone, and what TFDS wrote for that is closed to the other."""
-    from alexnet_jax.data import cifar10_builder
-
-    def write(base, records):  # as the builder does, which a fork cannot run
-        folder = base / "cifar10_binary" / ("complete" if len(records) > 5 else "train_only") / cifar10.VERSION
-        folder.mkdir(parents=True)
-        (folder / "dataset_info.json").touch()
-        return folder
-
-    monkeypatch.setattr(cifar10_builder, "prepare", write)
-    write_tree(shared / "data" / cifar10.FOLDER, {name: files[name] for name in cifar10.TRAIN})
-    write_tree(shared / "whole" / cifar10.FOLDER, files)
-    store.chmod(0o777)
-
-    def prepared(place, split):
-        source = cifar10.Cifar10(Asked("cifar10", folder=place, store=store))
-        folder = source._prepare(split, lambda line: None)
-        assert folder == source._prepared(split)
-        return str(folder.relative_to(store))
-
-    assert of(FIRST, lambda: prepared(shared / "data", "train")) == "tfds/cifar10_binary/train_only/1.0.0"
-    (store / "tfds" / "cifar10_binary").chmod(0o755)
-    own = f"tfds-{SECOND}/cifar10_binary/complete/1.0.0"
-    assert of(SECOND, lambda: prepared(shared / "whole", "test")) == own
-    assert of(FIRST, lambda: prepared(shared / "whole", "test")) == "tfds/cifar10_binary/complete/1.0.0"

@@ -3,7 +3,7 @@
 Looked for, in this order: `<data dir>/cifar-10-batches-bin/`, the data dir itself if it is that folder,
 `<data dir>/cifar-10-binary.tar.gz`, the data dir if it is that file, `<store>/downloads/`. With nothing there
 the archive is fetched, once, from its official address. Every file is compared with its published MD5. A
-folder without test_batch.bin still serves the split `train`.
+folder without test_batch.bin still serves the split `train`. No image library is needed, but for other sizes than 32.
 
 The order of the images is that of the files: train[:40000] is batches 1 to 4, train[40000:] batch 5.
 """
@@ -18,11 +18,12 @@ import tarfile
 import urllib.error
 import urllib.request
 import zlib
+from collections.abc import Generator, Iterator, Mapping
 
 import numpy as np
 
-from alexnet_jax import environment
-from alexnet_jax.data.dataset import Asked, Dataset, Reading, Report
+from alexnet_jax import files
+from alexnet_jax.data.dataset import Asked, Block, Corrupt, Dataset, Reading, Report
 from alexnet_jax.errors import DataError, describe_os_error
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -38,14 +39,17 @@ TRAIN = {
 }
 TEST = {"test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d"}
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-RECORD = 1 + 32 * 32 * 3  # a label, then the red, green and blue planes, row by row
+SIDE = 32
+EACH = 10000  # images of a file
+RECORD = 1 + SIDE * SIDE * 3  # a label, then the red, green and blue planes, row by row
 VERSION = "1.0.0"
+_BLOCK = 1000  # images handed on at a time
 _SECONDS = 10  # until the server answers, and between two pieces of the answer
 
 
 def records_to_images(records: np.ndarray) -> np.ndarray:
     """uint8 [n, 32, 32, 3] of uint8 [n, RECORD]."""
-    return np.ascontiguousarray(records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+    return np.ascontiguousarray(records[:, 1:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
 
 
 class Cifar10(Dataset):
@@ -56,23 +60,13 @@ class Cifar10(Dataset):
         self._dir, self._store = asked.folder, asked.store
 
     def split_sizes(self) -> dict[str, int | None]:
-        return {"train": 50000, "test": 10000}
+        return {"train": len(TRAIN) * EACH, "test": len(TEST) * EACH}
 
     def version(self, split: str) -> str | None:
         return VERSION
 
     def class_keys(self, split: str) -> tuple[str, ...]:
         return CLASSES
-
-    def _prepared(self, split: str) -> pathlib.Path | None:
-        """A folder of TFDS files that holds the split, if it has been written."""
-        configs = ("complete", "train_only") if split == "train" else ("complete",)
-        places = [base / "cifar10_binary" / config / VERSION for base in self._bases() for config in configs]
-        return next((place for place in places if (place / "dataset_info.json").exists()), None)
-
-    def _bases(self) -> list[pathlib.Path]:
-        """Where TFDS files may lie: those of all, and of this user where others' are closed to it."""
-        return [self._store / "tfds", self._store / f"tfds-{environment.user()}"]
 
     def _folder(self) -> pathlib.Path | None:
         """The unpacked folder, if there is one."""
@@ -90,11 +84,10 @@ class Cifar10(Dataset):
         return next((place for place in places if place.is_file()), None)
 
     def check(self, split: str) -> None:
-        if self._prepared(split) is None:
-            self._locate(split)
+        self._locate(split)
 
     def fetched(self, split: str) -> str:
-        return URL if self._prepared(split) is None and self._locate(split) is None else ""
+        return URL if self._locate(split) is None else ""
 
     def _locate(self, split: str) -> pathlib.Path | None:
         """The folder or archive that has the split; None if there is nothing at all.
@@ -102,81 +95,108 @@ class Cifar10(Dataset):
         Raises DataError if there is a folder, no archive, and the folder lacks a file that is needed.
         """
         folder, archive = self._folder(), self._archive()
-        needed = TRAIN if split == "train" else TRAIN | TEST
         if folder is None:
             return archive
-        missing = [name for name in needed if not (folder / name).is_file()]
+        missing = [name for name in _files(split) if not (folder / name).is_file()]
         if missing and archive is None:
             remedy = f"put it there, or {ARCHIVE} beside the folder (from {URL})"
-            if missing == list(TEST):
+            if split == "test":
                 remedy = "the splits train[:40000] and train[40000:] are available without it; or " + remedy
             raise DataError(f"{missing[0]} is missing in {folder}: {remedy}")
         return archive if missing else folder
 
     def read(self, split: str, size: int, report: Report) -> Reading:
-        from alexnet_jax.data.tfds_source import read_prepared
+        place = self._locate(split) or download(self._store, self._dir, report)
+        report(f"reading {place}")
+        made_by = "the files' own pixels"
+        if size != SIDE:
+            from alexnet_jax.data import decode
 
-        prepared = self._prepared(split) or self._prepare(split, report)
-        return read_prepared(prepared, split, size)
+            made_by = decode.made_by()
+        return Reading(len(_files(split)) * EACH, CLASSES, CLASSES, lambda done: _read(place, split, size, done),
+                       f"{place}, split {split}", made_by)
 
-    def _prepare(self, split: str, report: Report) -> pathlib.Path:
-        from alexnet_jax.data import build, cifar10_builder
 
-        open_to_me = (base for base in self._bases() if environment.writable(base / "cifar10_binary" / "complete"))
-        base = next(open_to_me, self._bases()[0])
-        with build.lock(base / "cifar10_binary", report):  # the two splits may be asked for by two processes
-            place = self._locate(split) or download(self._store / "downloads", self._dir, report)
-            complete = place.is_file() or all((place / name).is_file() for name in TEST)
-            report(f"reading {place}")
-            wanted = TRAIN | TEST if complete else TRAIN
-            records = read_archive(place, wanted) if place.is_file() else read_folder(place, wanted)
-            return self._prepared(split) or cifar10_builder.prepare(base, records)
+def _files(split: str) -> Mapping[str, str]:
+    """The files of a split, {name: MD5}, in the order of its images."""
+    return TRAIN if split == "train" else TEST
+
+
+def _read(place: pathlib.Path, split: str, size: int, done: np.ndarray) -> Generator[Block | Corrupt, None, None]:
+    """The images of a folder or an archive, a file after the other. Raises DataError for what isn't official."""
+    first = {name: number * EACH for number, name in enumerate(_files(split))}
+    wanted = {name: md5 for name, md5 in _files(split).items() if not done[first[name]:first[name] + EACH].all()}
+    for name, records in (read_archive if place.is_file() else read_folder)(place, wanted):
+        for start in range(0, len(records), _BLOCK):
+            some = records[start:start + _BLOCK]
+            images, labels = records_to_images(some), some[:, 0].astype(np.int32)
+            if size != SIDE:
+                from alexnet_jax.data import decode
+
+                images = np.stack([decode.square_array(image, size) for image in images])
+            yield Block(first[name] + start, images, labels, np.full((len(some), 2), SIDE))
 
 
 def _checked(content: bytes, where: str, md5: str) -> np.ndarray:
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != md5:
-        size = 10000 * RECORD
+        size = EACH * RECORD
         what = f"MD5 {found}" if len(content) == size else f"{len(content):,} bytes in place of {size:,}"
         raise DataError(f"{where}: not the official file ({what}); copy or download it again from {URL}")
     return np.frombuffer(content, np.uint8).reshape(-1, RECORD)
 
 
-def read_folder(folder: pathlib.Path, wanted: dict[str, str]) -> dict[str, np.ndarray]:
-    """{file name: uint8 [10000, RECORD]} of a folder. Raises DataError for what is not the official file."""
-    records = {}
+def read_folder(folder: pathlib.Path, wanted: Mapping[str, str]) -> Iterator[tuple[str, np.ndarray]]:
+    """(file name, uint8 [EACH, RECORD]) of each `wanted` file, {name: MD5}, of a folder.
+
+    Raises:
+      DataError: a file cannot be read or is not the official one.
+    """
     for name, md5 in wanted.items():
         try:
             content = (folder / name).read_bytes()
         except OSError as error:
             raise DataError(describe_os_error(error)) from error
-        records[name] = _checked(content, str(folder / name), md5)
-    return records
+        yield name, _checked(content, str(folder / name), md5)
 
 
-def read_archive(archive: pathlib.Path, wanted: dict[str, str]) -> dict[str, np.ndarray]:
-    """The same of cifar-10-binary.tar.gz."""
-    records = {}
+def read_archive(archive: pathlib.Path, wanted: Mapping[str, str]) -> Iterator[tuple[str, np.ndarray]]:
+    """The same of cifar-10-binary.tar.gz, in the order in which they lie there."""
+    missing = dict(wanted)
     try:
         with tarfile.open(archive, "r:*") as tar:
             for member in tar:
                 name = pathlib.PurePosixPath(member.name).name
-                if name in wanted and member.isfile() and (file := tar.extractfile(member)):
-                    records[name] = _checked(file.read(), f"{archive}: {name}", wanted[name])
+                if name in missing and member.isfile() and (file := tar.extractfile(member)):
+                    yield name, _checked(file.read(), f"{archive}: {name}", missing.pop(name))
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise DataError(f"{archive}: truncated or damaged ({error}); delete it and copy or download it again "
                         f"from {URL}") from error
     except OSError as error:
         error.filename = error.filename or str(archive)
         raise DataError(describe_os_error(error)) from error
-    missing = [name for name in wanted if name not in records]
     if missing:
-        raise DataError(f"{archive}: {missing[0]} is missing in it; download it again from {URL}")
-    return records
+        raise DataError(f"{archive}: {next(iter(missing))} is missing in it; download it again from {URL}")
 
 
-def download(folder: pathlib.Path, data_dir: pathlib.Path | None, report: Report) -> pathlib.Path:
-    """Fetches the archive into `folder`, trying once. Raises DataError that says which file to put where."""
+def download(store: pathlib.Path, data_dir: pathlib.Path | None, report: Report) -> pathlib.Path:
+    """Fetches the archive into `<store>/downloads`, trying once, unless another process is at it.
+
+    Raises:
+      DataError: it cannot be had; says which file to put where.
+    """
+    folder, lock = store / "downloads", store / f".{ARCHIVE}.lock"
+    if files.held(lock):
+        report(f"another process is downloading {ARCHIVE}; waiting for it")
+    try:
+        with files.lock(lock):
+            return folder / ARCHIVE if (folder / ARCHIVE).is_file() else _fetch(folder, data_dir, report)
+    except OSError as error:
+        error.filename = error.filename or str(folder)
+        raise DataError(describe_os_error(error)) from error
+
+
+def _fetch(folder: pathlib.Path, data_dir: pathlib.Path | None, report: Report) -> pathlib.Path:
     target = folder / ARCHIVE
     part = folder / f"{ARCHIVE}.{os.getpid()}.part"
     place = f"in {data_dir}" if data_dir else "in a folder and set config.data.dir or ALEXNET_DATA_DIR to it"
@@ -197,9 +217,6 @@ def download(folder: pathlib.Path, data_dir: pathlib.Path | None, report: Report
         reason = getattr(error, "reason", None) or error
         raise DataError(f"cifar10 is not here and cannot be downloaded ({' '.join(str(reason).split())}); "
                         f"{remedy}") from error
-    except OSError as error:
-        error.filename = error.filename or str(folder)
-        raise DataError(describe_os_error(error)) from error
     finally:
         part.unlink(missing_ok=True)
     return target
