@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from alexnet_jax.models import geometry, layers, pooling
+from alexnet_jax.models import arithmetic, geometry
 
 ROUNDING = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}  # of one operation
 COORDINATES = 3
@@ -156,7 +156,7 @@ def test_local_response_norm(seed, lead, channels, largest, norm):
     x = _on_a_grid(rng, (lead, 2, channels), 2.0**-10, largest)
     k, n, beta = norm["k"], norm["n"], norm["beta"]
     alpha = norm["alpha"] / n if norm["alpha_over_n"] else norm["alpha"]
-    _check_norm(lambda x: layers.local_response_norm(x, **norm), lambda x: _lrn(x, k, n, alpha, beta), x, k, alpha,
+    _check_norm(lambda x: arithmetic.local_response_norm(x, **norm), lambda x: _lrn(x, k, n, alpha, beta), x, k, alpha,
                 min(n, channels), beta, rng)
 
 
@@ -166,7 +166,7 @@ def test_same_map_norm(seed, height, width, largest, norm):
     rng = np.random.default_rng(seed)
     x = _on_a_grid(rng, (2, height, width, 2), 2.0**-10, largest)
     size, beta = norm["size"], norm["beta"]
-    _check_norm(lambda x: layers.same_map_norm(x, **norm), lambda x: _same_map(x, **norm), x, 1.0,
+    _check_norm(lambda x: arithmetic.same_map_norm(x, **norm), lambda x: _same_map(x, **norm), x, 1.0,
                 norm["alpha"] / size**2, min(size, height) * min(size, width), beta, rng)
 
 
@@ -212,7 +212,7 @@ def test_max_pooling_of_distinct_values(seed, pool):
     x -= x.size // 2  # signed: a clipped window reads nothing in place of what it lacks, not zeros
     expected = _pooled(x, window, stride, np.max)
     u, r = _directions(rng, x.shape), _on_a_grid(rng, expected.shape, 2.0**-8, 4.0)
-    y, by_differences, along = _value_and_slopes(lambda x: pooling.pool(x, window, stride), x, u, r, 0.25)
+    y, by_differences, along = _value_and_slopes(lambda x: arithmetic.pool(x, window, stride), x, u, r, 0.25)
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(along, by_differences)
 
@@ -227,7 +227,7 @@ def test_average_pooling(seed, pool):
     x = _on_a_grid(rng, (2, height, width, 2), 2.0**-10, 240.0)
     expected = _pooled(x, window, stride, np.mean)
     u, r = _directions(rng, x.shape), _on_a_grid(rng, expected.shape, 2.0**-8, 4.0)
-    y, by_differences, along = _value_and_slopes(lambda x: pooling.pool(x, window, stride, "avg"), x, u, r, h)
+    y, by_differences, along = _value_and_slopes(lambda x: arithmetic.pool(x, window, stride, "avg"), x, u, r, h)
     one, overlap = ROUNDING["float64"], math.ceil(window / stride) ** 2
     assert (np.abs(y - expected) <= 2 * one * np.abs(expected)).all()
     # h u moves a value by h at most; |∂φ/∂u| ≤ Σ |r| · max |u|.
@@ -247,7 +247,7 @@ def test_tied_maxima_share_one_credit(seed, pool, values):
         for j in range(cols):
             credit[i, j, i, j] = 1.0
     copies = np.broadcast_to(x, (rows, cols, *x.shape))
-    gradient = np.asarray(jax.jit(lambda x, r: jax.vjp(lambda x: pooling.pool(x, window, stride), x)[1](r)[0])(
+    gradient = np.asarray(jax.jit(lambda x, r: jax.vjp(lambda x: arithmetic.pool(x, window, stride), x)[1](r)[0])(
         copies, credit))
     assert (gradient >= 0).all()
     # Shares are halves of halves: their sum is exact.
@@ -300,7 +300,7 @@ def test_local_response_norm_in_narrow_dtypes(seed, dtype, channels, largest, no
     x, wide = _in(dtype, _on_a_grid(np.random.default_rng(seed), (2, 3, channels), 2.0**-4, largest))
     k, n, beta = norm["k"], norm["n"], norm["beta"]
     expected, s = _lrn(wide, k, n, norm["alpha"] / n if norm["alpha_over_n"] else norm["alpha"], beta)
-    _check_narrow_norm(lambda x: layers.local_response_norm(x, **norm), expected, s, x, min(n, channels), beta)
+    _check_narrow_norm(lambda x: arithmetic.local_response_norm(x, **norm), expected, s, x, min(n, channels), beta)
 
 
 @few
@@ -309,7 +309,7 @@ def test_same_map_norm_in_narrow_dtypes(seed, dtype, height, width, largest, nor
     x, wide = _in(dtype, _on_a_grid(np.random.default_rng(seed), (2, height, width, 2), 2.0**-4, largest))
     expected, s = _same_map(wide, **norm)
     terms = min(norm["size"], height) * min(norm["size"], width)
-    _check_narrow_norm(lambda x: layers.same_map_norm(x, **norm), expected, s, x, terms, norm["beta"])
+    _check_narrow_norm(lambda x: arithmetic.same_map_norm(x, **norm), expected, s, x, terms, norm["beta"])
 
 
 @few
@@ -317,7 +317,7 @@ def test_same_map_norm_in_narrow_dtypes(seed, dtype, height, width, largest, nor
 def test_pooling_in_narrow_dtypes(seed, dtype, pool, kind):
     height, width, window, stride = pool
     x, wide = _in(dtype, np.random.default_rng(seed).standard_normal((2, height, width, 2)))
-    y = _value_and_gradient(lambda x: pooling.pool(x, window, stride, kind), x)
+    y = _value_and_gradient(lambda x: arithmetic.pool(x, window, stride, kind), x)
     if kind == "max":  # takes values as they are
         np.testing.assert_array_equal(y, _pooled(wide, window, stride, np.max))
         return

@@ -1,11 +1,14 @@
-"""The layers' arithmetic against PyTorch and against loops in NumPy: outputs and gradients, in float64."""
+"""The layers' plain forms against PyTorch and loops in NumPy: outputs and gradients, in float64.
+
+The quick forms are held against these in test_fast.py.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax.models import geometry, layers, pooling
+from alexnet_jax.models import fast, geometry, layers, pooling
 
 try:
     import torch
@@ -199,11 +202,12 @@ def test_pooling_carries_leading_axes_along():
         np.testing.assert_array_equal(whole[column], pooling.pool(x[column], 3, 2))
 
 
-def test_the_gradient_of_tied_maxima_stays_on_them_and_sums_to_one():
+@pytest.mark.parametrize("form", [pooling, fast])
+def test_the_gradient_of_tied_maxima_stays_on_them_and_sums_to_one(form):
     # Few distinct values, so that most windows hold ties, clipped windows included.
     x = np.random.default_rng(0).integers(-1, 2, (1, 8, 8, 2)).astype(np.float64)
     positions = geometry.pool_size(8, 3, 2)
-    pullback = jax.jit(lambda x, seed: jax.vjp(lambda x: pooling.pool(x, 3, 2), x)[1](seed)[0])
+    pullback = jax.jit(lambda x, seed: jax.vjp(lambda x: form.pool(x, 3, 2), x)[1](seed)[0])
     for i in range(positions):
         for j in range(positions):
             one = np.zeros((1, positions, positions, 2))

@@ -123,7 +123,7 @@ def test_two_devices_halve_work_and_memory():
     # Every product of every convolution and matrix: half, to the last one. In the forward pass they are those of the
     # layers and the banded products of the response norms (24² and 12² pixels, 16 channels a column).
     norms = 2 * 16 * 16 * (24**2 + 12**2)
-    # conv1 computes four neighbours at once from 8 columns of pixels, where each alone needs 5 (`layers.convolve`).
+    # conv1 computes four neighbours at once from 8 columns of pixels, where each alone needs 5 (`fast.convolve`).
     wider = layers["conv1"] * 8 // 5 - layers["conv1"]
     assert one["forward"]["products"] == 16 * (sum(layers.values()) + wider + norms)
     for which in ("forward", "step"):

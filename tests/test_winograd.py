@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from oracle import needs_torch, torch
 
-from alexnet_jax.models import layers, winograd
+from alexnet_jax.models import fast, winograd
 
 
 @pytest.mark.parametrize("m", range(1, winograd.MOST + 1))
@@ -45,7 +45,7 @@ def _case(rows, columns, channels, features, kernel, padding):
 def _ours(x, w, g, padding):
     """(outputs, gradients of both arguments), and that they came by Winograd's algorithm."""
     def convolve(x, w):
-        return layers.convolve(x, w, 1, padding)
+        return fast.convolve(x, w, 1, padding)
 
     @jax.jit
     def with_gradients(x, w, g):
@@ -88,7 +88,7 @@ def test_rounding_in_single_precision(shape):
     (jnp.float32, 8, 1), (jnp.float32, 16, 2)])
 def test_all_else_is_a_plain_convolution(dtype, channels, stride):
     x, w, _ = _case(9, 9, channels, 16, 3, (1, 1))
-    jaxpr = str(jax.make_jaxpr(lambda x, w: layers.convolve(x, w, stride, (1, 1)))(x.astype(dtype), w.astype(dtype)))
+    jaxpr = str(jax.make_jaxpr(lambda x, w: fast.convolve(x, w, stride, (1, 1)))(x.astype(dtype), w.astype(dtype)))
     assert "winograd" not in jaxpr
     assert jaxpr.count("conv_general_dilated") == 1
 
@@ -97,6 +97,6 @@ def test_all_else_is_a_plain_convolution(dtype, channels, stride):
 def test_accelerators_get_plain_convolutions(platform):
     """Lowered, not compiled: one for each of the two gradients, which is all that is asked for."""
     x, w, g = (jax.ShapeDtypeStruct(a.shape, jnp.float32) for a in _case(*SHAPES[0]))
-    text = jax.jit(lambda x, w, g: jax.vjp(lambda x, w: layers.convolve(x, w, 1, (2, 2)), x, w)[1](g)).trace(
+    text = jax.jit(lambda x, w, g: jax.vjp(lambda x, w: fast.convolve(x, w, 1, (2, 2)), x, w)[1](g)).trace(
         x, w, g).lower(lowering_platforms=(platform,)).as_text()
     assert text.count("stablehlo.convolution(") == 2

@@ -15,7 +15,7 @@ from flax import nnx
 from jax import lax
 from ml_collections import ConfigDict
 
-from alexnet_jax.models import columns, geometry, layers, pooling
+from alexnet_jax.models import arithmetic, columns, geometry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,42 +91,40 @@ class AlexNet(nnx.Module):
             else:
                 x = columns.exchange(x, axis) if layer.sees == "all columns" else x
                 x = x.reshape(x.shape[0], -1)
-            x = layers.activate(module(x), self.activation)
+            x = arithmetic.activate(module(x), self.activation)
         return self._dropout(x, number, axis, dropout) if layer.dropout else x
 
     def _after_conv(self, layer: geometry.Layer, x: jax.Array, axis: str | None) -> jax.Array:
         """Activation, norm and pooling in the layer's own order."""
         for step in layer.order:
             if step == "relu":
-                x = layers.activate(x, self.activation)
+                x = arithmetic.activate(x, self.activation)
             elif step == "lrn" and layer.lrn:
                 x = self._normalise(x, axis)
                 if layer.same_map:
-                    x = layers.same_map_norm(x, **self.same_map)
+                    x = arithmetic.same_map_norm(x, **self.same_map)
             elif step == "pool" and layer.pool:
-                x = pooling.pool(x, kind=layer.pool, **self.pooling)
+                x = arithmetic.pool(x, kind=layer.pool, **self.pooling)
         return x
 
     def _normalise(self, x: jax.Array, axis: str | None) -> jax.Array:
         if self.lrn_window == "column":
-            return layers.local_response_norm(x, **self.lrn)
+            return arithmetic.local_response_norm(x, **self.lrn)
         # The text's "N kernels in the layer": the window crosses the columns, so all must be at hand
         # (alexnet_jax.mesh refuses it where they are not).
         columns_here, channels = x.shape[0], x.shape[-1]
-        whole = layers.local_response_norm(columns.exchange(x, None), **self.lrn)
+        whole = arithmetic.local_response_norm(columns.exchange(x, None), **self.lrn)
         return jnp.moveaxis(whole.reshape(*whole.shape[:-1], columns_here, channels), -2, 0)
 
     def _dropout(self, x: jax.Array, number: int, axis: str | None, dropout: Dropout | None) -> jax.Array:
-        """0/1 mask in training and × (1 − p) at test (paper, section 4.2), or inverted, by the config."""
-        keep = 1.0 - self.dropout_rate
-        if dropout is None:
-            return x * jnp.asarray(keep, x.dtype) if self.dropout_scale == "test" else x
-        local, features = x.shape[0], math.prod(x.shape[2:])
-        first = 0 if axis is None else lax.axis_index(axis) * local
-        mask = layers.dropout_mask(jax.random.fold_in(dropout.key, number), first + jnp.arange(local), dropout.rows,
-                                   features, self.dropout_rate).reshape(x.shape)
-        x = jnp.where(mask, x, jnp.zeros((), x.dtype))
-        return x if self.dropout_scale == "test" else x / jnp.asarray(keep, x.dtype)
+        """Of a dense or convolutional layer's outputs [column, batch, ...]; masks of each column's own."""
+        mask = None
+        if dropout is not None:
+            local, features = x.shape[0], math.prod(x.shape[2:])
+            first = 0 if axis is None else lax.axis_index(axis) * local
+            mask = arithmetic.dropout_mask(jax.random.fold_in(dropout.key, number), first + jnp.arange(local),
+                                           dropout.rows, features, self.dropout_rate).reshape(x.shape)
+        return arithmetic.dropout(x, mask, self.dropout_rate, self.dropout_scale)
 
 
 def _flat(x: jax.Array) -> jax.Array:

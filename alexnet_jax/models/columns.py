@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from alexnet_jax.models import layers
+from alexnet_jax.models import arithmetic
 from alexnet_jax.models.geometry import Layer
 
 
@@ -71,11 +71,11 @@ class ColumnConv(nnx.Module):
         if x.ndim == 4:
             # The same input for all: one convolution with the local columns' kernels side by side.
             side_by_side = jnp.moveaxis(kernel, 0, 3).reshape(kh, kw, channels, columns * features)
-            y = layers.convolve(x, side_by_side, self.stride, self.padding)
+            y = arithmetic.convolve(x, side_by_side, self.stride, self.padding)
             y = jnp.moveaxis(y.reshape(*y.shape[:-1], columns, features), -2, 0)
         else:
-            y = jnp.stack([layers.convolve(x[i], kernel[i], self.stride, self.padding) for i in range(columns)])
-        return layers.add_bias(y, self.bias[...].astype(x.dtype))
+            y = jnp.stack([arithmetic.convolve(x[i], kernel[i], self.stride, self.padding) for i in range(columns)])
+        return arithmetic.add_bias(y, self.bias[...].astype(x.dtype))
 
 
 class ColumnLocal(nnx.Module):
@@ -93,7 +93,7 @@ class ColumnLocal(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, h, w, in] that all columns see, or [column, batch, h, w, in] → [column, batch, h', w', out]."""
         kernel = self.kernel[...].astype(x.dtype)
-        y = jnp.stack([layers.convolve_unshared(x if x.ndim == 4 else x[i], kernel[i], self.window, self.stride,
+        y = jnp.stack([arithmetic.convolve_unshared(x if x.ndim == 4 else x[i], kernel[i], self.window, self.stride,
                                                 self.padding) for i in range(kernel.shape[0])])
         return y + self.bias[...].astype(x.dtype)[:, None]
 
@@ -109,7 +109,7 @@ class ColumnDense(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, in] that all columns see, or [column, batch, in] → [column, batch, out]."""
         kernel = self.kernel[...].astype(x.dtype)
-        return layers.dense(x, kernel) + self.bias[...].astype(x.dtype)[:, None, :]
+        return arithmetic.dense(x, kernel) + self.bias[...].astype(x.dtype)[:, None, :]
 
 
 class ColumnSum(nnx.Module):
@@ -127,7 +127,7 @@ class ColumnSum(nnx.Module):
         """[column, batch, in] → [batch, out], in float32 at least: the softmax follows."""
         kernel = self.kernel[...].astype(x.dtype)
         wide = jnp.promote_types(x.dtype, jnp.float32)
-        y = layers.dense(x, kernel, wide).sum(axis=0)
+        y = arithmetic.dense(x, kernel, wide).sum(axis=0)
         if axis is not None:
             y = lax.psum(y, axis)
         return y + self.bias[...].astype(wide)
