@@ -15,10 +15,12 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, data, drawing, errors, names, notes, placement, schema, targets
+from alexnet_jax import cli, data, errors, names, notes, paths, schema
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
+from alexnet_jax.inspect import drawing, targets
 from alexnet_jax.models import geometry
+from alexnet_jax.parallel import column_costs
 
 # What says which images there are and how they are kept, not what the network and its training make of them.
 _NOT_THE_RECIPES = ("seed", "mesh.", "checkpoint.", *(
@@ -58,7 +60,7 @@ def table(config: ConfigDict, classes: int = 0) -> list[dict[str, Any]]:
             "in": f"{layer.in_features:,}",
             "per column": shape if not layer.is_output else f"{layer.features} in all",
             "parameters": layer.parameters, "multiply_adds": layer.multiply_adds, "units": layer.units,
-            "bytes": placement.activation_values(layer) * placement.BYTES[config.train.precision],
+            "bytes": column_costs.activation_values(layer) * column_costs.BYTES[config.train.precision],
             "then": _then(config, layer)})
     return rows
 
@@ -134,7 +136,7 @@ def describe(config: ConfigDict, given: Mapping[str, Any] | None = None) -> str:
     if not classes:
         lines.append(f"the classes of {names.plain(config.data.name)} are known once its images are read; 10 are "
                      "assumed here (config.model.classes)")
-    placed = placement.lines(config, classes)
+    placed = column_costs.lines(config, classes)
     lines += ["", *placed] if placed else []
     said = notes.of(config, given or {}, known)
     lines += ["", *(f"note: {names.plain(line)}" for line in said)] if said else []
@@ -156,11 +158,11 @@ def _show(value: Any) -> str:
 
 def main(_argv: Sequence[str]) -> None:
     config, given = cli.parsed_config()
-    picture = drawing.check(flags.FLAGS.draw) if flags.FLAGS.draw is not None else None
+    picture = paths.output(flags.FLAGS.draw) if flags.FLAGS.draw is not None else None
     if flags.FLAGS.target is not None:
         target = targets.parse(flags.FLAGS.target)
         targets.prepare(target)
-        from alexnet_jax.targets import report  # imports JAX
+        from alexnet_jax.inspect.targets import report  # imports JAX
 
         print(report.report(config, target, flags.FLAGS.largest_batch))
         return

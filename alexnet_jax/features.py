@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import drawing, errors, files, predict
+from alexnet_jax import errors, files, paths, predict
 from alexnet_jax import names as names_lib
 from alexnet_jax.data import Split, photographs
 from alexnet_jax.errors import ConfigError
@@ -65,10 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.images and (options.data or options.split):
         raise ConfigError(f"{options.images[0]}: features are of photographs, or of a dataset by --data and --split")
-    out = drawing.check(options.out, "--out", FORMATS)
+    out = paths.output(options.out, "--out", FORMATS)
     there = predict.found(options.images) if options.images else None
     predict.prepare(options.workdir)
-    from alexnet_jax.trained import Trained
+    from alexnet_jax.inspect.trained import Trained
 
     network = Trained(options.workdir)
     if options.layer not in network.layers:

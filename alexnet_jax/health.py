@@ -1,115 +1,37 @@
 """Can the network tell images apart before it has learnt anything? `python -m alexnet_jax.health --config=…`.
 
-Measures at step 0, layer by layer, how much the values differ between real images, beside how large they are. Where
-the logits hardly differ the network gives every image the same answer, and its lower layers hear little of the error:
-training starts slowly or stays at ln(classes). The paper's N(0, 0.01) in all layers is such a case. Training logs the
-same line.
+Prints the initial signal of each layer (alexnet_jax/training/initial_signal.py). Training logs a line of it.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import app, logging
 from ml_collections import ConfigDict
 
 from alexnet_jax import cli, environment, errors, names
-from alexnet_jax.data import augment
-from alexnet_jax.models import geometry
-
-IMAGES = 64
-# Spread over size of the logits below which there is a warning. Measured (three seeds, CIFAR-10 at 32 pixels, and
-# photographs at 64 and 224, with the network of that size): paper 0.006 to 0.011, caffe 0.06 to 0.09, released 0.08
-# to 0.14; the four-layer network 0.3 to 0.5.
-FAINT = 0.03
+from alexnet_jax.training import augment, initial_signal
 
 
-class Signal(NamedTuple):
-    """What a layer hands on, in its own units (grey levels for the images).
-
-    `size`: root mean square of the values. `spread`: of their deviation from the mean over images, unit by unit.
-    """
-
-    layer: str
-    size: float
-    spread: float
-
-
-def measure(model, images: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
-    """(size, spread) of the images themselves, of what each layer hands on, and of the logits (the last).
-
-    Args:
-      model: of `alexnet_jax.models.build`, all columns at hand.
-      images: [batch, crop, crop, channels], centred; they pass as in a test, without dropout.
-    """
-    seen = []
-
-    def observe(name: str, x: jax.Array) -> None:
-        x = x.astype(jnp.float32)
-        batch = 0 if x.ndim == 2 else 1  # logits have no column axis
-        spread = x - x.mean(axis=batch, keepdims=True)
-        seen.append((jnp.sqrt(jnp.square(x).mean()), jnp.sqrt(jnp.square(spread).mean())))
-
-    observe("images", images[None])
-    model(images, observe=observe)
-    return seen
-
-
-def signals(program, params, consts: augment.Constants, images: np.ndarray) -> list[Signal]:
-    """What the network of `program` with `params` makes of centre crops of `images`, uint8 [batch, size, size, 3]."""
-    names = ["images", *(layer.name for layer in program.layers)]
-    found = program.signals(params, np.array(images[:IMAGES]), consts)
-    return [Signal(name, float(size), float(spread)) for name, (size, spread) in zip(names, found, strict=True)]
-
-
-def line(found: list[Signal]) -> str:
-    """One line for a log: the share of each layer's signal that differs between images."""
-    parts = ", ".join(f"{s.layer} {_share(s):.2g}%" for s in found[1:])
-    return f"before training, of each layer's signal differs between images: {parts}"
-
-
-def warning(found: list[Signal]) -> str:
-    """'' or one line: the logits do not tell images apart."""
-    logits = found[-1]
-    if logits.spread >= FAINT * logits.size:
-        return ""
-    return (f"WARNING: before training the logits hardly tell images apart (only {_share(logits):.1g}% of them differs "
-            "between images): training may start slowly or stay at chance; a larger config.model.<layer>.init_std of "
-            f"{_mendable([s.layer for s in found])} helps")
-
-
-def _mendable(layers: list[str]) -> str:
-    """Where the recipe released has larger deviations than the paper's, else what there is below the logits."""
-    names = [name for name in layers if name in ("conv3", "conv4", "conv5")]
-    released = ", as in the recipe released," if names else ""
-    names = names or [name for name in layers if name in geometry.CONVS + geometry.DENSE]
-    return (f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]) + released
-
-
-def _share(signal: Signal) -> float:
-    return 100 * signal.spread / signal.size if signal.size else 0.0
-
-
-def table(found: list[Signal]) -> str:
+def table(found: list[initial_signal.Signal]) -> str:
     rows = [f"{'layer':8}{'size':>12}{'spread':>12}{'share':>9}"]
-    return "\n".join(rows + [f"{s.layer:8}{s.size:12.4g}{s.spread:12.4g}{_share(s):8.2g}%" for s in found])
+    return "\n".join(rows + [f"{s.layer:8}{s.size:12.4g}{s.spread:12.4g}{initial_signal.share(s):8.2g}%"
+                             for s in found])
 
 
-def check(config: ConfigDict) -> list[Signal]:
+def check(config: ConfigDict) -> list[initial_signal.Signal]:
     """The signals of a config's network at step 0 on its first training images, on one device."""
     from alexnet_jax import data
-    from alexnet_jax.mesh import make_mesh
-    from alexnet_jax.program import Program
+    from alexnet_jax.parallel.mesh import make_mesh
+    from alexnet_jax.training.program import Program
 
     with data.naming("config.data.train_split"):
         split = data.open_split(config.data, config.data.train_split)
     mesh = make_mesh(config, jax.devices()[:1])
     program = Program(config, len(split.classes), mesh)
     params = program.init(np.uint32(config.seed)).params
-    return signals(program, params, augment.constants(config, split.statistics()), split.images)
+    return initial_signal.signals(program, params, augment.constants(config, split.statistics()), split.images)
 
 
 def main(_argv) -> None:
@@ -119,11 +41,11 @@ def main(_argv) -> None:
     with config.unlocked():
         config.mesh.data = config.mesh.column = "auto"
     found = check(config)
-    names.say(f"{config.data.name}, {IMAGES} images of {config.data.train_split}, seed {config.seed}; size: root mean "
-              "square of the values, spread: of their deviation from the mean over images")
+    names.say(f"{config.data.name}, {initial_signal.IMAGES} images of {config.data.train_split}, seed {config.seed}; "
+              "size: root mean square of the values, spread: of their deviation from the mean over images")
     print()
     print(table(found))
-    said = warning(found)
+    said = initial_signal.warning(found)
     print(f"\n{said or 'the logits tell images apart'}")
 
 

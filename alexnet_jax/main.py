@@ -1,7 +1,7 @@
 """One training run: `python -m alexnet_jax.main --config=configs/cifar10.py --workdir=runs/one`.
 
 The same command goes on after an interruption. Any field can be overridden: `--config.train.epochs=3`. Several
-processes: alexnet_jax/distributed.py.
+processes: alexnet_jax/parallel/distributed.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import traceback
 
 from absl import app, flags, logging
 
-from alexnet_jax import cli, distributed, environment, errors, paths, signals
+from alexnet_jax import cli, environment, errors, paths, signals
+from alexnet_jax.parallel import distributed
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "the run's folder, made if absent")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several processes meet")
@@ -27,7 +28,7 @@ def main(_argv) -> int:
     logging.set_verbosity(logging.WARNING)  # JAX tells at length which accelerators it did not find
     distributed.start(distributed.Place(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value))
     with signals.afterwards():
-        from alexnet_jax.train import train  # JAX starts here, after the environment is set
+        from alexnet_jax.training.loop import train  # JAX starts here, after the environment is set
 
     try:
         result = train(config, workdir, overrides=overrides)

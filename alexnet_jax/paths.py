@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
+from collections.abc import Sequence
 
 from alexnet_jax.errors import ConfigError
+
+PICTURES = (".svg", ".png", ".pdf")
 
 
 def given(text: str, field: str) -> pathlib.Path:
@@ -40,3 +44,19 @@ def check_text(text: str, field: str) -> None:
         raise ConfigError(f"{field}: {text!a} holds bytes that are not UTF-8; rename it, or name another") from None
     if "\0" in text:
         raise ConfigError(f"{field}: {text!a} holds a zero byte")
+
+
+def output(file: str, option: str = "--draw", formats: Sequence[str] = PICTURES) -> pathlib.Path:
+    """The file to draw into, or to write something else into whose `formats` are these endings.
+
+    Raises:
+      ConfigError: an ending that isn't one of `formats`; a folder that isn't there or may not be written to.
+    """
+    path = given(file, option)
+    if path.suffix.lower() not in formats:
+        raise ConfigError(f"{option}={file}: the name has to end in {', '.join(formats)}")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"{option}={file}: there is no folder {path.parent}")
+    if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise ConfigError(f"{option}={file}: may not be written; choose another place")
+    return path

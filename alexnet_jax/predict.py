@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from alexnet_jax import drawing, environment, errors, names, records
-from alexnet_jax import views as views_lib
+from alexnet_jax import environment, errors, names, paths, run_files
 from alexnet_jax.data import Classes, formats, photographs
 from alexnet_jax.errors import CheckpointError
+from alexnet_jax.training import views as views_lib
 
 GUESSES = 5
 
@@ -79,7 +79,7 @@ def prepare(workdir: pathlib.Path) -> None:
     """Sets what has to be set before JAX starts, for the run in this folder; where JAX runs, it has been."""
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # large, and read all the same
     if "jax" not in sys.modules:
-        config = (records.read_json(workdir / "run.json") or {}).get("config") or {}
+        config = (run_files.read_json(workdir / "run.json") or {}).get("config") or {}
         environment.prepare((config.get("train") or {}).get("precision", "float32"))
 
 
@@ -102,10 +102,10 @@ def found(paths: Sequence[pathlib.Path]) -> photographs.Found:
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
-    picture = drawing.check(options.picture, "--picture") if options.picture else None
+    picture = paths.output(options.picture, "--picture") if options.picture else None
     there = found(options.images)
     prepare(options.workdir)
-    from alexnet_jax.trained import Trained, batch_of
+    from alexnet_jax.inspect.trained import Trained, batch_of
 
     network = Trained(options.workdir)
     views = options.views or views_lib.headline(dict.fromkeys(views_lib.counted(network.config), True))
@@ -131,14 +131,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps({"run": str(options.workdir), "step": network.step, "views": views, "images": told,
                           "refused": [{"file": name, "reason": reason} for name, reason in refused]}, indent=1))
     if picture and drawn:
-        from alexnet_jax import figure4
+        from alexnet_jax.inspect import figure4
 
         figure4.draw(drawn, f"{options.workdir}, {views_lib.NAMES[views]}", len(there.files) - len(refused), picture)
     return errors.RUN if refused else 0
 
 
 def _most() -> int:
-    from alexnet_jax import figure4
+    from alexnet_jax.inspect import figure4
 
     return figure4.MOST
 

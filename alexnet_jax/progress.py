@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from alexnet_jax import records
+from alexnet_jax import run_files
 
 _FILE_SECONDS, _LINE_SECONDS = 1.0, 30.0
 
@@ -70,10 +70,10 @@ class Progress:
         now = time.monotonic()
         if now - self._written >= _FILE_SECONDS or state != "training":
             self._written = now
-            records.write_json(self._path, {
+            run_files.write_json(self._path, {
                 "state": state, "epoch": round(epoch, 3), "epochs": self._epochs, "step": step, "steps": self._steps,
                 "images_per_second": rate and round(rate, 1), "train_top1_error": error,
-                "eval_top1_error": self._error, "seconds_left": left and round(left), "updated": records.now()})
+                "eval_top1_error": self._error, "seconds_left": left and round(left), "updated": run_files.now()})
         what = state if state != "training" else (
             f"{rate or 0:,.0f} images/s · error: training {percent(error)}, evaluation {percent(self._error)} · "
             f"{duration(left)} left")

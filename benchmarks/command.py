@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from alexnet_jax import errors, provenance, records
+from alexnet_jax import errors, provenance, run_files
 from alexnet_jax.errors import UserError
 from benchmarks import contenders
 
@@ -48,7 +48,7 @@ def begin(name: str, args: argparse.Namespace) -> Result:
     if args.out and not args.out.parent.is_dir():
         raise UserError(f"--out={args.out}: no such folder as {args.out.parent}")
     return {"schema": SCHEMA, "benchmark": name, "command": f"python -m benchmarks.{name} {' '.join(_given())}".strip(),
-            "started": records.now(), "git": provenance.git_state(), "quick": args.quick, "rounds": args.rounds,
+            "started": run_files.now(), "git": provenance.git_state(), "quick": args.quick, "rounds": args.rounds,
             "load_before": _load()}
 
 
@@ -89,9 +89,9 @@ def floor(result: Result, children: Sequence[contenders.Contender], precision: s
 
 def finish(result: Result, args: argparse.Namespace, table: Callable[[Result], list[str]]) -> None:
     """Writes the JSON file, if one is asked for, and prints the tables."""
-    result["load_after"], result["ended"] = _load(), records.now()
+    result["load_after"], result["ended"] = _load(), run_files.now()
     if args.out:
-        records.write_text(args.out, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        run_files.write_text(args.out, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     print("\n".join([heading(result), "", *table(result)]))
 
 

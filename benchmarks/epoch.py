@@ -3,7 +3,7 @@
     python -m benchmarks.epoch --out=benchmarks/results/epoch.json
 
 CIFAR-10 (40,000 images, batch 128; the embedded shapes where ALEXNET_DATA_DIR has no CIFAR-10) with the 32-pixel
-network, and synthetic 256-pixel images with the full network. The epoch is `alexnet_jax.train.train`'s own; the bare
+network, and synthetic 256-pixel images with the full network. The epoch is `training.loop.train`'s own; the bare
 step repeats one batch that lies on the device. Both crop, mirror and add colour noise.
 """
 

@@ -58,7 +58,7 @@ def _memory() -> dict[str, int]:
 def _count_steps() -> None:
     import jax
 
-    from alexnet_jax.program import Program
+    from alexnet_jax.training.program import Program
 
     steps, started = int(os.environ["BENCHMARK_STEPS"]), float(os.environ["BENCHMARK_STARTED"])
     report: dict[str, Any] = {"step": None}
@@ -94,8 +94,8 @@ def _count_steps() -> None:
 def _main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(core) for core in os.environ["BENCHMARK_CORES"].split(",")})
-    from alexnet_jax import distributed
     from alexnet_jax import main as main_lib
+    from alexnet_jax.parallel import distributed
 
     start = distributed.start
 

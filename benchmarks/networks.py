@@ -12,9 +12,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, placement
+from alexnet_jax import cli
 from alexnet_jax import config as config_lib
 from alexnet_jax.models import geometry
+from alexnet_jax.parallel import column_costs
 from configs import networks, recipes
 
 RECIPES = tuple(recipes.RECIPES)
@@ -90,7 +91,7 @@ def passes(config: ConfigDict, classes: int, batch: int, devices: int = 1) -> li
     from above and writes the outputs' gradient. The update reads weights, gradients and velocities and writes weights
     and velocities, in float32.
     """
-    each = placement.BYTES[config.train.precision]
+    each = column_costs.BYTES[config.train.precision]
     out: list[Pass] = []
     for number, layer in enumerate(geometry.layers(config, classes)):
         share = devices  # of outputs and weights
@@ -100,7 +101,7 @@ def passes(config: ConfigDict, classes: int, batch: int, devices: int = 1) -> li
         if layer.is_output:
             inputs = batch * layer.in_features * layer.columns / devices
         units = batch * layer.units / (1 if layer.is_output else share)
-        kept = batch * placement.activation_values(layer) / (1 if layer.is_output else share)
+        kept = batch * column_costs.activation_values(layer) / (1 if layer.is_output else share)
         pooled = kept - units
         out.append(Pass(layer.name, "forward", flops, each * (inputs + weights + kept)))
         back = each * (kept + (pooled or units) + units)

@@ -17,8 +17,8 @@ import subprocess
 import sys
 from typing import Any
 
-from alexnet_jax import placement
 from alexnet_jax.errors import UserError
+from alexnet_jax.parallel import column_costs
 from benchmarks import command, networks
 
 
@@ -74,14 +74,14 @@ def exchanges(config, batch: int, data: int, column: int, card: Card) -> list[di
         out.append({"what": what, "collective": collective, "over": over, "bytes": sent,
                     "seconds": sent / card.link_bytes_per_second})
 
-    for x in placement.exchanges(config, config.model.classes, column):
+    for x in column_costs.exchanges(config, config.model.classes, column):
         if x.collective == "all-gather":
             add(x.layer, "all-gather", "column", batch * x.handed_in * (column - 1))
             add(x.layer, "reduce-scatter", "column", batch * x.backward)
         else:
             add(x.layer, "all-reduce", "column", batch * x.handed_in * 2 * (column - 1) / column)
     if data > 1:
-        weights = placement.per_device(config, config.model.classes, column)["parameters"]
+        weights = column_costs.per_device(config, config.model.classes, column)["parameters"]
         add("gradients", "all-reduce", "data", 4 * weights * 2 * (data - 1) / data)
     return out
 
@@ -108,11 +108,12 @@ def main(args) -> None:
 # In a process of its own: a process compiles for one kind of accelerator.
 _SCRIPT = """
 import json, sys
-from alexnet_jax import config as config_lib, targets
+from alexnet_jax import config as config_lib
+from alexnet_jax.inspect import targets
 from benchmarks import networks
 target = targets.parse(sys.argv[1])
 targets.prepare(target)
-from alexnet_jax.targets import compiling, report
+from alexnet_jax.inspect.targets import compiling, report
 import importlib.metadata
 batch = int(sys.argv[3]) * target.data
 config = networks.config_of(sys.argv[2], batch, "bfloat16")

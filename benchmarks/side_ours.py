@@ -1,4 +1,4 @@
-"""This project's side of a comparison, in a child process: training steps through `alexnet_jax.program.Program`.
+"""This project's side of a comparison, in a child process: training steps through `training.program.Program`.
 
 A step is the one that training runs: crop, mirror and colour noise of uint8 images that lie on the device, forward,
 backward, dropout, loss, and the paper's update. Only the host's reading of images is left out.
@@ -20,11 +20,12 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-from alexnet_jax import data, evaluate, optim, provenance, train  # noqa: E402
-from alexnet_jax.data import augment, loader, store  # noqa: E402
+from alexnet_jax import data, provenance  # noqa: E402
+from alexnet_jax.data import loader, store  # noqa: E402
 from alexnet_jax.data.statistics import Statistics  # noqa: E402
-from alexnet_jax.mesh import make_mesh, put_batch  # noqa: E402
-from alexnet_jax.program import Program  # noqa: E402
+from alexnet_jax.parallel.mesh import make_mesh, put_batch  # noqa: E402
+from alexnet_jax.training import augment, evaluate, loop, optim  # noqa: E402
+from alexnet_jax.training.program import Program  # noqa: E402
 from benchmarks import networks, tracing  # noqa: E402
 
 
@@ -106,7 +107,7 @@ def profile(key: str, steps: int) -> list[dict[str, Any]]:
 
 
 def epoch(network: str, batch: int, precision: str, changes: dict[str, Any], shrink: bool = False) -> float:
-    """Images a second of one epoch of `alexnet_jax.train.train`, from the end of its first step to that of its last.
+    """Images a second of one epoch of `training.loop.train`, from the end of its first step to that of its last.
 
     Reading the store, shuffling, moving to the device, augmentation, progress: all that a run does within an epoch.
     """
@@ -140,7 +141,7 @@ def epoch(network: str, batch: int, precision: str, changes: dict[str, Any], shr
     Program.__init__, evaluate.evaluate = watched, at_end  # type: ignore[method-assign]
     try:
         with tempfile.TemporaryDirectory() as folder:
-            train.train(config, pathlib.Path(folder) / "run", show=False)
+            loop.train(config, pathlib.Path(folder) / "run", show=False)
     finally:
         Program.__init__, evaluate.evaluate = init, evaluated  # type: ignore[method-assign]
     (begin, some), (end, images) = seen

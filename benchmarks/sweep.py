@@ -18,7 +18,7 @@ import tempfile
 import time
 from typing import Any
 
-from alexnet_jax import records
+from alexnet_jax import run_files
 from alexnet_jax.errors import UserError
 from benchmarks import command, contenders, rounds
 
@@ -91,7 +91,7 @@ def _sweep(workdir: pathlib.Path, cache: pathlib.Path, jobs: int, cores: list[in
         last = " ".join((done.stderr or done.stdout).split())[-300:]
         raise UserError(f"the sweep ended with exit code {done.returncode}: {last}")
     spent = [json.loads(path.read_text("utf-8")) for path in sorted(workdir.glob("runs/*/spent.json"))]
-    plan = records.read_json(workdir / "plan.json")
+    plan = run_files.read_json(workdir / "plan.json")
     assert plan is not None
     if len(spent) != len(plan["runs"]):
         raise UserError(f"{len(plan['runs'])} runs and {len(spent)} with a spent.json")

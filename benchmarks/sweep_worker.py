@@ -63,7 +63,8 @@ def _on_event(event: str, **_: Any) -> None:
 def _train(config, workdir: pathlib.Path, **options) -> dict[str, Any]:
     import jax
 
-    from alexnet_jax import checkpoint, evaluate, records, train
+    from alexnet_jax import run_files
+    from alexnet_jax.training import checkpoint, evaluate, loop
 
     jax.monitoring.register_event_duration_secs_listener(_on_duration)
     jax.monitoring.register_event_listener(_on_event)
@@ -72,9 +73,9 @@ def _train(config, workdir: pathlib.Path, **options) -> dict[str, Any]:
         setattr(checkpoint.Checkpoints, name, _timed("checkpoint", getattr(checkpoint.Checkpoints, name)))
     _SPENT["start"] = time.time() - _born()
     begin = time.perf_counter()
-    result = train.train(config, workdir, **options)
+    result = loop.train(config, workdir, **options)
     inside = time.perf_counter() - begin
-    rows = records.read_rows(workdir / "timing.csv")
+    rows = run_files.read_rows(workdir / "timing.csv")
     # The first step of a process is on the clock of compilation, of which what was not compiling is the step itself.
     train_seconds = sum(row["train_seconds"] for row in rows)
     (workdir / "spent.json").write_text(json.dumps(

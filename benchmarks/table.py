@@ -12,7 +12,7 @@ import pathlib
 import re
 from collections.abc import Mapping
 
-from alexnet_jax import errors, records
+from alexnet_jax import errors, run_files
 from alexnet_jax.errors import UserError
 from benchmarks import command
 
@@ -53,12 +53,12 @@ def main() -> None:
     errors.Parser("benchmarks.table", __doc__).parse_args()
     results = {}
     for path in sorted((_HERE / "results").glob("*.json")):
-        found = records.read_json(path)
+        found = run_files.read_json(path)
         if found is None:
             raise UserError(f"{path}: damaged; delete it or run its benchmark again")
         results[path.stem] = found
     target = _HERE / "RESULTS.md"
-    records.write_text(target, fill(target.read_text(encoding="utf-8"), results))
+    run_files.write_text(target, fill(target.read_text(encoding="utf-8"), results))
     print(f"{target}: {len(results)} tables")
 
 

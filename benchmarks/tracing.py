@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.targets import hlo
+from alexnet_jax.inspect.targets import hlo
 
 
 def profile(step, steps: int) -> list[dict[str, Any]]:

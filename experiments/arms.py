@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alexnet_jax import views
 from alexnet_jax.errors import ConfigError
+from alexnet_jax.training import views
 
 BASELINE = "baseline"
 
@@ -32,7 +32,7 @@ class Arm:
       ablation: filled in by `ablations.arms_of`; '' for the baseline and for arms written out in a sweep file.
       search: what is chosen for this arm before its runs, on training images kept back; None: nothing.
       against: the arm that a report compares it with; '' for the baseline.
-      views: how the arm's runs are looked at where that is the ablation: of `alexnet_jax.views`.
+      views: how the arm's runs are looked at where that is the ablation: of `alexnet_jax.training.views`.
     """
 
     name: str

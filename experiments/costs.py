@@ -6,7 +6,7 @@ import collections
 import pathlib
 from collections.abc import Sequence
 
-from alexnet_jax import records
+from alexnet_jax import run_files
 from experiments import plan as plan_lib
 
 _PARTS = ("train_seconds", "eval_seconds", "checkpoint_seconds", "compile_seconds")
@@ -16,7 +16,7 @@ _ENOUGH = 50  # runs of an arm that are read: a workdir of 10,000 runs opens in 
 def measured(folder: pathlib.Path) -> tuple[int, float]:
     """(epochs done, seconds they took) of a run, over all resumes; (0, 0.0) before its first evaluation."""
     try:
-        rows = records.read_rows(folder / "timing.csv")
+        rows = run_files.read_rows(folder / "timing.csv")
         if rows:
             return int(rows[-1]["epoch"]), sum(row[part] or 0.0 for row in rows for part in _PARTS)
     except (OSError, ValueError, KeyError, TypeError):

@@ -12,8 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from alexnet_jax import names, views
+from alexnet_jax import names
 from alexnet_jax.errors import ConfigError
+from alexnet_jax.training import views
 from experiments import plots
 from experiments.paper import signed, span
 from experiments.protocol import caption as protocol_caption

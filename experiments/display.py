@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from alexnet_jax import names, records, views
+from alexnet_jax import names, run_files
 from alexnet_jax.progress import duration, percent
+from alexnet_jax.training import views
 from experiments import costs as costs_lib
 from experiments import plan as plan_lib
 from experiments.schedule import State
@@ -23,7 +24,7 @@ def progress_of(folder: pathlib.Path, since: float = 0.0) -> dict[str, Any]:
     path = folder / "progress.json"
     try:
         if path.stat().st_mtime >= since:
-            return records.read_json(path) or {}
+            return run_files.read_json(path) or {}
     except OSError:
         pass
     return {}
@@ -43,7 +44,7 @@ def describe_result(result: dict[str, Any]) -> str:
     """'finished: error 20.1% (ten views)' of a result.json."""
     if result["status"] == "finished" and result.get("eval"):
         seen = views.headline(result["eval"])
-        error = f"{percent(records.error_rates(result['eval'][seen])[0])} ({views.NAMES[seen]})"
+        error = f"{percent(run_files.error_rates(result['eval'][seen])[0])} ({views.NAMES[seen]})"
         warning = str(result.get("message") or "").partition(";")[0]  # the report has all of it
         return f"finished: error {error}" + (f"; {warning}" if warning else "")
     return f"{result['status']}: {result.get('message')}"

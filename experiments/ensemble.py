@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import environment, errors, records
-from alexnet_jax import views as views_lib
+from alexnet_jax import environment, errors, run_files
 from alexnet_jax.data.classes import missing, named
 from alexnet_jax.errors import ConfigError
+from alexnet_jax.training import views as views_lib
 from experiments import recording, selection, statistics
 
 MANY = 5  # the paper's first ensemble: claim 2012-5
@@ -108,7 +108,7 @@ def predict(runs, split_text: str, views: str, say) -> tuple[np.ndarray, np.ndar
     Raises:
       ConfigError: the networks report on different images or know different classes.
     """
-    from alexnet_jax.trained import Trained  # JAX starts here
+    from alexnet_jax.inspect.trained import Trained  # JAX starts here
 
     networks = [Trained(run.folder) for run in runs]
     first = networks[0]
@@ -161,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     log_probs, labels, notes = predict(runs, options.split, views, lambda line: print(line, file=sys.stderr))
     rows = by_size(log_probs, labels, options.subsets)
     gains = gain(log_probs, labels)
-    top5 = all(run.tells_top5 for run in runs) and records.tells_top5(log_probs.shape[-1])
+    top5 = all(run.tells_top5 for run in runs) and run_files.tells_top5(log_probs.shape[-1])
     print(table(rows, len(labels), top5))
     words = ["no interval" if e.low is None else f"[{e.low:+.2f}, {e.high:+.2f}]" for e in gains]
     fives = f", {gains[1].mean:+.2f} {words[1]} top-5" if top5 else ""
@@ -180,8 +180,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         path = recording.write_claim(folder, "ensemble", "2012-5", recording.Measured(
             text, gains[0].mean, gains[0].low, gains[0].high, "points", len(runs)),
             verdict(gains[0], len(runs)), about, hours, contains_paper(gains[0]))
-        tree = (records.read_json(path) or {}) | {"ensemble": tree}
-    records.write_json(path, tree)
+        tree = (run_files.read_json(path) or {}) | {"ensemble": tree}
+    run_files.write_json(path, tree)
     print(path)
     return 0
 

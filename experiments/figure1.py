@@ -26,7 +26,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, errors, names, records
+from alexnet_jax import cli, errors, names, run_files
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import grid as grid_lib
@@ -270,7 +270,7 @@ def write(folder: pathlib.Path, found: dict[str, Any], command: Sequence[str]) -
     path = recording.write_claim(
         folder, "figure1", "relu", summary(found), (verdict.word, f"{verdict.why}; {_chosen(found)}"), about,
         None if None in costs else sum(c for c in costs if c is not None), verdict.contains_paper)
-    tree = records.read_json(path) or {}
+    tree = run_files.read_json(path) or {}
     tree["figure"] = {
         "threshold": found["threshold"], "rates": found["rates"], "broken_off": found["broken"],
         "grid": [{"activation": p.activation, "rate": p.rate, "error": p.error if p.error < 1 else None}
@@ -279,7 +279,7 @@ def write(folder: pathlib.Path, found: dict[str, Any], command: Sequence[str]) -
                                     for s, x in sorted(by.items())} for a, by in found["arrivals"].items()},
         "neighbours": {a: {f"{rate:g}": {"epochs": round(x.epochs, 3), "reached": x.reached}
                            for rate, x in sorted(by.items())} for a, by in found["neighbours"].items()}}
-    records.write_json(path, tree)
+    run_files.write_json(path, tree)
     figure = figure1_plot.draw(found)
     for kind in ("png", "svg"):
         plots.save(figure, folder / f"figure1.{kind}")
@@ -291,7 +291,7 @@ def write(folder: pathlib.Path, found: dict[str, Any], command: Sequence[str]) -
 
 def recorded_command(folder: pathlib.Path) -> list[str] | None:
     """The command that made the records, so that drawing them again doesn't rename it."""
-    tree = records.read_json(folder / "figure1.json") or {}
+    tree = run_files.read_json(folder / "figure1.json") or {}
     command = (tree.get("protocol") or {}).get("command")
     return [command] if command else None
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import errors, records
+from alexnet_jax import errors, run_files
 from alexnet_jax.errors import CheckpointError, ConfigError, WorkdirError
 from experiments import colour, recording, selection
 
@@ -27,13 +27,13 @@ Kernels = dict[str, dict[int, np.ndarray]]  # by arm and seed: [column, height, 
 
 def gather(sweep, say) -> tuple[Kernels, dict[str, Any]]:
     """The kernels of every finished run with a checkpoint, and of each arm the runs that gave them."""
-    from alexnet_jax.trained import Trained  # JAX starts here
+    from alexnet_jax.inspect.trained import Trained  # JAX starts here
 
     found: Kernels = {}
     used: dict[str, list] = {}
     lost: list[str] = []
     for arm in (a for a in sweep.arms if not a.views):  # else the baseline's runs, otherwise looked at
-        for run in (r for _, r in sorted(arm.runs.items()) if r.state in records.USABLE):
+        for run in (r for _, r in sorted(arm.runs.items()) if r.state in run_files.USABLE):
             try:
                 kernel = np.asarray(Trained(run.folder).params["conv1"]["kernel"], np.float16)
             except CheckpointError as error:
@@ -114,7 +114,7 @@ def write_claim(folder: pathlib.Path, arm: str, measured: dict[str, dict[int, co
     tree["kernels"] = {name: {str(seed): dataclasses.asdict(s) for seed, s in by.items()}
                        for name, by in measured.items()}
     path = folder / (CONTROL if control else CLAIM)
-    records.write_json(path, {key: tree[key] for key in ("schema", "measured", "protocol", "kernels")}
+    run_files.write_json(path, {key: tree[key] for key in ("schema", "measured", "protocol", "kernels")}
                        if control else tree)
     return path
 

@@ -20,7 +20,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import files, records
+from alexnet_jax import files, run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
 from alexnet_jax.models import geometry
 from experiments.arms import BASELINE, Arm, check_arms
@@ -146,7 +146,7 @@ def read(workdir: pathlib.Path) -> Plan | None:
       WorkdirError: plan.json cannot be understood.
     """
     path = workdir / "plan.json"
-    tree = records.read_json(path, shared=True)
+    tree = run_files.read_json(path, shared=True)
     if tree is None:
         if not path.exists():
             return None
@@ -205,7 +205,7 @@ def _older_spellings(new: Plan, folders: Mapping[str, str], workdir: pathlib.Pat
     """
     wanted, found = new.runs.keys() - folders.keys(), dict[str, str]()
     for id_ in sorted(folders.keys() - new.runs.keys()) if wanted else ():
-        run = records.read_json(workdir / folders[id_] / "run.json") or {}
+        run = run_files.read_json(workdir / folders[id_] / "run.json") or {}
         now = config_lib.recorded_id(run["config"]) if isinstance(run.get("config"), dict) else None
         if now in wanted and run.get("id") == id_:
             found.setdefault(now, id_)
@@ -256,14 +256,14 @@ def write(plan: Plan, workdir: pathlib.Path) -> None:
     lines = (f"  {json.dumps(id_)}: {json.dumps(run, ensure_ascii=False)}" for id_, run in tree["runs"].items())
     joined = ",\n".join(lines)
     text = json.dumps({**tree, "runs": {}}, indent=1, ensure_ascii=False).removesuffix("{}\n}")
-    records.write_text(workdir / "plan.json", f"{text}{{\n{joined}\n }}\n}}\n")
+    run_files.write_text(workdir / "plan.json", f"{text}{{\n{joined}\n }}\n}}\n")
 
 
 # What is on the disk.
 
 def result_of(folder: pathlib.Path) -> dict[str, Any] | None:
     """result.json, if it is there and whole."""
-    result = records.read_json(folder / "result.json")
+    result = run_files.read_json(folder / "result.json")
     return result if isinstance(result, dict) and "status" in result else None
 
 

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from alexnet_jax import environment, files, names, records
+from alexnet_jax import environment, files, names, run_files
 from alexnet_jax.errors import ConfigError
 from experiments import statistics
 from experiments.protocol import caption as protocol_caption
@@ -81,7 +81,7 @@ def table(sweep: Sweep) -> pd.DataFrame:
     abouts: dict[str, list[Any]] = {name: [] for name in (
         "arm", "ablation", "baseline", "run", "seed", "state", "planned")}
     # Numbers in arrays: of ten thousand runs, Python's would take a fifth of the memory that a report may.
-    numbers = {name: array.array("d") for name in records.METRICS}
+    numbers = {name: array.array("d") for name in run_files.METRICS}
     for arm in sweep.arms:
         if arm.views:  # the same runs again, otherwise looked at
             continue

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from alexnet_jax import cli, names, provenance
-from alexnet_jax.views import NAMES
+from alexnet_jax.training.views import NAMES
 from experiments.readout import Run, Sweep, field
 
 

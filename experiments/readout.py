@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import learning, paths, records, views
+from alexnet_jax import paths, run_files
 from alexnet_jax.data.comparing import about_data_words
 from alexnet_jax.errors import ConfigError, WorkdirError, describe_os_error
+from alexnet_jax.training import learning, views
 from experiments import plan as plan_lib
 
 _PARTS = ("train_seconds", "eval_seconds", "checkpoint_seconds", "compile_seconds")
@@ -59,7 +60,7 @@ class Run:
         return about_data_words(found) if isinstance(found, Mapping) else []
 
     def counts(self, views: str) -> dict[str, Any] | None:
-        """The COUNTS of a finished run, by a name of `alexnet_jax.views`; None where there are none."""
+        """The COUNTS of a finished run, by a name of `alexnet_jax.training.views`; None where there are none."""
         if self.state != "finished" or self.result is None:
             return None
         return (self.result.get("eval") or {}).get(views)
@@ -67,12 +68,12 @@ class Run:
     @property
     def tells_top5(self) -> bool:
         """Does its top-5 error say anything? Not of five or fewer classes."""
-        return records.tells_top5(records.classes_of(self.about))
+        return run_files.tells_top5(run_files.classes_of(self.about))
 
     def wrong(self, views: str, key: str = "top1") -> np.ndarray | None:
         """bool [images]: which of the reported images were wrong; None where the run didn't keep that."""
         counts = self.counts(views)
-        return None if counts is None else records.read_outcomes(self.folder, views, counts, key)
+        return None if counts is None else run_files.read_outcomes(self.folder, views, counts, key)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,17 +141,18 @@ def read_sweep(workdir: pathlib.Path) -> Sweep:
             raise ConfigError(f"--workdir={workdir}: the folder of a single run; a report is for a sweep of "
                               "experiments.run")
         raise ConfigError(f"--workdir={workdir}: no plan.json, so no sweep of experiments.run")
-    plan = records.read_json(path, shared=True)
+    plan = run_files.read_json(path, shared=True)
     if not isinstance(plan, dict):
         raise WorkdirError(f"{path}: cut short or not JSON; {plan_lib.AGAIN}")
-    if not isinstance(plan.get("schema"), int) or plan["schema"] > records.SCHEMA:
+    if not isinstance(plan.get("schema"), int) or plan["schema"] > run_files.SCHEMA:
         raise WorkdirError(f"{path}: schema {plan.get('schema')!r} is not one that this version reads")
     try:
         runs = {i: _planned_run(workdir, i, run) for i, run in plan["runs"].items()}
         arms = [Arm(arm["name"], arm["ablation"], dict(arm["overrides"]),
                     {int(seed): runs[i] for seed, i in arm["runs"].items()},
                     arm.get("against", ""), arm.get("views", "")) for arm in plan["arms"]]
-        sweep = Sweep(plan["name"], plan["config"], plan["baseline"], arms, records.read_json(workdir / "search.json"),
+        sweep = Sweep(plan["name"], plan["config"], plan["baseline"], arms,
+                      run_files.read_json(workdir / "search.json"),
                       tuple(map(str, plan.get("not_begun") or ())))
         sweep.arm(sweep.baseline)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -194,7 +196,7 @@ def _read_run(folder: pathlib.Path) -> Run:
 
 def _about(path: pathlib.Path) -> tuple[dict[str, Any], str]:
     """(what of run.json is as it should be, what is wrong with it or "")."""
-    about = records.read_json(path)
+    about = run_files.read_json(path)
     if not isinstance(about, dict):
         return {}, "run.json is cut short or not JSON" if path.exists() else ""
     kinds = {"seed": int, "config": dict, "device": dict, "git": dict, "versions": dict, "environment": dict,
@@ -217,7 +219,7 @@ def _begun(folder: pathlib.Path, about: Mapping[str, Any]) -> tuple[str, str]:
 def _rows(path: pathlib.Path) -> tuple[list[dict[str, Any]], str]:
     """(the rows that have an epoch, what is wrong with the file or "")."""
     try:
-        rows = records.read_rows(path)
+        rows = run_files.read_rows(path)
     except (ValueError, AttributeError, TypeError):
         return [], f"{path.name} is damaged"
     except OSError as error:
@@ -229,13 +231,13 @@ def _result(path: pathlib.Path) -> tuple[dict[str, Any] | None, str]:
     """(result.json or None, what is wrong with it or "")."""
     if not path.exists():
         return None, ""
-    result = records.read_json(path)
+    result = run_files.read_json(path)
     if not isinstance(result, dict):
         return None, "result.json is cut short or not JSON"
     lacking = [key for key in ("id", "status") if key not in result]
     if lacking:
         return None, f"result.json lacks {lacking[0]!r}"
-    if result["status"] not in records.STATUSES:
+    if result["status"] not in run_files.STATUSES:
         return None, f"result.json has the unknown status {result['status']!r}"
     for key in ("eval", "data", "train"):
         if not isinstance(result.get(key) or {}, dict):
@@ -285,7 +287,7 @@ def field(config: Mapping[str, Any], name: str) -> Any:
 
 
 def default_views(runs: Iterable[Run]) -> str:
-    """The views that runs are compared by: `alexnet_jax.views.shared`."""
+    """The views that runs are compared by: `alexnet_jax.training.views.shared`."""
     return views.shared((run.config, _counted(run)) for run in runs)
 
 
@@ -318,7 +320,7 @@ def recorded(folder: pathlib.Path) -> list[pathlib.Path]:
     for plan in sorted(folder.glob("**/plan.json")) if folder.is_dir() else []:
         if plan.parent.name == "search":
             continue  # of a sweep's learning rates
-        runs = [records.read_json(path) or {} for path in plan.parent.glob("runs/*/run.json")]
+        runs = [run_files.read_json(path) or {} for path in plan.parent.glob("runs/*/run.json")]
         starts = [run.get("started", "") for run in runs]
         found.append((max(starts, default=""), plan.parent))
     return [path for _, path in sorted(found)]

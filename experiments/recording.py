@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from alexnet_jax import errors, records
+from alexnet_jax import errors, run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import plan as plan_lib
 from experiments.protocol import protocol
@@ -63,7 +63,7 @@ def write_claim(folder: pathlib.Path, tool: str, *args: Any) -> pathlib.Path:
     """Writes `<tool>.json` into `folder`, made if absent; returns its path. The rest is of `claim_file`."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{tool}.json"
-    records.write_json(path, claim_file(*args))
+    run_files.write_json(path, claim_file(*args))
     return path
 
 
@@ -103,7 +103,7 @@ def copy_sweep(workdir: pathlib.Path, destination: pathlib.Path) -> None:
     if plan is None:
         raise WorkdirError(f"{workdir}: no plan.json, so nothing to record")
     # Names that an earlier record has, too: a workdir that was copied from it has forgotten them.
-    known = records.read_json(destination / "plan.json")
+    known = run_files.read_json(destination / "plan.json")
     planned_arms = dict.fromkeys([*(arm.name for arm in plan.arms),
                                   *((known.get("not_begun") or ()) if isinstance(known, dict) else ())])
     plan = _begun(plan, workdir)
@@ -120,7 +120,7 @@ def copy_sweep(workdir: pathlib.Path, destination: pathlib.Path) -> None:
         run["config"] = _without_places(run["config"])
     tree["config"] = without_path(plan.config)
     tree["not_begun"] = [name for name in planned_arms if name not in {arm.name for arm in plan.arms}]
-    records.write_json(destination / "plan.json", tree)
+    run_files.write_json(destination / "plan.json", tree)
     for run in plan.runs.values():
         if (workdir / run.dir / "run.json").exists():
             copy_run(workdir / run.dir, destination / run.dir)
@@ -141,12 +141,12 @@ def _begun(plan: plan_lib.Plan, workdir: pathlib.Path) -> plan_lib.Plan:
 def copy_run(folder: pathlib.Path, destination: pathlib.Path) -> None:
     """Copies one run's small records."""
     destination.mkdir(parents=True, exist_ok=True)
-    tree = records.read_json(folder / "run.json") or {}
+    tree = run_files.read_json(folder / "run.json") or {}
     tree["config"] = _without_places(tree.get("config") or {})
     tree["command"] = [without_path(part) for part in tree.get("command") or []]
     if isinstance(tree.get("environment"), dict):
         tree["environment"] = {name: without_path(text) for name, text in tree["environment"].items()}
-    records.write_json(destination / "run.json", tree)
+    run_files.write_json(destination / "run.json", tree)
     for name in KEPT:
         if (folder / name).exists():
             shutil.copyfile(folder / name, destination / name)

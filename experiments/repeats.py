@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import errors, records
-from alexnet_jax import views as views_lib
+from alexnet_jax import errors, run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
+from alexnet_jax.training import views as views_lib
 from experiments import protocol, recording, statistics
 from experiments.paper import with_span
 from experiments.readout import Run, default_views, read_run
@@ -68,7 +68,7 @@ def pairs(before: dict[str, Run], after: dict[str, Run]) -> dict[str, Any]:
 
 def read(folder: pathlib.Path) -> dict[str, Any]:
     """What `pairs` gave, as recorded in a folder. Raises WorkdirError: it isn't there, or can't be read."""
-    tree = records.read_json(folder / FILE)
+    tree = run_files.read_json(folder / FILE)
     if not isinstance(tree, dict) or tree.get("schema") != SCHEMA:
         raise WorkdirError(f"{folder / FILE}: not there, damaged or of another schema")
     return tree
@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(text(tree))
     if options.record is not None:
         options.record.mkdir(parents=True, exist_ok=True)
-        records.write_json(options.record / FILE, tree)
+        run_files.write_json(options.record / FILE, tree)
         print(options.record / FILE)
     return 0
 

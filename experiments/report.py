@@ -20,8 +20,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from alexnet_jax import errors, names, records
-from alexnet_jax import views as views_lib
+from alexnet_jax import errors, names, run_files
+from alexnet_jax.training import views as views_lib
 from experiments import differences_plot, plots
 from experiments.paper import with_span
 from experiments.protocol import sentence
@@ -42,7 +42,7 @@ def write_report(workdir: pathlib.Path, *, plots: bool = True, views: str | None
 
     Args:
       plots: draw curves.{png,svg} and, where an arm has a difference, differences.{png,svg}.
-      views: of `alexnet_jax.views`, for all arms; None takes those that `alexnet_jax.views.shared` gives.
+      views: of `alexnet_jax.training.views`, for all arms; None takes those that `training.views.shared` gives.
 
     Returns:
       The Markdown.
@@ -53,9 +53,9 @@ def write_report(workdir: pathlib.Path, *, plots: bool = True, views: str | None
     summary = summarise(sweep, views)
     differences = plots and _draw_differences(summary, workdir)
     text = markdown(summary, [name for name, drawn in (("curves", curves), ("differences", differences)) if drawn])
-    records.write_json(workdir / "report.json", summary)
-    records.write_text(workdir / "report.csv", to_csv(summary))
-    records.write_text(workdir / "report.md", text)
+    run_files.write_json(workdir / "report.json", summary)
+    run_files.write_text(workdir / "report.csv", to_csv(summary))
+    run_files.write_text(workdir / "report.md", text)
     return text
 
 

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import environment, errors, records
+from alexnet_jax import environment, errors, run_files
 from alexnet_jax import names as names_lib
-from alexnet_jax.data import Split, augment, duplicates
+from alexnet_jax.data import Split, duplicates
 from alexnet_jax.errors import ConfigError
+from alexnet_jax.training import augment
 from experiments import neighbours, recording, selection, statistics
 
 
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sweep = selection.sweep_of(options)
     arm = selection.arm_of(sweep, options.arm)
     runs, folder = selection.finished(arm), selection.place(options)
-    from alexnet_jax.trained import Trained  # JAX starts here
+    from alexnet_jax.inspect.trained import Trained  # JAX starts here
     from experiments import plots, retrieval_plot
 
     rows: list[dict[str, Any]] = []
@@ -136,8 +137,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         about |= {"dataset": f"{queries.name} {queries.version}", "eval_split": queries.split}
         path = recording.write_claim(folder, "retrieval", "retrieval", recording.Measured(
             text, difference.mean, difference.low, difference.high, "fraction", len(rows)), (word, why), about, hours)
-        tree = (records.read_json(path) or {}) | {"retrieval": tree}
-    records.write_json(path, tree)
+        tree = (run_files.read_json(path) or {}) | {"retrieval": tree}
+    run_files.write_json(path, tree)
     print(path, file=sys.stdout)
     return 0
 

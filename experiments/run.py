@@ -24,7 +24,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, errors, files, names, notes, paths, records, signals, streams
+from alexnet_jax import cli, errors, files, names, notes, paths, run_files, signals, streams
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import ablations, costs, display, dry_run, executors, schedule, search
@@ -210,7 +210,7 @@ class Command:
                 return errors.RUN
         assert standing is not None
         search.record(standing, workdir)
-        print(search.sentence(records.read_json(workdir / search.FILE) or {}), flush=True)
+        print(search.sentence(run_files.read_json(workdir / search.FILE) or {}), flush=True)
         return None
 
     def _end(self, whole: plan_lib.Plan, state: schedule.State, workdir: pathlib.Path) -> int:

@@ -22,7 +22,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import records
+from alexnet_jax import run_files
 from alexnet_jax.data import splits
 from alexnet_jax.errors import ConfigError
 from experiments import costs, grid
@@ -202,7 +202,7 @@ def _choice(arm: Arm, own: ConfigDict, factors: Sequence[float], workdir: pathli
         for seed, run in trial.runs.items():
             result = plan_lib.result_of(workdir / FOLDER / plan.runs[run].dir) or {}
             counts = (result.get("eval") or {}).get("centre") if result.get("status") == "finished" else None
-            errors[seed] = records.error_rates(counts)[0] if counts else None
+            errors[seed] = run_files.error_rates(counts)[0] if counts else None
         found.append(Candidate(factor, grid.rounded(start * factor), errors))
     return Choice(arm.search.field, tuple(found))
 
@@ -212,7 +212,7 @@ def record(standing: Standing, workdir: pathlib.Path) -> None:
     assert standing.choices is not None
     own = standing.config
     folders = [workdir / FOLDER / run.dir for run in standing.plan.runs.values()]
-    records.write_json(workdir / FILE, {
+    run_files.write_json(workdir / FILE, {
         "schema": SCHEMA,
         "protocol": {"train_split": own.data.train_split, "eval_split": own.data.eval_split,
                      "epochs": own.train.epochs, "seeds": list(standing.plan.seeds)},

@@ -8,7 +8,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from alexnet_jax import errors, records
+from alexnet_jax import errors, run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments.readout import Arm, Run, Sweep, read_run, read_sweep
 
@@ -70,7 +70,7 @@ def only(sweep: Sweep, arm: Arm, runs: Sequence[Run]) -> Sweep:
 
 def finished(arm: Arm) -> list[Run]:
     """Its finished runs, by seed. Raises WorkdirError if there is none."""
-    found = [run for _, run in sorted(arm.runs.items()) if run.state in records.USABLE]
+    found = [run for _, run in sorted(arm.runs.items()) if run.state in run_files.USABLE]
     if not found:
         raise WorkdirError(f"arm {arm.name}: none of its {len(arm.runs)} runs is finished")
     return found

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from alexnet_jax import errors, files, names, records
+from alexnet_jax import errors, files, names, run_files
 from alexnet_jax.progress import duration
 from experiments import costs, display
 from experiments import plan as plan_lib
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _single(folder: pathlib.Path) -> None:
     """Shows one run's folder."""
-    label = str((records.read_json(folder / "run.json", shared=True) or {}).get("name") or folder.absolute().name)
+    label = str((run_files.read_json(folder / "run.json", shared=True) or {}).get("name") or folder.absolute().name)
     state, progress, line = _look(folder, label)
     result = plan_lib.result_of(folder) if state in plan_lib.DONE else None
     if state == "partial":

@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from alexnet_jax import learning, names
-from alexnet_jax import views as views_lib
+from alexnet_jax import names
+from alexnet_jax.training import learning
+from alexnet_jax.training import views as views_lib
 from experiments import image_noise, paper, search, statistics
 from experiments import protocol as protocol_lib
 from experiments.protocol import is_imagenet, protocol
@@ -27,7 +28,7 @@ def summarise(sweep: Sweep, views: str | None = None) -> dict[str, Any]:
     """The content of report.json.
 
     Args:
-      views: of `alexnet_jax.views`, for all arms; None takes those that `alexnet_jax.views.shared` gives.
+      views: of `alexnet_jax.training.views`, for all arms; None takes those that `training.views.shared` gives.
     """
     views = views or default_views(sweep.runs.values())
     arms = [_arm(sweep, arm, views) for arm in sweep.arms]

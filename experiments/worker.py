@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import environment, records, streams
+from alexnet_jax import environment, run_files, streams
 from alexnet_jax.errors import ConfigError, Interrupted, UserError, describe_os_error
 from alexnet_jax.signals import Signals
 from experiments import plan as plan_lib
@@ -27,14 +27,14 @@ from experiments import plan as plan_lib
 DONE = 0  # finished or diverged: result.json says which
 FAILED = 1  # recorded in result.json
 USAGE = ConfigError.exit_code  # failed by its config; recorded too
-IN_USE = 75  # another process trains this run (alexnet_jax.train.WorkdirInUse)
+IN_USE = 75  # another process trains this run (alexnet_jax.training.loop.WorkdirInUse)
 INTERRUPTED = Interrupted.exit_code  # a checkpoint is saved
 
 _MOST = 500  # characters of a message
 
 
 def main(argv: Sequence[str] | None = None, train: Callable[..., dict[str, Any]] | None = None) -> int:
-    """Runs one run; returns its exit code. `train` stands in for alexnet_jax.train.train in tests."""
+    """Runs one run; returns its exit code. `train` stands in for alexnet_jax.training.loop.train in tests."""
     parser = argparse.ArgumentParser(prog="python -m experiments.worker", description="one run of a sweep")
     parser.add_argument("--workdir", required=True, type=pathlib.Path, help="the sweep's, with plan.json")
     parser.add_argument("--run", required=True, help="its id in plan.json")
@@ -87,7 +87,7 @@ def _train(run: plan_lib.Run, arm: plan_lib.PlannedArm, folder: pathlib.Path, tr
     if result is not None and result["status"] == "failed":
         (folder / "result.json").unlink(missing_ok=True)  # tried again: until it ends, it has no result
     if train is None:
-        from alexnet_jax.train import train  # JAX starts here
+        from alexnet_jax.training.loop import train  # JAX starts here
     assert train is not None
     train(config_lib.from_json(run.config), folder, name=arm.name, overrides=dict(arm.overrides), show=False)
     return DONE
@@ -110,10 +110,10 @@ def record_failure(folder: pathlib.Path, run: plan_lib.Run, name: str, message: 
         result = plan_lib.result_of(folder)
         if result is not None and result["status"] in plan_lib.DONE:
             return
-        last = (records.read_rows(folder / "metrics.csv") or [{}])[-1]
+        last = (run_files.read_rows(folder / "metrics.csv") or [{}])[-1]
         data = run.config["data"]
-        records.write_json(folder / "result.json", {
-            "schema": records.SCHEMA, "name": name, "id": run.id, "seed": run.seed, "status": "failed",
+        run_files.write_json(folder / "result.json", {
+            "schema": run_files.SCHEMA, "name": name, "id": run.id, "seed": run.seed, "status": "failed",
             "message": message, "epochs": last.get("epoch") or 0, "steps": last.get("step") or 0,
             "train": {"loss": last.get("train_loss"), "top1_error": last.get("train_top1_error")},
             "data": {"name": data["name"], "version": None, "size": data["size"], "crop": data["crop"],

@@ -11,7 +11,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import records
+from alexnet_jax import run_files
 from experiments import worker
 
 BEST = {"relu": 0.002, "tanh": 0.0005}
@@ -30,13 +30,13 @@ def train(config, workdir, *, name="", overrides=None, show=True):
     with (workdir / "starts.log").open("a") as file:
         file.write("started\n")
     assert math.isclose(config.optim.bias_learning_rate, 2 * config.optim.learning_rate, rel_tol=0.01)
-    records.write_json(workdir / "run.json", {
+    run_files.write_json(workdir / "run.json", {
         "name": name, "id": config_lib.run_id(config), "seed": config.seed, "overrides": overrides or {},
         "config": config_lib.to_json(config), "command": ["worker.py", f"--workdir={workdir}"],
         "device": {"platform": "cpu", "kind": "Imaginary 9000", "count": 1, "cores": 1}})
     diverged = config.optim.learning_rate >= DIVERGES
-    metrics = records.Rows(workdir / "metrics.csv", records.METRICS, 0)
-    timing = records.Rows(workdir / "timing.csv", records.TIMING, 0)
+    metrics = run_files.Rows(workdir / "metrics.csv", run_files.METRICS, 0)
+    timing = run_files.Rows(workdir / "timing.csv", run_files.TIMING, 0)
     for epoch in range(1, 1 + (0 if diverged else config.train.epochs)):
         error = round(50_000 * 0.9 * math.exp(-speed(config) * epoch)) / 50_000
         metrics.append({"epoch": epoch, "step": epoch, "learning_rate": config.optim.learning_rate, "train_loss": 1.0,
@@ -51,7 +51,7 @@ def train(config, workdir, *, name="", overrides=None, show=True):
     timing.close()
     counts = {"top1_wrong": 12_500, "top5_wrong": 0, "total": 50_000, "loss": 1.0}
     d = config.data
-    records.write_json(workdir / "result.json", {
+    run_files.write_json(workdir / "result.json", {
         "schema": 1, "name": name, "id": config_lib.run_id(config), "seed": config.seed,
         "status": "diverged" if diverged else "finished", "message": "not finite" if diverged else "",
         "epochs": 1, "steps": 1, "train": {"loss": 1.0, "top1_error": 0.5},

@@ -1,4 +1,4 @@
-"""Synthetic sweeps with known effects, written as experiments.run and alexnet_jax.train would write them."""
+"""Synthetic sweeps with known effects, written as experiments.run and alexnet_jax.training.loop would write them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import cli, records
+from alexnet_jax import cli, run_files
 from alexnet_jax import config as config_lib
 from experiments import ablations
 
@@ -91,7 +91,7 @@ def write_sweep(workdir: pathlib.Path, seeds: Sequence[int] = (0, 1, 2),
                       state=(states or {}).get((arm, seed), "finished"))
         plan["arms"].append(entry)
     workdir.mkdir(parents=True, exist_ok=True)
-    records.write_json(workdir / "plan.json", plan)
+    run_files.write_json(workdir / "plan.json", plan)
     return workdir
 
 
@@ -106,8 +106,8 @@ def write_run(folder: pathlib.Path, config, name: str = "baseline", top1: float 
     folder.mkdir(parents=True)
     run_id, epochs = config_lib.run_id(config), config.train.epochs
     steps = math.ceil(train_images / config.train.batch_size)
-    records.write_json(folder / "run.json", {
-        "schema": records.SCHEMA, "name": name, "id": run_id, "seed": config.seed,
+    run_files.write_json(folder / "run.json", {
+        "schema": run_files.SCHEMA, "name": name, "id": run_id, "seed": config.seed,
         "config": config_lib.to_json(config), "overrides": {}, "command": ["main.py"],
         "git": {"revision": "0123456789abcdef", "dirty": False},
         "versions": {"python": "3.11.7", "jax": "0.10.2"},
@@ -115,10 +115,10 @@ def write_run(folder: pathlib.Path, config, name: str = "baseline", top1: float 
                    "mesh": {"data": 1, "column": 1}}, "started": "2020-01-01T00:00:00+00:00", "resumed": []})
     if classes is not None:
         images = {"version": "1.0.0", "images": train_images, "classes": classes}
-        records.write_json(folder / "run.json", {**(records.read_json(folder / "run.json") or {}),
+        run_files.write_json(folder / "run.json", {**(run_files.read_json(folder / "run.json") or {}),
                                                  "images": {"train_split": images}})
-    metrics = records.Rows(folder / "metrics.csv", records.METRICS, 0)
-    timing = records.Rows(folder / "timing.csv", records.TIMING, 0)
+    metrics = run_files.Rows(folder / "metrics.csv", run_files.METRICS, 0)
+    timing = run_files.Rows(folder / "timing.csv", run_files.TIMING, 0)
     reached = {"unfinished": max(1, epochs // 2), "diverged": max(1, epochs // 3),
                "failed": max(1, epochs // 3)}.get(state, epochs)
     rng = np.random.default_rng(int(run_id, 16))
@@ -156,12 +156,12 @@ def write_run(folder: pathlib.Path, config, name: str = "baseline", top1: float 
     if counts and outcomes:
         easiness = np.random.default_rng(0).normal(size=eval_images) + rng.normal(size=eval_images)
         rank = np.argsort(np.argsort(easiness))
-        records.write_outcomes(folder, eval_images, {views: records.packed_outcomes(
+        run_files.write_outcomes(folder, eval_images, {views: run_files.packed_outcomes(
             (rank < n["top1_wrong"]).astype(int) + (rank < n["top5_wrong"]))
             for views, n in counts.items() if views != "fit"})
-    records.write_json(folder / "result.json", {
-        "schema": records.SCHEMA, "name": name, "id": run_id, "seed": config.seed,
-        "status": state if state in records.STATUSES else "finished", "message": message.get(state, ""),
+    run_files.write_json(folder / "result.json", {
+        "schema": run_files.SCHEMA, "name": name, "id": run_id, "seed": config.seed,
+        "status": state if state in run_files.STATUSES else "finished", "message": message.get(state, ""),
         "epochs": epochs, "steps": steps * epochs,
         "train": {"loss": 1.0, "top1_error": 0.9 if state == "chance" else 0.2},
         "data": {"name": config.data.name, "version": "1.0.0", "size": config.data.size,

@@ -18,7 +18,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import errors, files, records, signals
+from alexnet_jax import errors, files, run_files, signals
 from experiments import plan as plan_lib
 from experiments import worker
 from experiments.executors import local
@@ -35,7 +35,7 @@ def train(config, workdir, *, name="", overrides=None, show=True):
     with files.lock(workdir / ".lock", seconds=0.3) as free:
         if not free:
             raise InUse(f"{workdir}: in use by another process")
-        result = records.read_json(workdir / "result.json")
+        result = run_files.read_json(workdir / "result.json")
         if result and result["status"] in plan_lib.DONE:
             return result
         return _train(config, workdir, name, overrides)
@@ -50,12 +50,12 @@ def _train(config, workdir, name, overrides):
 def _steps(config, workdir, name, overrides, stop):
     rate = config.optim.learning_rate
     if not (workdir / "run.json").exists():
-        records.write_json(workdir / "run.json", {
+        run_files.write_json(workdir / "run.json", {
             "name": name, "id": config_lib.run_id(config), "seed": config.seed, "overrides": overrides or {},
             "cores": len(local.cores()), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "resumed": []})
     else:
-        about = records.read_json(workdir / "run.json")
-        records.write_json(workdir / "run.json", {**about, "resumed": [*about["resumed"], records.now()]})
+        about = run_files.read_json(workdir / "run.json")
+        run_files.write_json(workdir / "run.json", {**about, "resumed": [*about["resumed"], run_files.now()]})
     if rate == 9:
         raise errors.DataError("no such data: here is what to do")
     if rate == 8:
@@ -64,8 +64,8 @@ def _steps(config, workdir, name, overrides, stop):
         os.kill(os.getpid(), signal.SIGKILL)
     log = workdir / "steps.log"
     step = int(log.read_text().split()[-1]) if log.exists() else 0
-    metrics = records.Rows(workdir / "metrics.csv", records.METRICS, step)
-    timing = records.Rows(workdir / "timing.csv", records.TIMING, step)
+    metrics = run_files.Rows(workdir / "metrics.csv", run_files.METRICS, step)
+    timing = run_files.Rows(workdir / "timing.csv", run_files.TIMING, step)
     steps = STEPS * config.train.epochs
     while step < steps:
         while config.train.eval_every == 8 and step and not stop.count and not (workdir.parents[1] / "go").exists():
@@ -84,10 +84,10 @@ def _steps(config, workdir, name, overrides, stop):
             timing.append({"epoch": step // STEPS, "step": step, "train_seconds": 100.0, "eval_seconds": 20.0,
                            "checkpoint_seconds": 0.0, "compile_seconds": 0.0, "images_per_second": 10.0,
                            "elapsed_seconds": 120.0 * step})
-        records.write_json(workdir / "progress.json", {
+        run_files.write_json(workdir / "progress.json", {
             "state": "training", "epoch": step / STEPS, "epochs": config.train.epochs, "step": step,
             "steps": steps, "images_per_second": 10.0, "train_top1_error": 0.5, "eval_top1_error": None,
-            "seconds_left": 1, "updated": records.now()})
+            "seconds_left": 1, "updated": run_files.now()})
         if rate == 6 and step % 2 == 0 and step < steps:
             os.kill(os.getpid(), signal.SIGKILL)
     metrics.close()
@@ -102,7 +102,7 @@ def _steps(config, workdir, name, overrides, stop):
               "data": {"name": "shapes", "version": "1", "size": 32, "crop": 24, "train_split": "train",
                        "train_images": 100, "eval_split": "test", "eval_images": 100, "corrupt": 0},
               "eval": None if diverged else {"centre": counts, "ten_view": counts}}
-    records.write_json(workdir / "result.json", result)
+    run_files.write_json(workdir / "result.json", result)
     return result
 
 

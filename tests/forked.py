@@ -27,8 +27,9 @@ import warnings
 
 import jax  # noqa: F401  imported, not started
 
-from alexnet_jax import cli, errors, train  # noqa: F401
+from alexnet_jax import cli, errors
 from alexnet_jax.data import shapes
+from alexnet_jax.training import loop  # noqa: F401
 from experiments import report, run  # noqa: F401
 
 DRAINS = {}  # of terminals, by descriptor

@@ -30,7 +30,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 import emulated  # noqa: E402
 import tiny_run  # noqa: E402
 
-from alexnet_jax import files, records  # noqa: E402
+from alexnet_jax import files, run_files  # noqa: E402
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TARGETS = ("driver", "worker", "worker", "both")
@@ -264,7 +264,7 @@ def check_events(folder):
         return
     found = test_events.read(folder)
     for tag, column in (("eval/loss", "eval_loss"), ("train/top1_error", "train_top1_error")):
-        rows = {row["step"]: row[column] for row in records.read_rows(folder / "metrics.csv")}
+        rows = {row["step"]: row[column] for row in run_files.read_rows(folder / "metrics.csv")}
         check(found[tag].keys() == rows.keys() and all(abs(found[tag][step] - rows[step]) < 1e-5 for step in rows),
               f"{folder}: TensorBoard's {tag} is not that of metrics.csv")
 

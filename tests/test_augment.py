@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from alexnet_jax import config as config_lib
-from alexnet_jax.data import augment, statistics
+from alexnet_jax.data import statistics
+from alexnet_jax.training import augment
 from configs import recipes
 
 SIZE, CROP, BATCH = 9, 5, 64

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from oracle import needs_torch, network, random_images
 
-from alexnet_jax import data, placement
+from alexnet_jax import data
 from alexnet_jax.errors import UserError
+from alexnet_jax.inspect.targets import hlo
 from alexnet_jax.models import geometry
-from alexnet_jax.targets import hlo
+from alexnet_jax.parallel import column_costs
 from benchmarks import command, contenders, networks, profile, racing, roofline, rounds, sweep_worker, synthetic, table
 
 try:
@@ -97,7 +98,7 @@ def test_two_devices_share_the_arithmetic():
     assert sum(x.flops for x in networks.passes(c, 1000, 8, 2)) * 2 == networks.step_flops(c, 1000, 8)
     own = sum(x.bytes for x in networks.passes(c, 1000, 8, 2) if x.name == "update") / 20
     # fc8's biases lie on both devices, which this leaves out.
-    assert placement.per_device(c, 1000, 2)["parameters"] - own == 500
+    assert column_costs.per_device(c, 1000, 2)["parameters"] - own == 500
 
 
 def test_a_pass_takes_the_longer_of_arithmetic_and_memory():
@@ -236,7 +237,7 @@ def test_the_exchanges_are_those_of_the_compiled_program():
     assert found[("conv3", "all-gather")] == found[("conv3", "reduce-scatter")] == 5_537_792
     assert found[("fc6", "all-gather")] == 1_179_648
     assert found[("fc8", "all-reduce")] == 4 * 128 * 1000
-    assert found[("gradients", "all-reduce")] == 1.5 * 4 * placement.per_device(c, 1000, 2)["parameters"]
+    assert found[("gradients", "all-reduce")] == 1.5 * 4 * column_costs.per_device(c, 1000, 2)["parameters"]
     assert not any(what == "gradients" for what, _ in
                    {(x["what"], "") for x in roofline.exchanges(c, 128, 1, 2, roofline.CARDS["h100"])})
 

@@ -12,7 +12,7 @@ import fake_sweep
 import pytest
 from fake_sweep import arms_of
 
-from alexnet_jax import cli, config, records
+from alexnet_jax import cli, config, run_files
 from alexnet_jax.errors import ConfigError
 from experiments import ablations, image_noise, paper, readout, statistics, summary
 from experiments import sweep as sweep_lib
@@ -190,7 +190,7 @@ def test_tanh_counts_where_each_has_a_rate_of_its_own(tmp_path):
         return next(row for row in rows(tmp_path)[0] if row.id == "relu" and row.measured)
 
     assert row().verdict == "not comparable"
-    records.write_json(workdir / "search.json", {"schema": 1, "protocol": {}, "arms": {"tanh": {}, "relu": {}}})
+    run_files.write_json(workdir / "search.json", {"schema": 1, "protocol": {}, "arms": {"tanh": {}, "relu": {}}})
     assert (row().verdict, row().part) == ("reproduced", "in kind: tanh (biases of 0) − ReLU after the same epochs")
     assert any(r.id == "relu" and not r.measured for r in rows(tmp_path)[0])  # the ratio is another matter
 
@@ -233,7 +233,7 @@ def _converged(workdir, epochs):
     for arm, by_seed in epochs.items():
         for seed, count in enumerate(by_seed):
             path = fake_sweep.folder_of(workdir, arm, seed) / "result.json"
-            records.write_json(path, {**records.read_json(path), "epochs": count})
+            run_files.write_json(path, {**run_files.read_json(path), "epochs": count})
     return {row.part: row for row in rows(workdir.parent)[0] if row.id == "dropout"}
 
 

@@ -4,7 +4,7 @@ import fake_sweep
 import pytest
 from fake_sweep import arms_of
 
-from alexnet_jax import cli, config, records
+from alexnet_jax import cli, config, run_files
 from alexnet_jax.errors import WorkdirError
 from experiments.claims import __main__ as command
 from experiments.claims import table
@@ -31,12 +31,12 @@ def test_commands_of_recorded_sweeps_name_every_change(tmp_path):
     plan["name"], plan["config"] = "cifar10_three", "configs/cifar10.py"
     for run in plan["runs"].values():
         run["config"] = config.to_json(config.override(base, {"seed": run["seed"]}))
-    records.write_json(workdir / "plan.json", plan)
+    run_files.write_json(workdir / "plan.json", plan)
     row = next(row for row in rows(tmp_path)[0] if row.id == "lrn")
     assert row.command == ("python -m experiments.run --sweep=configs/sweeps/cifar10_three.py "
                            "--config.train.epochs=7 --seeds=2 --workdir=runs/cifar10_three")
     plan["name"] = "mine"
-    records.write_json(workdir / "plan.json", plan)
+    run_files.write_json(workdir / "plan.json", plan)
     row = next(row for row in rows(tmp_path)[0] if row.id == "lrn")
     assert row.command == ("python -m experiments.run --config=configs/cifar10.py --ablations=lrn.no_lrn "
                            "--config.train.epochs=7 --seeds=2 --workdir=runs/mine")
@@ -53,7 +53,7 @@ CLAIM_FILE = {
 
 def test_claim_files_are_rows_as_they_stand(tmp_path):
     (tmp_path / "figure1").mkdir()
-    records.write_json(tmp_path / "figure1" / "figure1.json", CLAIM_FILE)
+    run_files.write_json(tmp_path / "figure1" / "figure1.json", CLAIM_FILE)
     found = [row for row in rows(tmp_path)[0] if row.id == "relu"]
     assert len(found) == 1
     (row,) = found
@@ -71,7 +71,7 @@ def test_where_checkpoints_are_needed_the_sweep_that_makes_them_comes_first(tmp_
     if spec == "columns.exchange_everywhere":
         claim = "retrieval"
     (tmp_path / "kept").mkdir()
-    records.write_json(tmp_path / "kept" / f"{tool}.json", {
+    run_files.write_json(tmp_path / "kept" / f"{tool}.json", {
         **CLAIM_FILE, "claim": claim, "protocol": {**CLAIM_FILE["protocol"], "command": text}})
     row = next(row for row in rows(tmp_path)[0] if row.id == claim and row.measured)
     assert row.command == (f"python -m experiments.run --sweep=configs/sweeps/claims_cifar10.py --ablations={spec} "
@@ -83,9 +83,9 @@ def test_records_that_cannot_be_read_are_named_and_stop_nothing(tmp_path):
         (tmp_path / name).mkdir()
         if text:
             (tmp_path / name / "plan.json").write_text(text)
-    records.write_json(tmp_path / "fine" / "new.json", {**CLAIM_FILE, "schema": 2})
-    records.write_json(tmp_path / "fine" / "other.json", {**CLAIM_FILE, "claim": "unheard of"})
-    records.write_json(tmp_path / "fine" / "report.json", {"schema": 1})  # no claim file
+    run_files.write_json(tmp_path / "fine" / "new.json", {**CLAIM_FILE, "schema": 2})
+    run_files.write_json(tmp_path / "fine" / "other.json", {**CLAIM_FILE, "claim": "unheard of"})
+    run_files.write_json(tmp_path / "fine" / "report.json", {"schema": 1})  # no claim file
     found, troubles = rows(tmp_path)
     assert not any(row.id == "relu" and row.measured for row in found)
     assert len(troubles) == 3
@@ -95,7 +95,7 @@ def test_records_that_cannot_be_read_are_named_and_stop_nothing(tmp_path):
              {"measured": {**CLAIM_FILE["measured"], "n": "five"}},
              {"verdict": {"word": "unresolved", "contains_paper": 1}})
     for number, change in enumerate(wrong):
-        records.write_json(tmp_path / "fine" / f"wrong{number}.json", {**CLAIM_FILE, **change})
+        run_files.write_json(tmp_path / "fine" / f"wrong{number}.json", {**CLAIM_FILE, **change})
     assert len(rows(tmp_path)[1]) == 4 + len(wrong)
     assert "Records that could not be read" in table.markdown(found, troubles)
 

@@ -17,7 +17,7 @@ import tiny_run
 from fake_driver import ALL, HERE, ROOT, folder, run, start, states, steps, sweep, wait
 from ray_cluster import LONG, on
 
-from alexnet_jax import records
+from alexnet_jax import run_files
 from experiments import plan as plan_lib
 from experiments import report
 from experiments.executors import supervisor
@@ -96,7 +96,7 @@ def test_every_run_ends_when_a_node_is_lost_and_processes_are_killed(nodes, tmp_
     # Nothing is lost or done twice.
     done = {label: part for label, part in steps(workdir).items() if states(workdir)[label] != "failed"}
     assert done == dict.fromkeys(done, ALL)
-    about = records.read_json(folder(workdir, lost) / "run.json")
+    about = run_files.read_json(folder(workdir, lost) / "run.json")
     assert len(about["resumed"]) >= 1
     assert about["cores"] == 1
     assert not list(workdir.glob(".cluster-*"))
@@ -163,7 +163,7 @@ def test_each_run_gets_what_its_mesh_asks_for(nodes, tmp_path):
     for done, told in ((two, "1 at a time on Ray's 4 nodes, 2 cores and 2 GPUs each"), (one, "1 core and 1 GPU each")):
         assert (done.returncode, done.stderr) == (0, "")
         assert told in done.stdout
-    given = {label: records.read_json(folder(workdir, label) / "run.json")["gpus"] for label in states(workdir)}
+    given = {label: run_files.read_json(folder(workdir, label) / "run.json")["gpus"] for label in states(workdir)}
     assert set(map(len, given.values())) == {len("0,1"), len("0")}
     assert {len(gpus) for label, gpus in given.items() if label.endswith("seed 0")} == {len("0,1")}
 

@@ -5,10 +5,11 @@ import pathlib
 
 import pytest
 
-from alexnet_jax import cli, optim
+from alexnet_jax import cli
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
+from alexnet_jax.training import optim
 from configs import author_runs, conv_local, recipes
 from configs.sweeps import cifar10_three
 from experiments import ablations

@@ -9,11 +9,13 @@ import pytest
 import tiny_run
 from data_files import data_config, encoded, write_tree
 
-from alexnet_jax import config, distributed, feed, workdir
+from alexnet_jax import config
 from alexnet_jax.data import Classes, classes, duplicates, loader, open_split, open_splits, store
 from alexnet_jax.data.comparing import about_data, about_data_words, learnt_too
 from alexnet_jax.errors import ConfigError, DataError, WorkdirError
-from alexnet_jax.mesh import make_mesh
+from alexnet_jax.parallel import distributed
+from alexnet_jax.parallel.mesh import make_mesh
+from alexnet_jax.training import feed, workdir
 
 COLOUR = {"ant": (250, 0, 0), "cat": (0, 250, 0), "dog": (0, 0, 250), "elk": (250, 250, 0), "fox": (0, 250, 250)}
 

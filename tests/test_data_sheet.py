@@ -5,9 +5,10 @@ import pytest
 from data_files import encoded, pixels, write_tree
 from PIL import Image
 
-from alexnet_jax import config, drawing
-from alexnet_jax.data import open_splits, sheet
+from alexnet_jax import config, paths
+from alexnet_jax.data import open_splits
 from alexnet_jax.errors import ConfigError
+from alexnet_jax.inspect import sheet
 
 
 def opened(tmp_path, classes=("a", "b", "c"), each=3, **fields):
@@ -114,4 +115,4 @@ def test_the_picture_shows_the_images_and_any_name(tmp_path):
 def test_a_place_that_will_not_do(tmp_path, name, words):
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(ConfigError, match=rf"^--sheet=.*{name}: {words}"):
-        drawing.check(str(tmp_path / name), "--sheet")
+        paths.output(str(tmp_path / name), "--sheet")

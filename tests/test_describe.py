@@ -7,10 +7,12 @@ import sys
 
 import pytest
 
-from alexnet_jax import cli, describe, drawing, placement
+from alexnet_jax import cli, describe, paths
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
+from alexnet_jax.inspect import drawing
 from alexnet_jax.models import geometry
+from alexnet_jax.parallel import column_costs
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -63,7 +65,7 @@ def test_departures_name_each_field_once_and_nothing_else():
 
 def test_placement_by_hand():
     c = _config("imagenet_released.py", train__precision="bfloat16")
-    met = placement.exchanges(c, 1000, 2)
+    met = column_costs.exchanges(c, 1000, 2)
     # pool2, pool5 and fc6 of the other column, two bytes a value; the logits in float32.
     assert [(x.layer, x.forward, x.backward) for x in met] == [
         ("conv3", 13 * 13 * 128 * 2, 13 * 13 * 128 * 2), ("fc6", 6 * 6 * 128 * 2, 6 * 6 * 128 * 2),
@@ -71,7 +73,7 @@ def test_placement_by_hand():
     # What XLA's compiler for two H100s says of 128 images (README, tests/test_targets.py).
     assert [(128 * x.handed_in, 128 * x.received) for x in met] == [
         (5_537_792, 11_075_584), (1_179_648, 2_359_296), (524_288, 1_048_576), (512_000, 512_000)]
-    numbers = placement.per_device(c, 1000, 2)
+    numbers = column_costs.per_device(c, 1000, 2)
     assert numbers["parameters"] == (60_965_224 - 1000) // 2 + 1000
     assert numbers["multiply_adds"] == sum(row["multiply_adds"] for row in describe.table(c)) // 2
     assert (numbers["received_forward"], numbers["received_backward"]) == (60_576, 56_576)
@@ -111,7 +113,7 @@ def test_the_drawing(tmp_path, path, arrows, dashed):
                                                ("nowhere/net.svg", "there is no folder")])
 def test_where_nothing_can_be_drawn(tmp_path, name, message):
     with pytest.raises(ConfigError, match=message):
-        drawing.check(str(tmp_path / name))
+        paths.output(str(tmp_path / name))
 
 
 def test_classes_are_known_or_said_to_be_assumed():

@@ -12,9 +12,9 @@ import time
 import pytest
 from tiny_run import TINY
 
-from alexnet_jax import records
-from alexnet_jax.distributed import Place
+from alexnet_jax import run_files
 from alexnet_jax.errors import ConfigError
+from alexnet_jax.parallel.distributed import Place
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 EPOCHS = 12  # of four steps; each ends with a checkpoint, which takes longer
@@ -60,7 +60,7 @@ def alone(store, tmp_path_factory):
     """The rows of an undisturbed run in one process on one device."""
     folder = tmp_path_factory.mktemp("alone")
     _end(_start(store, folder, EPOCHS))
-    rows = records.read_rows(folder / "metrics.csv")
+    rows = run_files.read_rows(folder / "metrics.csv")
     assert len(rows) == EPOCHS
     assert len({row["train_loss"] for row in rows}) == EPOCHS, "steps that change nothing prove nothing"
     return rows
@@ -80,7 +80,7 @@ def test_one_of_two_processes_is_killed_and_the_run_goes_on_in_one(store, alone,
     metrics = tmp_path / "run" / "metrics.csv"
     limit = time.monotonic() + 150
     checkpoints = tmp_path / "run" / "checkpoints"  # written after the rows, and while training goes on
-    while len(records.read_rows(metrics, lenient=True)) < 2 or not any(
+    while len(run_files.read_rows(metrics, lenient=True)) < 2 or not any(
             entry.name.isdigit() for entry in checkpoints.iterdir()):
         assert time.monotonic() < limit, "no row or no checkpoint came"
         assert first.poll() is None, first.communicate()[0][-3000:]
@@ -90,17 +90,17 @@ def test_one_of_two_processes_is_killed_and_the_run_goes_on_in_one(store, alone,
     out = _end(first, 75)
     assert out.strip().splitlines()[-1].startswith("error: another process of this run has ended or cannot be reached")
     assert "Traceback" not in out
-    rows = records.read_rows(metrics)
+    rows = run_files.read_rows(metrics)
     assert 2 <= len(rows) < EPOCHS
     _assert_alike(rows, alone[:len(rows)])
     # Two devices in two processes → one device in one.
     out = _end(_start(store, tmp_path / "run", EPOCHS))
     assert re.search(r"resuming at step \d+ of 48", out)
-    _assert_alike(records.read_rows(metrics), alone)
-    result = records.read_json(tmp_path / "run" / "result.json")
+    _assert_alike(run_files.read_rows(metrics), alone)
+    result = run_files.read_json(tmp_path / "run" / "result.json")
     assert result["status"] == "finished"
     for views in ("centre", "ten_view"):
-        assert records.read_outcomes(tmp_path / "run", views, result["eval"][views]) is not None
+        assert run_files.read_outcomes(tmp_path / "run", views, result["eval"][views]) is not None
 
 
 @pytest.mark.slow
@@ -110,8 +110,8 @@ def test_each_process_a_column(store, alone, tmp_path):
     out = _end(first), _end(second)
     assert "finished: error" in out[0]
     assert "epoch" not in out[1], "process 0 speaks for all"
-    _assert_alike(records.read_rows(run / "metrics.csv"), alone[:2])
-    assert records.read_json(run / "run.json")["device"]["mesh"] == {"data": 1, "column": 2}
+    _assert_alike(run_files.read_rows(run / "metrics.csv"), alone[:2])
+    assert run_files.read_json(run / "run.json")["device"]["mesh"] == {"data": 1, "column": 2}
     # A finished run is not run again, by however many.
     out = [_end(process) for process in _pair(store, run, 2, (1, 2))]
     assert f"{run}: nothing left to do; finished: error" in out[0]
@@ -130,7 +130,7 @@ def test_each_process_a_column(store, alone, tmp_path):
     assert f"checkpoint {run / 'checkpoints' / '8'} cannot be read (" in out[0]
     assert "resuming at step" in out[0]
     assert [path.name for path in run.glob("unreadable-*")] == ["unreadable-checkpoint-8"]
-    _assert_alike(records.read_rows(run / "metrics.csv"), alone[:2])
+    _assert_alike(run_files.read_rows(run / "metrics.csv"), alone[:2])
 
 
 @pytest.mark.slow
@@ -166,7 +166,7 @@ def test_images_on_the_devices_of_both(store, alone, tmp_path, mesh):
     for process in _pair(store, tmp_path / "run", 3, mesh, data__placement="device", train__steps_per_call=3):
         _end(process)
     assert "images on the device" in (tmp_path / "run" / "log.txt").read_text()
-    _assert_alike(records.read_rows(tmp_path / "run" / "metrics.csv"), alone[:3])
+    _assert_alike(run_files.read_rows(tmp_path / "run" / "metrics.csv"), alone[:3])
 
 
 @pytest.mark.parametrize(("place", "message"), [

@@ -10,10 +10,11 @@ import tiny_run
 from data_files import real_data
 from tiny_run import Killed, kill
 
-from alexnet_jax import data, evaluate, program
-from alexnet_jax import train as train_lib
-from alexnet_jax.data import augment, cifar10, shapes, statistics
-from alexnet_jax.mesh import make_mesh
+from alexnet_jax import data
+from alexnet_jax.data import cifar10, shapes, statistics
+from alexnet_jax.parallel.mesh import make_mesh
+from alexnet_jax.training import augment, evaluate, program
+from alexnet_jax.training import loop as train_lib
 
 # Fixtures of this file too: pytest finds them by their names here.
 _tiny, store, tiny = tiny_run.use_tiny, tiny_run.store, tiny_run.tiny

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from alexnet_jax import events
+from alexnet_jax.training import events
 
 event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
 NOW = 1_764_000_000

@@ -9,12 +9,13 @@ import pytest
 import tiny_run
 from tiny_run import STEPS, Killed, arrays, assert_same_run, at, go, interrupt, kill
 
-from alexnet_jax import data, evaluate, optim, records
-from alexnet_jax import feed as feed_lib
-from alexnet_jax import train as train_lib
-from alexnet_jax.data import augment, loader
+from alexnet_jax import data, run_files
+from alexnet_jax.data import loader
 from alexnet_jax.errors import ConfigError, Interrupted
-from alexnet_jax.mesh import make_mesh
+from alexnet_jax.parallel.mesh import make_mesh
+from alexnet_jax.training import augment, evaluate, optim
+from alexnet_jax.training import feed as feed_lib
+from alexnet_jax.training import loop as train_lib
 
 # Fixtures of this file too: pytest finds them by their names here.
 _tiny, store, tiny, finished = tiny_run.use_tiny, tiny_run.store, tiny_run.tiny, tiny_run.finished
@@ -51,7 +52,7 @@ def test_folded_images_and_those_tuned_on_come_from_the_device_too(tiny, tmp_pat
         c = tiny(data__placement=placement, train__steps_per_call=steps, **fields)
         go(c, tmp_path / f"{placement}{steps}")
     assert_same_run(c, tmp_path / "device0", tmp_path / "host0")
-    rows = [records.read_rows(tmp_path / name / "metrics.csv") for name in ("host0", "device2")]
+    rows = [run_files.read_rows(tmp_path / name / "metrics.csv") for name in ("host0", "device2")]
     assert [row["step"] for row in rows[0]] == [3, 7, 11]
     assert rows[0][0]["tune_loss"] > 0
     for row, other in zip(*rows, strict=True):
@@ -71,14 +72,14 @@ def test_spread_and_cut_off_images_are_the_same_from_the_device(tiny, tmp_path):
 
 def test_many_steps_a_call_are_the_single_steps(tiny, finished, in_calls):
     c = tiny()
-    rows = [records.read_rows(folder / "metrics.csv") for folder in (finished, in_calls)]
+    rows = [run_files.read_rows(folder / "metrics.csv") for folder in (finished, in_calls)]
     for row, other in zip(*rows, strict=True):
         assert _numbers(other) == pytest.approx(_numbers(row), rel=1e-5)
     single, many = arrays(c, finished), arrays(c, in_calls)
     assert single.keys() == many.keys()
     for path, leaf in single.items():
         np.testing.assert_allclose(many[path], leaf, rtol=1e-4, atol=1e-6 * np.abs(leaf).max(initial=0), err_msg=path)
-    mine, theirs = (records.read_json(folder / "result.json")["eval"] for folder in (in_calls, finished))
+    mine, theirs = (run_files.read_json(folder / "result.json")["eval"] for folder in (in_calls, finished))
     for views in ("centre", "ten_view"):
         assert mine[views] == pytest.approx(theirs[views], rel=1e-5)
     assert (in_calls / "outcomes.json").read_bytes() == (finished / "outcomes.json").read_bytes()
@@ -265,8 +266,8 @@ def test_several_steps_need_the_images_on_the_device(tiny):
 
 SCRIPT = r'''
 import json, pathlib, sys
-from alexnet_jax import config, records
-from alexnet_jax import train as train_lib
+from alexnet_jax import config, run_files
+from alexnet_jax.training import loop as train_lib
 from alexnet_jax.data import shapes
 from tiny_run import COUNTS, TINY
 
@@ -280,7 +281,7 @@ for side, placement, steps in ((1, "host", 0), (2, "host", 0), (2, "device", 0),
         "train.steps_per_call": steps, "train.precision": "float64"}))
     name = f"{side}x{side} {placement} {steps}"
     result = train_lib.train(c, folder / name, show=False)
-    out[name] = [[r["train_loss"], r["eval_loss"]] for r in records.read_rows(folder / name / "metrics.csv")] + [
+    out[name] = [[r["train_loss"], r["eval_loss"]] for r in run_files.read_rows(folder / name / "metrics.csv")] + [
         [result["eval"]["ten_view"]["loss"], result["eval"]["ten_view"]["top1_wrong"]]]
 print(json.dumps(out))
 '''

@@ -9,7 +9,7 @@ import sys
 import pytest
 from scipy import stats
 
-from alexnet_jax import records
+from alexnet_jax import run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import figure1, grid, speed
 from experiments import plan as plan_lib
@@ -144,7 +144,7 @@ def test_a_broken_off_run_is_named_and_left_out(finished, tmp_path):
     path = kept / "seeds" / run.dir / "result.json"
     whole = path.read_text()
     try:
-        records.write_json(path, json.loads(whole) | {"status": "diverged", "eval": None})
+        run_files.write_json(path, json.loads(whole) | {"status": "diverged", "eval": None})
         found = figure1.measure(kept)
     finally:
         path.write_text(whole)

@@ -11,8 +11,9 @@ import filelock
 import pytest
 from another_user import NOBODY, in_child
 
-from alexnet_jax import files, records, workdir
+from alexnet_jax import files, run_files
 from alexnet_jax.errors import describe_os_error
+from alexnet_jax.training import workdir
 
 pytestmark = another_user.forks
 shared = another_user.shared
@@ -106,8 +107,8 @@ def test_another_users_lock(shared):
 
 def test_text_that_is_no_utf8_reads_back(tmp_path):
     tree = {"dir": os.fsdecode(b"/data/m\xfcll"), "arm": "no×lrn"}
-    records.write_json(tmp_path / "run.json", tree)
-    assert records.read_json(tmp_path / "run.json") == tree
+    run_files.write_json(tmp_path / "run.json", tree)
+    assert run_files.read_json(tmp_path / "run.json") == tree
     assert "no×lrn" in (tmp_path / "run.json").read_text(encoding="utf-8")
     with workdir.Log(tmp_path / "log.txt", echo=False) as log:
         log(tree["dir"])

@@ -12,11 +12,12 @@ import pytest
 from data_files import data_config
 from oracle import needs_cifar10
 
-from alexnet_jax import cli, health, program, records
+from alexnet_jax import cli, run_files
 from alexnet_jax import config as config_lib
-from alexnet_jax import train as train_lib
-from alexnet_jax.data import augment, open_split, shapes
-from alexnet_jax.mesh import make_mesh
+from alexnet_jax.data import open_split, shapes
+from alexnet_jax.parallel.mesh import make_mesh
+from alexnet_jax.training import augment, initial_signal, program
+from alexnet_jax.training import loop as train_lib
 
 
 def _config(path, **overrides):
@@ -36,7 +37,7 @@ def _signals(c, split, params=None):
     built = program.Program(c, 10, make_mesh(c, jax.devices()[:1]))
     consts = augment.constants(c, split.statistics())
     own = built.init(np.uint32(0)).params if params is None else params(built)
-    return health.signals(built, own, consts, split.images)
+    return initial_signal.signals(built, own, consts, split.images)
 
 
 def test_sizes_and_spreads_by_hand(images):
@@ -71,7 +72,7 @@ def test_sizes_and_spreads_by_hand(images):
 @pytest.mark.parametrize(("path", "faint"), [("shapes.py:paper", True), ("shapes.py:released", False),
                                              ("shapes.py:caffe", False)])
 def test_the_paper_s_initialisation_is_warned_of(images, path, faint):
-    said = health.warning(_signals(_config(path), images))
+    said = initial_signal.warning(_signals(_config(path), images))
     assert bool(said) == faint
     assert not faint or ("hardly tell images apart" in said and "config.model.<layer>.init_std" in said)
     assert "\n" not in said
@@ -83,8 +84,8 @@ def test_the_paper_s_initialisation_is_warned_of(images, path, faint):
     (("conv1", "conv2", "conv3", "fc6"), "init_std of conv3, as in the recipe released, helps"),
     (("conv1", "conv2", "fc6"), "init_std of conv1, conv2 and fc6 helps"), (("fc6",), "init_std of fc6 helps")])
 def test_the_layers_that_it_names_are_there(layers, words):
-    found = [health.Signal(name, 1.0, 0.001) for name in ("images", *layers, "fc8")]
-    assert health.warning(found).endswith(words)
+    found = [initial_signal.Signal(name, 1.0, 0.001) for name in ("images", *layers, "fc8")]
+    assert initial_signal.warning(found).endswith(words)
 
 
 def test_a_run_says_it_before_its_first_step(images, tmp_path, monkeypatch):
@@ -110,7 +111,7 @@ def test_released_leaves_chance_on_real_images(tmp_path):
         env={name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}, cwd=emulated.ROOT,
         capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    result = records.read_json(tmp_path / "run" / "result.json")
+    result = run_files.read_json(tmp_path / "run" / "result.json")
     assert result["steps"] == 250
     counts = result["eval"]["centre"]
     assert counts["loss"] < 2.0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from alexnet_jax.targets import hlo
+from alexnet_jax.inspect.targets import hlo
 
 TEXT = """HloModule jit_step, is_scheduled=true
 

@@ -6,7 +6,7 @@ import fake_sweep
 import numpy as np
 import pytest
 
-from alexnet_jax import records
+from alexnet_jax import run_files
 from experiments import image_noise, readout, report, statistics, summary
 
 COUNTS = {"top1_wrong": 3, "top5_wrong": 1, "total": 10}
@@ -14,30 +14,30 @@ FOUND = np.array([0, 1, 0, 0, 2, 0, 0, 0, 0, 1])
 
 
 def _kept(tmp_path):
-    records.write_outcomes(tmp_path, 10, {views: records.packed_outcomes(found) for views, found in
+    run_files.write_outcomes(tmp_path, 10, {views: run_files.packed_outcomes(found) for views, found in
                                           (("centre", FOUND), ("ten_view", 0 * FOUND))})
     return tmp_path
 
 
 def test_outcomes_come_back(tmp_path):
     for key, least in (("top1", 1), ("top5", 2)):
-        np.testing.assert_array_equal(records.read_outcomes(_kept(tmp_path), "centre", COUNTS, key), least <= FOUND)
+        np.testing.assert_array_equal(run_files.read_outcomes(_kept(tmp_path), "centre", COUNTS, key), least <= FOUND)
 
 
 @pytest.mark.parametrize(("old", "new"), [
     ('"images": 10', '"images": 12'), ('"top1_wrong"', '"top1"'), ('"SEA="', '"SEA"'), ('"SEA="', '"SAA="'),
     ('"SEA="', '"SÄA="'), ('"SEA="', "7"), ('"centre": {', '"centre": ['), ('{\n', '')])
 def test_outcomes_that_are_damaged_or_belong_to_another_result_are_none(tmp_path, old, new):
-    path = _kept(tmp_path) / records.OUTCOMES
+    path = _kept(tmp_path) / run_files.OUTCOMES
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
-    assert records.read_outcomes(tmp_path, "centre", COUNTS) is None
+    assert run_files.read_outcomes(tmp_path, "centre", COUNTS) is None
 
 
 def test_outcomes_of_other_counts_are_none(tmp_path):
     for change in ({"top1_wrong": 4}, {"total": 9}, {"total": 16}):
-        assert records.read_outcomes(_kept(tmp_path), "centre", COUNTS | change) is None
-    assert records.read_outcomes(tmp_path / "absent", "centre", COUNTS) is None
+        assert run_files.read_outcomes(_kept(tmp_path), "centre", COUNTS | change) is None
+    assert run_files.read_outcomes(tmp_path / "absent", "centre", COUNTS) is None
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def _between(workdir, name, views=("ten_view", "ten_view")):
 def test_the_noise_is_that_of_the_runs_images(sweep):
     found = readout.read_sweep(sweep)
     over = _between(sweep, "no_lrn")
-    wrong = [[records.read_outcomes(run.folder, "ten_view", run.counts("ten_view"))
+    wrong = [[run_files.read_outcomes(run.folder, "ten_view", run.counts("ten_view"))
               for run in found.arm(name).runs.values()] for name in ("no_lrn", "baseline")]
     assert over == statistics.over_images(*map(np.stack, wrong), scale=100)
     own = summary.summarise(found)["arms"][1]["difference"]
@@ -63,7 +63,7 @@ def test_the_noise_is_that_of_the_runs_images(sweep):
 
 
 def test_runs_without_outcomes_or_of_other_images_have_none(sweep):
-    path = fake_sweep.folder_of(sweep, "no_lrn", 2) / records.OUTCOMES
+    path = fake_sweep.folder_of(sweep, "no_lrn", 2) / run_files.OUTCOMES
     path.rename(path.with_name("kept.json"))
     assert _between(sweep, "no_lrn") is None
     assert _between(sweep, "nonoverlapping") is not None
@@ -80,7 +80,7 @@ def test_runs_without_outcomes_or_of_other_images_have_none(sweep):
 
 
 def test_a_report_names_the_arms_that_kept_nothing(sweep):
-    (fake_sweep.folder_of(sweep, "no_lrn", 2) / records.OUTCOMES).unlink()
+    (fake_sweep.folder_of(sweep, "no_lrn", 2) / run_files.OUTCOMES).unlink()
     text = report.write_report(sweep)
     assert "; intervals over both: nonoverlapping [" in text
     assert "Not for no_lrn, whose runs didn't keep what became of each image." in text

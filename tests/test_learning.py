@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from alexnet_jax import learning
-from alexnet_jax.learning import Errors
+from alexnet_jax.training import learning
+from alexnet_jax.training.learning import Errors
 from experiments import display
 
 ADVICE = "learning_rate"

@@ -10,17 +10,19 @@ import jax
 import pytest
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import mesh, program
-from alexnet_jax.data import augment
 from alexnet_jax.errors import ConfigError
+from alexnet_jax.parallel import mesh
+from alexnet_jax.training import augment, program
 
 pytestmark = pytest.mark.timeout(600)
 
 SCRIPT = r'''
 import json, re
 import jax, jax.numpy as jnp, numpy as np
-from alexnet_jax import config as config_lib, mesh as mesh_lib, program
-from alexnet_jax.data import augment
+from alexnet_jax import config as config_lib
+from alexnet_jax.parallel import mesh as mesh_lib
+from alexnet_jax.training import program
+from alexnet_jax.training import augment
 from configs import networks, recipes
 
 c = config_lib.default()

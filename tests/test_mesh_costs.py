@@ -12,9 +12,11 @@ pytestmark = pytest.mark.timeout(600)
 COMMON = r'''
 import json, re
 import jax, jax.numpy as jnp, numpy as np
-from alexnet_jax import config as config_lib, mesh as mesh_lib, program
-from alexnet_jax.data import augment
-from alexnet_jax.targets import compiling, hlo
+from alexnet_jax import config as config_lib
+from alexnet_jax.parallel import mesh as mesh_lib
+from alexnet_jax.training import program
+from alexnet_jax.training import augment
+from alexnet_jax.inspect.targets import compiling, hlo
 from configs import networks, recipes
 
 def config(**changes):
@@ -101,14 +103,14 @@ print(json.dumps(out))
 '''
 
 BYTES = COMMON + r'''
-from alexnet_jax import placement
+from alexnet_jax.parallel import column_costs
 out = {}
 for columns, devices in ((2, 2), (4, 4), (4, 2)):
     c = config(model__columns=columns)
     step, _ = compiling.arguments(p := programs(c, devices))
     found = [[x.kind, re.search(r"/((?:conv|fc)\d)/", x.where)[1], x.handed_in, x.received]
              for x in hlo.collectives(p.train_step.lower(*step).compile().as_text())]
-    out[f"{columns} on {devices}"] = {"compiled": found, "told": placement.exchanges(c, 10, devices)}
+    out[f"{columns} on {devices}"] = {"compiled": found, "told": column_costs.exchanges(c, 10, devices)}
 print(json.dumps(out))
 '''
 

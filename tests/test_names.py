@@ -12,8 +12,9 @@ from markdown_it import MarkdownIt  # Rich's own dependency
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from alexnet_jax import errors, names, records, workdir
+from alexnet_jax import errors, names, run_files
 from alexnet_jax.data import build
+from alexnet_jax.training import workdir
 from experiments import (
     differences_plot,
     display,
@@ -97,9 +98,9 @@ def test_reports_show_every_name(tmp_path):
 def test_reports_show_every_message(tmp_path):
     workdir = fake_sweep.write_sweep(tmp_path, seeds=(0,), epochs=2, states={("no_lrn", 0): "failed"})
     path = fake_sweep.folder_of(workdir, "no_lrn", 0) / "result.json"
-    result = records.read_json(path)
+    result = run_files.read_json(path)
     for name in NAMES:
-        records.write_json(path, result | {"message": f"DataError: {name}"})
+        run_files.write_json(path, result | {"message": f"DataError: {name}"})
         texts = _texts(report.render(workdir))
         shown = names.plain(" ".join(name.split()))
         assert any(f"no_lrn seed 0: DataError: {shown}. It is in no mean." in text for text in texts)

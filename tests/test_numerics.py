@@ -13,9 +13,10 @@ import pytest
 import tiny_run
 from tiny_run import go, interrupt
 
-from alexnet_jax import environment, numerics, program, provenance, records
+from alexnet_jax import environment, numerics, provenance, run_files
 from alexnet_jax.errors import ConfigError, Interrupted, WorkdirError
-from alexnet_jax.mesh import make_mesh
+from alexnet_jax.parallel.mesh import make_mesh
+from alexnet_jax.training import program
 
 # Fixtures of this file too: pytest finds them by their names here.
 _tiny, store, tiny, finished = tiny_run.use_tiny, tiny_run.store, tiny_run.tiny, tiny_run.finished
@@ -30,7 +31,7 @@ from alexnet_jax import environment
 environment.prepare()
 import tiny_run
 from alexnet_jax.data import shapes
-from alexnet_jax.train import train
+from alexnet_jax.training.loop import train
 shapes.COUNTS = tiny_run.COUNTS
 config = tiny_run._config(sys.argv[1], train__epochs=1)
 train(config, pathlib.Path(sys.argv[2]), show=False)
@@ -56,7 +57,7 @@ def test_a_run_is_the_same_bytes_in_any_environment(store, tmp_path):
         done = subprocess.run([sys.executable, "-c", RUN, str(store), str(tmp_path / name)], env=env,
                               capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
-        return (tmp_path / name / "metrics.csv").read_bytes(), records.read_json(tmp_path / name / "run.json")
+        return (tmp_path / name / "metrics.csv").read_bytes(), run_files.read_json(tmp_path / name / "run.json")
 
     (plain, about), (changed, about_changed) = run("plain", {}), run("changed", WITHOUT_EFFECT)
     assert changed == plain
@@ -215,7 +216,7 @@ def test_what_was_asked_of_jax(monkeypatch):
 
 
 def test_a_run_is_not_resumed_in_another_environment(tiny, unfinished, finished, monkeypatch):
-    before = records.read_json(unfinished / "run.json")
+    before = run_files.read_json(unfinished / "run.json")
     assert before["environment"] == numerics.asked("cpu")
     files = sorted(str(path) for path in unfinished.rglob("*"))
     with monkeypatch.context() as patch:
@@ -223,7 +224,7 @@ def test_a_run_is_not_resumed_in_another_environment(tiny, unfinished, finished,
         with pytest.raises(WorkdirError, match="XLA_FLAGS --xla_cpu_enable_fast_math was 'unset' and is 'true' now"):
             go(tiny(), unfinished)
     # A run.json that recorded nothing of it counts as one of the defaults.
-    records.write_json(unfinished / "run.json", {k: v for k, v in before.items() if k != "environment"})
+    run_files.write_json(unfinished / "run.json", {k: v for k, v in before.items() if k != "environment"})
     with monkeypatch.context() as patch:
         patch.setenv("XLA_FLAGS", f"{environment.xla_flags()} --xla_cpu_enable_fast_math=true")
         with pytest.raises(WorkdirError, match="was 'unset' and is 'true' now; set it as it was, or choose another"):
@@ -248,7 +249,7 @@ def test_each_resume_says_what_was_other_than_at_the_beginning(tiny, tmp_path, m
     real = provenance.versions()
     monkeypatch.setattr(provenance, "versions", lambda: real | {"jax": "0.99"})
     go(tiny(), tmp_path)
-    about = records.read_json(tmp_path / "run.json")
+    about = run_files.read_json(tmp_path / "run.json")
     same, other = about["resumed"]
     assert isinstance(same, str)
     assert other == {"at": other["at"], "git": {"revision": "f" * 40, "dirty": False}, "versions": {"jax": "0.99"},

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import optim
+from alexnet_jax.training import optim
 from configs import recipes
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import files, records, signals
+from alexnet_jax import files, run_files, signals
 from alexnet_jax.errors import ConfigError, WorkdirError
 from configs import networks
 from experiments import costs, executors, schedule, sweep
@@ -148,11 +148,11 @@ def _in_an_older_spelling(plan, workdir, begun=True):
         run["config"], run["dir"] = config, run["dir"].replace(id_, ids[id_])
         if begun:
             (workdir / run["dir"]).mkdir(parents=True)
-            records.write_json(workdir / run["dir"] / "run.json", {"id": ids[id_], "config": config})
+            run_files.write_json(workdir / run["dir"] / "run.json", {"id": ids[id_], "config": config})
     tree["runs"] = {ids[id_]: run for id_, run in tree["runs"].items()}
     for arm in tree["arms"]:
         arm["runs"] = {seed: ids[id_] for seed, id_ in arm["runs"].items()}
-    records.write_json(workdir / "plan.json", tree)
+    run_files.write_json(workdir / "plan.json", tree)
     return ids
 
 
@@ -188,7 +188,7 @@ def test_an_arm_s_overrides_in_another_order_are_the_same_arm(tmp_path):
     plan_lib.write(_build([arm]), tmp_path)
     tree = json.loads((tmp_path / "plan.json").read_text())
     tree["arms"][1]["overrides"]["model.pool.layers"] = [2, 1]
-    records.write_json(tmp_path / "plan.json", tree)
+    run_files.write_json(tmp_path / "plan.json", tree)
     (tmp_path / "runs" / "pooled").mkdir(parents=True)
     plan_lib.merge(plan_lib.read(tmp_path), _build([arm]), tmp_path)
     with pytest.raises(WorkdirError, match="its arm pooled has other overrides"):
@@ -242,7 +242,7 @@ def test_states(tmp_path):
     assert plan_lib.state_of(tmp_path) == "partial"
     (tmp_path / "result.json").write_text('{"status": "fin')
     assert plan_lib.state_of(tmp_path) == "partial"
-    records.write_json(tmp_path / "result.json", {"status": "diverged"})
+    run_files.write_json(tmp_path / "result.json", {"status": "diverged"})
     assert plan_lib.state_of(tmp_path) == "diverged"
     assert not plan_lib.in_use(tmp_path)
     with files.lock(tmp_path / ".lock"):
@@ -258,9 +258,9 @@ def test_thousands_of_runs_are_planned(tmp_path):
 
 def _timing(folder, epochs, seconds):
     folder.mkdir(parents=True)
-    rows = records.Rows(folder / "timing.csv", records.TIMING, 0)
+    rows = run_files.Rows(folder / "timing.csv", run_files.TIMING, 0)
     for epoch in range(1, epochs + 1):
-        rows.append({**dict.fromkeys(records.TIMING, 0), "epoch": epoch, "step": epoch,
+        rows.append({**dict.fromkeys(run_files.TIMING, 0), "epoch": epoch, "step": epoch,
                      "train_seconds": seconds})
     rows.close()
 
@@ -346,7 +346,7 @@ class OneByOne(executors.Unasked):
         return not self.now
 
     def start(self, run, folder):
-        records.write_json(folder / "result.json", {"id": run, "status": "finished"})
+        run_files.write_json(folder / "result.json", {"id": run, "status": "finished"})
         OneByOne.now, OneByOne.events = (run,), (*self.events, "start")
         return True
 
@@ -401,12 +401,12 @@ def test_runs_that_another_process_ends_are_counted_while_ours_go_on(tmp_path, m
         def ended(self):
             self.ticks += 1
             if self.now == ours and self.ticks == 2:  # the other process ends its run
-                records.write_json(folders[theirs] / "result.json", {"id": theirs, "status": "finished"})
+                run_files.write_json(folders[theirs] / "result.json", {"id": theirs, "status": "finished"})
                 used.clear()
             if not self.now or self.ticks < 5:
                 return []
             run, self.now = self.now, ""
-            records.write_json(folders[run] / "result.json", {"id": run, "status": "finished"})
+            run_files.write_json(folders[run] / "result.json", {"id": run, "status": "finished"})
             return [executors.Ended(run, 0)]
 
     class Watching(Silent):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from alexnet_jax import records
+from alexnet_jax import run_files
 from alexnet_jax.errors import ConfigError
 from experiments import plots, statistics
 
@@ -27,11 +27,11 @@ def drawn(figure, panel=0):
 def test_load_has_every_row_with_its_arm_and_seed(sweep):
     frame = plots.load(sweep)
     assert len(frame) == 4 * 3 * 6
-    assert list(frame.columns[-len(records.METRICS):]) == list(records.METRICS)
+    assert list(frame.columns[-len(run_files.METRICS):]) == list(run_files.METRICS)
     assert sorted(set(zip(frame["arm"], frame["seed"], strict=True))) == [
         (arm, seed) for arm in sorted(fake_sweep.ARMS) for seed in range(3)]
     assert frame["tune_loss"].isna().all()
-    rows = records.read_rows(fake_sweep.folder_of(sweep, "tanh", 1) / "metrics.csv")
+    rows = run_files.read_rows(fake_sweep.folder_of(sweep, "tanh", 1) / "metrics.csv")
     mine = frame[(frame["arm"] == "tanh") & (frame["seed"] == 1)]
     assert list(mine["eval_top1_error"]) == [row["eval_top1_error"] for row in rows]
     assert frame.attrs["caption"] == "shapes, 20,000 training images, 24-pixel crops, 6 epochs"

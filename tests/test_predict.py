@@ -12,11 +12,13 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from alexnet_jax import cli, features, figure4, inputs, predict, records
+from alexnet_jax import cli, features, predict, run_files
 from alexnet_jax import config as config_lib
 from alexnet_jax.data import Classes, photographs
 from alexnet_jax.errors import CheckpointError, ConfigError, DataError
-from alexnet_jax.trained import Trained
+from alexnet_jax.inspect import figure4
+from alexnet_jax.inspect.trained import Trained
+from alexnet_jax.training import inputs
 from alexnet_jax.weights import importing
 
 try:
@@ -40,9 +42,9 @@ def run(finished, tmp_path):
     def make(**fields):
         folder = tmp_path / ("run" + "".join(map(str, fields.values())))
         shutil.copytree(finished, folder)
-        about = records.read_json(folder / "run.json")
+        about = run_files.read_json(folder / "run.json")
         about["config"]["data"].update(fields)
-        records.write_json(folder / "run.json", about)
+        run_files.write_json(folder / "run.json", about)
         return folder
 
     return make
@@ -162,7 +164,7 @@ def test_one_program_for_all_images(finished, photos, capsys):
     before = network.program.view_log_probs._cache_size()
     made = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("alexnet_jax.trained.Trained", lambda folder: made.append(Trained(folder)) or made[0])
+        patch.setattr("alexnet_jax.inspect.trained.Trained", lambda folder: made.append(Trained(folder)) or made[0])
         assert asked(capsys, f"--workdir={finished}", "--views=centre", photos)[0] == 0
     assert (before, made[0].program.view_log_probs._cache_size()) == (0, 1)
 

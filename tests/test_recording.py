@@ -5,7 +5,7 @@ import json
 import fake_sweep
 import pytest
 
-from alexnet_jax import config, records
+from alexnet_jax import config, run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import plan as plan_lib
 from experiments import readout, recording, report, summary
@@ -18,11 +18,11 @@ def _workdir(tmp_path):
     folder = fake_sweep.folder_of(workdir, "no_lrn", 1)
     (folder / "checkpoints").mkdir()
     (folder / "log.txt").write_text("/home/someone/secret")
-    about = records.read_json(folder / "run.json")
-    records.write_json(folder / "run.json", {**about, "environment": {
+    about = run_files.read_json(folder / "run.json")
+    run_files.write_json(folder / "run.json", {**about, "environment": {
         "XLA_FLAGS --xla_gpu_load_autotune_results_from": "/home/someone/tuned", "JAX_OPTIMIZATION_LEVEL": "O1"}})
     fake_sweep.write_sweep(workdir / "search", seeds=(0,), epochs=1)
-    records.write_json(workdir / "search.json", {"schema": 1, "arms": {"tanh": {
+    run_files.write_json(workdir / "search.json", {"schema": 1, "arms": {"tanh": {
         "field": "optim.learning_rate", "value": 0.01, "factor": 1.0, "at_edge": False, "candidates": [
             {"factor": 1.0, "value": 0.01, "errors": {"0": 0.5}, "error": 0.5}]}}, "protocol": {
         "train_split": "train[:90%]", "eval_split": "train[90%:]", "epochs": 1, "seeds": [0]}})
@@ -93,7 +93,7 @@ def test_arms_that_nobody_has_begun_are_left_out(tmp_path):
     fewer["arms"] = [arm for arm in fewer["arms"] if arm["name"] != "tanh"]
     ids = {run for arm in fewer["arms"] for run in arm["runs"].values()}
     fewer["runs"] = {i: run for i, run in fewer["runs"].items() if i in ids}
-    records.write_json(workdir / "plan.json", fewer)
+    run_files.write_json(workdir / "plan.json", fewer)
     recording.copy_sweep(workdir, tmp_path / "kept")
     assert readout.read_sweep(tmp_path / "kept").not_begun == ("tanh",)
 

@@ -6,7 +6,7 @@ import fake_sweep
 import numpy as np
 import pytest
 
-from alexnet_jax import records
+from alexnet_jax import run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import repeats, statistics
 from experiments.claims.__main__ import main as claims
@@ -16,11 +16,12 @@ from experiments.paper import signed
 def _shift(workdir, points):
     """Makes all runs of a sweep worse by so many points, another for each run, and of another revision."""
     for path, by in zip(sorted(workdir.rglob("result.json")), points, strict=True):
-        tree = records.read_json(path)
+        tree = run_files.read_json(path)
         tree["eval"]["ten_view"]["top1_wrong"] += round(100 * by)
-        records.write_json(path, tree)
+        run_files.write_json(path, tree)
         about = path.with_name("run.json")
-        records.write_json(about, {**records.read_json(about), "git": {"revision": "fedcba9876543210", "dirty": False}})
+        run_files.write_json(about, {**run_files.read_json(about),
+                                     "git": {"revision": "fedcba9876543210", "dirty": False}})
 
 
 def test_pairs_are_runs_of_one_id_and_their_differences_are_told(tmp_path, capsys):
@@ -29,7 +30,7 @@ def test_pairs_are_runs_of_one_id_and_their_differences_are_told(tmp_path, capsy
     fake_sweep.write_run(tmp_path / "before" / "another", fake_sweep.base_config(3), name="alone")
     _shift(tmp_path / "after", points := [0.5, 0.7, -0.1, 0.3, 0.9, -0.2, 0.4, 0.14])
     assert repeats.main([str(tmp_path / "before"), str(tmp_path / "after"), f"--record={tmp_path / 'kept'}"]) == 0
-    tree = records.read_json(tmp_path / "kept" / repeats.FILE)
+    tree = run_files.read_json(tmp_path / "kept" / repeats.FILE)
     before = {row["id"]: row for row in repeats.pairs(*[repeats.finished(tmp_path / "before")] * 2)["rows"]}
     assert len(tree["rows"]) == 8
     for row in tree["rows"]:

@@ -9,7 +9,7 @@ import sys
 import fake_sweep
 import pytest
 
-from alexnet_jax import cli, config, records
+from alexnet_jax import cli, config, run_files
 from alexnet_jax.errors import ConfigError
 from experiments import protocol, readout, report, statistics, summary
 
@@ -42,7 +42,7 @@ def test_numbers_are_those_of_the_result_files(whole):
     workdir, _, found = whole
     errors = {}
     for name in ("baseline", "no_lrn"):
-        results = {seed: records.read_json(fake_sweep.folder_of(workdir, name, seed) / "result.json")
+        results = {seed: run_files.read_json(fake_sweep.folder_of(workdir, name, seed) / "result.json")
                    for seed in range(5)}
         errors[name] = {seed: r["eval"]["ten_view"]["top1_wrong"] / 100 for seed, r in results.items()}
     for name, by in errors.items():

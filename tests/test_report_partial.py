@@ -5,7 +5,7 @@ import json
 import fake_sweep
 import pytest
 
-from alexnet_jax import records
+from alexnet_jax import run_files
 from alexnet_jax.errors import ConfigError, WorkdirError, run_main
 from experiments import plots, readout, report, summary
 
@@ -70,8 +70,8 @@ def test_arms_of_several_revisions_are_told_apart(tmp_path):
     workdir = fake_sweep.write_sweep(tmp_path, seeds=(0, 1), epochs=2)
     assert "Several revisions" not in report.render(workdir)
     path = fake_sweep.folder_of(workdir, "no_lrn", 1) / "run.json"
-    about = records.read_json(path)
-    records.write_json(path, {**about, "git": {"revision": "fedcba9876543210", "dirty": True}})
+    about = run_files.read_json(path)
+    run_files.write_json(path, {**about, "git": {"revision": "fedcba9876543210", "dirty": True}})
     text = report.render(workdir)
     assert ("Several revisions of the code: 0123456789: baseline, no_lrn, nonoverlapping, tanh; fedcba9876 with "
             "uncommitted changes: no_lrn.") in text
@@ -85,7 +85,7 @@ def test_arms_of_several_environments_are_told_apart_and_named_with_the_device(t
         assert report.render(workdir) == plain
         for seed in (0, 1):
             path = fake_sweep.folder_of(workdir, "no_lrn", seed) / "run.json"
-            records.write_json(path, {**records.read_json(path), "environment": asked})
+            run_files.write_json(path, {**run_files.read_json(path), "environment": asked})
     text = report.render(workdir)
     asked = "XLA_FLAGS --xla_cpu_enable_fast_math=true"
     assert f"**Several environments**: the defaults: baseline, nonoverlapping, tanh; {asked}: no_lrn. " in text
@@ -95,15 +95,15 @@ def test_arms_of_several_environments_are_told_apart_and_named_with_the_device(t
 def test_a_report_names_what_a_resume_brought(tmp_path):
     workdir = fake_sweep.write_sweep(tmp_path, seeds=(0, 1), epochs=2)
     path = fake_sweep.folder_of(workdir, "tanh", 1) / "run.json"
-    about = records.read_json(path)
-    records.write_json(path, {**about, "resumed": ["2020-01-01T00:00:00+00:00", {
+    about = run_files.read_json(path)
+    run_files.write_json(path, {**about, "resumed": ["2020-01-01T00:00:00+00:00", {
         "at": "2020-01-02T00:00:00+00:00", "git": {"unknown": "not a git checkout"}, "versions": {"jax": "9.9"},
         "device": {"kind": "Imaginary 9001", "cores": 3}}]})
     text = report.render(workdir)
     assert " or Imaginary 9001, 3 cores a run; jax " in text
     assert " or 9.9; git 0123456789 or unknown (not a git checkout)." in text
     assert "; unknown (not a git checkout): tanh. A difference between arms of two revisions" in text
-    records.write_json(path, {**about, "resumed": 3, "environment": "x"})  # damaged: told, and no more
+    run_files.write_json(path, {**about, "resumed": 3, "environment": "x"})  # damaged: told, and no more
     assert "9001" not in report.render(workdir)
 
 
@@ -113,7 +113,7 @@ def test_the_ten_views_count_where_all_runs_timed_them(tmp_path):
     assert without in report.render(workdir)
     folders = [run.folder for run in readout.read_sweep(workdir).runs.values()]
     for number, folder in enumerate(folders):
-        rows = records.Rows(folder / "timing.csv", records.TIMING, 10**9)
+        rows = run_files.Rows(folder / "timing.csv", run_files.TIMING, 10**9)
         rows.append({**rows.rows[-1], "train_seconds": 0.0, "eval_seconds": 3.0, "images_per_second": None,
                      "elapsed_seconds": 15.0})
         rows.close()
@@ -149,7 +149,7 @@ def test_arms_that_share_their_runs(tmp_path):
 def test_a_bad_result_file_is_named_and_does_not_stop_the_report(tmp_path, content, message):
     workdir = fake_sweep.write_sweep(tmp_path, seeds=(0,), epochs=2)
     folder = fake_sweep.folder_of(workdir, "tanh", 0)
-    run_id = records.read_json(folder / "run.json")["id"]
+    run_id = run_files.read_json(folder / "run.json")["id"]
     (folder / "result.json").write_text(content.replace("%s", run_id))
     text = report.render(workdir)
     assert "tanh seed 0 (unreadable: " in text
@@ -162,7 +162,7 @@ def test_a_failed_run_may_have_nothing_but_its_message(tmp_path):
     folder = fake_sweep.folder_of(workdir, "tanh", 0)
     folder.mkdir(parents=True)
     run_id = next(i for i, r in fake_sweep.plan_of(workdir)["runs"].items() if folder.name in r["dir"])
-    records.write_json(folder / "result.json", {"id": run_id, "status": "failed",
+    run_files.write_json(folder / "result.json", {"id": run_id, "status": "failed",
                                                 "message": "/home/me/store/x.bin: cut\nshort (1/2 read).",
                                                 "eval": None, "data": None})
     text = report.write_report(workdir, plots=False)
@@ -255,7 +255,7 @@ def test_a_workdir_that_cannot_be_written(tmp_path, capsys, monkeypatch):
     def refuse(path, text):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(records, "write_text", refuse)
+    monkeypatch.setattr(run_files, "write_text", refuse)
     code, message = _exit(capsys, f"--workdir={workdir}")
     assert code == 1
     assert "the disk is full" in message

@@ -21,7 +21,7 @@ from fake_driver import steps as _steps
 from fake_driver import sweep as _sweep
 from fake_driver import wait as _wait
 
-from alexnet_jax import cli, records
+from alexnet_jax import cli, run_files
 from alexnet_jax import config as config_lib
 from experiments import costs, display
 from experiments import plan as plan_lib
@@ -37,7 +37,7 @@ def test_a_sweep_from_its_file_to_its_report(tmp_path):
     assert (workdir / "report.md").read_text() == "report, plots=True\n"
     assert _steps(workdir) == dict.fromkeys(
         ("baseline seed 0", "no_lrn seed 0", "baseline seed 1", "no_lrn seed 1"), ALL)
-    about = records.read_json(_folder(workdir, "no_lrn seed 1") / "run.json")
+    about = run_files.read_json(_folder(workdir, "no_lrn seed 1") / "run.json")
     assert (about["name"], about["seed"], about["overrides"]) == ("no_lrn", 1, {"model.lrn.layers": []})
     if len(local.cores()) >= 2:  # two at a time share them evenly
         assert about["cores"] == len(local.cores()) // 2
@@ -103,10 +103,10 @@ def test_failures_are_recorded_and_the_others_go_on(tmp_path):
     assert "Traceback" not in done.stdout
     assert "Traceback" in (_folder(workdir, "bug seed 0") / "log.txt").read_text()
     assert "diverged: diverges seed 0" in done.stdout
-    result = records.read_json(_folder(workdir, "no_data seed 0") / "result.json")
+    result = run_files.read_json(_folder(workdir, "no_data seed 0") / "result.json")
     assert (result["status"], result["eval"], result["seed"]) == ("failed", None, 0)
     assert result["message"] == "no such data: here is what to do"
-    assert set(result) == set(records.read_json(_folder(workdir, "baseline seed 0") / "result.json"))
+    assert set(result) == set(run_files.read_json(_folder(workdir, "baseline seed 0") / "result.json"))
     # A killed process goes on from its last checkpoint: no step is lost or done twice.
     assert _steps(workdir)["killed_once seed 0"] == ALL
     assert "restarting it from its last checkpoint (1 of 2)" in done.stdout

@@ -10,8 +10,8 @@ SCRIPT = r'''
 import json, pathlib, shutil, sys
 import jax, numpy as np
 import pytest
-from alexnet_jax import config, records
-from alexnet_jax import train as train_lib
+from alexnet_jax import config, run_files
+from alexnet_jax.training import loop as train_lib
 from alexnet_jax.data import shapes
 from alexnet_jax.errors import Interrupted
 from tiny_run import COUNTS, TINY, interrupt
@@ -60,10 +60,10 @@ for name in ("start", "1x1", *(("1x2", "2x1") if precision == "float64" else ())
         train_lib.train(c, folder / name, show=False)
     except Interrupted:
         pass
-    rows = records.read_rows(folder / name / "metrics.csv")
+    rows = run_files.read_rows(folder / name / "metrics.csv")
     out[name] = {"losses": list(losses), "updates": list(updates),
                  "rows": [[r["train_loss"], r["eval_loss"]] for r in rows],
-                 "result": records.read_json(folder / name / "result.json")}
+                 "result": run_files.read_json(folder / name / "result.json")}
 print(json.dumps(out))
 '''
 

@@ -9,7 +9,7 @@ import sys
 import fake_sweep
 import pytest
 
-from alexnet_jax import cli, records
+from alexnet_jax import cli, run_files
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
 from experiments import ablations, report, search
@@ -97,7 +97,7 @@ def test_a_grid_that_never_turns_is_marked(tmp_path):
     assert rounds == [6, *[2] * search.GROWTH]
     assert all(choice.at_edge for choice in standing.choices.values())
     search.record(standing, tmp_path)
-    assert search.sentence(records.read_json(tmp_path / search.FILE)).count("at the edge of the grid") == 2
+    assert search.sentence(run_files.read_json(tmp_path / search.FILE)).count("at the edge of the grid") == 2
 
 
 def test_rates_that_diverge_are_no_choice_and_the_grid_goes_down(tmp_path):
@@ -169,7 +169,7 @@ def test_the_runner_searches_first_and_only_once(tmp_path):
     done = _run(tmp_path)
     assert done.returncode == 0, done.stderr
     assert "chosen for each arm by its error on `train[90%:]`" in done.stdout
-    tree = records.read_json(tmp_path / "w" / "search.json")
+    tree = run_files.read_json(tmp_path / "w" / "search.json")
     assert {name: arm["value"] for name, arm in tree["arms"].items()} == {"relu": 0.01, "tanh": 0.01}
     plan = plan_lib.read(tmp_path / "w")
     assert [(arm.name, arm.against) for arm in plan.arms] == [("baseline", ""), ("relu", ""), ("tanh", "relu")]

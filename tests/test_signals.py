@@ -13,7 +13,7 @@ import time
 import pytest
 import tiny_run
 
-from alexnet_jax import records, signals
+from alexnet_jax import run_files, signals
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 STOPPED = 130
@@ -75,7 +75,7 @@ def test_a_command_that_has_nothing_to_save_ends(results, command):
 def test_a_run_saves_a_checkpoint(results, way):
     code, said, folder = results[way]
     assert code == STOPPED
-    progress = records.read_json(folder / "progress.json")
+    progress = run_files.read_json(folder / "progress.json")
     assert progress["state"] == "stopped"
     assert (folder / "checkpoints" / str(progress["step"])).is_dir()
     assert said.splitlines()[-1] == (

@@ -3,7 +3,7 @@
 import fake_sweep
 import pytest
 
-from alexnet_jax import config, files, records
+from alexnet_jax import config, files, run_files
 from alexnet_jax.errors import ConfigError
 from experiments import status
 
@@ -22,7 +22,7 @@ def test_a_single_run_has_a_state(tmp_path, capsys, state, words):
     c = config.override(fake_sweep.base_config(4), {"model.lrn.layers": ()})
     fake_sweep.write_run(tmp_path / "one", c, name="no_lrn", state=state)
     progress = {"state": "training", "epoch": 1.5, "epochs": 4, "images_per_second": 70.0, "seconds_left": 5}
-    records.write_json(tmp_path / "one" / "progress.json", progress)
+    run_files.write_json(tmp_path / "one" / "progress.json", progress)
     before = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert _said(tmp_path / "one", capsys).startswith(words)
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == before
@@ -30,7 +30,7 @@ def test_a_single_run_has_a_state(tmp_path, capsys, state, words):
 
 def test_a_single_run_under_way_is_shown(tmp_path, capsys):
     fake_sweep.write_run(tmp_path / "one", fake_sweep.base_config(4), name="", state="unfinished")
-    records.write_json(tmp_path / "one" / "progress.json", {
+    run_files.write_json(tmp_path / "one" / "progress.json", {
         "state": "training", "epoch": 1.5, "epochs": 4, "images_per_second": 70.0, "seconds_left": 5})
     with files.lock(tmp_path / "one" / ".lock"):
         shown = _said(tmp_path / "one", capsys)

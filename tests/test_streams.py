@@ -12,7 +12,7 @@ import fake_sweep
 import pytest
 import tiny_run
 
-from alexnet_jax import errors, records, streams
+from alexnet_jax import errors, run_files, streams
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONSOLES = ("ascii", "latin-1", "cp1252", "cp437")  # that lack some signs
@@ -139,7 +139,7 @@ def test_a_run_comes_to_its_end(results, out, err):
         assert "2" in complaint  # the epochs
         assert "Traceback" not in complaint
         assert ("note: stdout: No space left on device" in complaint) == (out == "full")
-    assert records.read_json(work / "run" / "progress.json")["state"] == "finished"
+    assert run_files.read_json(work / "run" / "progress.json")["state"] == "finished"
 
 
 def test_the_shell_closes_streams():

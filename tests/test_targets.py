@@ -14,8 +14,8 @@ import sys
 
 import pytest
 
-from alexnet_jax import targets
 from alexnet_jax.errors import ConfigError, UserError
+from alexnet_jax.inspect import targets
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 REPLICA = 128
@@ -23,10 +23,11 @@ RECIPES = ("paper", "released")
 
 SCRIPT = r'''
 import dataclasses, json, re, sys
-from alexnet_jax import cli, config as config_lib, targets
+from alexnet_jax import cli, config as config_lib
+from alexnet_jax.inspect import targets
 target = targets.parse(sys.argv[1])
 targets.prepare(target)
-from alexnet_jax.targets import compiling, report
+from alexnet_jax.inspect.targets import compiling, report
 out = {}
 for recipe in sys.argv[3].split(","):
     c = cli.load_config(f"configs/imagenet_{recipe}.py")
@@ -221,7 +222,7 @@ def test_without_the_compiler_one_line_names_the_extra(monkeypatch):
     ("h100:1x2", 300_000_000, 4_230_000, False), ("h100:4x2", 300_000_000, 4_230_000, False),
     ("v5e:128x2", 300_000_000, 4_600_000, True), ("h100:1x1", 76_000_000_000, 3_000_000, False)])
 def test_the_search_brackets_the_largest_batch(monkeypatch, target, fixed, each, refuses):
-    from alexnet_jax.targets import compiling
+    from alexnet_jax.inspect.targets import compiling
 
     target, tried = targets.parse(target), []
 
@@ -244,7 +245,7 @@ def test_the_search_brackets_the_largest_batch(monkeypatch, target, fixed, each,
 
 
 def test_a_step_that_never_fits_is_one_line(monkeypatch):
-    from alexnet_jax.targets import compiling
+    from alexnet_jax.inspect.targets import compiling
 
     huge = compiling.Compiled((), (), compiling.Memory(1 << 50, 0, 0, 0, 0), 0.0, None, None, "")
     monkeypatch.setattr(compiling, "program_for", lambda *_: None)

@@ -12,10 +12,10 @@ import pytest
 import tiny_run
 from tiny_run import COUNTS, STEPS, TINY, assert_same_run, at, go, interrupt, steps_of
 
-from alexnet_jax import config, records
-from alexnet_jax import train as train_lib
+from alexnet_jax import config, run_files
 from alexnet_jax.data import shapes
 from alexnet_jax.errors import Interrupted
+from alexnet_jax.training import loop as train_lib
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Fixtures of this file too: pytest finds them by their names here.
@@ -26,7 +26,7 @@ _tiny, store, tiny, finished = tiny_run.use_tiny, tiny_run.store, tiny_run.tiny,
 
 
 def test_the_records_are_as_promised(tiny, finished):
-    run, result = (records.read_json(finished / f"{name}.json") for name in ("run", "result"))
+    run, result = (run_files.read_json(finished / f"{name}.json") for name in ("run", "result"))
     assert set(run) == {"schema", "name", "id", "seed", "config", "overrides", "command", "git", "versions", "device",
                         "environment", "started", "resumed", "images", "classes"}
     assert set(run["device"]) == {"platform", "kind", "count", "cores", "mesh", "products"}
@@ -41,9 +41,9 @@ def test_the_records_are_as_promised(tiny, finished):
                               "eval_images": 30, "corrupt": 0}
     text = (finished / "result.json").read_text()
     assert str(finished.parent) not in text
-    metrics, timing = records.read_rows(finished / "metrics.csv"), records.read_rows(finished / "timing.csv")
-    assert tuple(metrics[0]) == records.METRICS
-    assert tuple(timing[0]) == records.TIMING
+    metrics, timing = run_files.read_rows(finished / "metrics.csv"), run_files.read_rows(finished / "timing.csv")
+    assert tuple(metrics[0]) == run_files.METRICS
+    assert tuple(timing[0]) == run_files.TIMING
     assert [(row["epoch"], row["step"]) for row in metrics] == [(1, 4), (2, 8)]
     assert [(row["epoch"], row["step"]) for row in timing] == [(1, 4), (2, 8), (2, 8)]
     assert all(row["tune_loss"] is None and row["tune_top1_error"] is None for row in metrics)
@@ -53,7 +53,7 @@ def test_the_records_are_as_promised(tiny, finished):
     ten = timing[-1]
     assert ten["eval_seconds"] > 0
     assert ten["train_seconds"] == 0
-    assert tuple(records.read_json(finished / "progress.json")) == records.PROGRESS
+    assert tuple(run_files.read_json(finished / "progress.json")) == run_files.PROGRESS
     assert "finished: error centre crop" in (finished / "log.txt").read_text()
     assert steps_of(finished) == [4, 8]
     names = {p.name for p in finished.iterdir() if not p.name.startswith((".", "events.out.tfevents."))}
@@ -62,22 +62,22 @@ def test_the_records_are_as_promised(tiny, finished):
 
 
 def test_every_image_counts_once_though_the_last_batch_is_filled_up(finished):
-    result = records.read_json(finished / "result.json")
-    last = records.read_rows(finished / "metrics.csv")[-1]
+    result = run_files.read_json(finished / "result.json")
+    last = run_files.read_rows(finished / "metrics.csv")[-1]
     for views in ("centre", "ten_view"):
         counts = result["eval"][views]
         assert {type(counts[k]) for k in ("top1_wrong", "top5_wrong", "total")} == {int}
         assert counts["total"] == 30
         assert 0 <= counts["top5_wrong"] <= counts["top1_wrong"] <= 30
     centre = result["eval"]["centre"]
-    assert records.error_rates(centre) == (last["eval_top1_error"], last["eval_top5_error"])
+    assert run_files.error_rates(centre) == (last["eval_top1_error"], last["eval_top5_error"])
     assert centre["loss"] == last["eval_loss"]
 
 
 def test_a_finished_run_is_not_run_again(tiny, finished, monkeypatch):
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file() and p.name != ".lock"}
     monkeypatch.setattr(train_lib, "_Run", pytest.fail)
-    assert go(tiny(), finished) == records.read_json(finished / "result.json")
+    assert go(tiny(), finished) == run_files.read_json(finished / "result.json")
     assert before == {p: p.stat().st_mtime_ns for p in before}
 
 
@@ -98,7 +98,7 @@ def _scalars(folder):
 
 def test_tensorboard_has_the_rows(finished):
     scalars = _scalars(finished)
-    for row in records.read_rows(finished / "metrics.csv"):
+    for row in run_files.read_rows(finished / "metrics.csv"):
         for tag, column in (("learning_rate", "learning_rate"), ("train/loss", "train_loss"),
                             ("train/top1_error", "train_top1_error"), ("eval/loss", "eval_loss"),
                             ("eval/top1_error", "eval_top1_error"), ("eval/top5_error", "eval_top5_error")):
@@ -113,7 +113,7 @@ def test_tensorboard_s_writer_does_not_import_pytorch(tmp_path):
     code = f"""
 import pathlib, sys
 sys.path.insert(0, {str(tmp_path)!r})
-from alexnet_jax import events
+from alexnet_jax.training import events
 events.Events(pathlib.Path({str(tmp_path)!r}), 0).close()
 assert "torch" not in sys.modules
 """
@@ -140,7 +140,7 @@ def test_the_rate_falls_with_the_tuning_error_and_so_it_does_after_a_resume(tiny
     c = tiny(optim__schedule="plateau", data__tune_split="train[64:]", optim__plateau__patience=1,
              optim__plateau__min_delta=1.0, optim__plateau__times=2, train__epochs=6)
     go(c, tmp_path / "whole")
-    rows = records.read_rows(tmp_path / "whole" / "metrics.csv")
+    rows = run_files.read_rows(tmp_path / "whole" / "metrics.csv")
     rate = c.optim.learning_rate
     assert [row["learning_rate"] for row in rows] == pytest.approx(
         [rate, rate, rate / 10, rate / 10, rate / 100, rate / 100])
@@ -159,7 +159,7 @@ def test_a_run_ends_when_the_error_no_longer_improves_after_the_last_fall(tiny, 
     result = go(c, tmp_path / "whole")
     assert (result["status"], result["epochs"]) == ("finished", 4)
     assert result["stopped"].startswith("after epoch 4 of 9: the tuning error had stopped improving after the rate")
-    rows, rate = records.read_rows(tmp_path / "whole" / "metrics.csv"), c.optim.learning_rate
+    rows, rate = run_files.read_rows(tmp_path / "whole" / "metrics.csv"), c.optim.learning_rate
     assert [row["learning_rate"] for row in rows] == pytest.approx([rate, rate, rate / 10, rate / 10])
     _go_in_parts(c, tmp_path / "parts", (4, 9), monkeypatch)
     assert_same_run(c, tmp_path / "parts", tmp_path / "whole")
@@ -173,7 +173,7 @@ def test_images_are_folded_in_and_so_they_are_after_a_resume(tiny, tmp_path, mon
     c = tiny(data__train_split="train[:48]", data__tune_split="train[48:64]", data__fold_split="train[:64]",
              data__fold_at=2.0, train__epochs=4)
     go(c, tmp_path / "whole")
-    rows = records.read_rows(tmp_path / "whole" / "metrics.csv")
+    rows = run_files.read_rows(tmp_path / "whole" / "metrics.csv")
     assert [(row["epoch"], row["step"]) for row in rows] == [(1, 3), (2, 6), (3, 10), (4, 14)]
     assert [row["tune_top1_error"] is None for row in rows] == [False, False, True, True], "then they are learnt from"
     _go_in_parts(c, tmp_path / "parts", (2, 6, 7, 10), monkeypatch)
@@ -184,7 +184,7 @@ def test_images_that_are_both_learnt_from_and_reported_on_are_noted(tiny, tmp_pa
     go(tiny(data__eval_split="train[:32]", train__epochs=1), tmp_path)
     said = "note: 32 of the images that the error is reported on were learnt from too"
     assert said in (tmp_path / "log.txt").read_text(encoding="utf-8")
-    assert records.read_json(tmp_path / "result.json")["data"]["seen"] == 32
+    assert run_files.read_json(tmp_path / "result.json")["data"]["seen"] == 32
 
 
 # A machine with little on it.
@@ -204,7 +204,7 @@ def test_training_from_a_store_needs_few_libraries(finished, store, tmp_path):
         fields, counts, workdir = json.loads(sys.argv[1])
         from alexnet_jax import config
         from alexnet_jax.data import shapes
-        from alexnet_jax.train import train
+        from alexnet_jax.training.loop import train
         shapes.COUNTS = counts
         train(config.resolve(config.override(config.default(), fields)), pathlib.Path(workdir), name="baseline")
         assert not BLOCKED & {name.partition(".")[0] for name in sys.modules}
@@ -224,7 +224,7 @@ def test_the_error_on_images_that_were_learnt_from(tiny, tmp_path, finished):
     c = tiny(data__fit_split="train[:64]")
     result = train_lib.train(c, tmp_path / "one", show=False)
     assert result["eval"]["fit"]["total"] == 64
-    before = records.read_json(finished / "result.json")
+    before = run_files.read_json(finished / "result.json")
     assert {k: result["eval"][k] for k in ("centre", "ten_view")} == before["eval"]
     twin = train_lib.train(tiny(data__eval_split="train[:64]"), tmp_path / "twin", show=False)
     assert result["eval"]["fit"] == twin["eval"]["centre"]

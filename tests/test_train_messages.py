@@ -6,9 +6,10 @@ import pytest
 import tiny_run
 from tiny_run import go
 
-from alexnet_jax import evaluate, records
-from alexnet_jax import workdir as workdir_lib
+from alexnet_jax import run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
+from alexnet_jax.training import evaluate
+from alexnet_jax.training import workdir as workdir_lib
 
 # Fixtures of this file too: pytest finds them by their names here.
 _tiny, store, tiny, finished = tiny_run.use_tiny, tiny_run.store, tiny_run.tiny, tiny_run.finished
@@ -79,7 +80,7 @@ def test_a_loss_that_is_not_finite(tiny, tmp_path):
     assert (result["status"], result["eval"]) == ("diverged", None)
     assert result["message"].startswith("the loss was not finite at step ")
     assert "try a smaller config.optim.learning_rate (it is 1e+09)" in result["message"]
-    assert records.read_json(tmp_path / "result.json") == result
+    assert run_files.read_json(tmp_path / "result.json") == result
     assert "given up: the loss was not finite" in (tmp_path / "log.txt").read_text()
     assert go(tiny(optim__learning_rate=1e9), tmp_path) == result
 

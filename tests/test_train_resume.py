@@ -16,9 +16,10 @@ from orbax.checkpoint._src.serialization import serialization
 from tiny_run import STEPS, Killed, assert_same_run, at, go, interrupt, kill, steps_of
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import data, evaluate, numerics, records
-from alexnet_jax import train as train_lib
+from alexnet_jax import data, numerics, run_files
 from alexnet_jax.errors import CheckpointError, Interrupted, WorkdirError
+from alexnet_jax.training import evaluate
+from alexnet_jax.training import loop as train_lib
 
 # Where one array of a checkpoint can't be read, Orbax closes its event loop under the reads of the others. What is left
 # of them ends when it is collected, in whichever test that happens.
@@ -50,10 +51,10 @@ def test_a_run_stopped_by_a_signal_goes_on(tiny, tmp_path, finished, monkeypatch
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert steps_of(tmp_path)[-1] == step + 1
     assert not (tmp_path / "result.json").exists()
-    assert records.read_json(tmp_path / "progress.json")["state"] == "stopped"
+    assert run_files.read_json(tmp_path / "progress.json")["state"] == "stopped"
     go(tiny(), tmp_path, name="baseline")
     assert f"resuming at step {step + 1} of 8" in (tmp_path / "log.txt").read_text()
-    assert len(records.read_json(tmp_path / "run.json")["resumed"]) == 1
+    assert len(run_files.read_json(tmp_path / "run.json")["resumed"]) == 1
     assert_same_run(tiny(), tmp_path, finished)
 
 
@@ -109,7 +110,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tiny, tmp_path, finished, monk
         at(patch, step, kill, where, after)
         with pytest.raises(Killed):
             go(tiny(), tmp_path, name="baseline")
-    assert records.read_rows(tmp_path / "metrics.csv")[-1]["step"] == step // 4 * 4
+    assert run_files.read_rows(tmp_path / "metrics.csv")[-1]["step"] == step // 4 * 4
     assert (steps_of(tmp_path) or [None])[-1] == resumes_at
     with monkeypatch.context() as patch:
         # The rows beyond the checkpoint go at once, not only when they are computed again.
@@ -117,7 +118,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tiny, tmp_path, finished, monk
         assert go(tiny(), tmp_path) == [s for s in (4, 8) if s <= (resumes_at or 0)]
     go(tiny(), tmp_path, name="baseline")
     assert_same_run(tiny(), tmp_path, finished)
-    assert [row["step"] for row in records.read_rows(tmp_path / "timing.csv")] == (
+    assert [row["step"] for row in run_files.read_rows(tmp_path / "timing.csv")] == (
         [8, 8] if (step, where, after) == (4, "_save", True) else
         [4, 8] if (step, where, after) == (8, "_save", True) else [4, 8, 8]), "the last is the ten views'"
 
@@ -165,21 +166,21 @@ def test_half_a_row_is_dropped(tiny, tmp_path, finished):
 @pytest.mark.parametrize(("field", "what", "now"), [
     ("train_split", "images", "has 64 now"), ("eval_split", "classes", "has 10 now")])
 def test_a_run_goes_on_with_as_many_images_and_classes_as_it_began_with(tiny, unfinished, field, what, now):
-    about = records.read_json(unfinished / "run.json")
+    about = run_files.read_json(unfinished / "run.json")
     version = about["images"]["train_split"]["version"]
     assert about["images"] == {"train_split": {"version": version, "images": 64, "classes": 10},
                                "eval_split": {"version": version, "images": 30, "classes": 10}}
     about["images"][field][what] = 1280
-    records.write_json(unfinished / "run.json", about)
+    run_files.write_json(unfinished / "run.json", about)
     with pytest.raises(WorkdirError, match=rf"config.data.{field} had 1,280 {what} when this run began and {now}"):
         go(tiny(), unfinished)
     assert steps_of(unfinished) == [4, 8]
 
 
 def test_images_of_another_version_are_noted(tiny, unfinished, finished):
-    about = records.read_json(unfinished / "run.json")
+    about = run_files.read_json(unfinished / "run.json")
     own, about["images"]["train_split"]["version"] = about["images"]["train_split"]["version"], "0.9.0"
-    records.write_json(unfinished / "run.json", about)
+    run_files.write_json(unfinished / "run.json", about)
     go(tiny(), unfinished, name="baseline")
     log = (unfinished / "log.txt").read_text()
     assert f"note: config.data.train_split was version 0.9.0 when this run began and is {own} now" in log
@@ -247,11 +248,11 @@ def test_a_run_of_an_older_spelling_is_resumed_under_its_id(tiny, tmp_path):
     with tmp_path.joinpath("run.json").open("w") as file:  # as a version wrote it that kept what was written
         tree = config_lib.to_json(plain)
         tree["model"]["pool"]["layers"] = [2, 1]
-        json.dump({"id": "0123456789", "config": tree, "started": records.now(),
+        json.dump({"id": "0123456789", "config": tree, "started": run_files.now(),
                    "environment": numerics.asked("cpu")}, file)
     result = go(plain, tmp_path)
-    assert result["id"] == records.read_json(tmp_path / "run.json")["id"] == "0123456789"
-    assert len(records.read_json(tmp_path / "run.json")["resumed"]) == 1
+    assert result["id"] == run_files.read_json(tmp_path / "run.json")["id"] == "0123456789"
+    assert len(run_files.read_json(tmp_path / "run.json")["resumed"]) == 1
     with pytest.raises(WorkdirError, match="belongs to another config"):
         go(tiny(model__pool__layers=(1,)), tmp_path)
 
@@ -343,13 +344,13 @@ def test_nothing_is_saved_twice(tiny, unfinished, finished, monkeypatch):
 
 
 def test_a_run_stops_at_the_error_it_was_to_reach_and_says_so(tiny, finished, tmp_path):
-    error = records.read_rows(finished / "metrics.csv")[0]["eval_top1_error"]
+    error = run_files.read_rows(finished / "metrics.csv")[0]["eval_top1_error"]
     c = tiny(train__stop_at_error=error)
     result = go(c, tmp_path / "run")
     assert (result["status"], result["epochs"], result["steps"]) == ("finished", 1, STEPS // 2)
     assert result["stopped"].startswith("after epoch 1 of 2: the evaluation error had reached")
-    assert records.error_rates(result["eval"]["centre"])[0] <= error
-    assert [row["epoch"] for row in records.read_rows(tmp_path / "run" / "metrics.csv")] == [1]
+    assert run_files.error_rates(result["eval"]["centre"])[0] <= error
+    assert [row["epoch"] for row in run_files.read_rows(tmp_path / "run" / "metrics.csv")] == [1]
     assert "finished after epoch 1 of 2" in (tmp_path / "run" / "log.txt").read_text()
     assert go(c, tmp_path / "run") == result
 
@@ -357,11 +358,11 @@ def test_a_run_stops_at_the_error_it_was_to_reach_and_says_so(tiny, finished, tm
 def test_an_error_that_is_not_reached_changes_nothing(tiny, finished, tmp_path):
     go(tiny(train__stop_at_error=1e-6), tmp_path / "run")
     assert (tmp_path / "run" / "metrics.csv").read_bytes() == (finished / "metrics.csv").read_bytes()
-    assert "stopped" not in records.read_json(tmp_path / "run" / "result.json")
+    assert "stopped" not in run_files.read_json(tmp_path / "run" / "result.json")
 
 
 def test_interrupted_in_its_last_evaluation_it_trains_no_further(tiny, finished, tmp_path, monkeypatch):
-    c = tiny(train__stop_at_error=records.read_rows(finished / "metrics.csv")[0]["eval_top1_error"])
+    c = tiny(train__stop_at_error=run_files.read_rows(finished / "metrics.csv")[0]["eval_top1_error"])
     with monkeypatch.context() as patch:
         at(patch, STEPS // 2, interrupt, name="_save", after=True)
         with pytest.raises(Interrupted):

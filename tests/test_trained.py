@@ -13,9 +13,9 @@ from scipy.spatial.distance import cdist
 from scipy.special import log_softmax
 from tiny_run import go
 
-from alexnet_jax import records
+from alexnet_jax import run_files
 from alexnet_jax.errors import CheckpointError, ConfigError, DataError, WorkdirError
-from alexnet_jax.trained import Trained
+from alexnet_jax.inspect.trained import Trained
 from experiments import ensemble, kernels, neighbours, retrieval
 
 # Fixtures of this file too: pytest finds them by their names here.
@@ -40,10 +40,10 @@ def test_predictions_are_those_that_the_run_reported(finished, views):
     network = Trained(finished)
     test = network.open("test")
     wrong = ensemble.wrong(network.log_probs(test, views), test.labels)
-    counts = records.read_json(finished / "result.json")["eval"][views]
+    counts = run_files.read_json(finished / "result.json")["eval"][views]
     assert list(wrong.sum(axis=1)) == [counts["top1_wrong"], counts["top5_wrong"]]
     for kept, expected in zip(("top1", "top5"), wrong, strict=True):  # image by image
-        np.testing.assert_array_equal(records.read_outcomes(finished, views, counts, kept), expected)
+        np.testing.assert_array_equal(run_files.read_outcomes(finished, views, counts, kept), expected)
     assert files(finished / "checkpoints") == before
 
 
@@ -145,7 +145,7 @@ def test_ensemble_of_two_runs(finished, other, tmp_path, capsys):
     assert ensemble.main([str(finished), str(other), f"--record={tmp_path / 'kept'}"]) == 0
     tree = json.loads((tmp_path / "kept" / "ensemble.json").read_text())
     one, two = tree["ensemble"]["sizes"]
-    reported = [records.read_json(f / "result.json")["eval"]["ten_view"] for f in (finished, other)]
+    reported = [run_files.read_json(f / "result.json")["eval"]["ten_view"] for f in (finished, other)]
     assert one["top1_wrong"] == [r["top1_wrong"] for r in reported]
     assert one["top5_wrong"] == [r["top5_wrong"] for r in reported]
     networks = [Trained(f) for f in (finished, other)]

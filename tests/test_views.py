@@ -11,11 +11,11 @@ import pytest
 import tiny_run
 from PIL import Image
 
-from alexnet_jax import cli, evaluate, records, train, views
+from alexnet_jax import cli, run_files
 from alexnet_jax import config as config_lib
-from alexnet_jax.data import augment
 from alexnet_jax.errors import ConfigError, WorkdirError
-from alexnet_jax.trained import Trained
+from alexnet_jax.inspect.trained import Trained
+from alexnet_jax.training import augment, evaluate, loop, views
 from experiments import (
     differences_plot,
     display,
@@ -183,8 +183,8 @@ def _lenet(folder, **fields):
 def _train(config, workdir) -> dict:
     """With the compiled programs of the runs before."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "Program", tiny_run.shared_program)
-        return train.train(config, workdir, show=False)
+        patch.setattr(loop, "Program", tiny_run.shared_program)
+        return loop.train(config, workdir, show=False)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,7 @@ def trained(folder, tmp_path_factory):
 
 
 def test_five_views_are_right_where_half_of_ten_are_another_class(trained):
-    result = records.read_json(trained[0] / "result.json")
+    result = run_files.read_json(trained[0] / "result.json")
     assert list(result["eval"]) == ["centre", "ten_view", "five_view"]
     five, ten = result["eval"]["five_view"], result["eval"]["ten_view"]
     assert {type(five[key]) for key in ("top1_wrong", "top5_wrong", "total")} == {int}
@@ -208,7 +208,7 @@ def test_five_views_are_right_where_half_of_ten_are_another_class(trained):
     probabilities = np.mean([np.exp(np.concatenate([np.asarray(evaluate.log_probs(
         network.program, network.params, network.consts, np.asarray(split.images[i:i + 8]), np.asarray([view])))
         for i in range(0, 40, 8)])) for view in augment.five_views(network.config)], axis=0)
-    np.testing.assert_array_equal(records.read_outcomes(trained[0], "five_view", five),
+    np.testing.assert_array_equal(run_files.read_outcomes(trained[0], "five_view", five),
                                   probabilities.argmax(axis=1) != split.labels)
     log = (trained[0] / "log.txt").read_text()
     assert "finished: error centre crop 0.0% (0 of 40 wrong); five views 0.0% (0 of 40 wrong)" in log
@@ -223,7 +223,7 @@ def test_a_checkpoint_counted_again(trained, capsys, tmp_path):
     kept = (trained[0] / "result.json").read_bytes()
     assert evaluate.main([str(trained[0])]) == 0
     told = capsys.readouterr().out
-    counts = records.read_json(trained[0] / "result.json")["eval"]
+    counts = run_files.read_json(trained[0] / "result.json")["eval"]
     for name, words in views.NAMES.items():
         wrong = counts[name]["top1_wrong"]
         assert f"{words} {100 * wrong / 40:.1f}% ({wrong} of 40 wrong)" in told
@@ -243,9 +243,9 @@ def _as_before(run: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     """A copy of a run as it was before five views were counted."""
     shutil.copytree(run, folder)
     for name, part in (("result.json", "eval"), ("outcomes.json", None)):
-        tree = records.read_json(folder / name)
+        tree = run_files.read_json(folder / name)
         del (tree[part] if part else tree)["five_view"]
-        records.write_json(folder / name, tree)
+        run_files.write_json(folder / name, tree)
     return folder
 
 
@@ -261,9 +261,9 @@ def test_an_old_result_gets_its_five_views_from_the_checkpoint(trained, tmp_path
 
 def test_counts_of_another_checkpoint_are_not_added(trained, tmp_path):
     old = _as_before(trained[0], tmp_path / "old")
-    tree = records.read_json(old / "result.json")
+    tree = run_files.read_json(old / "result.json")
     tree["eval"]["centre"]["top1_wrong"] += 1
-    records.write_json(old / "result.json", tree)
+    run_files.write_json(old / "result.json", tree)
     before = (old / "result.json").read_bytes()
     with pytest.raises(WorkdirError, match="centre crop 1 of 40 wrong there and 0 of 40 by this checkpoint"):
         evaluate.main([str(old), "--record"])
@@ -278,11 +278,11 @@ def test_averages_of_networks_that_never_saw_a_mirror_image(trained, tmp_path, c
         assert ensemble.main([*map(str, trained), *options, f"--record={tmp_path}"]) == 0
         told = capsys.readouterr().out
         assert "top-5" not in told
-        tree = records.read_json(tmp_path / "ensemble.json")
+        tree = run_files.read_json(tmp_path / "ensemble.json")
         assert tree["ensemble"]["views"] == expected
         assert tree["measured"]["text"].endswith("; five views") == (expected == "five_view")
         one = next(row for row in tree["ensemble"]["sizes"] if row["networks"] == 1)
-        assert one["top1_wrong"] == [records.read_json(run / "result.json")["eval"][expected]["top1_wrong"]
+        assert one["top1_wrong"] == [run_files.read_json(run / "result.json")["eval"][expected]["top1_wrong"]
                                      for run in trained]
 
 

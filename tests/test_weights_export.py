@@ -13,9 +13,9 @@ from oracle import needs_torch, network, params_of
 
 from alexnet_jax import cli, weights
 from alexnet_jax import config as config_lib
-from alexnet_jax.data import augment
 from alexnet_jax.errors import ConfigError
-from alexnet_jax.trained import Trained
+from alexnet_jax.inspect.trained import Trained
+from alexnet_jax.training import augment
 from alexnet_jax.weights import exporting, importing
 from configs import networks, recipes
 

@@ -14,12 +14,12 @@ from safetensors.numpy import save_file
 from scipy.special import log_softmax
 from tiny_run import go
 
-from alexnet_jax import cli, evaluate, inputs, records, weights
+from alexnet_jax import cli, run_files, weights
 from alexnet_jax import config as config_lib
-from alexnet_jax.data import augment
 from alexnet_jax.errors import CheckpointError, ConfigError, DataError, WorkdirError
+from alexnet_jax.inspect.trained import Trained
 from alexnet_jax.models import geometry
-from alexnet_jax.trained import Trained
+from alexnet_jax.training import augment, evaluate, inputs
 from alexnet_jax.weights import __main__ as command
 from alexnet_jax.weights import fitting, importing
 from experiments import ensemble, kernels, retrieval
@@ -272,10 +272,10 @@ def test_the_folder_is_new_and_its_records_say_what_it_is(imported, tmp_path):
         imported()
     (tmp_path / "empty").mkdir()
     other = imported("empty", fields={"seed": 1})
-    about, result = (records.read_json(folder / name) for name in ("run.json", "result.json"))
+    about, result = (run_files.read_json(folder / name) for name in ("run.json", "result.json"))
     assert about["imported"] == {"file": "a.safetensors", "format": "safetensors", "sha256": weights.tensors.digest(
         tmp_path / "a.safetensors")}
-    assert about["id"] == result["id"] != records.read_json(other / "run.json")["id"]
+    assert about["id"] == result["id"] != run_files.read_json(other / "run.json")["id"]
     assert (result["status"], result["eval"]) == ("imported", None)
     with pytest.raises(WorkdirError, match="holds an imported network"):
         go(config_lib.override(Trained(folder).config, {}), folder)
@@ -379,16 +379,16 @@ def test_training_keeps_what_prediction_needs(tiny, finished):
 def test_a_run_of_before_gets_it_from_its_store_the_first_time_or_says_what_is_missing(tiny, tmp_path):
     go(tiny(), tmp_path / "run")
     before = inputs.read(tmp_path / "run", tiny())
-    tree = records.read_json(tmp_path / "run" / "run.json")
+    tree = run_files.read_json(tmp_path / "run" / "run.json")
     del tree["classes"]
     for content in (None, b"damaged", (tmp_path / "run" / "input.npz").read_bytes()[:200]):
-        records.write_json(tmp_path / "run" / "run.json", tree)
+        run_files.write_json(tmp_path / "run" / "run.json", tree)
         (tmp_path / "run" / "input.npz").unlink()
         if content:
             (tmp_path / "run" / "input.npz").write_bytes(content)
         np.testing.assert_array_equal(Trained(tmp_path / "run").consts.mean, before.consts.mean)
     tree["config"]["data"]["name"] = "image_folder:/nowhere/at/all"
-    records.write_json(tmp_path / "run" / "run.json", tree)
+    run_files.write_json(tmp_path / "run" / "run.json", tree)
     gone = Trained(tmp_path / "run")
     assert gone.known == before.known  # kept by now
     assert "its training images are not to be had here" in gone.about_data(None)[0]

@@ -13,10 +13,11 @@ import jax
 import numpy as np
 import pytest
 
-from alexnet_jax import checkpoint, config, program
-from alexnet_jax import train as train_lib
+from alexnet_jax import config
 from alexnet_jax.data import shapes
-from alexnet_jax.mesh import make_mesh
+from alexnet_jax.parallel.mesh import make_mesh
+from alexnet_jax.training import checkpoint, program
+from alexnet_jax.training import loop as train_lib
 
 COUNTS = {"train": 80, "test": 30}  # 64 to train on: 4 steps an epoch; 30 fill one batch and 14 of another
 TINY = {

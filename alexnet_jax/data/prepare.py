@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from alexnet_jax import cli, drawing, environment, names, streams
+from alexnet_jax import cli, environment, names, paths, streams
 from alexnet_jax.data import Split, open_splits, stores, summary, text
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.errors import ConfigError, run_main
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> None:
         for line in stores.lines(_root()) if given.list else ():
             names.say(line)
         return
-    sheet_file = drawing.check(given.sheet, "--sheet") if given.sheet is not None else None
+    sheet_file = paths.output(given.sheet, "--sheet") if given.sheet is not None else None
     config, _ = cli.parsed_config()
     opened = prepare(config.data, verify=given.verify)
     print()
@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> None:
         # A training may have the accelerator to itself.
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
         environment.prepare(config.train.precision)
-        from alexnet_jax.data import sheet
+        from alexnet_jax.inspect import sheet
 
         sheet.draw(config, opened["train_split"], sheet_file)
         names.say(f"drawn: {sheet_file}")

@@ -111,7 +111,7 @@ class AlexNet(nnx.Module):
         if self.lrn_window == "column":
             return arithmetic.local_response_norm(x, **self.lrn)
         # The text's "N kernels in the layer": the window crosses the columns, so all must be at hand
-        # (alexnet_jax.mesh refuses it where they are not).
+        # (alexnet_jax.parallel.mesh refuses it where they are not).
         columns_here, channels = x.shape[0], x.shape[-1]
         whole = arithmetic.local_response_norm(columns.exchange(x, None), **self.lrn)
         return jnp.moveaxis(whole.reshape(*whole.shape[:-1], columns_here, channels), -2, 0)

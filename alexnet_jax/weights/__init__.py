@@ -62,7 +62,7 @@ def load(path: str | pathlib.Path, config: ConfigDict, classes: int = 0, skip: S
     """
     path = pathlib.Path(path).expanduser()
     if path.is_dir():
-        from alexnet_jax.trained import Trained  # JAX starts here
+        from alexnet_jax.inspect.trained import Trained  # JAX starts here
 
         return fitting.params(fitting.of_params(Trained(path).params), config, classes, str(path), skip)
     return fitting.params(read(path), config, classes, str(path), skip)

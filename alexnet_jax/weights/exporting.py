@@ -86,7 +86,7 @@ def _without_places(config: ConfigDict) -> ConfigDict:
 
 def of_run(folder: pathlib.Path) -> Exported:
     """The network of a run's folder. Raises as `trained.Trained`."""
-    from alexnet_jax.trained import Trained  # JAX starts here
+    from alexnet_jax.inspect.trained import Trained  # JAX starts here
 
     network = Trained(folder)
     consts = network.consts
@@ -206,8 +206,8 @@ def _stablehlo(network: Exported, path: pathlib.Path, batch: int) -> None:
     import jax
     import jax.numpy as jnp
 
-    from alexnet_jax.mesh import make_mesh
-    from alexnet_jax.program import Program
+    from alexnet_jax.parallel.mesh import make_mesh
+    from alexnet_jax.training.program import Program
 
     config = network.config
     program = Program(config, len(network.classes["keys"]), make_mesh(config, jax.devices()[:1]))
@@ -225,7 +225,7 @@ def _stablehlo(network: Exported, path: pathlib.Path, batch: int) -> None:
 
 
 def _grey() -> np.ndarray:
-    from alexnet_jax.data.augment import LUMA
+    from alexnet_jax.training.augment import LUMA
 
     return np.asarray(LUMA, np.float32)[:, None]
 

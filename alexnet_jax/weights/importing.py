@@ -16,10 +16,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import inputs, records
-from alexnet_jax.data import Classes, Statistics, augment
+from alexnet_jax import run_files
+from alexnet_jax.data import Classes, Statistics
 from alexnet_jax.data import classes as classes_lib
 from alexnet_jax.errors import CheckpointError, ConfigError, WorkdirError, describe_os_error
+from alexnet_jax.training import augment, inputs
 from alexnet_jax.weights import caffe, cuda_convnet, fitting, tensors
 from alexnet_jax.weights import read as read_network
 from alexnet_jax.weights.tensors import Network
@@ -77,8 +78,9 @@ def _write(folder: pathlib.Path, config: ConfigDict, params: Any, about: dict[st
            overrides: Mapping[str, Any]) -> None:
     import jax  # not before it is needed
 
-    from alexnet_jax import checkpoint, numerics, provenance, workdir
-    from alexnet_jax.mesh import make_mesh
+    from alexnet_jax import numerics, provenance
+    from alexnet_jax.parallel.mesh import make_mesh
+    from alexnet_jax.training import checkpoint, workdir
 
     checkpoints = checkpoint.Checkpoints(folder / "checkpoints", 2)
     # As JAX's arrays, which is no copy on a CPU: Orbax copies NumPy's.
@@ -90,12 +92,12 @@ def _write(folder: pathlib.Path, config: ConfigDict, params: Any, about: dict[st
     own = hashlib.sha256(f"{config_lib.run_id(config)} {about['sha256']}".encode()).hexdigest()[:10]
     here = provenance.describe(make_mesh(config, jax.devices()[:1]), config.train.precision,
                                numerics.asked(jax.devices()[0].platform))
-    records.write_json(folder / "run.json", {
-        "schema": records.SCHEMA, "name": "", "id": own, "seed": config.seed, "config": config_lib.to_json(config),
+    run_files.write_json(folder / "run.json", {
+        "schema": run_files.SCHEMA, "name": "", "id": own, "seed": config.seed, "config": config_lib.to_json(config),
         "overrides": dict(overrides), "imported": about, "images": {}, "classes": workdir.classes_of(known),
-        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]], **here, "started": records.now(), "resumed": []})
-    records.write_json(folder / "result.json", {
-        "schema": records.SCHEMA, "name": "", "id": own, "seed": config.seed, "status": "imported",
+        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]], **here, "started": run_files.now(), "resumed": []})
+    run_files.write_json(folder / "result.json", {
+        "schema": run_files.SCHEMA, "name": "", "id": own, "seed": config.seed, "status": "imported",
         "message": f"weights of {about['file']} ({about['format']})", "epochs": 0, "steps": 0,
         "train": {"loss": None, "top1_error": None}, "data": {
             "name": config.data.name, "size": config.data.size, "crop": config.data.crop}, "eval": None})

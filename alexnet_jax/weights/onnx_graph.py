@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from alexnet_jax.data.augment import LUMA
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
+from alexnet_jax.training.augment import LUMA
 
 if TYPE_CHECKING:
     from alexnet_jax.weights.exporting import Exported

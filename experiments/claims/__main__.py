@@ -16,7 +16,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
-from alexnet_jax import errors, records
+from alexnet_jax import errors, run_files
 from experiments import repeats
 from experiments.claims import table
 from experiments.claims.rows import rows
@@ -47,12 +47,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     text = table.markdown(found, troubles, twice)
     if options.write and not troubles:
         options.out.mkdir(parents=True, exist_ok=True)
-        records.write_json(options.out / "CLAIMS.json", table.to_json(found, troubles))
-        records.write_text(options.out / "CLAIMS.csv", table.to_csv(found))
-        records.write_text(options.out / "CLAIMS.md", text)
+        run_files.write_json(options.out / "CLAIMS.json", table.to_json(found, troubles))
+        run_files.write_text(options.out / "CLAIMS.csv", table.to_csv(found))
+        run_files.write_text(options.out / "CLAIMS.md", text)
         if options.out == HERE:
             readme = HERE.parent / "README.md"
-            records.write_text(readme, table.fill(readme.read_text(encoding="utf-8"), found))
+            run_files.write_text(readme, table.fill(readme.read_text(encoding="utf-8"), found))
     print(table.brief(found) if options.brief else text, end="", flush=True)
     if troubles:
         more = f" (and {len(troubles) - 1} more)" if len(troubles) > 1 else ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, records
+from alexnet_jax import cli, run_files
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
 from experiments import ablations, protocol, search
@@ -157,7 +157,7 @@ def _estimate(base: ConfigDict, epochs: int, sweeps: Sequence[tuple[pathlib.Path
 def _trainings(count: float) -> str:
     """Full trainings on ILSVRC: the paper's time, and core-hours at the speed that was recorded here."""
     text = f"{count * _STEPS:,.0f} steps; in the paper 5 to 6 days a network on two GTX 580"
-    timed = records.read_json(_TIMED) or {}
+    timed = run_files.read_json(_TIMED) or {}
     for row in timed.get("rows", []):
         if row["network"] == "released":
             an_image = row["seconds"]["ours"]["median"] / row["batch"] * timed["device"]["cores"]

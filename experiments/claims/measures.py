@@ -2,7 +2,7 @@
 
 All quantities are in percent and taken from a run's records; differences are paired by seed.
 
-    error   the reported error (`alexnet_jax.views.shared`: ten views, five where no run's training mirrors), top-1
+    error   the reported error (`training.views.shared`: ten views, five where no run's training mirrors), top-1
     gap     overfitting: the error on reported images less that on images that were learnt from (data.fit_split), both
             by centre crops and the last weights, without dropout and augmentation
     fit     that error on images that were learnt from; where a run has none, the running training error of its last
@@ -17,8 +17,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from alexnet_jax import learning
-from alexnet_jax import views as views_lib
+from alexnet_jax.training import learning
+from alexnet_jax.training import views as views_lib
 from experiments import image_noise, paper, speed, statistics
 from experiments.readout import Arm, Run, Sweep, default_views, field
 

@@ -13,8 +13,9 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from alexnet_jax import records, views
+from alexnet_jax import run_files
 from alexnet_jax.errors import WorkdirError
+from alexnet_jax.training import views
 from experiments import paper, protocol, recording, speed, statistics
 from experiments.claims import commands, counted, measures
 from experiments.readout import Run, Sweep, field, read_sweep
@@ -128,7 +129,7 @@ def _read(results: pathlib.Path) -> tuple[list[tuple[pathlib.Path, Sweep]], list
             except WorkdirError as error:
                 troubles.append(str(error).replace(f"{results}/", ""))
         for path in sorted(folder.glob("*.json")):
-            tree = records.read_json(path)
+            tree = run_files.read_json(path)
             if tree is None and path.name != "plan.json":  # which has been named above
                 troubles.append(f"{folder.name}/{path.name}: cut short or not JSON")
             if {"claim", "measured", "verdict", "protocol"} <= set(tree or {}):

@@ -18,11 +18,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax import distributed, optim
 from alexnet_jax.data import Split, loader, text
 from alexnet_jax.errors import ConfigError
-from alexnet_jax.mesh import local_rows, put_batch, put_whole
-from alexnet_jax.program import SLOTS, Program, Source, State, Sums
+from alexnet_jax.parallel import distributed
+from alexnet_jax.parallel.mesh import local_rows, put_batch, put_whole
+from alexnet_jax.training import optim
+from alexnet_jax.training.program import SLOTS, Program, Source, State, Sums
 
 SHARE = 0.3  # of a device's free memory that images may take: the step's own temporaries come later
 TARGET = 0.25  # seconds a call; up to three are under way when a signal comes

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import files
 from alexnet_jax.data import Classes
-from alexnet_jax.data.augment import Constants
+from alexnet_jax.training.augment import Constants
 
 FILE = "input.npz"
 

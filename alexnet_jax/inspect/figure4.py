@@ -25,7 +25,7 @@ def draw(rows: Sequence[tuple[str, np.ndarray, Sequence[Guess]]], title: str, of
 
     Args:
       rows: (file, uint8 [size, size, 3], its guesses) of at most `MOST` images.
-      of: how many there are in all. file: of which `drawing.check` approves.
+      of: how many there are in all. file: of which `paths.output` approves.
     """
     environment.prepare_matplotlib()
     import matplotlib

@@ -8,18 +8,19 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax import learning, records
-from alexnet_jax import views as views_lib
+from alexnet_jax import run_files
 from alexnet_jax.data import Split
 from alexnet_jax.data.comparing import about_data_words
 from alexnet_jax.progress import percent
+from alexnet_jax.training import learning
+from alexnet_jax.training import views as views_lib
 
 
 def result(name: str, id_: str, config: ConfigDict, splits: tuple[Split, Split], steps: int,
            rows: Sequence[Mapping[str, Any]], diverged: str | None, counts: Mapping[str, dict | None],
            about: Mapping[str, Any],
            stopped: tuple[int, str] | None = None) -> dict[str, Any]:
-    """The content of result.json, as alexnet_jax.records describes it.
+    """The content of result.json, as alexnet_jax.run_files describes it.
 
     Args:
       name: of the run's arm. id_: the run's. splits: learnt from, reported on. steps: of the config, or those done of
@@ -31,7 +32,7 @@ def result(name: str, id_: str, config: ConfigDict, splits: tuple[Split, Split],
     """
     d, (train, reported), last = config.data, splits, (rows or [{}])[-1]
     return {
-        "schema": records.SCHEMA, "name": name, "id": id_,
+        "schema": run_files.SCHEMA, "name": name, "id": id_,
         "seed": config.seed, "status": "diverged" if diverged else "finished",
         "message": diverged or _message((train, reported), counts, rows, about),
         "epochs": stopped[0] if stopped else config.train.epochs, "steps": steps,
@@ -63,8 +64,8 @@ def _message(splits: tuple[Split, Split], counts: Mapping[str, dict | None], row
 
 def in_words(views: str, counts: Mapping[str, Any], classes: int | None) -> str:
     """'centre crop 21.4% top-1, 4.0% top-5 (2140 and 400 of 10000 wrong)'. `classes`: of `records.tells_top5`."""
-    top1, top5 = records.error_rates(counts)
-    if not records.tells_top5(classes):
+    top1, top5 = run_files.error_rates(counts)
+    if not run_files.tells_top5(classes):
         return f"{views_lib.NAMES[views]} {percent(top1)} ({counts['top1_wrong']} of {counts['total']} wrong)"
     return (f"{views_lib.NAMES[views]} {percent(top1)} top-1, {percent(top5)} top-5 ({counts['top1_wrong']} and "
             f"{counts['top5_wrong']} of {counts['total']} wrong)")

@@ -19,8 +19,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from alexnet_jax import distributed
 from alexnet_jax.errors import CheckpointError
+from alexnet_jax.parallel import distributed
 
 # Orbax logs every step of every save, and failures with a traceback beside the error that it raises.
 logging.getLogger("absl").setLevel(logging.CRITICAL)

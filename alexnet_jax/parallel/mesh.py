@@ -9,8 +9,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from alexnet_jax import placement
 from alexnet_jax.errors import ConfigError
+from alexnet_jax.parallel import column_costs
 
 DATA, COLUMN = "data", "column"
 
@@ -27,7 +27,7 @@ def make_mesh(config: ConfigDict, devices: list[jax.Device] | None = None) -> Me
     """
     devices = devices or _present()
     count, batch, asked_data = len(devices), config.train.batch_size, config.mesh.data
-    column = placement.device_columns(config)
+    column = column_costs.device_columns(config)
     if config.mesh.column == "auto" and count < column * (1 if asked_data == "auto" else int(asked_data)):
         column = 1
     if asked_data == "auto":

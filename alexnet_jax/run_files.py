@@ -23,7 +23,7 @@ A run's folder (written here but for the last three):
                 "train_split", "train_images", "eval_split", "eval_images", "corrupt"},
                 "eval": {"centre": COUNTS, "ten_view": COUNTS, "five_view": COUNTS, "fit": COUNTS}}`, COUNTS =
                 `{"top1_wrong", "top5_wrong", "total", "loss"}`, the first three integers. "five_view" is there where
-                training never mirrors (alexnet_jax.views; older records have none), "fit" with
+                training never mirrors (alexnet_jax.training.views; older records have none), "fit" with
                 `data.fit_split`: its centre crops by the last weights, without dropout and augmentation.
                 Deterministic: no dates, no paths.
                 "data" also has, where there are any, "seen" (reported images that were learnt from too) and "classes"
@@ -33,14 +33,14 @@ A run's folder (written here but for the last three):
                 `status`: "finished"; "diverged" (the loss was not finite) and "failed" (an error, named in
                 `message`) have "eval" null, and so has "imported" (a network of others: run.json's key "imported" has
                 the "file", "format" and "sha256" that it is from, alexnet_jax.weights). `message` of a finished run
-                is "" or says why its error is that of chance (alexnet_jax.learning).
+                is "" or says why its error is that of chance (alexnet_jax.training.learning).
 `outcomes.json` of each reported image, in the split's order, whether it was right: `{"schema", "images", "centre",
                 "ten_view": {"top1_wrong", "top5_wrong"}}`, the last as bits, the highest of each byte first, in
                 base64; "five_view" too, where result.json has it. Written before result.json, by runs that finish.
-`input.npz`     what is subtracted from images, and the classes (alexnet_jax.inputs).
+`input.npz`     what is subtracted from images, and the classes (alexnet_jax.training.inputs).
 `progress.json` the state of a run under way: `PROGRESS`, replaced about once a second.
-`log.txt`       what the run said. `events.out.tfevents.*` the rows of both CSVs for TensorBoard (alexnet_jax.events).
-`checkpoints/`  alexnet_jax.checkpoint.
+`log.txt`       what the run said. `events.out.tfevents.*` the rows of both CSVs for TensorBoard (training/events.py).
+`checkpoints/`  alexnet_jax.training.checkpoint.
 """
 
 from __future__ import annotations

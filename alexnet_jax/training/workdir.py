@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import files, names, numerics, records
+from alexnet_jax import files, names, numerics, run_files
 from alexnet_jax.data import Classes, Split
 from alexnet_jax.data.classes import missing, named, same
 from alexnet_jax.data.store import crc32
@@ -43,7 +43,7 @@ class WorkdirInUse(WorkdirError):
 
 def check_owner(config: ConfigDict, workdir: pathlib.Path) -> None:
     path = workdir / "run.json"
-    run = records.read_json(path)
+    run = run_files.read_json(path)
     if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
         others = [p.name for p in workdir.iterdir() if not p.name.startswith(".") and p.name not in EARLY]
         if path.exists() and others:
@@ -62,13 +62,13 @@ def check_owner(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 def id_of(config: ConfigDict, workdir: pathlib.Path) -> str:
     """The id of the run in this folder: the one that it began under, also where its config is spelt otherwise now."""
-    known = (records.read_json(workdir / "run.json") or {}).get("id")
+    known = (run_files.read_json(workdir / "run.json") or {}).get("id")
     return known if isinstance(known, str) else config_lib.run_id(config)
 
 
 def check_environment(workdir: pathlib.Path, asked: Mapping[str, str]) -> None:
     """Raises WorkdirError if what could change a number (`numerics.asked`) isn't what it was when the run began."""
-    run = records.read_json(workdir / "run.json")
+    run = run_files.read_json(workdir / "run.json")
     then = (run or {}).get("environment") or {}
     differ = numerics.differences(then, asked) if run else []
     if differ:
@@ -110,7 +110,7 @@ def check_images(workdir: pathlib.Path, now: Mapping[str, Mapping[str, Any]], kn
     Raises:
       WorkdirError: there are more or fewer of them, or other classes: steps and outputs would mean something else.
     """
-    run, notes = records.read_json(workdir / "run.json"), []
+    run, notes = run_files.read_json(workdir / "run.json"), []
     for field, then in ((run or {}).get("images") or {}).items():
         own = now.get(field, then)
         for what in ("images", "classes"):
@@ -135,7 +135,7 @@ def foreign(workdir: pathlib.Path, host: Mapping[str, Any], due: Callable[[int],
     Args:
       due: is there an evaluation after so many steps? A checkpoint from within one is ahead of its row.
     """
-    row = next((row for row in records.read_rows(workdir / "metrics.csv", lenient=True)
+    row = next((row for row in run_files.read_rows(workdir / "metrics.csv", lenient=True)
                 if row.get("step") == host["evaluated"]), None)
     within = host["evaluated"] != host["step"] and due(host["step"])
     if row is None or within or row.get("eval_loss") == host["centre"]["loss"]:
@@ -158,7 +158,7 @@ class Log:
 
     def __call__(self, text: str) -> None:
         text = names.plain(text)
-        self._file.write(f"{records.now()} {text}\n")
+        self._file.write(f"{run_files.now()} {text}\n")
         self._file.flush()
         if self._echo:
             print(text, flush=True)

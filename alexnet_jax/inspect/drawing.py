@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
-from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from alexnet_jax import environment, paths
-from alexnet_jax.errors import ConfigError
+from alexnet_jax import environment
 from alexnet_jax.models import geometry
 
-_FORMATS = (".svg", ".png", ".pdf")
 _COLOURS = ("#1f4e79", "#b5521b", "#2e7d4f", "#6b3d8f")
 _ROW, _GAP = 3.4, 1.5  # heights and widths are in units of the drawing; the largest map is 2.2 high
-
-
-def check(file: str, option: str = "--draw", formats: Sequence[str] = _FORMATS) -> pathlib.Path:
-    """The file to draw into, or to write something else into whose `formats` are these endings.
-
-    Raises:
-      ConfigError: an ending that isn't one of `formats`; a folder that isn't there or may not be written to.
-    """
-    path = paths.given(file, option)
-    if path.suffix.lower() not in formats:
-        raise ConfigError(f"{option}={file}: the name has to end in {', '.join(formats)}")
-    if not path.absolute().parent.is_dir():
-        raise ConfigError(f"{option}={file}: there is no folder {path.parent}")
-    if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-        raise ConfigError(f"{option}={file}: may not be written; choose another place")
-    return path
 
 
 def draw(config: ConfigDict, classes: int, file: pathlib.Path) -> None:

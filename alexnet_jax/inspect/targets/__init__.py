@@ -94,7 +94,7 @@ def prepare(target: Target) -> None:
         raise UserError(f"--target={target}: the compiler for {target.kind.title} is not installed; "
                         f"pip install -c constraints.txt -e '.[{target.kind.extra}]'")
     if "jax" in sys.modules:
-        raise RuntimeError("JAX was imported before alexnet_jax.targets.prepare")
+        raise RuntimeError("JAX was imported before alexnet_jax.inspect.targets.prepare")
     # Any other platform would look for the device itself.
     os.environ["JAX_PLATFORMS"] = "cpu"
     # Executables for a device that isn't there can be compiled but not loaded.

@@ -1,6 +1,7 @@
 """Compiles the programs of a config for accelerators that need not be there, and says what the compiler made of them.
 
-Imports JAX: `alexnet_jax.targets.prepare` has to come first, in a process of its own. Nothing is allocated or run.
+Imports JAX: `alexnet_jax.inspect.targets.prepare` has to come first, in a process of its own. Nothing is
+allocated or run.
 """
 
 from __future__ import annotations
@@ -22,13 +23,12 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import optim
-from alexnet_jax.data import augment
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import UserError
-from alexnet_jax.mesh import DATA, make_mesh
-from alexnet_jax.program import Program, State, Sums
-from alexnet_jax.targets import Target, hlo
+from alexnet_jax.inspect.targets import Target, hlo
+from alexnet_jax.parallel.mesh import DATA, make_mesh
+from alexnet_jax.training import augment, optim
+from alexnet_jax.training.program import Program, State, Sums
 
 # Chips of the v5e slices that libtpu knows, by their topology's name.
 _SLICES = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
@@ -86,7 +86,7 @@ def devices(target: Target) -> tuple[Any, ...]:
         if target.kind.platform == "cuda":
             hosts = -(-target.devices // _GPUS_PER_HOST)
             per_host = target.devices if hosts == 1 else _GPUS_PER_HOST
-            card = importlib.resources.files("alexnet_jax.targets").joinpath("h100.txtpb").read_text("utf-8")
+            card = importlib.resources.files("alexnet_jax.inspect.targets").joinpath("h100.txtpb").read_text("utf-8")
             found = topologies.get_topology_desc(platform="cuda", topology_name=target.name, target_config=card,
                                                  topology=f"1x{hosts}x{per_host}")  # slices × hosts × cards
         else:

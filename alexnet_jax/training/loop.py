@@ -22,37 +22,23 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax import (
-    checkpoint,
-    data,
-    distributed,
-    evaluate,
-    health,
-    inputs,
-    names,
-    notes,
-    numerics,
-    optim,
-    outcome,
-    paths,
-    provenance,
-    records,
-    streams,
-    views,
-)
 from alexnet_jax import config as config_lib
+from alexnet_jax import data, names, notes, numerics, paths, provenance, run_files, streams
 from alexnet_jax import signals as signals_lib
-from alexnet_jax import workdir as workdir_lib
-from alexnet_jax.data import augment, loader
+from alexnet_jax.data import loader
 from alexnet_jax.data.classes import check_outputs
 from alexnet_jax.data.comparing import about_data, about_data_words
 from alexnet_jax.errors import Interrupted, TrainingError, WorkdirError
-from alexnet_jax.events import Events
-from alexnet_jax.feed import Call, Feed
-from alexnet_jax.mesh import make_mesh, put_whole
 from alexnet_jax.models import geometry
-from alexnet_jax.program import Program, State, Sums
+from alexnet_jax.parallel import distributed
+from alexnet_jax.parallel.mesh import make_mesh, put_whole
 from alexnet_jax.progress import Progress, duration, percent
+from alexnet_jax.training import augment, checkpoint, evaluate, initial_signal, inputs, optim, views
+from alexnet_jax.training import result as result_lib
+from alexnet_jax.training import workdir as workdir_lib
+from alexnet_jax.training.events import Events
+from alexnet_jax.training.feed import Call, Feed
+from alexnet_jax.training.program import Program, State, Sums
 
 _LAG = 2  # calls that may be under way before the host looks at a result
 
@@ -68,7 +54,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", override
       show: progress and messages on the terminal as well as in log.txt.
 
     Returns:
-      The content of result.json (alexnet_jax.records).
+      The content of result.json (alexnet_jax.run_files).
 
     Raises:
       UserError: one line for anything that a user can mend; Interrupted after a signal (alexnet_jax.signals),
@@ -109,7 +95,7 @@ def _train(config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict
         result = None
         if first:
             stack.enter_context(workdir_lib.lock(workdir))
-            result = records.read_json(workdir / "result.json")
+            result = run_files.read_json(workdir / "result.json")
             if (result or {}).get("status") == "imported":
                 raise WorkdirError(f"{workdir}: holds an imported network, which is not trained further in its own "
                                    "folder; choose another --workdir")
@@ -117,8 +103,8 @@ def _train(config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict
         finished = result is not None and result.get("status") in ("finished", "diverged")
         if distributed.from_first(finished) if distributed.several() else finished:
             if show and result:
-                classes = records.classes_of(records.read_json(workdir / "run.json"))
-                names.say(f"{workdir}: nothing left to do; {outcome.last_words(result, classes)}")
+                classes = run_files.classes_of(run_files.read_json(workdir / "run.json"))
+                names.say(f"{workdir}: nothing left to do; {result_lib.last_words(result, classes)}")
             return result or {}
         if first:
             workdir_lib.check_environment(workdir, asked)
@@ -170,15 +156,15 @@ class _Run:
         self.saved: tuple[int, int] | None = None  # step and evaluated of the newest checkpoint
         self.plateau = optim.Plateau()
         self.centre: dict | None = None
-        self.outcomes: dict[str, dict] = {}  # records.packed_outcomes of the reported images, by views
+        self.outcomes: dict[str, dict] = {}  # run_files.packed_outcomes of the reported images, by views
         self._restore()
         evaluated = [s for s in (self.eval_split, self.tune_split) if s]
         self.feed = Feed(config, self.program, self.course, evaluated, log)
         self._describe(overrides)
         inputs.write(workdir, self.inputs, self.train_split.known)
         # A checkpoint from within an evaluation is ahead of the rows: its step's row is still to come.
-        self.metrics = records.Rows(workdir / "metrics.csv", records.METRICS, self.evaluated)
-        self.timing = records.Rows(workdir / "timing.csv", records.TIMING, self.evaluated)
+        self.metrics = run_files.Rows(workdir / "metrics.csv", run_files.METRICS, self.evaluated)
+        self.timing = run_files.Rows(workdir / "timing.csv", run_files.TIMING, self.evaluated)
         self.events = Events(workdir, self.evaluated)
 
     # The state of the run, to and from a checkpoint.
@@ -215,24 +201,24 @@ class _Run:
 
     def _describe(self, overrides: dict) -> None:
         path = self.workdir / "run.json"
-        before = records.read_json(path)
+        before = run_files.read_json(path)
         here = provenance.describe(self.mesh, self.program.products or self.config.train.precision, self.asked)
         about = {"about_data": self.about_data} if self.about_data else {}
         if before is not None:
             changed = provenance.changed(before, here)
-            entry = {"at": records.now(), **changed} if changed else records.now()
+            entry = {"at": run_files.now(), **changed} if changed else run_files.now()
             kept = {key: value for key, value in before.items() if key != "about_data"}
-            records.write_json(path, {**kept, **about, "resumed": [*before.get("resumed", []), entry]})
+            run_files.write_json(path, {**kept, **about, "resumed": [*before.get("resumed", []), entry]})
             if changed:
                 self.log(f"note: other than when this run began: {', '.join(changed)} (run.json)")
             return
-        records.write_json(path, {
-            "schema": records.SCHEMA, "name": self.name, "id": self.id,
+        run_files.write_json(path, {
+            "schema": run_files.SCHEMA, "name": self.name, "id": self.id,
             "seed": self.config.seed, "config": config_lib.to_json(self.config), "overrides": overrides,
             "images": self.images, "classes": workdir_lib.classes_of(self.train_split.known),
             **about,
             "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]], **here,
-            "started": records.now(), "resumed": []})
+            "started": run_files.now(), "resumed": []})
 
     # The loop.
 
@@ -243,8 +229,8 @@ class _Run:
                  f"{config.train.epochs} epochs on {self.mesh.size} {jax.devices()[0].platform} device(s)")
         if self.saved is None:
             with self.clock.measure("compile"):
-                signals = health.signals(self.program, self.state.params, self.consts, self.train_split.images)
-            for line in filter(None, (health.line(signals), health.warning(signals))):
+                signals = initial_signal.signals(self.program, self.state.params, self.consts, self.train_split.images)
+            for line in filter(None, (initial_signal.line(signals), initial_signal.warning(signals))):
                 self.log(line)
         lost, counts = False, {}
         with Progress(self.workdir, config.train.epochs, self.steps, self.show) as progress:
@@ -279,16 +265,16 @@ class _Run:
             if not distributed.is_first():
                 return {}  # the first has the rows, and writes what comes of them
             early = not diverged and self.step < self.steps
-            result = outcome.result(
+            result = result_lib.result(
                 self.name, self.id, config, (self.train_split, self.eval_split), self.step if early else self.steps,
                 self.metrics.rows, diverged, {"centre": self.centre, **counts}, self.about_data,
                 (self.course.place(self.step)[0], self._ended()) if early else None)
             if not diverged:
                 assert self.centre is not None
-                records.write_outcomes(self.workdir, self.centre["total"], self.outcomes)
-            records.write_json(self.workdir / "result.json", result)
+                run_files.write_outcomes(self.workdir, self.centre["total"], self.outcomes)
+            run_files.write_json(self.workdir / "result.json", result)
             progress.update(result["status"], self.step, self.course.epochs_done(self.step))
-        self.log(outcome.last_words(result, len(self.train_split.classes)))
+        self.log(result_lib.last_words(result, len(self.train_split.classes)))
         return result
 
     def _loop(self, progress: Progress) -> str | None:
@@ -350,7 +336,7 @@ class _Run:
     def _ended(self) -> str:
         """Why the run ends with the last evaluation, whose outcome is in the checkpoint too; '' if it goes on."""
         wanted = self.config.train.stop_at_error
-        if wanted and self.centre is not None and records.error_rates(self.centre)[0] <= wanted:
+        if wanted and self.centre is not None and run_files.error_rates(self.centre)[0] <= wanted:
             return f"the evaluation error had reached config.train.stop_at_error = {wanted:g}"
         if self.config.optim.plateau.stop and self.plateau.over(self.config):
             return "the tuning error had stopped improving after the rate's last fall (config.optim.plateau.stop)"
@@ -380,7 +366,7 @@ class _Run:
             counts = evaluate.evaluate(self.program, self.state.params, self.consts, split, views,
                                        lambda: self._poll(next(batches)), self.feed, outcomes.append)
         if split is self.eval_split:
-            self.outcomes[views] = records.packed_outcomes(np.concatenate([np.zeros(0, np.int8), *outcomes]))
+            self.outcomes[views] = run_files.packed_outcomes(np.concatenate([np.zeros(0, np.int8), *outcomes]))
         return counts
 
     def _milestone(self, progress: Progress) -> str | None:
@@ -394,7 +380,7 @@ class _Run:
         self.centre = self._evaluate(self.eval_split, "centre", progress)
         if not math.isfinite(self.centre["loss"]):  # the last update was one too many
             return self._not_finite(images)
-        top1, top5 = records.error_rates(self.centre)
+        top1, top5 = run_files.error_rates(self.centre)
         # Once the tuning images may be among those that are learnt from, their error tells nothing.
         folded = self.fold_split is not None and self.course.split(self.step - 1) is self.fold_split
         tune = self._evaluate(self.tune_split, "centre", progress) if self.tune_split and not folded else None
@@ -402,11 +388,11 @@ class _Run:
         row = {"epoch": epoch, "step": self.step, "learning_rate": rate, "train_loss": loss / images,
                "train_top1_error": wrong / images, "eval_loss": self.centre["loss"], "eval_top1_error": top1,
                "eval_top5_error": top5, "tune_loss": tune and tune["loss"],
-               "tune_top1_error": tune and records.error_rates(tune)[0]}
+               "tune_top1_error": tune and run_files.error_rates(tune)[0]}
         if tune and config.optim.schedule == "plateau" and self.plateau.observe(row["tune_top1_error"], config):
             self.log(f"epoch {epoch}: the tuning error has stopped improving; the learning rate falls")
         self.metrics.append(row)
-        five = records.tells_top5(len(self.train_split.classes))
+        five = run_files.tells_top5(len(self.train_split.classes))
         self.events.add(row if five else {name: value for name, value in row.items() if name != "eval_top5_error"})
         self.evaluated = self.step
         self.sums = self.program.zero_sums()

@@ -20,11 +20,11 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from alexnet_jax import health, models, numerics, optim
-from alexnet_jax.data import augment
-from alexnet_jax.mesh import COLUMN, DATA, shardings
+from alexnet_jax import models, numerics
 from alexnet_jax.models import geometry
 from alexnet_jax.models.alexnet import Dropout
+from alexnet_jax.parallel.mesh import COLUMN, DATA, shardings
+from alexnet_jax.training import augment, initial_signal, optim
 
 # Purposes of randomness, folded into the seed's key.
 _INIT, _AUGMENT, _DROPOUT = range(3)
@@ -250,9 +250,9 @@ class Program:
         return state, sums
 
     def _signals(self, params, images, consts: augment.Constants):
-        """`health.measure` of the centre crops. Outside `shard_map`: XLA moves the columns as it needs them."""
+        """`initial_signal.measure` of the centre crops. Outside `shard_map`: XLA moves the columns as it needs them."""
         views = augment.test_view(images, augment.centre_view(self.config)[0], consts, self.config)
-        return health.measure(self.model(params), views)
+        return initial_signal.measure(self.model(params), views)
 
     def _view_log_probs(self, params, images, view, consts: augment.Constants) -> jax.Array:
         """log softmax [batch, classes] of one view (y, x, mirrored) of each image uint8 [batch, size, size, 3]."""

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import describe
 from alexnet_jax.errors import UserError
-from alexnet_jax.targets import Target, compiling, hlo
+from alexnet_jax.inspect.targets import Target, compiling, hlo
 
 _TITLES = {"forward": "forward pass of one view", "step": "training step"}
 _MEMORY = {"arguments": "arguments", "outputs": "outputs", "aliased": "of them in place of arguments",

@@ -49,8 +49,8 @@ def views(config: ConfigDict, split: Split, places: np.ndarray, number: int = VI
     import jax
     import jax.numpy as jnp
 
-    from alexnet_jax import numerics, optim
-    from alexnet_jax.data import augment
+    from alexnet_jax import numerics
+    from alexnet_jax.training import augment, optim
 
     consts = augment.constants(config, split.statistics())
     noise = optim.noise_amount(config, 0.0)
@@ -73,7 +73,7 @@ def draw(config: ConfigDict, split: Split, file: pathlib.Path) -> None:
     """Writes the picture.
 
     Args:
-      config: resolved. split: of training. file: of which `drawing.check` approves.
+      config: resolved. split: of training. file: of which `paths.output` approves.
     """
     environment.prepare_matplotlib()
     import matplotlib

@@ -22,14 +22,15 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax import checkpoint, data, evaluate, inputs, records, workdir
 from alexnet_jax import config as config_lib
-from alexnet_jax.data import augment, loader
+from alexnet_jax import data, run_files
+from alexnet_jax.data import loader
 from alexnet_jax.data.comparing import about_data, about_data_words, learnt_too
 from alexnet_jax.errors import ConfigError, DataError, WorkdirError
-from alexnet_jax.mesh import make_mesh
-from alexnet_jax.program import Program
-from alexnet_jax.workdir import recorded_classes
+from alexnet_jax.parallel.mesh import make_mesh
+from alexnet_jax.training import augment, checkpoint, evaluate, inputs, workdir
+from alexnet_jax.training.program import Program
+from alexnet_jax.training.workdir import recorded_classes
 
 if TYPE_CHECKING:
     from alexnet_jax.data.photographs import Photographs
@@ -57,7 +58,7 @@ class Trained:
 
     def __init__(self, folder: str | os.PathLike[str], say: Callable[[str], None] = _to_stderr):
         self.folder = folder = pathlib.Path(folder)
-        self.about = records.read_json(folder / "run.json") or {}
+        self.about = run_files.read_json(folder / "run.json") or {}
         if not isinstance(self.about.get("config"), dict):
             raise WorkdirError(f"{folder}: no run of alexnet_jax.main or experiments.run there (no whole run.json)")
         self.config: ConfigDict = config_lib.resolve(config_lib.override(
@@ -203,7 +204,7 @@ class Trained:
 
         Args:
           images: a split, or uint8 [images, size, size, 3] with the size of config.data.size.
-          views: of `alexnet_jax.views`.
+          views: of `alexnet_jax.training.views`.
           batch: images that are looked at together, the last of them filled up: one size is compiled once. 0: those
             of training, or of an array as many as it has if they are fewer.
         """

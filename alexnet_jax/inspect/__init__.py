@@ -1,0 +1,1 @@
+"""Looking into networks: drawn, compiled for absent accelerators, or taken from a run's folder after training."""

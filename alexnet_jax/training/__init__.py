@@ -1,0 +1,1 @@
+"""One run: the loop, its compiled programs, their feed, evaluation, checkpoints, and what it leaves behind."""
