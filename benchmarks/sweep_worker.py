@@ -1,4 +1,4 @@
-"""`python -m experiments.worker …` that also writes down where its time went, into spent.json of the run's folder.
+"""`python -m experiments.launch.worker …` that also writes down where its time went, into the run's spent.json.
 
 `spent.json`: seconds of this process: {'start' (to the call of train), 'compile', 'evaluate', 'checkpoint', 'train'
 (training steps but the first), 'inside' (of train's call), 'process' (all)}; compilation is left out of the others.
@@ -13,7 +13,7 @@ import pathlib
 import time
 from typing import Any
 
-from experiments import worker
+from experiments.launch import worker
 
 _SPENT = {"start": 0.0, "compile": 0.0, "evaluate": 0.0, "checkpoint": 0.0}
 _STRETCHES: list[tuple[float, float]] = []  # (begin, seconds) of compilation, none within another

@@ -22,7 +22,8 @@ from alexnet_jax import environment, errors, run_files
 from alexnet_jax.data.classes import missing, named
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.training import views as views_lib
-from experiments import recording, selection, statistics
+from experiments import recording
+from experiments.analysis import selection, statistics
 
 MANY = 5  # the paper's first ensemble: claim 2012-5
 PAPER = (-2.6, -1.8)  # table 2: 40.7/18.2 → 38.1/16.4

@@ -29,13 +29,14 @@ from ml_collections import ConfigDict
 from alexnet_jax import cli, errors, names, run_files
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
-from experiments import grid as grid_lib
-from experiments import plan as plan_lib
-from experiments import recording, run, selection, speed
-from experiments import sweep as sweep_lib
-from experiments.ablations import Arm
+from experiments import recording, run
+from experiments.analysis import selection, speed
+from experiments.analysis.workdirs import field, read_sweep
 from experiments.executors import local
-from experiments.readout import field, read_sweep
+from experiments.sweep import grid as grid_lib
+from experiments.sweep import plan as plan_lib
+from experiments.sweep import sweep_file as sweep_lib
+from experiments.sweep.ablations import Arm
 
 ACTIVATIONS = ("relu", "tanh")
 PAPER = 6.0  # section 3.1: "six times faster"
@@ -260,7 +261,8 @@ def _beside(found: dict[str, Any]) -> str:
 
 def write(folder: pathlib.Path, found: dict[str, Any], command: Sequence[str]) -> None:
     """figure1.json, figure1.png and figure1.svg."""
-    from experiments import figure1_plot, plots  # matplotlib: not before there is something to show
+    from experiments.figures import curves
+    from experiments.figures import figure1 as figure1_figure  # matplotlib: not before there is something to show
 
     ratio: speed.Ratio = found["ratio"]
     verdict = speed.verdict(ratio, PAPER)
@@ -280,9 +282,9 @@ def write(folder: pathlib.Path, found: dict[str, Any], command: Sequence[str]) -
         "neighbours": {a: {f"{rate:g}": {"epochs": round(x.epochs, 3), "reached": x.reached}
                            for rate, x in sorted(by.items())} for a, by in found["neighbours"].items()}}
     run_files.write_json(path, tree)
-    figure = figure1_plot.draw(found)
+    figure = figure1_figure.draw(found)
     for kind in ("png", "svg"):
-        plots.save(figure, folder / f"figure1.{kind}")
+        curves.save(figure, folder / f"figure1.{kind}")
     text = summary(found).text
     print(f"epochs to {found['threshold']:.0%} training error: {text}; the paper: {PAPER:g}×. "
           f"{verdict.word}: {verdict.why}")

@@ -4,7 +4,7 @@
     python -m experiments.kernels --results=experiments/results/kernels     # draws what is recorded
 
 Draws `kernels.png` (an arm in a sweep: `kernels_<arm>.png`), a row a run, and prints each column's colour share with
-its permutation test (experiments/colour.py). `kernels.npz` has the kernels in half precision, so that the numbers
+its permutation test (analysis/colour.py). `kernels.npz` has the kernels in half precision, so that the numbers
 and the figure can be had again without a checkpoint; `--record` writes it with `kernels.json`, the claim file.
 """
 
@@ -20,7 +20,8 @@ import numpy as np
 
 from alexnet_jax import errors, run_files
 from alexnet_jax.errors import CheckpointError, ConfigError, WorkdirError
-from experiments import colour, recording, selection
+from experiments import recording
+from experiments.analysis import colour, selection
 
 Kernels = dict[str, dict[int, np.ndarray]]  # by arm and seed: [column, height, width, 3, kernel]
 
@@ -121,13 +122,14 @@ def write_claim(folder: pathlib.Path, arm: str, measured: dict[str, dict[int, co
 
 def show(folder: pathlib.Path, kernels: Kernels, caption: str) -> list[pathlib.Path]:
     """Draws each arm; returns the files."""
-    from experiments import kernels_plot, plots
+    from experiments.figures import curves
+    from experiments.figures import kernels as kernels_figure
 
     measured, files = measure(kernels), []
     for arm, by in kernels.items():
         name = "kernels" if len(kernels) == 1 else f"kernels_{arm}"
         files.append(folder / f"{name}.png")
-        plots.save(kernels_plot.draw(by, measured.get(arm, {}), arm, caption), files[-1])
+        curves.save(kernels_figure.draw(by, measured.get(arm, {}), arm, caption), files[-1])
     return files
 
 
@@ -148,8 +150,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                               f"those of {options.arm or sweep.baseline}")
         if options.arm is not None:
             sweep = dataclasses.replace(sweep, baseline=options.arm, arms=[selection.arm_of(sweep, options.arm)])
-        from experiments.protocol import caption as caption_of
-        from experiments.protocol import protocol
+        from experiments.analysis.protocol import caption as caption_of
+        from experiments.analysis.protocol import protocol
 
         folder = selection.place(options)
         kernels, used = gather(sweep, lambda line: print(line, file=sys.stderr))

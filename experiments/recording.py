@@ -21,14 +21,14 @@ from typing import Any
 
 from alexnet_jax import errors, run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
-from experiments import plan as plan_lib
-from experiments.protocol import protocol
-from experiments.readout import Arm, Run, Sweep, read_run
+from experiments.analysis.protocol import protocol
+from experiments.analysis.workdirs import Arm, Run, Sweep, read_run
+from experiments.sweep import plan as plan_lib
 
 SCHEMA = 1
 UNITS = ("ratio", "points", "fraction")
 WORDS = ("reproduced", "contradicted", "unresolved")
-SEARCH = pathlib.PurePath("search.json")  # of experiments.search; its sweep is in the folder search/
+SEARCH = pathlib.PurePath("search.json")  # of experiments.sweep.search; its sweep is in the folder search/
 KEPT = ("metrics.csv", "outcomes.json", "result.json", "timing.csv")  # and run.json, without paths
 
 

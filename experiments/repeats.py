@@ -21,9 +21,10 @@ import numpy as np
 from alexnet_jax import errors, run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
 from alexnet_jax.training import views as views_lib
-from experiments import protocol, recording, statistics
+from experiments import recording
+from experiments.analysis import protocol, statistics
+from experiments.analysis.workdirs import Run, default_views, read_run
 from experiments.paper import with_span
-from experiments.readout import Run, default_views, read_run
 
 BASELINE = "baseline"
 SIDES = ("before", "after")

@@ -22,11 +22,12 @@ from matplotlib.figure import Figure
 
 from alexnet_jax import errors, names, run_files
 from alexnet_jax.training import views as views_lib
-from experiments import differences_plot, plots
+from experiments.analysis.comparisons import summarise
+from experiments.analysis.protocol import sentence
+from experiments.analysis.workdirs import Sweep, read_sweep
+from experiments.figures import curves
+from experiments.figures import differences as differences_figure
 from experiments.paper import with_span
-from experiments.protocol import sentence
-from experiments.readout import Sweep, read_sweep
-from experiments.summary import summarise
 
 _NONE = "–"
 _PICTURES = {"curves": "Error against epoch, all arms", "differences": "Differences with their intervals, all arms"}
@@ -61,23 +62,23 @@ def write_report(workdir: pathlib.Path, *, plots: bool = True, views: str | None
 
 def _draw_curves(sweep: Sweep, workdir: pathlib.Path) -> bool:
     """False where no run has a row yet."""
-    frame = plots.table(sweep)
+    frame = curves.table(sweep)
     if not frame.empty:
-        _save(plots.curves(frame), workdir, "curves")
+        _save(curves.curves(frame), workdir, "curves")
     return not frame.empty
 
 
 def _draw_differences(summary: dict[str, Any], workdir: pathlib.Path) -> bool:
     """False where no arm differs from what it is compared with in any finished run."""
-    rows = differences_plot.rows(summary)
+    rows = differences_figure.rows(summary)
     if rows:
-        _save(differences_plot.draw(summary), workdir, "differences")
+        _save(differences_figure.draw(summary), workdir, "differences")
     return bool(rows)
 
 
 def _save(figure: Figure, workdir: pathlib.Path, name: str) -> None:
     for kind in ("png", "svg"):
-        plots.save(figure, workdir / f"{name}.{kind}")
+        curves.save(figure, workdir / f"{name}.{kind}")
 
 
 def markdown(summary: dict[str, Any], pictures: Collection[str] = ()) -> str:

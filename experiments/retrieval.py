@@ -22,7 +22,8 @@ from alexnet_jax import names as names_lib
 from alexnet_jax.data import Split, duplicates
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.training import augment
-from experiments import neighbours, recording, selection, statistics
+from experiments import recording
+from experiments.analysis import neighbours, selection, statistics
 
 
 def limited(split: Split, most: int) -> Split:
@@ -76,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arm = selection.arm_of(sweep, options.arm)
     runs, folder = selection.finished(arm), selection.place(options)
     from alexnet_jax.inspect.trained import Trained  # JAX starts here
-    from experiments import plots, retrieval_plot
+    from experiments.figures import curves
+    from experiments.figures import retrieval as retrieval_figure
 
     rows: list[dict[str, Any]] = []
     for number, run in enumerate(runs):
@@ -113,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             own = queries.part(drawn)
             probabilities = np.exp(network.log_probs(own))
             names = network.known.names
-            plots.save(retrieval_plot.draw(own, probabilities, names, gallery, seen["rows"]["hidden"][drawn],
+            curves.save(retrieval_figure.draw(own, probabilities, names, gallery, seen["rows"]["hidden"][drawn],
                                            f"{run.folder.name}, {queries.name} {queries.split}, step {network.step:,}"),
                        folder / "retrieval.png")
             print(folder / "retrieval.png")

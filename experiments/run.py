@@ -27,12 +27,14 @@ from ml_collections import ConfigDict
 from alexnet_jax import cli, errors, files, names, notes, paths, run_files, signals, streams
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
-from experiments import ablations, costs, display, dry_run, executors, schedule, search
-from experiments import plan as plan_lib
-from experiments import sweep as sweep_lib
-from experiments.arms import BASELINE, Arm
-from experiments.dry_run import count
+from experiments import executors
 from experiments.executors import local
+from experiments.launch import costs, display, dry_run, schedule
+from experiments.launch.dry_run import count
+from experiments.sweep import ablations, search
+from experiments.sweep import plan as plan_lib
+from experiments.sweep import sweep_file as sweep_lib
+from experiments.sweep.arms import BASELINE, Arm
 
 
 def define_flags() -> None:

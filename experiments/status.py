@@ -14,8 +14,8 @@ from typing import Any
 
 from alexnet_jax import errors, files, names, run_files
 from alexnet_jax.progress import duration
-from experiments import costs, display
-from experiments import plan as plan_lib
+from experiments.launch import costs, display
+from experiments.sweep import plan as plan_lib
 
 
 def main(argv: Sequence[str] | None = None) -> None:

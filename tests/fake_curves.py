@@ -1,4 +1,4 @@
-"""`experiments.worker` with a training whose error falls along a known curve: 0.9 · exp(−k · epochs).
+"""`experiments.launch.worker` with a training whose error falls along a known curve: 0.9 · exp(−k · epochs).
 
 k is largest at a best rate: 0.002 for ReLU, where 25% is reached after 6 epochs, and 0.0005 for tanh, where it takes
 six times as long; a factor of two away k is three quarters of that, 0.016 diverges. A seed changes k by a hundredth.
@@ -12,7 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from alexnet_jax import config as config_lib
 from alexnet_jax import run_files
-from experiments import worker
+from experiments.launch import worker
 
 BEST = {"relu": 0.002, "tanh": 0.0005}
 EPOCHS = {"relu": 6.0, "tanh": 36.0}

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from experiments import plan as plan_lib
+from experiments.sweep import plan as plan_lib
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent

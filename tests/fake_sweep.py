@@ -12,7 +12,7 @@ import numpy as np
 
 from alexnet_jax import cli, run_files
 from alexnet_jax import config as config_lib
-from experiments import ablations
+from experiments.sweep import ablations
 
 # name → (ablation, overrides, true difference from the baseline in points, top-1 and top-5)
 ARMS: dict[str, tuple[str, dict[str, Any], float, float]] = {

@@ -1,4 +1,4 @@
-"""`experiments.worker` with a training that computes nothing: its files, lock and signals are all there is.
+"""`experiments.launch.worker` with a training that computes nothing: its files, lock and signals are all there is.
 
     python tests/fake_worker.py --workdir=W --run=ID
 
@@ -19,9 +19,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from alexnet_jax import config as config_lib
 from alexnet_jax import errors, files, run_files, signals
-from experiments import plan as plan_lib
-from experiments import worker
 from experiments.executors import local
+from experiments.launch import worker
+from experiments.sweep import plan as plan_lib
 
 STEPS = 4  # an epoch
 

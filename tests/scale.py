@@ -20,8 +20,8 @@ ARMS, EPOCHS = 100, 10
 
 def planned(runs):
     from alexnet_jax import cli, config
-    from experiments import plan
-    from experiments.ablations import Arm
+    from experiments.sweep import plan
+    from experiments.sweep.ablations import Arm
 
     arms = [Arm(f"dropout_{i}", {"model.dropout": i / 1000}) for i in range(1, ARMS)]
     base = config.override(config.resolve(cli.load_config("configs/shapes.py")), {"train.epochs": EPOCHS})
@@ -33,7 +33,7 @@ def write(workdir, runs):
     import fake_sweep
 
     from alexnet_jax import config
-    from experiments import plan
+    from experiments.sweep import plan
 
     whole = planned(runs)
     workdir.mkdir(parents=True)
@@ -45,8 +45,9 @@ def write(workdir, runs):
 
 def take_up(workdir, runs):
     """Plans, finds what is there and writes the plan again: what `experiments.run` does before it starts a run."""
-    from experiments import costs, plan, schedule
     from experiments.executors import Unasked
+    from experiments.launch import costs, schedule
+    from experiments.sweep import plan
 
     whole, asked = plan.merge(plan.read(workdir), planned(runs), workdir)
     plan.write(whole, workdir)

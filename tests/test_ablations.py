@@ -11,8 +11,9 @@ from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
 from configs import author_runs, networks
 from configs.sweeps import initialisation
-from experiments import ablations, paper, plan, sweep
-from experiments.ablations import Arm
+from experiments import paper
+from experiments.sweep import ablations, plan, sweep_file
+from experiments.sweep.ablations import Arm
 
 
 def _config(network=None, **overrides):
@@ -318,7 +319,7 @@ def test_the_files_of_a_sweep_file_are_looked_for_beside_it(tmp_path, monkeypatc
         encoding="utf-8")
     (tmp_path / "sweeps" / "base.py").write_text("from configs.shapes import get_config\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    found = sweep.load("sweeps/sweep.py")
+    found = sweep_file.load("sweeps/sweep.py")
     base = cli.load_config(found.config, found.folder)
     assert [a.name for a in ablations.arms_of(found.ablations, base, beside=found.folder)] == ["beside", "here"]
     assert [a.name for a in ablations.arms_of(["mine.py:width"], base)] == ["here"]  # of the command line

@@ -14,11 +14,13 @@ from fake_sweep import arms_of
 
 from alexnet_jax import cli, config, run_files
 from alexnet_jax.errors import ConfigError
-from experiments import ablations, image_noise, paper, readout, statistics, summary
-from experiments import sweep as sweep_lib
+from experiments import paper
+from experiments.analysis import comparisons, image_noise, statistics, workdirs
 from experiments.claims import __main__ as command
 from experiments.claims import commands, measures, table
 from experiments.claims.rows import rows
+from experiments.sweep import ablations
+from experiments.sweep import sweep_file as sweep_lib
 
 ROOT = pathlib.Path(command.__file__).resolve().parents[2]
 BASE = config.resolve(cli.load_config("configs/shapes.py"))  # of the same shape as fake_sweep's
@@ -128,7 +130,7 @@ def test_a_row_carries_its_protocol_cost_and_noises(recorded):
 
 
 def test_a_verdict_that_the_noise_of_the_images_takes_says_so(recorded, monkeypatch):
-    sweep = readout.read_sweep(recorded[0] / "true")
+    sweep = workdirs.read_sweep(recorded[0] / "true")
     said = "; with the noise of the images unresolved"
     lrn, none = (next(m for m in measures.MEASURES if m.id == name and not m.local) for name in ("lrn", "log-167"))
     assert not any(measures.measure(sweep, what).verdict.why.endswith(said) for what in (lrn, none))
@@ -209,7 +211,7 @@ def test_the_local_networks_norm_is_a_claim_of_its_own(tmp_path):
     assert "contains" in released.why
     assert not next(row for row in found if row.id == "lrn").measured
     # Against the two points of these networks, not against what the norm was worth on ImageNet.
-    said = {a["name"]: a["paper"] for a in summary.summarise(readout.read_sweep(workdir))["arms"]}
+    said = {a["name"]: a["paper"] for a in comparisons.summarise(workdirs.read_sweep(workdir))["arms"]}
     assert said["no_lrn"]["paper"]["top1"] == said["conv_local_13"]["paper"]["top1"] == 2.0
 
 

@@ -18,9 +18,9 @@ from fake_driver import ALL, HERE, ROOT, folder, run, start, states, steps, swee
 from ray_cluster import LONG, on
 
 from alexnet_jax import run_files
-from experiments import plan as plan_lib
 from experiments import report
 from experiments.executors import supervisor
+from experiments.sweep import plan as plan_lib
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install -e '.[cluster]')")
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"), pytest.mark.timeout(600)]

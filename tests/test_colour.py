@@ -7,7 +7,9 @@ import pytest
 from scipy import stats
 
 from alexnet_jax.errors import ConfigError, WorkdirError
-from experiments import colour, kernels, kernels_plot
+from experiments import kernels
+from experiments.analysis import colour
+from experiments.figures import kernels as kernels_figure
 
 RNG = np.random.default_rng(0)
 
@@ -87,7 +89,7 @@ def test_four_columns_have_a_gap_too():
 def test_a_kernel_is_stretched_around_grey():
     k = np.zeros((3, 3, 3, 2))
     k[0, 0, 0, 0], k[2, 2, 1, 0] = 2.0, -1.0
-    sheet = kernels_plot.tile(k, across=2)
+    sheet = kernels_figure.tile(k, across=2)
     assert tuple(sheet[0, 0]) == (1.0, 0.5, 0.5)
     assert tuple(sheet[11, 11]) == (0.5, 0.25, 0.5)
     assert tuple(sheet[0, 13]) == (1.0, 1.0, 1.0)  # the gap

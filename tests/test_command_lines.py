@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Each command in a fork of one process that has the libraries: absl's flags are one set a process.
 DRIVER = """
 import json, os, runpy, sys, warnings
-import experiments.ablations, experiments.plan, experiments.selection, matplotlib.figure
+import experiments.sweep.ablations, experiments.sweep.plan, experiments.analysis.selection, matplotlib.figure
 warnings.simplefilter("ignore")
 codes = {}
 for name, (module, *arguments) in json.load(sys.stdin).items():
@@ -265,7 +265,7 @@ def test_what_other_projects_call_a_field_is_one():
 def test_a_home_folder_is_expanded_wherever_a_path_is_taken(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     from alexnet_jax.data import registry, store
-    from experiments import readout
+    from experiments.analysis import workdirs
 
     assert paths.given("~/x", "--workdir") == tmp_path / "x"
     assert paths.given("a~/~", "--workdir") == pathlib.Path("a~/~")
@@ -279,7 +279,7 @@ def test_a_home_folder_is_expanded_wherever_a_path_is_taken(monkeypatch, tmp_pat
     assert registry.find(config_lib.override(config_lib.default(), {"data.name": "image_folder:~/cats"}).data,
                         tmp_path)._root == tmp_path / "cats"
     (tmp_path / "w").mkdir()
-    assert readout.default_workdir(tmp_path, {"ALEXNET_WORKDIR": "~/w"}) == tmp_path / "w"
+    assert workdirs.default_workdir(tmp_path, {"ALEXNET_WORKDIR": "~/w"}) == tmp_path / "w"
     for name in ("ALEXNET_DATA_DIR", "ALEXNET_STORE_DIR"):
         monkeypatch.setenv(name, "~/e")
     assert (registry.data_dir(config_lib.default().data), store.root("")) == (tmp_path / "e", tmp_path / "e")

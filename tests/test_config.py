@@ -12,7 +12,7 @@ from alexnet_jax.models import geometry
 from alexnet_jax.training import optim
 from configs import author_runs, conv_local, recipes
 from configs.sweeps import cifar10_three
-from experiments import ablations
+from experiments.sweep import ablations
 
 CONFIGS = sorted(p.name for p in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py")
                  if p.name not in ("__init__.py", "networks.py", "recipes.py"))

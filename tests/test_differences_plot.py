@@ -5,13 +5,14 @@ import pytest
 from matplotlib.colors import to_hex
 
 from alexnet_jax.errors import ConfigError
-from experiments import differences_plot, readout, statistics, summary
+from experiments.analysis import comparisons, statistics, workdirs
+from experiments.figures import differences as differences_figure
 
 ARMS = {**fake_sweep.ARMS, "zero": ("", {}, 0.0, 0.0), "worse": ("lrn", {"model.lrn.layers": (2,)}, 1.0, 0.5)}
 
 
 def summarised(workdir):
-    return summary.summarise(readout.read_sweep(workdir))
+    return comparisons.summarise(workdirs.read_sweep(workdir))
 
 
 def drawn(figure):
@@ -42,7 +43,7 @@ def drawn(figure):
 
 def test_each_row_is_the_arm_of_the_report(tmp_path):
     found = summarised(fake_sweep.write_sweep(tmp_path, seeds=range(5), arms=ARMS, pair_sd=0.1, epochs=2))
-    rows = drawn(differences_plot.draw(found))
+    rows = drawn(differences_figure.draw(found))
     assert list(rows) == ["no_lrn", "nonoverlapping", "tanh", "worse"]  # "zero" is the baseline's runs again
     arms = {arm["name"]: arm for arm in found["arms"]}
     for name, row in rows.items():
@@ -54,21 +55,21 @@ def test_each_row_is_the_arm_of_the_report(tmp_path):
     assert rows["no_lrn"]["claimed"] == (1.4, "D")
     assert rows["tanh"]["claimed"] is None  # the paper gives a speed, no error
     assert arms["no_lrn"]["verdict"]["word"] == "reproduced"
-    assert rows["no_lrn"]["colour"] == to_hex(differences_plot.COLOURS["reproduced"])
-    assert rows["tanh"]["colour"] not in map(to_hex, differences_plot.COLOURS.values())
+    assert rows["no_lrn"]["colour"] == to_hex(differences_figure.COLOURS["reproduced"])
+    assert rows["tanh"]["colour"] not in map(to_hex, differences_figure.COLOURS.values())
 
 
 def test_hollow_where_the_correction_takes_the_verdict(tmp_path):
     found = summarised(fake_sweep.write_sweep(tmp_path, seeds=range(5), arms=ARMS, pair_sd=0.1, epochs=2))
     change = next(arm for arm in found["arms"] if arm["name"] == "no_lrn")
-    assert not drawn(differences_plot.draw(found))["no_lrn"]["hollow"]
+    assert not drawn(differences_figure.draw(found))["no_lrn"]["hollow"]
     change["difference"]["p_holm"] = 0.06
-    assert drawn(differences_plot.draw(found))["no_lrn"]["hollow"]
+    assert drawn(differences_figure.draw(found))["no_lrn"]["hollow"]
 
 
 def test_the_interval_over_images_is_thin_and_in_the_caption(tmp_path):
     found = summarised(fake_sweep.write_sweep(tmp_path, seeds=range(3), arms=ARMS, epochs=2, outcomes=True))
-    figure = differences_plot.draw(found)
+    figure = differences_figure.draw(found)
     over = next(arm for arm in found["arms"] if arm["name"] == "no_lrn")["difference"]["over_images"]
     row = drawn(figure)["no_lrn"]
     assert row["over_images"] == (over["low"], over["high"])
@@ -80,13 +81,13 @@ def test_the_interval_over_images_is_thin_and_in_the_caption(tmp_path):
 def test_differences_that_are_all_zero(tmp_path):
     arms = {"baseline": ("", {}, 0.0, 0.0), "mine": ("mine", {"model.dropout": 0.4}, 0.0, 0.0)}
     workdir = fake_sweep.write_sweep(tmp_path, seeds=(0, 1), arms=arms, pair_sd=0.0, epochs=2)
-    low, high = differences_plot.draw(summarised(workdir)).axes[0].get_xlim()
+    low, high = differences_figure.draw(summarised(workdir)).axes[0].get_xlim()
     assert low < 0 < high
 
 
 def test_an_interval_of_two_seeds_leaves_the_panel_and_no_mean_does(tmp_path):
     found = summarised(fake_sweep.write_sweep(tmp_path, seeds=(0, 1), arms=ARMS, pair_sd=0.4, epochs=2))
-    axes = differences_plot.draw(found).axes[0]
+    axes = differences_figure.draw(found).axes[0]
     low, high = axes.get_xlim()
     rows = drawn(axes.figure)
     assert all(low < row["mean"] < high for row in rows.values())
@@ -96,7 +97,7 @@ def test_an_interval_of_two_seeds_leaves_the_panel_and_no_mean_does(tmp_path):
 
 
 def test_one_seed_has_no_interval(tmp_path):
-    rows = drawn(differences_plot.draw(summarised(fake_sweep.write_sweep(tmp_path, seeds=(0,), arms=ARMS, epochs=2))))
+    rows = drawn(differences_figure.draw(summarised(fake_sweep.write_sweep(tmp_path, seeds=(0,), arms=ARMS, epochs=2))))
     assert {row["interval"] for row in rows.values()} == {None}
     assert len(rows["tanh"]["pairs"]) == 1
 
@@ -104,7 +105,7 @@ def test_one_seed_has_no_interval(tmp_path):
 def test_of_many_arms_the_largest_differences(tmp_path):
     arms = {"baseline": ("", {}, 0.0, 0.0)}
     arms |= {f"arm{i:02}": ("mine", {"model.dropout": i / 200}, i / 10, 0.0) for i in range(1, 71)}
-    figure = differences_plot.draw(summarised(fake_sweep.write_sweep(tmp_path, seeds=(0,), arms=arms, pair_sd=0.0,
+    figure = differences_figure.draw(summarised(fake_sweep.write_sweep(tmp_path, seeds=(0,), arms=arms, pair_sd=0.0,
                                                                      epochs=2)))
     assert list(drawn(figure)) == [f"arm{i:02}" for i in range(11, 71)]
     assert any("60 largest of 70" in text.get_text().replace("\n", " ") for text in figure.texts)
@@ -114,12 +115,12 @@ def test_without_a_pair_there_is_nothing_to_draw(tmp_path):
     states = {(arm, 0): "unfinished" for arm in fake_sweep.ARMS if arm != "baseline"}
     found = summarised(fake_sweep.write_sweep(tmp_path, seeds=(0,), states=states, epochs=2))
     with pytest.raises(ConfigError, match="same seed"):
-        differences_plot.draw(found)
+        differences_figure.draw(found)
 
 
 def test_runs_at_chance_are_not_said_to_have_no_claim(tmp_path):
     for tanh, expected in ((True, "no size claimed or not comparable"), (False, "not comparable")):
         arms = {name: arm for name, arm in fake_sweep.ARMS.items() if tanh or name != "tanh"}
         workdir = fake_sweep.write_sweep(tmp_path / expected, arms=arms, epochs=2, states={("no_lrn", 1): "chance"})
-        labels = [text.get_text() for text in differences_plot.draw(summarised(workdir)).legends[0].get_texts()]
+        labels = [text.get_text() for text in differences_figure.draw(summarised(workdir)).legends[0].get_texts()]
         assert expected in labels

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from alexnet_jax import cli, config
-from experiments import ablations, plan, sweep
+from experiments.sweep import ablations, plan, sweep_file
 
 # SHA-256 over the sorted ids. The first four are the plans of the 305 recorded runs, which were made with flags alone.
 FROZEN = {
@@ -20,7 +20,7 @@ FROZEN = {
 
 
 def planned(name):
-    asked = sweep.load(f"configs/sweeps/{name}.py")
+    asked = sweep_file.load(f"configs/sweeps/{name}.py")
     base = config.resolve(config.override(cli.load_config(asked.config), asked.overrides))
     return plan.build(base, asked.config, asked.name, [*ablations.arms_of(asked.ablations, base), *asked.arms],
                       asked.seeds)

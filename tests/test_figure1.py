@@ -11,9 +11,11 @@ from scipy import stats
 
 from alexnet_jax import run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
-from experiments import figure1, grid, speed
-from experiments import plan as plan_lib
-from experiments.speed import Arrival
+from experiments import figure1
+from experiments.analysis import speed
+from experiments.analysis.speed import Arrival
+from experiments.sweep import grid
+from experiments.sweep import plan as plan_lib
 
 WORKER = (sys.executable, str(pathlib.Path(__file__).resolve().parent / "fake_curves.py"))
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from alexnet_jax import run_files
-from experiments import image_noise, readout, report, statistics, summary
+from experiments import report
+from experiments.analysis import comparisons, image_noise, statistics, workdirs
 
 COUNTS = {"top1_wrong": 3, "top5_wrong": 1, "total": 10}
 FOUND = np.array([0, 1, 0, 0, 2, 0, 0, 0, 0, 1])
@@ -46,18 +47,18 @@ def sweep(tmp_path):
 
 
 def _between(workdir, name, views=("ten_view", "ten_view")):
-    found = readout.read_sweep(workdir)
+    found = workdirs.read_sweep(workdir)
     arm = found.arm(name)
     return image_noise.between(arm, found.reference(arm), views, range(4))
 
 
 def test_the_noise_is_that_of_the_runs_images(sweep):
-    found = readout.read_sweep(sweep)
+    found = workdirs.read_sweep(sweep)
     over = _between(sweep, "no_lrn")
     wrong = [[run_files.read_outcomes(run.folder, "ten_view", run.counts("ten_view"))
               for run in found.arm(name).runs.values()] for name in ("no_lrn", "baseline")]
     assert over == statistics.over_images(*map(np.stack, wrong), scale=100)
-    own = summary.summarise(found)["arms"][1]["difference"]
+    own = comparisons.summarise(found)["arms"][1]["difference"]
     assert own["over_images"]["low"] == over.low < own["top1"]["low"]
     assert own["over_images"]["high"] == over.high > own["top1"]["high"]
 

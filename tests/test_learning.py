@@ -8,7 +8,7 @@ from scipy import stats
 
 from alexnet_jax.training import learning
 from alexnet_jax.training.learning import Errors
-from experiments import display
+from experiments.launch import display
 
 ADVICE = "learning_rate"
 # (training errors and images, chance) · (reported likewise) · more · the case and a word of its advice

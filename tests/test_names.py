@@ -15,18 +15,13 @@ from rich.console import Console
 from alexnet_jax import errors, names, run_files
 from alexnet_jax.data import build
 from alexnet_jax.training import workdir
-from experiments import (
-    differences_plot,
-    display,
-    kernels_plot,
-    plots,
-    protocol,
-    readout,
-    report,
-    retrieval_plot,
-    run,
-    summary,
-)
+from experiments import report, run
+from experiments.analysis import comparisons, protocol, workdirs
+from experiments.figures import curves
+from experiments.figures import differences as differences_figure
+from experiments.figures import kernels as kernels_figure
+from experiments.figures import retrieval as retrieval_figure
+from experiments.launch import display
 
 # name: how it is shown where it has to be one line
 NAMES = {name: name for name in (
@@ -72,8 +67,8 @@ def test_markdown_shows_it_as_it_is(name):
 
 def _odd(tmp_path, name, **options):
     """The summary of a sweep with this name, of a dataset with this name."""
-    sweep = readout.read_sweep(fake_sweep.write_sweep(tmp_path, seeds=(0, 1), epochs=2, **options))
-    found = summary.summarise(sweep)
+    sweep = workdirs.read_sweep(fake_sweep.write_sweep(tmp_path, seeds=(0, 1), epochs=2, **options))
+    found = comparisons.summarise(sweep)
     found["name"] = name
     found["protocol"] |= {"dataset": [f"image_folder:{name}"], "config": f"{name}.py", "train_split": [f"{name}[:10]"]}
     return found
@@ -110,7 +105,7 @@ def _shows(figure: Figure, *texts: str) -> None:
     """The figure can be drawn and has these texts, none of them as a formula."""
     found = [text for text in figure.findobj(lambda artist: hasattr(artist, "get_parse_math")) if text.get_text()]
     assert not any(text.get_parse_math() for text in found)
-    assert ElementTree.fromstring(plots.render(figure, "svg")).tag.endswith("svg")
+    assert ElementTree.fromstring(curves.render(figure, "svg")).tag.endswith("svg")
     every = " ".join(" ".join(text.get_text().split()) for text in found)
     for text in texts:
         assert text in every
@@ -121,24 +116,24 @@ def test_pictures_show_it_as_it_is(name, tmp_path):
     fake_sweep.write_sweep(tmp_path / "sweep", seeds=(0,), epochs=2, name=f"image_folder:{name.replace(chr(0x1b), '')}")
     folder = next((tmp_path / "sweep" / "runs").iterdir())
     run = folder.rename(folder.with_name(name))
-    frame = plots.load(run)
+    frame = curves.load(run)
     frame["arm"] = name
     frame.attrs["caption"] = f"{name}, 2 epochs"
-    _shows(plots.curves(frame), names.plain(name), f"{names.plain(name)}, 2 epochs")
+    _shows(curves.curves(frame), names.plain(name), f"{names.plain(name)}, 2 epochs")
     kernels = {0: np.random.default_rng(0).normal(size=(1, 3, 3, 3, 4))}
-    _shows(kernels_plot.draw(kernels, {}, name, f"{name} data"), f"{names.plain(name)}: {names.plain(name)} data")
+    _shows(kernels_figure.draw(kernels, {}, name, f"{name} data"), f"{names.plain(name)}: {names.plain(name)} data")
 
     class Images:
         images, labels, classes = np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1]), (name, f"{name}2")
 
-    shown = retrieval_plot.draw(Images, np.full((2, 2), 0.5), Images.classes, Images, np.array([[1], [0]]), name)
+    shown = retrieval_figure.draw(Images, np.full((2, 2), 0.5), Images.classes, Images, np.array([[1], [0]]), name)
     _shows(shown, names.short(name, 14), names.short(name, 24), names.plain(name))
 
 
 def test_long_names_of_arms_differ_in_a_picture(tmp_path):
     arms = {"baseline": ("", {}, 0.0, 0.0)}
     arms |= {f"{'a_long_name_' * 4}{i}": ("", {"model.dropout": 0.1 + i / 10}, float(i), 0.0) for i in range(3)}
-    figure = differences_plot.draw(_odd(tmp_path, "x", arms=arms))
+    figure = differences_figure.draw(_odd(tmp_path, "x", arms=arms))
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert len(set(labels)) == 3
     figure.canvas.draw()

@@ -20,7 +20,7 @@ COMMANDS = {
     "sweep": (["experiments.run", "--sweep=configs/sweeps/three.py", "--dry_run"], "12 runs, 12 to do"),
     "own": (["experiments.run", "--config=mine.py", "--dry_run"], "mine: base mine.py"),
     "list": (["experiments.run", "--list"], "Response normalisation"),
-    "worker": (["experiments.worker", "--help"], "one run of a sweep"),
+    "worker": (["experiments.launch.worker", "--help"], "one run of a sweep"),
 }
 
 

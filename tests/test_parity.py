@@ -8,7 +8,7 @@ from alexnet_jax import cli
 from alexnet_jax import config as config_lib
 from alexnet_jax.models import geometry
 from configs import networks, recipes
-from experiments import ablations
+from experiments.sweep import ablations
 
 pytestmark = needs_torch
 TWO_COLUMNS = ("conv1", "conv3", "fc6", "fc7")

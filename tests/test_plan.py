@@ -8,9 +8,11 @@ from alexnet_jax import config as config_lib
 from alexnet_jax import files, run_files, signals
 from alexnet_jax.errors import ConfigError, WorkdirError
 from configs import networks
-from experiments import costs, executors, schedule, sweep
-from experiments import plan as plan_lib
-from experiments.ablations import Arm
+from experiments import executors
+from experiments.launch import costs, schedule
+from experiments.sweep import plan as plan_lib
+from experiments.sweep import sweep_file
+from experiments.sweep.ablations import Arm
 
 NO_LRN = Arm("no_lrn", {"model.lrn.layers": ()}, "lrn")
 TANH = Arm("tanh", {"model.activation": "tanh"}, "activation")
@@ -290,11 +292,11 @@ def _sweep(tmp_path, body):
 
 
 def test_a_sweep_file(tmp_path):
-    found = sweep.load(_sweep(tmp_path, "dict(config='configs/shapes.py:paper', ablations=('lrn',), seeds=3, "
+    found = sweep_file.load(_sweep(tmp_path, "dict(config='configs/shapes.py:paper', ablations=('lrn',), seeds=3, "
                               "jobs=2, arms={'a': {'model.dropout': 0.1}}, overrides={'train.epochs': 2})"))
-    assert found == sweep.Sweep("configs/shapes.py:paper", "mine", {"train.epochs": 2}, ("lrn",),
+    assert found == sweep_file.Sweep("configs/shapes.py:paper", "mine", {"train.epochs": 2}, ("lrn",),
                                 (Arm("a", {"model.dropout": 0.1}),), (0, 1, 2), 2)
-    assert sweep.load("configs/sweeps/three.py").ablations == (
+    assert sweep_file.load("configs/sweeps/three.py").ablations == (
         "lrn.no_lrn", "pooling.nonoverlapping", "activation.tanh")
 
 
@@ -318,7 +320,7 @@ def test_a_sweep_file(tmp_path):
 ])
 def test_a_wrong_sweep_file_is_one_line(tmp_path, body, message):
     with pytest.raises(ConfigError) as caught:
-        sweep.load(_sweep(tmp_path, body))
+        sweep_file.load(_sweep(tmp_path, body))
     assert message in str(caught.value)
     assert "--sweep=" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -327,13 +329,13 @@ def test_a_wrong_sweep_file_is_one_line(tmp_path, body, message):
 @pytest.mark.parametrize(("text", "seeds"), [
     ("3", (0, 1, 2)), ("7,", (7,)), ("0,5, 7", (0, 5, 7)), ("(4, 4)", (4,))])
 def test_seeds_on_the_command_line(text, seeds):
-    assert sweep.parse_seeds(text) == seeds
+    assert sweep_file.parse_seeds(text) == seeds
 
 
 @pytest.mark.parametrize("text", ["0", "", "-1", "three", "1.5", "1,x"])
 def test_wrong_seeds(text):
     with pytest.raises(ConfigError, match="--seeds="):
-        sweep.parse_seeds(text)
+        sweep_file.parse_seeds(text)
 
 
 class OneByOne(executors.Unasked):

@@ -7,8 +7,9 @@ import pytest
 
 from alexnet_jax import config, run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
-from experiments import plan as plan_lib
-from experiments import readout, recording, report, summary
+from experiments import recording, report
+from experiments.analysis import comparisons, workdirs
+from experiments.sweep import plan as plan_lib
 
 
 def _workdir(tmp_path):
@@ -33,7 +34,7 @@ def test_a_recorded_sweep_says_what_the_sweep_said(tmp_path, capsys):
     workdir, kept = _workdir(tmp_path), tmp_path / "results" / "mine"
     recording.main([f"--workdir={workdir}", f"--record={kept}"])
     assert "make claims" in capsys.readouterr().out
-    ours, theirs = (summary.summarise(readout.read_sweep(folder)) for folder in (kept, workdir))
+    ours, theirs = (comparisons.summarise(workdirs.read_sweep(folder)) for folder in (kept, workdir))
     assert ours == theirs
     assert (kept / "report.md").read_text() == report.write_report(kept)
     assert "with XLA_FLAGS --xla_gpu_load_autotune_results_from=tuned, JAX_OPTIMIZATION_LEVEL=O1" in ours["protocol"][
@@ -82,7 +83,7 @@ def test_arms_that_nobody_has_begun_are_left_out(tmp_path):
         ("tanh", 0): "not started", ("tanh", 1): "not started", ("no_lrn", 0): "unfinished",
         ("no_lrn", 1): "not started"})
     recording.copy_sweep(workdir, tmp_path / "kept")
-    assert [arm.name for arm in readout.read_sweep(tmp_path / "kept").arms] == ["baseline", "no_lrn", "nonoverlapping"]
+    assert [arm.name for arm in workdirs.read_sweep(tmp_path / "kept").arms] == ["baseline", "no_lrn", "nonoverlapping"]
     plan = plan_lib.read(tmp_path / "kept")
     assert set(plan.runs) == {run for arm in plan.arms for run in arm.runs.values()}
     assert len(plan_lib.read(workdir).arms) == 4
@@ -95,7 +96,7 @@ def test_arms_that_nobody_has_begun_are_left_out(tmp_path):
     fewer["runs"] = {i: run for i, run in fewer["runs"].items() if i in ids}
     run_files.write_json(workdir / "plan.json", fewer)
     recording.copy_sweep(workdir, tmp_path / "kept")
-    assert readout.read_sweep(tmp_path / "kept").not_begun == ("tanh",)
+    assert workdirs.read_sweep(tmp_path / "kept").not_begun == ("tanh",)
 
 
 @pytest.mark.parametrize(("given", "kept"), [

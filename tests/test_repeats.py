@@ -8,7 +8,8 @@ import pytest
 
 from alexnet_jax import run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
-from experiments import repeats, statistics
+from experiments import repeats
+from experiments.analysis import statistics
 from experiments.claims.__main__ import main as claims
 from experiments.paper import signed
 

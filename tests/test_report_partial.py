@@ -7,7 +7,9 @@ import pytest
 
 from alexnet_jax import run_files
 from alexnet_jax.errors import ConfigError, WorkdirError, run_main
-from experiments import plots, readout, report, summary
+from experiments import report
+from experiments.analysis import comparisons, workdirs
+from experiments.figures import curves
 
 STATES = {("no_lrn", 2): "unfinished", ("tanh", 0): "diverged", ("tanh", 1): "failed",
           ("nonoverlapping", 1): "not started", ("nonoverlapping", 2): "truncated", ("baseline", 2): "chance"}
@@ -34,7 +36,7 @@ def test_partial_sweep_says_what_is_missing(partial):
 
 def test_partial_sweep_counts_only_what_is_finished(partial):
     workdir, _ = partial
-    found = {a["name"]: a for a in summary.summarise(readout.read_sweep(workdir))["arms"]}
+    found = {a["name"]: a for a in comparisons.summarise(workdirs.read_sweep(workdir))["arms"]}
     assert [found[n]["finished"] for n in ("baseline", "no_lrn", "nonoverlapping", "tanh")] == [3, 2, 1, 1]
     assert found["no_lrn"]["difference"]["pairs"] == [0, 1]
     assert found["tanh"]["difference"]["top1"]["low"] is None
@@ -43,7 +45,7 @@ def test_partial_sweep_counts_only_what_is_finished(partial):
 def test_runs_at_chance_give_no_verdict(tmp_path):
     """The difference of a run that learns from one that doesn't is not the effect of an ablation."""
     workdir = fake_sweep.write_sweep(tmp_path, epochs=2, states={("no_lrn", 1): "chance"})
-    found = {a["name"]: a["verdict"] for a in summary.summarise(readout.read_sweep(workdir))["arms"]}
+    found = {a["name"]: a["verdict"] for a in comparisons.summarise(workdirs.read_sweep(workdir))["arms"]}
     assert found["no_lrn"]["word"] == "not comparable"
     assert found["nonoverlapping"]["word"] == "unresolved"
     assert "no_lrn: **not comparable**: runs that never left chance" in report.render(workdir)
@@ -111,7 +113,7 @@ def test_the_ten_views_count_where_all_runs_timed_them(tmp_path):
     workdir = fake_sweep.write_sweep(tmp_path, seeds=(0, 1), epochs=2)
     without = "1.6 min of run time over 8 runs (1.6 core-min), the ten-view evaluations not counted."
     assert without in report.render(workdir)
-    folders = [run.folder for run in readout.read_sweep(workdir).runs.values()]
+    folders = [run.folder for run in workdirs.read_sweep(workdir).runs.values()]
     for number, folder in enumerate(folders):
         rows = run_files.Rows(folder / "timing.csv", run_files.TIMING, 10**9)
         rows.append({**rows.rows[-1], "train_seconds": 0.0, "eval_seconds": 3.0, "images_per_second": None,
@@ -124,9 +126,9 @@ def test_arms_that_share_their_runs(tmp_path):
     arms = fake_sweep.ARMS | {"also_no_lrn": ("lrn", {"model.lrn.layers": ()}, 1.4, 1.2),
                               "nothing": ("mine", {}, 0.0, 0.0)}
     workdir = fake_sweep.write_sweep(tmp_path, arms=arms, epochs=2, states={("no_lrn", 1): "failed"})
-    sweep = readout.read_sweep(workdir)
+    sweep = workdirs.read_sweep(workdir)
     assert len(sweep.runs) == 12
-    found = {a["name"]: a for a in summary.summarise(sweep)["arms"]}
+    found = {a["name"]: a for a in comparisons.summarise(sweep)["arms"]}
     assert found["no_lrn"]["top1"] == found["also_no_lrn"]["top1"]
     assert found["nothing"]["difference"]["top1"]["mean"] == 0
     text = report.render(workdir)
@@ -186,10 +188,10 @@ def test_seconds_over_resumes():
     def row(elapsed, train):
         return {"elapsed_seconds": elapsed, "train_seconds": train}
 
-    assert readout._seconds([]) == 0
-    assert readout._seconds([row(10, 8), row(20, 8)]) == 20
-    assert readout._seconds([row(10, 8), row(20, 8), row(7, 5), row(14, 5)]) == 34
-    assert readout._seconds([row(10, 10), row(50, 50)]) == 60  # a resume that elapsed time alone doesn't show
+    assert workdirs._seconds([]) == 0
+    assert workdirs._seconds([row(10, 8), row(20, 8)]) == 20
+    assert workdirs._seconds([row(10, 8), row(20, 8), row(7, 5), row(14, 5)]) == 34
+    assert workdirs._seconds([row(10, 10), row(50, 50)]) == 60  # a resume that elapsed time alone doesn't show
 
 
 def test_the_latest_recorded_sweep_is_the_default(tmp_path):
@@ -197,13 +199,13 @@ def test_the_latest_recorded_sweep_is_the_default(tmp_path):
         workdir = fake_sweep.write_sweep(tmp_path / name, seeds=(0,), epochs=1)
         for path in workdir.glob("runs/*/run.json"):
             path.write_text(path.read_text().replace("2020-", f"{year}-"))
-    assert [p.name for p in readout.recorded(tmp_path)] == ["b", "a"]
-    assert readout.default_workdir(tmp_path, {}).name == "a"
+    assert [p.name for p in workdirs.recorded(tmp_path)] == ["b", "a"]
+    assert workdirs.default_workdir(tmp_path, {}).name == "a"
     results = tmp_path / "experiments" / "results"
-    assert readout.default_workdir(results, {"ALEXNET_WORKDIR": "a"}) == tmp_path / "a"
-    assert readout.default_workdir(results, {"ALEXNET_WORKDIR": str(tmp_path)}) == tmp_path
+    assert workdirs.default_workdir(results, {"ALEXNET_WORKDIR": "a"}) == tmp_path / "a"
+    assert workdirs.default_workdir(results, {"ALEXNET_WORKDIR": str(tmp_path)}) == tmp_path
     with pytest.raises(ConfigError, match="ALEXNET_WORKDIR"):
-        readout.default_workdir(tmp_path / "none", {})
+        workdirs.default_workdir(tmp_path / "none", {})
 
 
 def _exit(capsys, *argv):
@@ -269,7 +271,7 @@ def test_arms_are_held_against_what_they_name_and_views_against_the_same_runs(tm
     plan = fake_sweep.plan_of(workdir)
     plan["arms"][2]["against"], plan["arms"][3]["views"] = "relu", "centre"
     (workdir / "plan.json").write_text(json.dumps(plan))
-    found = {a["name"]: a for a in summary.summarise(readout.read_sweep(workdir))["arms"]}
+    found = {a["name"]: a for a in comparisons.summarise(workdirs.read_sweep(workdir))["arms"]}
     assert found["tanh"]["difference"]["top1"]["mean"] == pytest.approx(4.0, abs=0.4)
     # Simulated centre crops are half a point worse in every run.
     assert found["centre"]["difference"]["top1"]["mean"] == pytest.approx(0.5)
@@ -278,5 +280,5 @@ def test_arms_are_held_against_what_they_name_and_views_against_the_same_runs(tm
     assert "| tanh − relu " in text
     assert "| centre (centre crop) " in text
     assert "centre: the config resolves to the baseline's" not in text
-    assert summary.summarise(readout.read_sweep(workdir), "centre")["arms"][3]["difference"] is None
-    assert "centre" not in set(plots.load(workdir)["arm"])
+    assert comparisons.summarise(workdirs.read_sweep(workdir), "centre")["arms"][3]["difference"] is None
+    assert "centre" not in set(curves.load(workdir)["arm"])

@@ -23,9 +23,9 @@ from fake_driver import wait as _wait
 
 from alexnet_jax import cli, run_files
 from alexnet_jax import config as config_lib
-from experiments import costs, display
-from experiments import plan as plan_lib
 from experiments.executors import local
+from experiments.launch import costs, display
+from experiments.sweep import plan as plan_lib
 
 
 def test_a_sweep_from_its_file_to_its_report(tmp_path):

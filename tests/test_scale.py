@@ -5,8 +5,11 @@ import tracemalloc
 
 import scale
 
-from experiments import costs, plan, readout, report, schedule, status
+from experiments import report, status
+from experiments.analysis import workdirs
 from experiments.executors import Unasked
+from experiments.launch import costs, schedule
+from experiments.sweep import plan
 
 RUNS = 200  # a hundred arms
 MOST = 500e6 / 10_000  # bytes a run
@@ -59,7 +62,7 @@ def test_parts_of_configs_are_once_in_memory_and_rows_are_not_kept(tmp_path):
     scale.write(workdir, RUNS)
     runs = list(plan.read(workdir).runs.values())
     assert all(run.config["data"] is runs[0].config["data"] for run in runs)
-    found = list(readout.read_sweep(workdir).runs.values())
+    found = list(workdirs.read_sweep(workdir).runs.values())
     assert found[0].config["data"] is found[-1].config["data"]
     assert found[0].rows == found[0].rows
     assert found[0].rows is not found[0].rows

@@ -12,10 +12,11 @@ import pytest
 from alexnet_jax import cli, run_files
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
-from experiments import ablations, report, search
-from experiments import plan as plan_lib
-from experiments.arms import Arm, Search
-from experiments.sweep import SearchSettings
+from experiments import report
+from experiments.sweep import ablations, search
+from experiments.sweep import plan as plan_lib
+from experiments.sweep.arms import Arm, Search
+from experiments.sweep.sweep_file import SearchSettings
 
 HERE = pathlib.Path(__file__).resolve().parent
 BASE = config_lib.resolve(cli.load_config("configs/cifar10.py"))

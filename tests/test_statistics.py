@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import paper, statistics
-from experiments.statistics import Estimate, estimate, paired_difference, verdict
+from experiments import paper
+from experiments.analysis import statistics
+from experiments.analysis.statistics import Estimate, estimate, paired_difference, verdict
 
 
 def test_estimate_equals_a_hand_calculation():

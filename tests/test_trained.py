@@ -16,7 +16,8 @@ from tiny_run import go
 from alexnet_jax import run_files
 from alexnet_jax.errors import CheckpointError, ConfigError, DataError, WorkdirError
 from alexnet_jax.inspect.trained import Trained
-from experiments import ensemble, kernels, neighbours, retrieval
+from experiments import ensemble, kernels, retrieval
+from experiments.analysis import neighbours
 
 # Fixtures of this file too: pytest finds them by their names here.
 _tiny, store, tiny, finished = tiny_run.use_tiny, tiny_run.store, tiny_run.tiny, tiny_run.finished

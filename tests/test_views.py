@@ -16,19 +16,12 @@ from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
 from alexnet_jax.inspect.trained import Trained
 from alexnet_jax.training import augment, evaluate, loop, views
-from experiments import (
-    differences_plot,
-    display,
-    ensemble,
-    plots,
-    readout,
-    recording,
-    repeats,
-    report,
-    retrieval,
-    summary,
-)
+from experiments import ensemble, recording, repeats, report, retrieval
+from experiments.analysis import comparisons, workdirs
 from experiments.claims.rows import rows as claim_rows
+from experiments.figures import curves
+from experiments.figures import differences as differences_figure
+from experiments.launch import display
 
 BOTH = {(arm, seed) for arm in ("baseline", "no_lrn") for seed in range(2)}
 ONE = {("no_lrn", 1)}
@@ -49,12 +42,12 @@ def _sweep(folder, baseline, arm, old=(), **options):
 def test_all_arms_are_told_and_compared_by_the_same_views(case, tmp_path):
     baseline, arm, old, expected = CASES[case]
     workdir = _sweep(tmp_path / "one" / "sweep", baseline, arm, old, outcomes=True)
-    sweep, name = readout.read_sweep(workdir), views.NAMES[expected]
+    sweep, name = workdirs.read_sweep(workdir), views.NAMES[expected]
     by = {part.name: [100 * run.result["eval"][expected]["top1_wrong"] / 10_000 for run in part.runs.values()]
           for part in sweep.arms}
     difference = np.mean(np.subtract(by["no_lrn"], by["baseline"]))
     # The table, its files, its picture.
-    found = summary.summarise(sweep)
+    found = comparisons.summarise(sweep)
     assert found["views"] == expected
     for part in found["arms"]:
         assert part["top1"]["mean"] == pytest.approx(np.mean(by[part["name"]]))
@@ -64,7 +57,7 @@ def test_all_arms_are_told_and_compared_by_the_same_views(case, tmp_path):
     assert f"(10,000 images), {name}; stored" in text
     with (workdir / "report.csv").open(newline="") as file:
         assert {row["views"] for row in csv.DictReader(file)} == {name}
-    words = [text.get_text().replace("\n", " ") for text in differences_plot.draw(found).texts]
+    words = [text.get_text().replace("\n", " ") for text in differences_figure.draw(found).texts]
     assert any(f"top-1 error by {name}, paired" in line for line in words)
     # The note that a reader needs: none, which run lacks five views and how to get them, or what centre crops say.
     note = next((line for line in found["notes"] if "mirror images" in line), "")
@@ -91,8 +84,8 @@ def test_all_arms_are_told_and_compared_by_the_same_views(case, tmp_path):
 def test_the_views_stay_as_a_sweep_goes_on(tmp_path):
     under_way = {("no_lrn", 0): "unfinished", ("no_lrn", 1): "not started"}
     for mirrors, expected in ((True, "ten_view"), (False, "five_view")):
-        sweep = readout.read_sweep(_sweep(tmp_path / str(mirrors), False, mirrors, states=under_way))
-        assert readout.default_views(sweep.runs.values()) == expected
+        sweep = workdirs.read_sweep(_sweep(tmp_path / str(mirrors), False, mirrors, states=under_way))
+        assert workdirs.default_views(sweep.runs.values()) == expected
 
 
 def test_views_can_be_asked_for(tmp_path):
@@ -127,11 +120,11 @@ def test_no_top_5_error_of_five_or_fewer_classes(classes, told, tmp_path):
     row = next(row for row in claim_rows(tmp_path / "results")[0] if row.id == "lrn" and row.measured)
     assert ("top-5" in row.measured) == (row.value_top5 is not None) == told
     if told:
-        plots.curves(workdir, panels=("eval_top5_error",))
+        curves.curves(workdir, panels=("eval_top5_error",))
     else:
         with pytest.raises(ConfigError, match="panel 'eval_top5_error': among five or fewer classes"):
-            plots.curves(workdir, panels=("eval_top5_error",))
-    plots.curves(workdir)
+            curves.curves(workdir, panels=("eval_top5_error",))
+    curves.curves(workdir)
 
 
 def test_the_five_views_are_the_first_five_of_the_ten():
@@ -251,12 +244,12 @@ def _as_before(run: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
 
 def test_an_old_result_gets_its_five_views_from_the_checkpoint(trained, tmp_path, capsys):
     old = _as_before(trained[0], tmp_path / "old")
-    assert readout.default_views([readout.read_run(old), readout.read_run(trained[1])]) == "ten_view"
+    assert workdirs.default_views([workdirs.read_run(old), workdirs.read_run(trained[1])]) == "ten_view"
     assert evaluate.main([str(old), "--record"]) == 0
     assert "has five views now" in capsys.readouterr().out
     for name in ("result.json", "outcomes.json"):
         assert (old / name).read_bytes() == (trained[0] / name).read_bytes()
-    assert readout.default_views([readout.read_run(old), readout.read_run(trained[1])]) == "five_view"
+    assert workdirs.default_views([workdirs.read_run(old), workdirs.read_run(trained[1])]) == "five_view"
 
 
 def test_counts_of_another_checkpoint_are_not_added(trained, tmp_path):

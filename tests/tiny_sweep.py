@@ -7,7 +7,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from alexnet_jax.data import shapes  # noqa: E402
-from experiments import run, worker  # noqa: E402
+from experiments import run  # noqa: E402
+from experiments.launch import worker  # noqa: E402
 
 shapes.COUNTS = {"train": 80, "test": 30}  # as tiny_run.py
 

@@ -13,11 +13,12 @@ from ml_collections import ConfigDict
 from alexnet_jax import cli, run_files
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
-from experiments import ablations, protocol, search
-from experiments import sweep as sweep_lib
-from experiments.arms import Arm
+from experiments.analysis import protocol
+from experiments.analysis.workdirs import Sweep, field
 from experiments.claims import measures
-from experiments.readout import Sweep, field
+from experiments.sweep import ablations, search
+from experiments.sweep import sweep_file as sweep_lib
+from experiments.sweep.arms import Arm
 
 if TYPE_CHECKING:
     from experiments.claims.rows import Row

@@ -19,8 +19,9 @@ from collections.abc import Iterable, Mapping
 
 from alexnet_jax.training import learning
 from alexnet_jax.training import views as views_lib
-from experiments import image_noise, paper, speed, statistics
-from experiments.readout import Arm, Run, Sweep, default_views, field
+from experiments import paper
+from experiments.analysis import image_noise, speed, statistics
+from experiments.analysis.workdirs import Arm, Run, Sweep, default_views, field
 
 QUANTITIES = {
     "error": "top-1 error", "gap": "overfitting (error on reported images − error on images learnt from)",

@@ -16,9 +16,10 @@ from typing import Any
 from alexnet_jax import run_files
 from alexnet_jax.errors import WorkdirError
 from alexnet_jax.training import views
-from experiments import paper, protocol, recording, speed, statistics
+from experiments import paper, recording
+from experiments.analysis import protocol, speed, statistics
+from experiments.analysis.workdirs import Run, Sweep, field, read_sweep
 from experiments.claims import commands, counted, measures
-from experiments.readout import Run, Sweep, field, read_sweep
 from experiments.recording import SEARCH
 
 SCHEMA = 1

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alexnet_jax import names
-from experiments import paper, statistics
+from experiments import paper
+from experiments.analysis import statistics
 from experiments.claims.rows import SCHEMA, Row
 from experiments.report import markdown_table
 
@@ -46,7 +47,7 @@ def markdown(rows: Sequence[Row], troubles: Sequence[str] = (), twice: Mapping[s
              "standard error of one run's error on that many images, in points. Both arms are counted on the same "
              "images: the intervals of the claims are about seeds. Image noise: the standard error that other images "
              "to report on (those learnt from stay) would add to a difference in error, by an analysis of variance of "
-             "seeds and images (`experiments/statistics.py`), with the interval over both; for rows of that kind whose "
+             "seeds and images (`analysis/statistics.py`), with the interval over both; for rows of that kind whose "
              "runs kept what became of each image"
              + ("" if any(r.image_se is not None for r in rows) else "; none of these did") + ". The rows of one sweep "
              "share the runs that arms are compared with, and each counts their cost.", "",

@@ -1,7 +1,7 @@
 """Where a sweep's runs are executed: one small file per executor.
 
-An executor starts each run in a fresh process (`experiments.worker`) with the resources that fall to it, and
-tells how it ended. What is run, again or never again, is `experiments.schedule`'s to decide.
+An executor starts each run in a fresh process (`experiments.launch.worker`) with the resources that fall to it, and
+tells how it ended. What is run, again or never again, is `experiments.launch.schedule`'s to decide.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ class Ended:
     """A run that is no longer under way."""
 
     run: str
-    code: int | None  # as in experiments.worker, negative for a signal; None: lost, by no fault of its own
+    code: int | None  # as in experiments.launch.worker, negative for a signal; None: lost, by no fault of its own
     how: str = ""  # where the code doesn't say it: 'node 10.0.0.3 was lost'
 
 
 class Executor(Protocol):
-    """What `experiments.schedule` needs."""
+    """What `experiments.launch.schedule` needs."""
 
     @property
     def slots(self) -> int:

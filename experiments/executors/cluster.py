@@ -24,8 +24,8 @@ from typing import Any
 
 from alexnet_jax import environment
 from alexnet_jax.errors import ConfigError, UserError, WorkdirError
-from experiments import plan as plan_lib
 from experiments.executors import Ended, local, storage, supervisor
+from experiments.sweep import plan as plan_lib
 
 NAMESPACE = "alexnet_jax"
 # What a worker has of the driver's environment; the rest is its node's.
@@ -249,7 +249,7 @@ class RayExecutor:
                     f"{mesh['data']} × {mesh['column']} devices, --cores={self._cores}); the cluster's nodes have "
                     + "; ".join(sorted({_words(node["Resources"]) for node in self._nodes.values()})))
 
-    # What experiments.schedule asks.
+    # What experiments.launch.schedule asks.
 
     @property
     def slots(self) -> int:

@@ -18,7 +18,7 @@ from experiments.executors import Ended
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOG_ENCODING = "utf-8:backslashreplace"  # of what a worker prints to its log.txt, whatever this one's terminal shows
-WORKER = (sys.executable, "-m", "experiments.worker")
+WORKER = (sys.executable, "-m", "experiments.launch.worker")
 
 
 @dataclasses.dataclass

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-INTERRUPTED = 130  # as in experiments.worker
+INTERRUPTED = 130  # as in experiments.launch.worker
 
 
 class Supervisor:
@@ -24,7 +24,7 @@ class Supervisor:
 
     The run has a process of its own and not the actor's: it ends as it would on one machine, with an exit code,
     and takes no thread, signal handler or import of Ray's along. If the actor dies, the system sends it SIGTERM
-    (experiments.worker), upon which it saves a checkpoint and ends.
+    (experiments.launch.worker), upon which it saves a checkpoint and ends.
     """
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Sequence
 
 from alexnet_jax import run_files
-from experiments import plan as plan_lib
+from experiments.sweep import plan as plan_lib
 
 _PARTS = ("train_seconds", "eval_seconds", "checkpoint_seconds", "compile_seconds")
 _ENOUGH = 50  # runs of an arm that are read: a workdir of 10,000 runs opens in no time

@@ -15,12 +15,12 @@ from matplotlib.lines import Line2D
 from alexnet_jax import names
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.training import views
-from experiments import plots
+from experiments.analysis.protocol import caption as protocol_caption
+from experiments.figures import curves
 from experiments.paper import signed, span
-from experiments.protocol import caption as protocol_caption
 
-COLOURS = {"reproduced": plots.COLOURS[2], "contradicted": plots.COLOURS[1]}
-_UNRESOLVED, _UNCLAIMED = "#7A7A7A", plots.COLOURS[4]
+COLOURS = {"reproduced": curves.COLOURS[2], "contradicted": curves.COLOURS[1]}
+_UNRESOLVED, _UNCLAIMED = "#7A7A7A", curves.COLOURS[4]
 _CLAIMS = {"paper": ("D", "the paper"), "log": ("s", "its author's log")}
 _ROW, _LEFT, _RIGHT = 0.21, 1.55, 1.95  # inches
 _LABEL, _LONGEST, _SIGN = 22, 44, 0.082  # signs that _LEFT has room for, those of the widest label, inches of one
@@ -38,7 +38,7 @@ def draw(summary: dict[str, Any]) -> Figure:
     """The figure.
 
     Args:
-      summary: of `experiments.summary.summarise`. Drawn are the arms with a pair of finished runs, in its order; of
+      summary: of `comparisons.summarise`. Drawn are the arms with a pair of finished runs, in its order; of
         more than `MOST` those with the largest differences.
 
     Raises:
@@ -59,20 +59,20 @@ def draw(summary: dict[str, Any]) -> Figure:
         words.append("Thin: intervals over seeds and over other images to report on.")
     if len(arms) > len(shown):
         words.append(f"The {len(shown)} largest of {len(arms)} differences.")
-    note, heading = textwrap.wrap(" ".join(words), 116), plots.wrapped(protocol_caption(summary["protocol"]), 84)
+    note, heading = textwrap.wrap(" ".join(words), 116), curves.wrapped(protocol_caption(summary["protocol"]), 84)
     handles = _handles(shown)
     columns = len(handles) if len(handles) < 6 else math.ceil(len(handles) / 2)
     top, axis, foot = 0.3 + 0.17 * len(heading), 0.42, 0.1 + 0.145 * len(note)
     legend = 0.08 + 0.18 * math.ceil(len(handles) / columns)
     panel = _ROW * (len(shown) + 0.6)
     height = top + panel + axis + legend + foot
-    with matplotlib.rc_context(plots.STYLE):
-        figure = Figure(figsize=(plots.WIDTH, height), facecolor="white")
+    with matplotlib.rc_context(curves.STYLE):
+        figure = Figure(figsize=(curves.WIDTH, height), facecolor="white")
         FigureCanvasAgg(figure)
         labels = [_label(arm) for arm in shown]
         left = _LEFT + _SIGN * max(0, max(map(len, labels)) - _LABEL)
-        axes = figure.add_axes((left / plots.WIDTH, (axis + legend + foot) / height,
-                                (plots.WIDTH - left - _RIGHT) / plots.WIDTH, panel / height))
+        axes = figure.add_axes((left / curves.WIDTH, (axis + legend + foot) / height,
+                                (curves.WIDTH - left - _RIGHT) / curves.WIDTH, panel / height))
         axes.set_xlim(*_limits(shown))
         axes.set_ylim(len(shown) - 0.2, -0.8)
         _beside(axes, -0.85, f"points [{level} interval]", "seeds", color="#444444")
@@ -88,7 +88,7 @@ def draw(summary: dict[str, Any]) -> Figure:
         figure.text(0.5, 1 - 0.08 / height, "\n".join(heading), ha="center", va="top", fontsize=9.5, weight="bold")
         figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, (legend + foot) / height),
                       ncol=columns, frameon=False, handlelength=1.6, columnspacing=1.3, borderpad=0.2)
-        figure.text(0.12 / plots.WIDTH, 0.06 / height, "\n".join(note), va="bottom", fontsize=7.5, color="#444444")
+        figure.text(0.12 / curves.WIDTH, 0.06 / height, "\n".join(note), va="bottom", fontsize=7.5, color="#444444")
     return figure
 
 

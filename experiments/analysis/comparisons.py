@@ -14,10 +14,12 @@ from typing import Any
 from alexnet_jax import names
 from alexnet_jax.training import learning
 from alexnet_jax.training import views as views_lib
-from experiments import image_noise, paper, search, statistics
-from experiments import protocol as protocol_lib
-from experiments.protocol import is_imagenet, protocol
-from experiments.readout import Arm, Run, Sweep, default_views, field, without_five
+from experiments import paper
+from experiments.analysis import image_noise, statistics
+from experiments.analysis import protocol as protocol_lib
+from experiments.analysis.protocol import is_imagenet, protocol
+from experiments.analysis.workdirs import Arm, Run, Sweep, default_views, field, without_five
+from experiments.sweep import search
 
 SCHEMA = 1
 _MOST = 30  # runs that a note names

@@ -12,8 +12,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from experiments import statistics
-from experiments.readout import Run, Sweep, field
+from experiments.analysis import statistics
+from experiments.analysis.workdirs import Run, Sweep, field
 
 NAMES = {"relu": "ReLU", "tanh": "tanh"}
 ERROR = "eval_top1_error"  # of the weights at the end of an epoch
@@ -140,7 +140,7 @@ def points(grid: Sweep) -> list[Point]:
 
 
 def errors_of(points: Iterable[Point], activation: str) -> dict[float, float]:
-    """rate → error, for `experiments.grid`."""
+    """rate → error, for `experiments.sweep.grid`."""
     return {p.rate: p.error for p in points if p.activation == activation}
 
 

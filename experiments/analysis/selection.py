@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from alexnet_jax import errors, run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
-from experiments.readout import Arm, Run, Sweep, read_run, read_sweep
+from experiments.analysis.workdirs import Arm, Run, Sweep, read_run, read_sweep
 
 
 def parser(module: str, doc: str | None) -> errors.Parser:

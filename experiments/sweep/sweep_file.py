@@ -11,7 +11,7 @@ from typing import Any
 from alexnet_jax import cli, paths
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
-from experiments.arms import Arm
+from experiments.sweep.arms import Arm
 
 ORDERS = ("seeds", "arms")
 MOST_SEEDS = 10_000
@@ -19,7 +19,7 @@ MOST_SEEDS = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class SearchSettings:
-    """How long the runs of a search (experiments.search) are, and how many seeds each candidate has."""
+    """How long the runs of a search (experiments.sweep.search) are, and how many seeds each candidate has."""
 
     epochs: int = 0  # 0: as long as the sweep's runs
     seeds: int = 1  # the first of the sweep's
@@ -37,7 +37,7 @@ class Sweep:
     seeds: tuple[int, ...] = (0,)
     jobs: int = 0  # at a time; 0: as many as there are cores, or accelerators
     cores: int = 0  # of each run; 0: its share
-    order: str = "seeds"  # which runs come first (experiments.plan.Plan.order)
+    order: str = "seeds"  # which runs come first (experiments.sweep.plan.Plan.order)
     search: SearchSettings | None = SearchSettings()  # of arms that ask for a search; None: they do without
     # The file's own, where its `config` and the files of its `ablations` are looked for first.
     folder: pathlib.Path | None = dataclasses.field(default=None, compare=False)

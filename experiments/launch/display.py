@@ -11,9 +11,9 @@ from typing import Any
 from alexnet_jax import names, run_files
 from alexnet_jax.progress import duration, percent
 from alexnet_jax.training import views
-from experiments import costs as costs_lib
-from experiments import plan as plan_lib
-from experiments.schedule import State
+from experiments.launch import costs as costs_lib
+from experiments.launch.schedule import State
+from experiments.sweep import plan as plan_lib
 
 _LIVE_SECONDS, _LINE_SECONDS = 1.0, 30.0
 COLUMNS = ("run", "state", "epoch", "training error", "evaluation error", "images/s", "left")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments import statistics
+from experiments.analysis import statistics
 
 _ROWS = 512  # queries at a time: the distances of all at once would not fit
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from experiments import statistics
+from experiments.analysis import statistics
 
 SHUFFLES = 10_000
 NOISE = 0.1  # kernels whose neighbouring weights agree less than this are still like their random beginnings

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from alexnet_jax import names
 from alexnet_jax.data import Split
-from experiments import plots
+from experiments.figures import curves
 
-RIGHT, WRONG = plots.COLOURS[1], "#9DB8D9"
+RIGHT, WRONG = curves.COLOURS[1], "#9DB8D9"
 _ROW, _LEFT, _BARS = 0.86, 0.78, 1.55  # inches
 
 
@@ -28,21 +28,22 @@ def draw(queries: Split, probabilities: np.ndarray, classes: Sequence[str], gall
     count, near = found.shape
     height = 0.62 + count * _ROW + 0.42
     guesses = min(5, probabilities.shape[1])
-    with matplotlib.rc_context(plots.STYLE):
-        figure = Figure(figsize=(plots.WIDTH, height), facecolor="white")
+    with matplotlib.rc_context(curves.STYLE):
+        figure = Figure(figsize=(curves.WIDTH, height), facecolor="white")
         FigureCanvasAgg(figure)
 
         def axes(x: float, row: int, width: float, tall: float):
             bottom = height - 0.62 - (row + 1) * _ROW + 0.08
-            return figure.add_axes((x / plots.WIDTH, bottom / height, width / plots.WIDTH, tall / height))
+            return figure.add_axes((x / curves.WIDTH, bottom / height, width / curves.WIDTH, tall / height))
 
         start = 0.12 + _LEFT + _BARS + 0.35
-        each = min(_ROW - 0.14, (plots.WIDTH - start - 0.1) / near - 0.06)
+        each = min(_ROW - 0.14, (curves.WIDTH - start - 0.1) / near - 0.06)
         figure.text(0.5, 1 - 0.08 / height, names.short(title, 95, 40), ha="center", va="top", fontsize=9,
                     weight="bold")
         most = "five most probable classes" if probabilities.shape[1] > 5 else "the classes' probabilities"
-        figure.text(0.12 / plots.WIDTH, 1 - 0.5 / height, f"image and class; {most}", fontsize=8.5)
-        figure.text(start / plots.WIDTH, 1 - 0.5 / height, f"the {near} nearest by the last hidden layer", fontsize=8.5)
+        figure.text(0.12 / curves.WIDTH, 1 - 0.5 / height, f"image and class; {most}", fontsize=8.5)
+        figure.text(start / curves.WIDTH, 1 - 0.5 / height,
+                    f"the {near} nearest by the last hidden layer", fontsize=8.5)
         for row in range(count):
             label = int(queries.labels[row])
             own = axes(0.12, row, _ROW - 0.3, _ROW - 0.3)
@@ -61,7 +62,7 @@ def draw(queries: Split, probabilities: np.ndarray, classes: Sequence[str], gall
                     spine.set_visible(True)
                     spine.set_color(RIGHT if same else "#BBBBBB")
                     spine.set_linewidth(2.0 if same else 0.6)
-        figure.text(0.12 / plots.WIDTH, 0.08 / height, "Orange: the right class; neighbours of the query's class have "
+        figure.text(0.12 / curves.WIDTH, 0.08 / height, "Orange: the right class; neighbours of the query's class have "
                     "an orange frame.\nThe network sees the centre crops. Bars are probabilities, full width 1.",
                     fontsize=7.5, va="bottom", color="#444444")
         return figure

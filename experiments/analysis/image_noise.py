@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from alexnet_jax import config
-from experiments import statistics
-from experiments.readout import Arm, Run, field
+from experiments.analysis import statistics
+from experiments.analysis.workdirs import Arm, Run, field
 
 _SAME = ("name", "version", "eval_split", "corrupt")
 _CONFIG = ("data.order", "data.val_fraction", "data.val_seed")  # these, too, say which images a split holds, and where

@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiments import colour, plots
+from experiments.analysis import colour
+from experiments.figures import curves
 
 MOST = 5  # runs in one figure
 _DOTS, _GAP = 4, 3  # dots of a weight, and between two kernels
@@ -47,9 +48,9 @@ def draw(by_seed: Mapping[int, np.ndarray], measured: Mapping[int, colour.Separa
     columns, _, _, _, count = by_seed[seeds[0]].shape
     across = next(n for n in range(math.isqrt(2 * count), count + 1) if count % n == 0)
     size = tile(by_seed[seeds[0]][0], across).shape
-    heading = plots.wrapped(f"First-layer kernels, {arm}: {caption}", 100)
+    heading = curves.wrapped(f"First-layer kernels, {arm}: {caption}", 100)
     left, gap, head, between = 0.75, 0.25, 0.38 + 0.17 * len(heading), 0.3
-    width = (plots.WIDTH - left - 0.15 - gap * (columns - 1)) / columns
+    width = (curves.WIDTH - left - 0.15 - gap * (columns - 1)) / columns
     width = min(width, 3.0 * size[1] / size[0])
     each = width * size[0] / size[1]
     note = textwrap.wrap(
@@ -59,8 +60,8 @@ def draw(by_seed: Mapping[int, np.ndarray], measured: Mapping[int, colour.Separa
                                                        if len(seeds) < len(by_seed) else ""), 120)
     foot = 0.12 + 0.145 * len(note)
     height = head + len(seeds) * (each + between) + foot
-    with matplotlib.rc_context(plots.STYLE):
-        figure = Figure(figsize=(plots.WIDTH, height), facecolor="white")
+    with matplotlib.rc_context(curves.STYLE):
+        figure = Figure(figsize=(curves.WIDTH, height), facecolor="white")
         FigureCanvasAgg(figure)
         figure.text(0.5, 1 - 0.08 / height, "\n".join(heading), ha="center", va="top", fontsize=9,
                     weight="bold")
@@ -68,13 +69,13 @@ def draw(by_seed: Mapping[int, np.ndarray], measured: Mapping[int, colour.Separa
             kernels, shares = by_seed[seed], colour.colour_shares(by_seed[seed])
             bottom = height - head - row * (each + between) - each
             words = f"seed {seed}" + (f"\np = {measured[seed].p_value:.2g}" if seed in measured else "")
-            figure.text(0.08 / plots.WIDTH, (bottom + each / 2) / height, words, va="center", fontsize=8)
+            figure.text(0.08 / curves.WIDTH, (bottom + each / 2) / height, words, va="center", fontsize=8)
             for column in range(columns):
-                axes = figure.add_axes(((left + column * (width + gap)) / plots.WIDTH, bottom / height,
-                                        width / plots.WIDTH, each / height))
+                axes = figure.add_axes(((left + column * (width + gap)) / curves.WIDTH, bottom / height,
+                                        width / curves.WIDTH, each / height))
                 order = np.argsort(shares[column], kind="stable")
                 axes.imshow(tile(kernels[column][..., order], across), interpolation="nearest")
                 axes.set_axis_off()
                 axes.set_title(f"column {column + 1}: colour share {shares[column].mean():.2f}", fontsize=8, pad=3)
-        figure.text(0.08 / plots.WIDTH, 0.06 / height, "\n".join(note), va="bottom", fontsize=7.5, color="#444444")
+        figure.text(0.08 / curves.WIDTH, 0.06 / height, "\n".join(note), va="bottom", fontsize=7.5, color="#444444")
         return figure

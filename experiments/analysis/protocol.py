@@ -11,7 +11,7 @@ from typing import Any
 
 from alexnet_jax import cli, names, provenance
 from alexnet_jax.training.views import NAMES
-from experiments.readout import Run, Sweep, field
+from experiments.analysis.workdirs import Run, Sweep, field
 
 
 def protocol(sweep: Sweep, views: str) -> dict[str, Any]:

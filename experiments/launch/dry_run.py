@@ -6,8 +6,10 @@ import pathlib
 
 from alexnet_jax import names
 from alexnet_jax.progress import duration
-from experiments import costs, executors, search
-from experiments import plan as plan_lib
+from experiments import executors
+from experiments.launch import costs
+from experiments.sweep import plan as plan_lib
+from experiments.sweep import search
 
 
 def count(number: int, what: str) -> str:

@@ -3,7 +3,7 @@
 plan.json: `{"schema": 1, "name", "config" (file and recipe as given), "baseline", "seeds": […], "arms":
 [{"name", "ablation", "overrides": {dotted: value}, "runs": {"<seed>": "<id>"}}, …], "runs": {"<id>": {"dir",
 "seed", "config" (nested, resolved)}}}`. An arm that isn't compared with the baseline has "against", one whose
-runs are looked at in another way "views" (experiments.arms). The first arm is the baseline. Equal configs are one
+runs are looked at in another way "views" (experiments.sweep.arms). The first arm is the baseline. Equal configs are one
 run with one folder, `runs/<first arm's name>-<id>`. A later command on the same workdir may add arms and seeds (the
 file is merged), never change the base.
 """
@@ -23,7 +23,7 @@ from alexnet_jax import config as config_lib
 from alexnet_jax import files, run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
 from alexnet_jax.models import geometry
-from experiments.arms import BASELINE, Arm, check_arms
+from experiments.sweep.arms import BASELINE, Arm, check_arms
 
 SCHEMA = 1
 DONE = ("finished", "diverged")
@@ -48,7 +48,7 @@ class PlannedArm:
     ablation: str
     overrides: Mapping[str, Any]
     runs: Mapping[int, str]
-    against: str = ""  # as in experiments.arms.Arm
+    against: str = ""  # as in experiments.sweep.arms.Arm
     views: str = ""
 
     def to_json(self) -> dict[str, Any]:

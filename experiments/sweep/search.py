@@ -1,4 +1,4 @@
-"""A learning rate of its own for each arm that asks for it (`experiments.arms.Search`), chosen before the sweep's runs.
+"""A learning rate of its own for each arm that asks for it (`arms.Search`), chosen before the sweep's runs.
 
 Each candidate, the arm's own rate times a factor, is a run (or one a seed) of a sweep in `<workdir>/search`. It learns
 from the training images less some that are kept back, and is judged by its error on those: centre crops, last
@@ -25,10 +25,11 @@ from alexnet_jax import config as config_lib
 from alexnet_jax import run_files
 from alexnet_jax.data import splits
 from alexnet_jax.errors import ConfigError
-from experiments import costs, grid
-from experiments import plan as plan_lib
-from experiments.arms import Arm
-from experiments.sweep import SearchSettings
+from experiments.launch import costs
+from experiments.sweep import grid
+from experiments.sweep import plan as plan_lib
+from experiments.sweep.arms import Arm
+from experiments.sweep.sweep_file import SearchSettings
 
 SCHEMA = 1
 FOLDER, FILE = "search", "search.json"

@@ -20,9 +20,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from alexnet_jax.signals import Signals
-from experiments import plan as plan_lib
-from experiments import worker
 from experiments.executors import Ended, Executor
+from experiments.launch import worker
+from experiments.sweep import plan as plan_lib
 
 RESTARTS = 2
 LOSSES = 20  # nodes may come and go; a run that takes each of them down is stopped all the same

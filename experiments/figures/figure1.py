@@ -13,29 +13,30 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from experiments import plots, speed
-from experiments.protocol import caption, protocol
+from experiments.analysis import speed
+from experiments.analysis.protocol import caption, protocol
+from experiments.figures import curves
 
 STYLES: dict[str, dict[str, Any]] = {
-    "relu": {"color": plots.COLOURS[0], "linestyle": "-", "marker": "o"},
-    "tanh": {"color": plots.COLOURS[1], "linestyle": (0, (5, 1.6)), "marker": "s"}}
+    "relu": {"color": curves.COLOURS[0], "linestyle": "-", "marker": "o"},
+    "tanh": {"color": curves.COLOURS[1], "linestyle": (0, (5, 1.6)), "marker": "s"}}
 
 
 def draw(found: dict[str, Any]) -> Figure:
     """The figure of what `figure1.measure` found."""
-    with matplotlib.rc_context(plots.STYLE):
+    with matplotlib.rc_context(curves.STYLE):
         note = textwrap.wrap(_note(found), 112)
         height = 3.71 + 0.145 * len(note)
-        figure = Figure(figsize=(plots.WIDTH, height), facecolor="white")
+        figure = Figure(figsize=(curves.WIDTH, height), facecolor="white")
         FigureCanvasAgg(figure)
         bottom = 0.145 * len(note) + 0.58
-        left = figure.add_axes((0.72 / plots.WIDTH, bottom / height, 3.9 / plots.WIDTH, 2.65 / height))
-        right = figure.add_axes((5.4 / plots.WIDTH, bottom / height, 1.66 / plots.WIDTH, 2.65 / height))
+        left = figure.add_axes((0.72 / curves.WIDTH, bottom / height, 3.9 / curves.WIDTH, 2.65 / height))
+        right = figure.add_axes((5.4 / curves.WIDTH, bottom / height, 1.66 / curves.WIDTH, 2.65 / height))
         _curves(left, found)
         _grid(right, found)
         figure.text(0.5, 1 - 0.08 / height, caption(protocol(found["seeds"], "centre")) + " at most", ha="center",
                     va="top", fontsize=9.5, weight="bold")
-        figure.text(0.72 / plots.WIDTH, 0.06 / height, "\n".join(note), ha="left", va="bottom", fontsize=7.5,
+        figure.text(0.72 / curves.WIDTH, 0.06 / height, "\n".join(note), ha="left", va="bottom", fontsize=7.5,
                     color="#444444")
         return figure
 
@@ -80,7 +81,7 @@ def _curves(axes: Axes, found: dict[str, Any]) -> None:
 
 def _mark(axes: Axes, threshold: float, times: list[float], reached: bool, style: dict[str, Any]) -> None:
     """Mean and interval on the threshold's line; of runs that never got there where they ended, a triangle."""
-    from experiments.statistics import estimate
+    from experiments.analysis.statistics import estimate
 
     of = estimate(times)
     assert of.mean is not None

@@ -1,4 +1,4 @@
-"""One run of a sweep, in a process of its own: `python -m experiments.worker --workdir=W --run=ID`.
+"""One run of a sweep, in a process of its own: `python -m experiments.launch.worker --workdir=W --run=ID`.
 
 The executor starts it; a person may too, to see one run fail alone. What it prints goes to the run's log.txt
 there, the traceback of an error included. Its exit code says what became of the run (`DONE` … `INTERRUPTED`);
@@ -22,7 +22,7 @@ from alexnet_jax import config as config_lib
 from alexnet_jax import environment, run_files, streams
 from alexnet_jax.errors import ConfigError, Interrupted, UserError, describe_os_error
 from alexnet_jax.signals import Signals
-from experiments import plan as plan_lib
+from experiments.sweep import plan as plan_lib
 
 DONE = 0  # finished or diverged: result.json says which
 FAILED = 1  # recorded in result.json
@@ -35,7 +35,7 @@ _MOST = 500  # characters of a message
 
 def main(argv: Sequence[str] | None = None, train: Callable[..., dict[str, Any]] | None = None) -> int:
     """Runs one run; returns its exit code. `train` stands in for alexnet_jax.training.loop.train in tests."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.worker", description="one run of a sweep")
+    parser = argparse.ArgumentParser(prog="python -m experiments.launch.worker", description="one run of a sweep")
     parser.add_argument("--workdir", required=True, type=pathlib.Path, help="the sweep's, with plan.json")
     parser.add_argument("--run", required=True, help="its id in plan.json")
     parser.add_argument("--cores", default="", help="e.g. 0,1: the only ones to use")

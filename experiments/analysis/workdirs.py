@@ -19,7 +19,7 @@ from alexnet_jax import paths, run_files
 from alexnet_jax.data.comparing import about_data_words
 from alexnet_jax.errors import ConfigError, WorkdirError, describe_os_error
 from alexnet_jax.training import learning, views
-from experiments import plan as plan_lib
+from experiments.sweep import plan as plan_lib
 
 _PARTS = ("train_seconds", "eval_seconds", "checkpoint_seconds", "compile_seconds")
 
@@ -94,7 +94,7 @@ class Sweep:
     config: str
     baseline: str
     arms: list[Arm]
-    search: dict[str, Any] | None = None  # search.json of experiments.search, if a rate was searched
+    search: dict[str, Any] | None = None  # search.json of experiments.sweep.search, if a rate was searched
     not_begun: tuple[str, ...] = ()  # arms that were planned too, in a record
 
     @functools.cached_property

@@ -28,10 +28,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from alexnet_jax import environment, files, names, run_files
 from alexnet_jax.errors import ConfigError
-from experiments import statistics
-from experiments.protocol import caption as protocol_caption
-from experiments.protocol import protocol
-from experiments.readout import Arm, Run, Sweep, default_views, read_run, read_sweep
+from experiments.analysis import statistics
+from experiments.analysis.protocol import caption as protocol_caption
+from experiments.analysis.protocol import protocol
+from experiments.analysis.workdirs import Arm, Run, Sweep, default_views, read_run, read_sweep
 
 # Okabe and Ito's palette without yellow, which is lost on white paper. Black is the baseline's.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
