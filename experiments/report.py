@@ -64,7 +64,7 @@ def _draw_curves(sweep: Sweep, workdir: pathlib.Path) -> bool:
     """False where no run has a row yet."""
     frame = curves.table(sweep)
     if not frame.empty:
-        _save(curves.curves(frame), workdir, "curves")
+        _save(curves.draw(frame), workdir, "curves")
     return not frame.empty
 
 

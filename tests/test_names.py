@@ -119,7 +119,7 @@ def test_pictures_show_it_as_it_is(name, tmp_path):
     frame = curves.load(run)
     frame["arm"] = name
     frame.attrs["caption"] = f"{name}, 2 epochs"
-    _shows(curves.curves(frame), names.plain(name), f"{names.plain(name)}, 2 epochs")
+    _shows(curves.draw(frame), names.plain(name), f"{names.plain(name)}, 2 epochs")
     kernels = {0: np.random.default_rng(0).normal(size=(1, 3, 3, 3, 4))}
     _shows(kernels_figure.draw(kernels, {}, name, f"{name} data"), f"{names.plain(name)}: {names.plain(name)} data")
 

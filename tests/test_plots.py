@@ -40,7 +40,7 @@ def test_load_has_every_row_with_its_arm_and_seed(sweep):
 
 def test_a_line_is_the_mean_and_a_band_the_range(sweep):
     frame = curves.load(sweep)
-    figure = curves.curves(frame)
+    figure = curves.draw(frame)
     assert [len(drawn(figure, i)) for i in (0, 1)] == [4, 4]
     mine = frame[frame["arm"] == "no_lrn"].pivot(index="epoch", columns="seed", values="eval_top1_error")
     np.testing.assert_allclose(drawn(figure)[1].get_ydata(), 100 * mine.mean(axis=1))
@@ -51,7 +51,7 @@ def test_a_line_is_the_mean_and_a_band_the_range(sweep):
 
 def test_the_other_band_is_the_interval(sweep):
     frame = curves.load(sweep)
-    figure = curves.curves(frame, band="interval")
+    figure = curves.draw(frame, band="interval")
     last = frame[(frame["arm"] == "baseline") & (frame["epoch"] == 6)]["eval_top1_error"]
     e = statistics.estimate(100 * last)
     vertices = figure.axes[0].collections[0].get_paths()[0].vertices
@@ -61,20 +61,20 @@ def test_the_other_band_is_the_interval(sweep):
 
 
 def test_arms_differ_by_colour_and_by_style_and_marker(sweep):
-    lines = drawn(curves.curves(sweep))
+    lines = drawn(curves.draw(sweep))
     for get in ("get_color", "get_marker"):
         assert len({getattr(line, get)() for line in lines}) == 4
     assert len({str(line._unscaled_dash_pattern) for line in lines}) == 4
     assert lines[0].get_color() == "#000000"  # the baseline's
     assert "#F0E442" not in curves.COLOURS  # Okabe and Ito's yellow, lost on white
-    alone = drawn(curves.curves(sweep, arms=["tanh"]))
+    alone = drawn(curves.draw(sweep, arms=["tanh"]))
     assert alone[0].get_color() == lines[3].get_color()  # an arm looks the same in every figure
 
 
 def test_many_arms_are_still_told_apart(tmp_path):
     arms = {"baseline": ("", {}, 0.0, 0.0)}
     arms |= {f"arm{i}": ("mine", {"model.dropout": 0.05 * i}, float(i), 0.0) for i in range(14)}
-    lines = drawn(curves.curves(fake_sweep.write_sweep(tmp_path, arms=arms, seeds=(0,), epochs=2)))
+    lines = drawn(curves.draw(fake_sweep.write_sweep(tmp_path, arms=arms, seeds=(0,), epochs=2)))
     looks = {(line.get_color(), line.get_marker(), str(line._unscaled_dash_pattern)) for line in lines}
     assert len(looks) == len(lines) == 15
 
@@ -88,7 +88,7 @@ def test_text_doesn_t_overlap_and_stays_on_the_page(tmp_path):
     workdir = fake_sweep.write_sweep(tmp_path, arms=arms, seeds=(0, 1), epochs=3, states=states,
                                      name="image_folder:" + "a-long-name-" * 7)
     for panels in (("eval_top1_error", "train_top1_error"), ("eval_top5_error",)):
-        figure = curves.curves(workdir, panels=panels)
+        figure = curves.draw(workdir, panels=panels)
         with matplotlib.rc_context(curves.STYLE):
             renderer = figure.canvas.get_renderer()
             figure.draw(renderer)
@@ -109,7 +109,7 @@ def test_a_diverged_run_is_drawn_alone_and_not_averaged(tmp_path):
     workdir = fake_sweep.write_sweep(tmp_path, epochs=6, states={("tanh", 0): "diverged",
                                                                  ("no_lrn", 1): "unfinished",
                                                                  ("nonoverlapping", 2): "not started"})
-    figure = curves.curves(workdir)
+    figure = curves.draw(workdir)
     lines = drawn(figure)
     assert [len(line.get_xdata()) for line in lines] == [6, 6, 6, 6]
     crosses = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
@@ -124,7 +124,7 @@ def test_while_all_are_under_way_the_line_ends_with_the_slowest(tmp_path):
     workdir = fake_sweep.write_sweep(tmp_path, arms={"baseline": ("", {}, 0.0, 0.0)}, epochs=6, states=states)
     path = fake_sweep.folder_of(workdir, "baseline", 1) / "metrics.csv"
     path.write_text("\n".join(path.read_text().splitlines()[:3]) + "\n")
-    figure = curves.curves(workdir)
+    figure = curves.draw(workdir)
     assert list(drawn(figure)[0].get_xdata()) == [1, 2]
     assert figure.legends[0].get_texts()[0].get_text() == "baseline (under way)"
 
@@ -134,7 +134,7 @@ def test_a_single_run(sweep):
     frame = curves.load(folder)
     assert set(frame["arm"]) == {"no_lrn"}
     assert set(frame["seed"]) == {2}
-    figure = curves.curves(folder)
+    figure = curves.draw(folder)
     assert len(drawn(figure)) == 1
     assert any(text.get_text().startswith("One run.") for text in figure.texts)
 
@@ -142,10 +142,10 @@ def test_a_single_run(sweep):
 def test_a_perfect_run_falls_back_to_a_linear_axis(sweep):
     frame = curves.load(sweep)
     frame.loc[frame["epoch"] == 6, "train_top1_error"] = 0.0
-    figure = curves.curves(frame)
+    figure = curves.draw(frame)
     assert {axes.get_yscale() for axes in figure.axes} == {"linear"}  # one axis for both panels
-    assert {axes.get_yscale() for axes in curves.curves(sweep).axes} == {"log"}
-    assert {axes.get_yscale() for axes in curves.curves(sweep, log=False).axes} == {"linear"}
+    assert {axes.get_yscale() for axes in curves.draw(sweep).axes} == {"log"}
+    assert {axes.get_yscale() for axes in curves.draw(sweep, log=False).axes} == {"linear"}
 
 
 @pytest.mark.parametrize(("low", "high"), [(19.0, 21.0), (15.0, 70.0), (2.0, 60.0), (0.01, 90.0),
@@ -163,7 +163,7 @@ def test_log_ticks_are_few_and_round(low, high):
 ])
 def test_unknown_names(sweep, arguments, part):
     with pytest.raises(ConfigError, match=part):
-        curves.curves(sweep, **arguments)
+        curves.draw(sweep, **arguments)
 
 
 def test_nothing_to_draw_yet(tmp_path):
@@ -173,20 +173,20 @@ def test_nothing_to_draw_yet(tmp_path):
     assert isinstance(frame, pd.DataFrame)
     assert frame.empty
     with pytest.raises(ConfigError, match="no run has an evaluation yet"):
-        curves.curves(frame)
+        curves.draw(frame)
 
 
 def test_other_panels(sweep):
-    figure = curves.curves(sweep, panels=["eval_loss", "train_loss", "learning_rate"])
+    figure = curves.draw(sweep, panels=["eval_loss", "train_loss", "learning_rate"])
     labels = [axes.get_ylabel() for axes in figure.axes]
     assert labels == ["loss, nats", "loss, nats", "learning rate, log scale"]
 
 
 def test_bytes_are_deterministic_and_without_a_date(sweep, tmp_path):
-    one, two = (curves.render(curves.curves(sweep), "svg") for _ in range(2))
+    one, two = (curves.render(curves.draw(sweep), "svg") for _ in range(2))
     assert one == two
     assert b"<dc:date>" not in one
-    curves.save(curves.curves(sweep), tmp_path / "curves.png")
+    curves.save(curves.draw(sweep), tmp_path / "curves.png")
     assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
     image = Image.open(io.BytesIO((tmp_path / "curves.png").read_bytes()))
     assert image.width == 2160  # 7.2 inches at 300 dots
@@ -195,5 +195,5 @@ def test_bytes_are_deterministic_and_without_a_date(sweep, tmp_path):
 
 def test_drawing_leaves_the_global_settings_alone(sweep):
     before = dict(matplotlib.rcParams)
-    curves.render(curves.curves(sweep), "png")
+    curves.render(curves.draw(sweep), "png")
     assert dict(matplotlib.rcParams) == before

@@ -120,11 +120,11 @@ def test_no_top_5_error_of_five_or_fewer_classes(classes, told, tmp_path):
     row = next(row for row in claim_rows(tmp_path / "results")[0] if row.id == "lrn" and row.measured)
     assert ("top-5" in row.measured) == (row.value_top5 is not None) == told
     if told:
-        curves.curves(workdir, panels=("eval_top5_error",))
+        curves.draw(workdir, panels=("eval_top5_error",))
     else:
         with pytest.raises(ConfigError, match="panel 'eval_top5_error': among five or fewer classes"):
-            curves.curves(workdir, panels=("eval_top5_error",))
-    curves.curves(workdir)
+            curves.draw(workdir, panels=("eval_top5_error",))
+    curves.draw(workdir)
 
 
 def test_the_five_views_are_the_first_five_of_the_ten():

@@ -103,7 +103,7 @@ def _alone(run: Run) -> Sweep:
     return Sweep(name, "", name, [Arm(name, "", {}, {run.seed: run})])
 
 
-def curves(source: pathlib.Path | pd.DataFrame, panels: Sequence[str] = ERRORS, band: str = "range",
+def draw(source: pathlib.Path | pd.DataFrame, panels: Sequence[str] = ERRORS, band: str = "range",
            arms: Sequence[str] | None = None, title: str | None = None, log: bool = True) -> Figure:
     """The figure: one panel a quantity, one line an arm, against epochs.
 
