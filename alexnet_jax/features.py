@@ -27,7 +27,8 @@ import numpy as np
 
 from alexnet_jax import errors, files, paths, predict
 from alexnet_jax import names as names_lib
-from alexnet_jax.data import Split, photographs
+from alexnet_jax.data import Split
+from alexnet_jax.data.readers import photographs
 from alexnet_jax.errors import ConfigError
 
 FORMATS = (".npz", ".safetensors")

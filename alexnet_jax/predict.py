@@ -25,7 +25,8 @@ import numpy as np
 from PIL import Image
 
 from alexnet_jax import environment, errors, names, paths, run_files
-from alexnet_jax.data import Classes, formats, photographs
+from alexnet_jax.data import Classes
+from alexnet_jax.data.readers import formats, photographs
 from alexnet_jax.errors import CheckpointError
 from alexnet_jax.training import views as views_lib
 

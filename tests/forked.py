@@ -28,7 +28,7 @@ import warnings
 import jax  # noqa: F401  imported, not started
 
 from alexnet_jax import cli, errors
-from alexnet_jax.data import shapes
+from alexnet_jax.data.readers import shapes
 from alexnet_jax.training import loop  # noqa: F401
 from experiments import report, run  # noqa: F401
 

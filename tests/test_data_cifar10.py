@@ -14,8 +14,9 @@ import pytest
 from data_files import data_config, real_data, write_tar, write_tree
 
 from alexnet_jax import files as locks
-from alexnet_jax.data import cifar10, decode, open_split
+from alexnet_jax.data import open_split
 from alexnet_jax.data.dataset import Asked
+from alexnet_jax.data.readers import cifar10, decode
 from alexnet_jax.errors import ConfigError, DataError
 
 EACH = 20  # records in a file of the small stand-in

@@ -168,7 +168,7 @@ def test_another_dataset_is_refused_before_it_is_packed(tmp_path):
 
 def cifar10(tmp_path):
     """A folder of CIFAR-10's files, which nobody reads."""
-    from alexnet_jax.data.cifar10 import FOLDER, TEST, TRAIN
+    from alexnet_jax.data.readers.cifar10 import FOLDER, TEST, TRAIN
 
     write_tree(tmp_path / FOLDER, dict.fromkeys((*TRAIN, *TEST), b""))
     return tmp_path

@@ -1,11 +1,13 @@
 """From image files to the squares of the store."""
 
+import zlib
+
 import numpy as np
 import pytest
 from data_files import encoded, pixels
 from PIL import Image
 
-from alexnet_jax.data import decode
+from alexnet_jax.data.readers import decode
 
 
 def modes():
@@ -125,3 +127,9 @@ def test_the_rules_of_resizing_differ_where_they_should():
     long = decode.decode(encoded(pixels(3, 10, 400)), 16, resize="warp")  # nothing is cut off
     np.testing.assert_array_equal(long, Image.fromarray(pixels(3, 10, 400)).resize((16, 16), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(decode.square_array(pixels(3, 10, 400), 16, "warp"), long)
+
+
+def test_the_rule_of_stores_of_before_stands_for_these_pixels():
+    image = encoded(Image.fromarray(pixels(5).repeat(3, 0).repeat(2, 1)))
+    found = {resize: zlib.crc32(decode.decode(image, 16, resize=resize)) for resize in ("shorter", "warp")}
+    assert (decode.RULE, found) == ("595e33b5", {"shorter": 843511299, "warp": 1936998915})

@@ -8,7 +8,8 @@ import pytest
 from data_files import data_config, encoded, pixels, write_tar, write_tree
 from PIL import Image, ImageOps, features
 
-from alexnet_jax.data import dataset, decode, formats, image_folder, open_split, registry, trees
+from alexnet_jax.data import dataset, open_split, registry
+from alexnet_jax.data.readers import decode, formats, image_folder, trees
 from alexnet_jax.errors import ConfigError
 
 FORMS = {"JPEG": {"quality": 98}, "PNG": {}, "WEBP": {"lossless": True}, "BMP": {}, "TIFF": {}, "GIF": {}, "PPM": {},

@@ -11,7 +11,8 @@ import pytest
 from data_files import data_config, encoded, pixels, real_data, write_tar, write_tree
 from PIL import Image
 
-from alexnet_jax.data import decode, open_split, store
+from alexnet_jax.data import open_split, store
+from alexnet_jax.data.readers import decode
 from alexnet_jax.errors import ConfigError, DataError
 
 CLASSES = ("n02", "n01", "n03")

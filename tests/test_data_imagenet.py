@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from data_files import data_config, pixels, write_tar, write_tree
 
-from alexnet_jax.data import decode, imagenet, open_split, store
+from alexnet_jax.data import open_split, store
 from alexnet_jax.data.dataset import mixed
+from alexnet_jax.data.readers import decode, imagenet
 from alexnet_jax.errors import ConfigError, DataError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

@@ -22,7 +22,7 @@ from layout_files import (
     zipped,
 )
 
-from alexnet_jax.data import layouts
+from alexnet_jax.data.readers import layouts
 
 FLAT, PAIRS = flat("images")
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from data_files import data_config
 
-from alexnet_jax.data import Split, loader, open_split, shapes
+from alexnet_jax.data import Split, loader, open_split
 from alexnet_jax.data import split as split_lib
+from alexnet_jax.data.readers import shapes
 from alexnet_jax.errors import ConfigError, DataError
 
 

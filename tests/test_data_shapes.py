@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from alexnet_jax.data import shapes
+from alexnet_jax.data.readers import shapes
 
 
 def test_an_image_depends_on_its_split_and_index_only():

@@ -10,8 +10,9 @@ import test_data_partial as t
 from another_user import NOBODY, in_child
 from data_files import data_config
 
-from alexnet_jax.data import open_split, partial, shapes
+from alexnet_jax.data import open_split, partial
 from alexnet_jax.data import store as store_lib
+from alexnet_jax.data.readers import shapes
 from alexnet_jax.errors import DataError, Interrupted
 
 pytestmark = [*another_user.forks, another_user.needs_root]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from data_files import real_data
 
-from alexnet_jax.data import cifar10, shapes, statistics
+from alexnet_jax.data import statistics
+from alexnet_jax.data.readers import cifar10, shapes
 
 ROUNDING = 2.0**-53
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from data_files import data_config
 
-from alexnet_jax.data import open_split, partial, shapes, statistics
+from alexnet_jax.data import open_split, partial, statistics
 from alexnet_jax.data import store as store_lib
+from alexnet_jax.data.readers import shapes
 from alexnet_jax.errors import ConfigError, DataError, Interrupted
 
 COUNTS = {"train": 200, "test": 60}
@@ -22,7 +23,8 @@ COUNTS = {"train": 200, "test": 60}
 SLOW = """
 import sys, time
 from alexnet_jax import config
-from alexnet_jax.data import open_split, shapes
+from alexnet_jax.data import open_split
+from alexnet_jax.data.readers import shapes
 shapes.COUNTS.update(train=200, test=60)
 shapes._PIXELS = 640
 draw = shapes.draw
@@ -98,7 +100,8 @@ def test_an_existing_store_is_opened_without_tfds_pillow_or_filelock(data):
     folder = open_quietly(data, "test").store.folder
     script = f"""
 import sys, types
-from alexnet_jax.data import open_split, shapes
+from alexnet_jax.data import open_split
+from alexnet_jax.data.readers import shapes
 from alexnet_jax.data.loader import Course, training_batches
 shapes.COUNTS.update(train=200, test=60)
 data = types.SimpleNamespace(name="shapes", dir="", store={str(folder.parent)!r}, size=8, on_corrupt="skip",

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from data_files import data_config, encoded, pixels
 
-from alexnet_jax.data import Classes, decode, open_split
+from alexnet_jax.data import Classes, open_split
+from alexnet_jax.data.readers import decode
 from alexnet_jax.errors import ConfigError, DataError
 
 COUNT = 12
@@ -22,7 +23,7 @@ def prepared(tmp_path_factory):
     """A data dir with `toy_photos` (JPEGs, features that we don't know) and `toy_arrays` (two configs)."""
     import tensorflow_datasets as tfds
 
-    from alexnet_jax.data.tfds_source import quiet
+    from alexnet_jax.data.readers.tfds import quiet
 
     class LocalInfo(tfds.core.DatasetInfo):
         """Of a dataset that TFDS's own server doesn't know."""

@@ -11,7 +11,8 @@ from data_files import real_data
 from tiny_run import Killed, kill
 
 from alexnet_jax import data
-from alexnet_jax.data import cifar10, shapes, statistics
+from alexnet_jax.data import statistics
+from alexnet_jax.data.readers import cifar10, shapes
 from alexnet_jax.parallel.mesh import make_mesh
 from alexnet_jax.training import augment, evaluate, program
 from alexnet_jax.training import loop as train_lib

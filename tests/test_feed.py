@@ -268,7 +268,7 @@ SCRIPT = r'''
 import json, pathlib, sys
 from alexnet_jax import config, run_files
 from alexnet_jax.training import loop as train_lib
-from alexnet_jax.data import shapes
+from alexnet_jax.data.readers import shapes
 from tiny_run import COUNTS, TINY
 
 folder = pathlib.Path(sys.argv[1])

@@ -14,7 +14,8 @@ from oracle import needs_cifar10
 
 from alexnet_jax import cli, run_files
 from alexnet_jax import config as config_lib
-from alexnet_jax.data import open_split, shapes
+from alexnet_jax.data import open_split
+from alexnet_jax.data.readers import shapes
 from alexnet_jax.parallel.mesh import make_mesh
 from alexnet_jax.training import augment, initial_signal, program
 from alexnet_jax.training import loop as train_lib

@@ -7,7 +7,8 @@ from data_files import data_config, encoded, pixels
 
 from alexnet_jax import cli, describe
 from alexnet_jax import config as config_lib
-from alexnet_jax.data import decode, open_split, photographs
+from alexnet_jax.data import open_split
+from alexnet_jax.data.readers import decode, photographs
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
 from alexnet_jax.training import augment

@@ -30,7 +30,7 @@ import pathlib, sys
 from alexnet_jax import environment
 environment.prepare()
 import tiny_run
-from alexnet_jax.data import shapes
+from alexnet_jax.data.readers import shapes
 from alexnet_jax.training.loop import train
 shapes.COUNTS = tiny_run.COUNTS
 config = tiny_run._config(sys.argv[1], train__epochs=1)

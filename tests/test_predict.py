@@ -14,7 +14,8 @@ from safetensors.numpy import save_file
 
 from alexnet_jax import cli, features, predict, run_files
 from alexnet_jax import config as config_lib
-from alexnet_jax.data import Classes, photographs
+from alexnet_jax.data import Classes
+from alexnet_jax.data.readers import photographs
 from alexnet_jax.errors import CheckpointError, ConfigError, DataError
 from alexnet_jax.inspect import figure4
 from alexnet_jax.inspect.trained import Trained

@@ -12,7 +12,7 @@ import jax, numpy as np
 import pytest
 from alexnet_jax import config, run_files
 from alexnet_jax.training import loop as train_lib
-from alexnet_jax.data import shapes
+from alexnet_jax.data.readers import shapes
 from alexnet_jax.errors import Interrupted
 from tiny_run import COUNTS, TINY, interrupt
 

@@ -13,7 +13,7 @@ import tiny_run
 from tiny_run import COUNTS, STEPS, TINY, assert_same_run, at, go, interrupt, steps_of
 
 from alexnet_jax import config, run_files
-from alexnet_jax.data import shapes
+from alexnet_jax.data.readers import shapes
 from alexnet_jax.errors import Interrupted
 from alexnet_jax.training import loop as train_lib
 
@@ -203,7 +203,7 @@ def test_training_from_a_store_needs_few_libraries(finished, store, tmp_path):
         sys.meta_path.insert(0, Blocker())
         fields, counts, workdir = json.loads(sys.argv[1])
         from alexnet_jax import config
-        from alexnet_jax.data import shapes
+        from alexnet_jax.data.readers import shapes
         from alexnet_jax.training.loop import train
         shapes.COUNTS = counts
         train(config.resolve(config.override(config.default(), fields)), pathlib.Path(workdir), name="baseline")

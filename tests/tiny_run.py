@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax import config
-from alexnet_jax.data import shapes
+from alexnet_jax.data.readers import shapes
 from alexnet_jax.parallel.mesh import make_mesh
 from alexnet_jax.training import checkpoint, program
 from alexnet_jax.training import loop as train_lib

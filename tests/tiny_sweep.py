@@ -6,7 +6,7 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from alexnet_jax.data import shapes  # noqa: E402
+from alexnet_jax.data.readers import shapes  # noqa: E402
 from experiments import run  # noqa: E402
 from experiments.launch import worker  # noqa: E402
 

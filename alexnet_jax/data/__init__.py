@@ -17,10 +17,11 @@ import numpy as np
 
 from alexnet_jax import names
 from alexnet_jax.data import classes as classes_lib
-from alexnet_jax.data import layouts, order, registry, splits
+from alexnet_jax.data import order, registry, splits
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.classes import Classes
 from alexnet_jax.data.dataset import Dataset, Report
+from alexnet_jax.data.readers import layouts
 from alexnet_jax.data.split import Split, common
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import ConfigError, DataError

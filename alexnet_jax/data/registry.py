@@ -15,11 +15,11 @@ from alexnet_jax.errors import ConfigError, DataError
 # As config.data.name is written, with what may follow a colon → the class that reads it. It is imported when it is
 # asked for: what one dataset needs, the others do without.
 DATASETS = {
-    "shapes": "alexnet_jax.data.shapes.Shapes",
-    "cifar10": "alexnet_jax.data.cifar10.Cifar10",
-    "imagenet": "alexnet_jax.data.imagenet.ImageNet",
-    "image_folder:<folder>": "alexnet_jax.data.image_folder.ImageFolder",
-    "tfds:<name>": "alexnet_jax.data.tfds_source.Tfds",
+    "shapes": "alexnet_jax.data.readers.shapes.Shapes",
+    "cifar10": "alexnet_jax.data.readers.cifar10.Cifar10",
+    "imagenet": "alexnet_jax.data.readers.imagenet.ImageNet",
+    "image_folder:<folder>": "alexnet_jax.data.readers.image_folder.ImageFolder",
+    "tfds:<name>": "alexnet_jax.data.readers.tfds.Tfds",
 }
 
 

@@ -33,7 +33,7 @@ from alexnet_jax.training.program import Program
 from alexnet_jax.training.workdir import recorded_classes
 
 if TYPE_CHECKING:
-    from alexnet_jax.data.photographs import Photographs
+    from alexnet_jax.data.readers.photographs import Photographs
 
 Progress = Callable[[int, int], object]  # told (images done, of how many)
 
@@ -194,7 +194,7 @@ class Trained:
         `images` of what it returns is what `log_probs`, `features` and `hidden` take, `names` the files in that order,
         `refused` those that can't be read. Raises DataError: there is none that can be read.
         """
-        from alexnet_jax.data import photographs  # Pillow, which a machine that only trains may lack
+        from alexnet_jax.data.readers import photographs  # Pillow, which a machine that only trains may lack
 
         return photographs.read(paths, self.config.data)
 

@@ -216,7 +216,7 @@ def read_prepared(folder: pathlib.Path, split: str, size: int,
     """
     found = _Prepared(folder)
     examples, count = found.examples(split), found.builder.info.splits[split].num_examples
-    from alexnet_jax.data import decode
+    from alexnet_jax.data.readers import decode
 
     origin = f"{folder}, split {split}"
     return Reading(count, found.names, found.names,
@@ -243,7 +243,7 @@ def _keys(folder: pathlib.Path, tfds: Any, info: Any) -> tuple[str, str]:
 
 def _read(examples: Any, done: np.ndarray, image_key: str, label_key: str, size: int, origin: str,
           damaged: str, rule: Rule) -> Generator[Block | Corrupt, None, None]:
-    from alexnet_jax.data import decode
+    from alexnet_jax.data.readers import decode
 
     iterator = iter(examples)
     rank = 0

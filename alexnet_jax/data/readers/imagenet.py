@@ -32,8 +32,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_jax.data import tar_index
 from alexnet_jax.data.dataset import Asked, Block, Corrupt, Dataset, Reading, Report, Rule, ends, mixed
+from alexnet_jax.data.readers import tar_index
 from alexnet_jax.errors import ConfigError, DataError, describe_os_error
 
 SITE = "https://image-net.org/challenges/LSVRC/2012/2012-downloads.php"
@@ -155,7 +155,7 @@ class ImageNet(Dataset):
         report(f"listing the images of {path}")
         with _reading(path), _opened(path) as file:
             found = (list_train if split == "train" else list_val)(path, file, devkit, report)
-        from alexnet_jax.data.decode import made_by
+        from alexnet_jax.data.readers.decode import made_by
 
         return Reading(len(found.names), devkit.names, devkit.wnids,
                        lambda done: _read(path, found, size, self._rule, done), str(path), made_by(*self._rule),
@@ -330,7 +330,7 @@ def _in_order(found: list[tuple[int, tar_index.Member]]) -> Images:
 
 def _read(path: pathlib.Path, images: Images, size: int, rule: Rule,
           done: np.ndarray) -> Generator[Block | Corrupt, None, None]:
-    from alexnet_jax.data.decode import Job, decode_all
+    from alexnet_jax.data.readers.decode import Job, decode_all
 
     todo = np.flatnonzero(~done)
     with _reading(path), _opened(path) as file:

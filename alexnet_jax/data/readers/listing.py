@@ -7,10 +7,10 @@ import dataclasses
 import unicodedata
 from collections.abc import Collection, Sequence
 
-from alexnet_jax.data import formats, lists, trees
 from alexnet_jax.data.dataset import mixed
-from alexnet_jax.data.layouts import IMAGES, Place, role
-from alexnet_jax.data.trees import File
+from alexnet_jax.data.readers import formats, lists, trees
+from alexnet_jax.data.readers.layouts import IMAGES, Place, role
+from alexnet_jax.data.readers.trees import File
 from alexnet_jax.errors import DataError
 
 # Kinds of what is left out that say where it lies and not what it is.

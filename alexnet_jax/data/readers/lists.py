@@ -17,8 +17,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from alexnet_jax.data import formats
-from alexnet_jax.data.trees import File, Tree
+from alexnet_jax.data.readers import formats
+from alexnet_jax.data.readers.trees import File, Tree
 from alexnet_jax.errors import DataError
 
 ENDINGS = (".csv", ".tsv", ".txt", ".lst", ".list")

@@ -26,8 +26,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from alexnet_jax import files as files_lib
-from alexnet_jax.data import formats
 from alexnet_jax.data.dataset import ends
+from alexnet_jax.data.readers import formats
 from alexnet_jax.errors import DataError, describe_os_error
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz", ".zip")

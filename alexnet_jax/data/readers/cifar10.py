@@ -110,7 +110,7 @@ class Cifar10(Dataset):
         report(f"reading {place}")
         made_by = "the files' own pixels"
         if size != SIDE:
-            from alexnet_jax.data import decode
+            from alexnet_jax.data.readers import decode
 
             made_by = decode.made_by()
         return Reading(len(_files(split)) * EACH, CLASSES, CLASSES, lambda done: _read(place, split, size, done),
@@ -131,7 +131,7 @@ def _read(place: pathlib.Path, split: str, size: int, done: np.ndarray) -> Gener
             some = records[start:start + _BLOCK]
             images, labels = records_to_images(some), some[:, 0].astype(np.int32)
             if size != SIDE:
-                from alexnet_jax.data import decode
+                from alexnet_jax.data.readers import decode
 
                 images = np.stack([decode.square_array(image, size) for image in images])
             yield Block(first[name] + start, images, labels, np.full((len(some), 2), SIDE))

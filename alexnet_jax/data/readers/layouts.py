@@ -1,6 +1,6 @@
 """Where the splits of a folder of images lie: `root/<split>/<class>/*`, `root/<class>/*`, lists of labels, archives.
 
-Names and a look at few files decide; what a split holds is `listing`'s to find (alexnet_jax.data.listing).
+Names and a look at few files decide; what a split holds is `listing`'s to find (alexnet_jax.data.readers.listing).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from alexnet_jax.data import formats, lists, trees
-from alexnet_jax.data.trees import Tree, join
+from alexnet_jax.data.readers import formats, lists, trees
+from alexnet_jax.data.readers.trees import Tree, join
 from alexnet_jax.errors import DataError
 
 ALL = "all"  # the split of a folder without splits

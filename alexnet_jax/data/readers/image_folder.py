@@ -1,11 +1,10 @@
 """Folders or archives of images, `image_folder:<folder>`, in the layouts that docs/data.md shows.
 
-`image_folder` alone is the data dir itself. Where the splits lie is found by alexnet_jax.data.layouts, what one holds
-by alexnet_jax.data.listing; here that becomes a dataset.
+`image_folder` alone is the data dir itself. Where the splits lie is found by `layouts`, what one holds by `listing`; here that becomes a dataset.
 
 Stores number classes in the sorted order of `train`'s class folders, or of the split's own where `train` lacks one of
 them; a run goes by their names (`data.Split`). `labels.txt` (class, tab, name) gives the classes their names for
-display. Images are recognised by their content (alexnet_jax.data.formats). They are stored in the order of a hash of
+display. Images are recognised by their content (`formats`). They are stored in the order of a hash of
 class and path: the same everywhere, and mixed, so that a slice such as train[:90%] holds all classes.
 
 The version is a fingerprint of names, sizes and formats (of archives: size and both ends), so that changed content
@@ -26,11 +25,11 @@ import numpy as np
 
 from alexnet_jax import paths
 from alexnet_jax.data import classes as classes_lib
-from alexnet_jax.data import formats, layouts, trees
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.dataset import Asked, Block, Corrupt, Dataset, Reading, Report, ends, safe
-from alexnet_jax.data.layouts import Layout, Place
-from alexnet_jax.data.listing import Listing, cut_each, listing, renamed
+from alexnet_jax.data.readers import formats, layouts, trees
+from alexnet_jax.data.readers.layouts import Layout, Place
+from alexnet_jax.data.readers.listing import Listing, cut_each, listing, renamed
 from alexnet_jax.errors import ConfigError, DataError
 
 _ORDER = "mixed"  # part of the version: another order is another content
@@ -226,7 +225,7 @@ class ImageFolder(Dataset):
         labels = {_composed(name): label for label, name in enumerate(classes)}
         own_labels = [labels[_composed(folder)] for folder, _ in listed.entries]
         names = self._display_names()
-        from alexnet_jax.data.decode import made_by
+        from alexnet_jax.data.readers.decode import made_by
 
         return Reading(len(listed.entries), tuple(names.get(c, c) for c in classes), tuple(classes),
                        lambda done: self._read(place, listed, own_labels, size, done), place.where,
@@ -260,7 +259,7 @@ class ImageFolder(Dataset):
 
     def _read(self, place: Place, listed: Listing, labels: list[int], size: int,
               done: np.ndarray) -> Generator[Block | Corrupt, None, None]:
-        from alexnet_jax.data.decode import Job, decode_all
+        from alexnet_jax.data.readers.decode import Job, decode_all
 
         wanted = ((rank, file) for rank, file in enumerate(listed.files) if not done[rank])
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_jax.data import decode, formats, trees
 from alexnet_jax.data.dataset import Block, Rule
+from alexnet_jax.data.readers import decode, formats, trees
 from alexnet_jax.errors import DataError
 
 
