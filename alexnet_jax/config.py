@@ -6,7 +6,7 @@ it computes: the fields that can change its result and are not at their declared
 default is part of the recorded results' names and must never change; a new field's default has to mean
 "as before".
 
-The recipes, among them the paper's and the released code's, are written out side by side in `configs/recipes.py`.
+The recipes, among them the paper's and the released code's, are written out side by side in `recipes.py`.
 """
 
 from __future__ import annotations

@@ -15,9 +15,8 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, data, errors, names, notes, paths, schema
+from alexnet_jax import cli, data, errors, names, notes, paths, recipes, schema
 from alexnet_jax import config as config_lib
-from alexnet_jax.errors import ConfigError
 from alexnet_jax.inspect import drawing, targets
 from alexnet_jax.models import geometry
 from alexnet_jax.parallel import column_costs
@@ -87,8 +86,6 @@ def _then(config: ConfigDict, layer: geometry.Layer) -> str:
 
 def departures(config: ConfigDict, recipe: str) -> list[tuple[str, Any, Any]]:
     """(field, value here, value of the recipe's full network) wherever the two differ, in the schema's order."""
-    from configs import recipes
-
     reference = config_lib.default()
     recipes.apply(reference, recipe)
     own, theirs = config_lib.flatten(config), config_lib.flatten(reference)
@@ -166,10 +163,7 @@ def main(_argv: Sequence[str]) -> None:
 
         print(report.report(config, target, flags.FLAGS.largest_batch))
         return
-    try:
-        print(describe(config, given))
-    except ImportError as error:
-        raise ConfigError(f"configs/recipes.py cannot be read: {error}") from error
+    print(describe(config, given))
     if picture is not None:
         drawing.draw(config, classes_of(config), picture)
         print(f"\ndrawn: {picture}")

@@ -12,11 +12,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli
+from alexnet_jax import cli, networks, recipes
 from alexnet_jax import config as config_lib
 from alexnet_jax.models import geometry
 from alexnet_jax.parallel import column_costs
-from configs import networks, recipes
 
 RECIPES = tuple(recipes.RECIPES)
 FULL = tuple(f"{recipe}{suffix}" for recipe in RECIPES for suffix in ("", "-no-lrn"))

@@ -10,11 +10,10 @@ from flax import nnx
 from oracle import network, params_of, random_images
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import models
+from alexnet_jax import models, networks, recipes
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
 from alexnet_jax.models.alexnet import Dropout
-from configs import networks, recipes
 
 
 @pytest.fixture

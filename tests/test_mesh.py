@@ -23,7 +23,7 @@ from alexnet_jax import config as config_lib
 from alexnet_jax.parallel import mesh as mesh_lib
 from alexnet_jax.training import program
 from alexnet_jax.training import augment
-from configs import networks, recipes
+from alexnet_jax import networks, recipes
 
 c = config_lib.default()
 networks.alexnet32(c)

@@ -17,7 +17,7 @@ from alexnet_jax.parallel import mesh as mesh_lib
 from alexnet_jax.training import program
 from alexnet_jax.training import augment
 from alexnet_jax.inspect.targets import compiling, hlo
-from configs import networks, recipes
+from alexnet_jax import networks, recipes
 
 def config(**changes):
     c = config_lib.default()

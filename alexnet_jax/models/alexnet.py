@@ -1,6 +1,6 @@
 """The two-column AlexNet (paper, section 3.5 and figure 2), any sizes, any number of columns.
 
-The CIFAR-10 networks of cuda-convnet and LeNet-5 are this module with layers left out (`configs/networks.py`).
+The CIFAR-10 networks of cuda-convnet and LeNet-5 are this module with layers left out (`alexnet_jax/networks.py`).
 """
 
 from __future__ import annotations

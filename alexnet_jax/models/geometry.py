@@ -6,7 +6,7 @@ gives 1 + ⌈(N − k) / stride⌉ and clips its last window. So 224 → 55 with
 `model.rounding` and `model.pool.rounding` choose ⌊ ⌋, which other codes use.
 
 One table of layers serves every network of the project: a network is this one with some of its layers left out.
-The CIFAR-10 networks of cuda-convnet and LeNet-5 are such configs (`configs/networks.py`).
+The CIFAR-10 networks of cuda-convnet and LeNet-5 are such configs (`alexnet_jax/networks.py`).
 """
 
 from __future__ import annotations

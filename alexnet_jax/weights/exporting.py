@@ -25,7 +25,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import environment, errors, files, names
+from alexnet_jax import environment, errors, files, names, networks
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
 from alexnet_jax.weights import fitting
@@ -99,8 +99,6 @@ def of_run(folder: pathlib.Path) -> Exported:
 
 def difference_from_torchvision(config: ConfigDict, classes: int) -> str:
     """Why torchvision's alexnet is not this network; '' if it is."""
-    from configs import networks
-
     reference = config_lib.default()
     networks.torchvision(reference)
     theirs = geometry.layers(config_lib.override(reference, {"optim.schedule": "constant", "data.crop": 224}), classes)

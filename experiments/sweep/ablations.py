@@ -26,12 +26,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli
+from alexnet_jax import cli, recipes
 from alexnet_jax import config as config_lib
 from alexnet_jax.data import splits
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
-from configs import recipes
 from experiments.sweep.arms import BASELINE, Arm, Search, check_arms
 
 __all__ = ["BASELINE", "CATALOGUE", "Arm", "Search", "arms_of", "check_arms", "describe", "same_sizes"]
@@ -188,7 +187,7 @@ _LENGTH = ("optim.schedule", "optim.plateau.", "optim.table.", "optim.conv1.", "
 
 @ablation
 def recipe(config: ConfigDict) -> Iterator[Arm]:
-    """The other recipes (paper, released, caffe: configs/recipes.py), with the base's batches, epochs and schedule."""
+    """The other recipes (paper, released, caffe: recipes.py), with the base's batches, epochs and schedule."""
     base = config_lib.flatten(config)
     for name in recipes.RECIPES:
         other = config_lib.copy(config)

@@ -1,6 +1,7 @@
 """Folders or archives of images, `image_folder:<folder>`, in the layouts that docs/data.md shows.
 
-`image_folder` alone is the data dir itself. Where the splits lie is found by `layouts`, what one holds by `listing`; here that becomes a dataset.
+`image_folder` alone is the data dir itself. Where the splits lie is found by `layouts`, what one holds by `listing`;
+here that becomes a dataset.
 
 Stores number classes in the sorted order of `train`'s class folders, or of the split's own where `train` lacks one of
 them; a run goes by their names (`data.Split`). `labels.txt` (class, tab, name) gives the classes their names for
