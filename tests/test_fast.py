@@ -15,8 +15,8 @@ from jax import lax
 from oracle import network, params_of, random_images
 
 from alexnet_jax import config as config_lib
-from alexnet_jax.data import augment
 from alexnet_jax.models import arithmetic, fast, layers, pooling
+from alexnet_jax.training import augment
 from configs import networks
 
 PLAIN = types.SimpleNamespace(**vars(layers) | {"pool": pooling.pool})
