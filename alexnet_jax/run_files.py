@@ -95,18 +95,27 @@ def read_json(path: pathlib.Path, shared: bool = False) -> dict[str, Any] | None
 
 
 def read_rows(path: pathlib.Path, lenient: bool = False) -> list[dict[str, Any]]:
-    """A metrics.csv or timing.csv as a list of dicts of numbers, None for an empty cell; [] if absent.
+    """`rows_of` a metrics.csv or timing.csv; [] if absent."""
+    return rows_of(read_lines(path), lenient)
+
+
+def read_lines(path: pathlib.Path) -> list[str]:
+    """The lines of a metrics.csv or timing.csv, its header first; [] if absent."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    return [line for line in lines if line and "\0" not in line]
+
+
+def rows_of(lines: Sequence[str], lenient: bool = False) -> list[dict[str, Any]]:
+    """A list of dicts of numbers, None for an empty cell, of the lines of a metrics.csv or timing.csv.
 
     An incomplete row is passed over: a kill may leave one at the end.
 
     Args:
       lenient: pass over garbled rows too, rather than raise ValueError.
     """
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return []
-    lines = [line for line in lines if line and "\0" not in line]
     columns = lines[0].split(",") if lines else []
     rows = []
     for line in lines[1:]:  # no cell is quoted: all are numbers
@@ -187,13 +196,23 @@ def write_outcomes(folder: pathlib.Path, images: int, outcomes: Mapping[str, Map
     write_json(folder / OUTCOMES, {"schema": SCHEMA, "images": images, **dict(sorted(outcomes.items()))})
 
 
-def read_outcomes(folder: pathlib.Path, views: str, counts: Mapping[str, Any], key: str = "top1") -> np.ndarray | None:
-    """bool [images]: which of the reported images were wrong. None if that was not kept or doesn't give `counts`."""
+def wrong_images(outcomes: Mapping[str, Any] | None, views: str, counts: Mapping[str, Any],
+                 key: str = "top1") -> np.ndarray | None:
+    """bool [images]: which of the reported images were wrong. None if that was not kept or doesn't give `counts`.
+
+    Args:
+      outcomes: the content of outcomes.json. counts: of result.json, by these views.
+    """
     try:
-        tree: Any = read_json(folder / OUTCOMES) or {}
+        tree: Any = outcomes or {}
         packed = np.frombuffer(base64.b64decode(tree[views][f"{key}_wrong"], validate=True), np.uint8)
     except (KeyError, TypeError, ValueError, binascii.Error):
         return None
     wrong = np.unpackbits(packed)[:counts["total"]].astype(bool)
     whole = len(wrong) == counts["total"] == tree.get("images")
     return wrong if whole and int(wrong.sum()) == counts[f"{key}_wrong"] else None
+
+
+def read_outcomes(folder: pathlib.Path, views: str, counts: Mapping[str, Any], key: str = "top1") -> np.ndarray | None:
+    """`wrong_images` of a run's folder."""
+    return wrong_images(read_json(folder / OUTCOMES), views, counts, key)

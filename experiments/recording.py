@@ -1,8 +1,11 @@
 """What is kept of measurements in `experiments/results`: the records of runs, and claim files.
 
     python -m experiments.recording --workdir=runs/claims_cifar10 --record=experiments/results/claims_cifar10
+    python -m experiments.recording --record=experiments/results/claims_cifar10 --unpack=runs/claims_cifar10
 
-copies a sweep without checkpoints, logs and machine paths, and writes its report; again, and it brings it up to date.
+The first writes a sweep into a few files (`experiments.analysis.packed`), without checkpoints, logs and machine paths,
+and its report beside them; again, and it brings them up to date. The second makes a workdir of a record, where the
+sweep's command adds arms and seeds and runs none of the finished runs again.
 
 A claim file `<tool>.json` is one measured claim of the paper: `{"schema": 1, "claim": id in experiments.claims,
 "measured": {"text", "value", "low", "high" (numbers or null), "unit": "ratio", "points" or "fraction", "n"},
@@ -16,20 +19,21 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alexnet_jax import errors, run_files
+from alexnet_jax import errors, files, run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
+from experiments.analysis import packed, workdirs
 from experiments.analysis.protocol import protocol
-from experiments.analysis.workdirs import Arm, Run, Sweep, read_run
+from experiments.analysis.workdirs import Arm, Run, Sweep
 from experiments.sweep import plan as plan_lib
 
 SCHEMA = 1
 UNITS = ("ratio", "points", "fraction")
 WORDS = ("reproduced", "contradicted", "unresolved")
+_SMALL = (*packed.TREES.values(), run_files.OUTCOMES, *packed.TABLES)  # what is kept of a run's files
 SEARCH = pathlib.PurePath("search.json")  # of experiments.sweep.search; its sweep is in the folder search/
-KEPT = ("metrics.csv", "outcomes.json", "result.json", "timing.csv")  # and run.json, without paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,65 +95,133 @@ def as_sweep(runs: Sequence[Run], name: str = "runs") -> Sweep:
 
 
 def copy_sweep(workdir: pathlib.Path, destination: pathlib.Path) -> None:
-    """Copies a sweep's plan and each run's small records, without checkpoints, logs and machine paths.
+    """Writes a sweep's plan and its runs' small files as a record, without checkpoints, logs and machine paths.
 
     The search of its learning rates, if there was one, is copied with it; of arms of which no run has begun only the
-    names are kept, under "not_begun".
+    names are kept, under "not_begun". A run that the record has and the workdir hasn't begun stays.
+
+    Args:
+      workdir: or a record.
 
     Raises:
-      WorkdirError: it holds no plan or a damaged result, or the destination is another sweep's.
+      WorkdirError: it holds no plan or a damaged result; the destination is another sweep's, or has runs that this one
+        does not plan.
     """
-    plan = plan_lib.read(workdir)
-    if plan is None:
+    tree, found = _planned(workdir)
+    if tree is None:
         raise WorkdirError(f"{workdir}: no plan.json, so nothing to record")
-    # Names that an earlier record has, too: a workdir that was copied from it has forgotten them.
-    known = run_files.read_json(destination / "plan.json")
-    planned_arms = dict.fromkeys([*(arm.name for arm in plan.arms),
-                                  *((known.get("not_begun") or ()) if isinstance(known, dict) else ())])
-    plan = _begun(plan, workdir)
-    there = plan_lib.read(destination)
-    if there is not None and not set(there.runs) & set(plan.runs):
-        raise WorkdirError(f"{destination}: holds the records of another sweep, {there.name}; choose another folder")
-    for planned in plan.runs.values():
-        found = read_run(workdir / planned.dir)
-        if found.state == "unreadable":
-            raise WorkdirError(f"{found.folder}: {found.message}; the sweep's own command mends it")
-    destination.mkdir(parents=True, exist_ok=True)
-    tree = plan.to_json()
-    for run in tree["runs"].values():
-        run["config"] = _without_places(run["config"])
-    tree["config"] = without_path(plan.config)
-    tree["not_begun"] = [name for name in planned_arms if name not in {arm.name for arm in plan.arms}]
-    run_files.write_json(destination / "plan.json", tree)
-    for run in plan.runs.values():
-        if (workdir / run.dir / "run.json").exists():
-            copy_run(workdir / run.dir, destination / run.dir)
+    if more := [path for path in destination.glob("runs/*/*") if path.name not in _SMALL]:
+        raise WorkdirError(f"{destination}: a workdir ({more[0].relative_to(destination)} is in no record); choose "
+                           "another folder")
+    known, there = _planned(destination)
+    if there and not there.keys() & found.keys():
+        raise WorkdirError(f"{destination}: holds the records of another sweep, {(known or {}).get('name')}; choose "
+                           "another folder")
+    if lost := [run.dir for id_, run in there.items() if id_ not in found and _begun(run)]:
+        raise WorkdirError(f"{destination}: has runs that {workdir} does not plan ({', '.join(lost[:3])}); add them "
+                           "there (--unpack makes a workdir of a record), or choose another folder")
+    for run in found.values():
+        read = workdirs.read_files(run.files)
+        if read.state == "unreadable":
+            raise WorkdirError(f"{read.folder}: {read.message}; the sweep's own command mends it")
+    found = {id_: there[id_] if id_ in there and not _begun(run) else run for id_, run in found.items()}
+    # Names that an earlier record has, too: a workdir that was made from it has forgotten them.
+    arms = dict.fromkeys([*(arm["name"] for arm in tree["arms"]), *(tree.get("not_begun") or ()),
+                          *((known or {}).get("not_begun") or ())])
+    tree = _with_begun(tree, found)
+    kept = {id_ for arm in tree["arms"] for id_ in arm["runs"].values()}
+    tree["config"] = without_path(tree["config"])
+    tree["not_begun"] = [name for name in arms if name not in {arm["name"] for arm in tree["arms"]}]
+    packed.write(destination, tree, [
+        dataclasses.replace(run, config=_without_places(run.config), files=_Clean(run.files))
+        for id_, run in found.items() if id_ in kept])
+    shutil.rmtree(destination / "runs", ignore_errors=True)  # of a record in a workdir's form
     if (workdir / SEARCH).exists():
-        shutil.copyfile(workdir / SEARCH, destination / SEARCH)
+        if workdir != destination:
+            shutil.copyfile(workdir / SEARCH, destination / SEARCH)
         copy_sweep(workdir / SEARCH.stem, destination / SEARCH.stem)
 
 
-def _begun(plan: plan_lib.Plan, workdir: pathlib.Path) -> plan_lib.Plan:
-    begun = [arm for arm in plan.arms[1:] if any((workdir / plan.runs[run].dir / "run.json").exists()
-                                                 for run in arm.runs.values())]
-    kept = {plan.arms[0].name, *(arm.name for arm in begun), *(arm.against for arm in begun)}
-    arms = tuple(arm for arm in plan.arms if arm.name in kept)
-    ids = {run for arm in arms for run in arm.runs.values()}
-    return dataclasses.replace(plan, arms=arms, runs={id_: run for id_, run in plan.runs.items() if id_ in ids})
+def unpack(record: pathlib.Path, workdir: pathlib.Path) -> None:
+    """Makes a workdir of a record, without its report: the same plan and the same small files of every run.
+
+    Raises:
+      WorkdirError: it is no record, or the workdir is not empty.
+    """
+    if not packed.is_packed(record):
+        raise WorkdirError(f"{record}: no record of a sweep (no {packed.RUNS})")
+    if workdir.exists() and any(workdir.iterdir()):
+        raise WorkdirError(f"{workdir}: not empty; choose a new folder")
+    kept = packed.Record(record)
+    for run in kept.runs.values():
+        folder, content = workdir / run.dir, run.files
+        names = [name for name in _SMALL if content.has(name)]
+        if names:
+            folder.mkdir(parents=True)
+        for name in names:
+            if name in packed.TABLES:
+                files.write_text(folder / name, "\n".join(content.lines(name)) + "\n")
+            else:
+                run_files.write_json(folder / name, content.tree(name) or {})
+    runs = {run.id: {"dir": run.dir, "seed": run.seed, "config": run.config} for run in kept.runs.values()}
+    plan = {**kept.plan, "runs": runs, "not_begun": kept.plan.get("not_begun") or []}
+    run_files.write_json(workdir / "plan.json", plan)  # last: what stopped before is no workdir
+    if (record / SEARCH).exists():
+        shutil.copyfile(record / SEARCH, workdir / SEARCH)
+        unpack(record / SEARCH.stem, workdir / SEARCH.stem)
 
 
-def copy_run(folder: pathlib.Path, destination: pathlib.Path) -> None:
-    """Copies one run's small records."""
-    destination.mkdir(parents=True, exist_ok=True)
-    tree = run_files.read_json(folder / "run.json") or {}
-    tree["config"] = _without_places(tree.get("config") or {})
-    tree["command"] = [without_path(part) for part in tree.get("command") or []]
-    if isinstance(tree.get("environment"), dict):
-        tree["environment"] = {name: without_path(text) for name, text in tree["environment"].items()}
-    run_files.write_json(destination / "run.json", tree)
-    for name in KEPT:
-        if (folder / name).exists():
-            shutil.copyfile(folder / name, destination / name)
+def _planned(folder: pathlib.Path) -> tuple[dict[str, Any] | None, dict[str, packed.Planned]]:
+    """(plan.json without its runs, the runs by id), of a workdir or a record; (None, {}) where there is neither."""
+    if packed.is_packed(folder):
+        record = packed.Record(folder)
+        return dict(record.plan), dict(record.runs)
+    plan = plan_lib.read(folder)  # checked
+    tree = run_files.read_json(folder / "plan.json")
+    if plan is None or tree is None:
+        return None, {}
+    return ({key: value for key, value in tree.items() if key != "runs"},
+            {run.id: run for run in workdirs.planned(folder, tree)})
+
+
+def _begun(run: packed.Planned) -> bool:
+    return run.files.has("run.json")
+
+
+def _with_begun(tree: Mapping[str, Any], found: Mapping[str, packed.Planned]) -> dict[str, Any]:
+    """The plan with its baseline, the arms that have begun and those that these are compared with."""
+    first, *others = tree["arms"]
+    begun = [arm for arm in others if any(_begun(found[id_]) for id_ in arm["runs"].values())]
+    kept = {first["name"], *(arm["name"] for arm in begun), *(arm.get("against", "") for arm in begun)}
+    return {**tree, "arms": [arm for arm in tree["arms"] if arm["name"] in kept]}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Clean:
+    """A run's files as they are recorded: run.json names no machine's folders."""
+
+    raw: packed.RunFiles
+
+    @property
+    def folder(self) -> pathlib.Path:
+        return self.raw.folder
+
+    def has(self, name: str) -> bool:
+        return self.raw.has(name)
+
+    def lines(self, name: str) -> list[str]:
+        return self.raw.lines(name)
+
+    def tree(self, name: str) -> dict[str, Any] | None:
+        tree = self.raw.tree(name)
+        if name != "run.json" or not self.has(name):
+            return tree
+        tree = dict(tree or {})
+        tree["config"] = _without_places(tree.get("config") or {})
+        tree["command"] = [without_path(part) for part in tree.get("command") or []]
+        if isinstance(tree.get("environment"), dict):
+            tree["environment"] = {name: without_path(text) for name, text in tree["environment"].items()}
+        return tree
 
 
 def _without_places(config: Any) -> dict[str, Any]:
@@ -173,11 +245,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     from experiments import report  # pandas and matplotlib: not before there is something to show
 
     parser = errors.Parser("experiments.recording", __doc__)
-    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="the sweep's folder")
-    parser.add_argument("--record", type=pathlib.Path, required=True, help="the folder of the records, made if absent")
+    parser.add_argument("--workdir", type=pathlib.Path, help="the sweep's folder")
+    parser.add_argument("--record", type=pathlib.Path, required=True, help="the folder of the record, made if absent")
+    parser.add_argument("--unpack", type=pathlib.Path, metavar="WORKDIR", help="in place of --workdir: a new workdir "
+                        "that gets what is recorded")
     options = parser.parse_args(argv)
-    if options.workdir.absolute() == options.record.absolute():
+    if (options.workdir is None) == (options.unpack is None):
+        raise ConfigError("--workdir=FOLDER is needed, the sweep to be recorded; or --unpack=FOLDER, a new workdir "
+                          "that is made of the record")
+    other = options.workdir or options.unpack
+    if other.absolute() == options.record.absolute():
         raise ConfigError(f"--record={options.record}: the workdir itself; choose another folder")
+    if options.unpack is not None:
+        unpack(options.record, options.unpack)
+        print(f"{options.unpack}: a workdir with {len(packed.Record(options.record).runs)} planned runs; the sweep's "
+              "command goes on there")
+        return
     copy_sweep(options.workdir, options.record)
     report.write_report(options.record)
     print(f"recorded in {options.record}; `make claims` takes it into experiments/CLAIMS.md")

@@ -23,7 +23,7 @@ from alexnet_jax.errors import ConfigError, WorkdirError
 from alexnet_jax.training import views as views_lib
 from experiments import recording
 from experiments.analysis import protocol, statistics
-from experiments.analysis.workdirs import Run, default_views, read_run
+from experiments.analysis.workdirs import Run, default_views, runs_below
 from experiments.paper import with_span
 
 BASELINE = "baseline"
@@ -36,8 +36,7 @@ def finished(folder: pathlib.Path) -> dict[str, Run]:
     """The finished runs anywhere below a folder, by id. Raises ConfigError: no such folder, or none in it."""
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder")
-    runs = (read_run(path.parent) for path in sorted(folder.rglob("result.json")))
-    found = {run.id: run for run in runs if run.state == "finished" and run.result is not None}
+    found = {run.id: run for run in runs_below(folder) if run.state == "finished" and run.result is not None}
     if not found:
         raise ConfigError(f"{folder}: no finished run in it")
     return found

@@ -14,6 +14,7 @@ from typing import Any
 
 from alexnet_jax import errors, files, names, run_files
 from alexnet_jax.progress import duration
+from experiments.analysis import packed, workdirs
 from experiments.launch import costs, display
 from experiments.sweep import plan as plan_lib
 
@@ -22,6 +23,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = errors.Parser("experiments.status", __doc__)
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="the sweep's folder, or one run's")
     workdir = parser.parse_args(argv).workdir
+    if packed.is_packed(workdir):
+        sweep = workdirs.read_sweep(workdir)
+        counts = collections.Counter(run.state for run in sweep.runs.values())
+        print(f"{names.plain(sweep.name)}, a record of {sum(counts.values())} runs: "
+              + ", ".join(f"{count} {state}" for state, count in counts.items()))
+        return
     plan = plan_lib.read(workdir)
     if plan is None and (workdir / "search").is_dir():  # a sweep begins with the search of its learning rates
         workdir = workdir / "search"
@@ -32,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if plan is None:
         raise errors.ConfigError(f"--workdir={workdir}: neither plan.json nor run.json is there, so it is no folder of "
                                  "experiments.run or alexnet_jax.main")
-    counts: collections.Counter[str] = collections.Counter()
+    counts = collections.Counter[str]()
     rows, said, todo = {}, [], []
     for run in plan.order():
         state, progress, line = _look(workdir / plan.runs[run].dir, plan.label(run))

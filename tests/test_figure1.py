@@ -11,8 +11,8 @@ from scipy import stats
 
 from alexnet_jax import run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
-from experiments import figure1
-from experiments.analysis import speed
+from experiments import figure1, recording
+from experiments.analysis import packed, speed
 from experiments.analysis.speed import Arrival
 from experiments.sweep import grid
 from experiments.sweep import plan as plan_lib
@@ -128,7 +128,14 @@ def test_records_hold_no_machine_s_folders_and_are_enough_to_draw(finished):
     before = {p: p.read_bytes() for p in kept.rglob("*") if p.is_file()}
     assert figure1.main([f"--results={kept}"]) == 0
     assert {p: p.read_bytes() for p in kept.rglob("*") if p.is_file()} == before
-    assert plan_lib.read(kept / "grid").order() == plan_lib.read(folder / "grid").order()
+    assert list(packed.Record(kept / "grid").runs) == list(plan_lib.read(folder / "grid").runs)
+
+
+def _unpacked(kept, folder):
+    """The records as workdirs, whose files a test may change."""
+    for part in ("grid", "seeds"):
+        recording.unpack(kept / part, folder / part)
+    return folder
 
 
 def test_a_cap_gives_a_lower_bound(tmp_path):
@@ -140,23 +147,19 @@ def test_a_cap_gives_a_lower_bound(tmp_path):
 
 
 def test_a_broken_off_run_is_named_and_left_out(finished, tmp_path):
-    _, kept = finished
+    kept = _unpacked(finished[1], tmp_path)
     seeds = plan_lib.read(kept / "seeds")
     run = next(r for r in seeds.runs.values() if seeds.label(r.id) == "baseline seed 1")
     path = kept / "seeds" / run.dir / "result.json"
-    whole = path.read_text()
-    try:
-        run_files.write_json(path, json.loads(whole) | {"status": "diverged", "eval": None})
-        found = figure1.measure(kept)
-    finally:
-        path.write_text(whole)
+    run_files.write_json(path, json.loads(path.read_text()) | {"status": "diverged", "eval": None})
+    found = figure1.measure(kept)
     assert found["broken"] == ["relu seed 1 (diverged)"]
     assert found["ratio"].log.n == 2
 
 
 def _stop(kept, tmp_path, epochs):
     """A copy of the records in which these seeds with tanh are under way, after so many epochs."""
-    shutil.copytree(kept, tmp_path / "kept")
+    _unpacked(kept, tmp_path / "kept")
     seeds = plan_lib.read(tmp_path / "kept" / "seeds")
     for seed, had in epochs.items():
         run = next(r for r in seeds.runs.values() if seeds.label(r.id) == f"tanh_0.0005 seed {seed}")
@@ -207,7 +210,7 @@ def test_nothing_recorded_yet(tmp_path):
 
 def test_too_early_to_draw(finished, tmp_path):
     _, kept = finished
-    shutil.copytree(kept, tmp_path / "kept")
+    _unpacked(kept, tmp_path / "kept")
     shutil.rmtree(tmp_path / "kept" / "seeds" / "runs")
     with pytest.raises(WorkdirError, match="no finished run with relu or tanh yet"):
         figure1.measure(tmp_path / "kept")

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from alexnet_jax import errors, run_files
-from alexnet_jax.errors import ConfigError, WorkdirError
+from alexnet_jax.errors import CheckpointError, ConfigError, WorkdirError
+from experiments.analysis import packed
 from experiments.analysis.workdirs import Arm, Run, Sweep, read_run, read_sweep
 
 
@@ -35,12 +36,15 @@ def sweep_of(options: argparse.Namespace) -> Sweep:
     """The runs that are asked for, as a sweep: of a single arm, unless they are a sweep's.
 
     Raises:
-      ConfigError: no runs, or both kinds of arguments. WorkdirError: a folder is no run's.
+      ConfigError: no runs, or both kinds of arguments. WorkdirError: a folder is no run's. CheckpointError: a record
+        is named, which has no networks.
     """
     if bool(options.runs) == (options.workdir is not None):
         raise ConfigError("name the runs' folders, or a sweep with --workdir=FOLDER")
     folders = options.runs
     if options.workdir is not None:
+        if packed.is_packed(options.workdir):
+            raise CheckpointError(f"{options.workdir}: no checkpoint there; recorded results keep none")
         if (options.workdir / "plan.json").exists() or not (options.workdir / "run.json").exists():
             return read_sweep(options.workdir)
         folders = [options.workdir]

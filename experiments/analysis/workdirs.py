@@ -1,4 +1,6 @@
-"""What a sweep's workdir holds at this moment: plan, arms and the state of every run.
+"""What a sweep's workdir, or its record, holds at this moment: plan, arms and the state of every run.
+
+The one reader of both: a workdir has a folder for each run, a record the few files of `experiments.analysis.packed`.
 
 Runs may be missing, under way, failed or diverged, and files may be cut short; a reader of a sweep is told
 so and never stopped by it. Only a workdir without a readable plan is an error.
@@ -19,6 +21,8 @@ from alexnet_jax import paths, run_files
 from alexnet_jax.data.comparing import about_data_words
 from alexnet_jax.errors import ConfigError, WorkdirError, describe_os_error
 from alexnet_jax.training import learning, views
+from experiments.analysis import packed
+from experiments.analysis.packed import RunFiles
 from experiments.sweep import plan as plan_lib
 
 _PARTS = ("train_seconds", "eval_seconds", "checkpoint_seconds", "compile_seconds")
@@ -39,14 +43,19 @@ class Run:
     seconds: float  # from timing.csv, over all resumes
     timed_to_end: bool = False  # do they hold the final counts? Older records of runs do not.
     damage: str = ""  # what is wrong with run.json or timing.csv: protocol and times, not results
+    kept: RunFiles | None = dataclasses.field(default=None, compare=False, repr=False)  # None: what `folder` has
     _wrong: list[str] = dataclasses.field(default_factory=list, compare=False, repr=False)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         """metrics.csv, read anew whenever it is asked for: a sweep may have ten thousand of them."""
-        rows, wrong = _rows(self.folder / "metrics.csv")
+        rows, wrong = _rows(self.files, "metrics.csv")
         self._wrong[:] = [wrong]
         return rows
+
+    @property
+    def files(self) -> RunFiles:
+        return self.kept or packed.Folder(self.folder)
 
     @property
     def trouble(self) -> str:
@@ -73,7 +82,9 @@ class Run:
     def wrong(self, views: str, key: str = "top1") -> np.ndarray | None:
         """bool [images]: which of the reported images were wrong; None where the run didn't keep that."""
         counts = self.counts(views)
-        return None if counts is None else run_files.read_outcomes(self.folder, views, counts, key)
+        if counts is None:
+            return None
+        return run_files.wrong_images(self.files.tree(run_files.OUTCOMES), views, counts, key)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,11 +137,11 @@ class Sweep:
 
 
 def read_sweep(workdir: pathlib.Path) -> Sweep:
-    """Reads a sweep's workdir.
+    """Reads a sweep's workdir or record.
 
     Raises:
       ConfigError: there is no such folder, or it holds no sweep.
-      WorkdirError: its plan can't be read.
+      WorkdirError: its plan, or its record's table of runs, can't be read.
     """
     workdir = pathlib.Path(workdir)
     if not workdir.is_dir():
@@ -147,7 +158,7 @@ def read_sweep(workdir: pathlib.Path) -> Sweep:
     if not isinstance(plan.get("schema"), int) or plan["schema"] > run_files.SCHEMA:
         raise WorkdirError(f"{path}: schema {plan.get('schema')!r} is not one that this version reads")
     try:
-        runs = {i: _planned_run(workdir, i, run) for i, run in plan["runs"].items()}
+        runs = {run.id: _planned_run(run) for run in planned(workdir, plan)}
         arms = [Arm(arm["name"], arm["ablation"], dict(arm["overrides"]),
                     {int(seed): runs[i] for seed, i in arm["runs"].items()},
                     arm.get("against", ""), arm.get("views", "")) for arm in plan["arms"]]
@@ -162,43 +173,72 @@ def read_sweep(workdir: pathlib.Path) -> Sweep:
     return sweep
 
 
-def _planned_run(workdir: pathlib.Path, identity: str, planned: Mapping[str, Any]) -> Run:
-    run = read_run(workdir / planned["dir"])
-    if run.result is not None and run.result["id"] != identity:
+def planned(workdir: pathlib.Path, plan: Mapping[str, Any]) -> list[packed.Planned]:
+    """The runs of a plan.json, each with its files, from a workdir or a record.
+
+    Raises:
+      KeyError, TypeError, ValueError, AttributeError: the plan is damaged. WorkdirError: the record is.
+    """
+    if packed.is_packed(workdir):
+        return list(packed.Record(workdir).runs.values())
+    return [packed.Planned(id_, run["dir"], int(run["seed"]), dict(run["config"]), packed.Folder(workdir / run["dir"]))
+            for id_, run in plan["runs"].items()]
+
+
+def _planned_run(planned: packed.Planned) -> Run:
+    run = read_files(planned.files)
+    if run.result is not None and run.result["id"] != planned.id:
         run = dataclasses.replace(run, state="unreadable", result=None,
                                   message=f"result.json belongs to another run ({run.result['id']})")
-    return dataclasses.replace(run, id=identity, seed=int(planned["seed"]), config=dict(planned["config"]))
+    return dataclasses.replace(run, id=planned.id, seed=planned.seed, config=planned.config)
 
 
 def read_run(folder: pathlib.Path) -> Run:
     """Reads one run's folder, whatever its state; an absent folder is a run that has not started."""
+    return read_files(packed.Folder(folder))
+
+
+def runs_below(folder: pathlib.Path) -> list[Run]:
+    """The runs anywhere below a folder, those in records too, by their paths.
+
+    Raises:
+      WorkdirError: a record is damaged.
+    """
+    folders = {path.parent for name in ("run.json", "result.json") for path in folder.rglob(name)}
+    loose = [packed.Folder(path) for path in folders]
+    kept = [run.files for path in folder.rglob(packed.RUNS) for run in packed.Record(path.parent).runs.values()]
+    return [read_files(one) for one in sorted([*loose, *kept], key=lambda one: one.folder)]
+
+
+def read_files(files: RunFiles) -> Run:
+    """Reads one run, wherever its files are."""
     try:
-        return _read_run(folder)
+        return _read_run(files)
     except OSError as error:  # e.g. another user's, who lets nobody else read it
-        return Run(folder.name, 0, folder, {}, "unreadable", describe_os_error(error), None, {}, 0.0)
+        return Run(files.folder.name, 0, files.folder, {}, "unreadable", describe_os_error(error), None, {}, 0.0)
 
 
-def _read_run(folder: pathlib.Path) -> Run:
-    about, unknown = _about(folder / "run.json")
-    timing, untimed = _rows(folder / "timing.csv")
-    result, wrong = _result(folder / "result.json")
+def _read_run(files: RunFiles) -> Run:
+    about, unknown = _about(files)
+    timing, untimed = _rows(files, "timing.csv")
+    result, wrong = _result(files)
     if wrong:
         state, message = "unreadable", wrong
     elif result is not None:
         state, message = result["status"], learning.reread(result)
     else:
-        state, message = _begun(folder, about)
-    name, config = str(about.get("id", folder.name)), about.pop("config", None) or {}
-    return Run(name, int(about.get("seed", 0)), folder, config,
+        state, message = _begun(files, about)
+    name, config = str(about.get("id", files.folder.name)), about.pop("config", None) or {}
+    return Run(name, int(about.get("seed", 0)), files.folder, config,
                state, " ".join(message.split()), result, about, _seconds(timing),
-               any(row.get("images_per_second") is None for row in timing), unknown or untimed)
+               any(row.get("images_per_second") is None for row in timing), unknown or untimed, files)
 
 
-def _about(path: pathlib.Path) -> tuple[dict[str, Any], str]:
+def _about(files: RunFiles) -> tuple[dict[str, Any], str]:
     """(what of run.json is as it should be, what is wrong with it or "")."""
-    about = run_files.read_json(path)
-    if not isinstance(about, dict):
-        return {}, "run.json is cut short or not JSON" if path.exists() else ""
+    about = files.tree("run.json")
+    if about is None:
+        return {}, "run.json is cut short or not JSON" if files.has("run.json") else ""
     kinds = {"seed": int, "config": dict, "device": dict, "git": dict, "versions": dict, "environment": dict,
              "resumed": list}
     wrong = [key for key, kind in kinds.items() if not isinstance(about.get(key, kind()), kind)]
@@ -206,9 +246,9 @@ def _about(path: pathlib.Path) -> tuple[dict[str, Any], str]:
         f"run.json: {wrong[0]!r} is damaged" if wrong else "")
 
 
-def _begun(folder: pathlib.Path, about: Mapping[str, Any]) -> tuple[str, str]:
+def _begun(files: RunFiles, about: Mapping[str, Any]) -> tuple[str, str]:
     """(state, message) of a run without a result."""
-    rows, trouble = _rows(folder / "metrics.csv")
+    rows, trouble = _rows(files, "metrics.csv")
     if trouble:
         return "unreadable", trouble
     if about or rows:
@@ -216,24 +256,22 @@ def _begun(folder: pathlib.Path, about: Mapping[str, Any]) -> tuple[str, str]:
     return "not started", ""
 
 
-def _rows(path: pathlib.Path) -> tuple[list[dict[str, Any]], str]:
+def _rows(files: RunFiles, name: str) -> tuple[list[dict[str, Any]], str]:
     """(the rows that have an epoch, what is wrong with the file or "")."""
     try:
-        rows = run_files.read_rows(path)
+        rows = run_files.rows_of(files.lines(name))
     except (ValueError, AttributeError, TypeError):
-        return [], f"{path.name} is damaged"
+        return [], f"{name} is damaged"
     except OSError as error:
         return [], describe_os_error(error)
     return [row for row in rows if row.get("epoch") is not None], ""
 
 
-def _result(path: pathlib.Path) -> tuple[dict[str, Any] | None, str]:
+def _result(files: RunFiles) -> tuple[dict[str, Any] | None, str]:
     """(result.json or None, what is wrong with it or "")."""
-    if not path.exists():
-        return None, ""
-    result = run_files.read_json(path)
-    if not isinstance(result, dict):
-        return None, "result.json is cut short or not JSON"
+    result = files.tree("result.json")
+    if result is None:
+        return None, "result.json is cut short or not JSON" if files.has("result.json") else ""
     lacking = [key for key in ("id", "status") if key not in result]
     if lacking:
         return None, f"result.json lacks {lacking[0]!r}"
@@ -320,7 +358,8 @@ def recorded(folder: pathlib.Path) -> list[pathlib.Path]:
     for plan in sorted(folder.glob("**/plan.json")) if folder.is_dir() else []:
         if plan.parent.name == "search":
             continue  # of a sweep's learning rates
-        runs = [run_files.read_json(path) or {} for path in plan.parent.glob("runs/*/run.json")]
-        starts = [run.get("started", "") for run in runs]
+        runs = (packed.Record(plan.parent).runs.values() if packed.is_packed(plan.parent) else ())
+        kept = [run.files for run in runs] or [packed.Folder(path) for path in plan.parent.glob("runs/*")]
+        starts = [(one.tree("run.json") or {}).get("started", "") for one in kept]
         found.append((max(starts, default=""), plan.parent))
     return [path for _, path in sorted(found)]

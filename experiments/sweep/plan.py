@@ -151,6 +151,9 @@ def read(workdir: pathlib.Path) -> Plan | None:
         if not path.exists():
             return None
         raise WorkdirError(f"{path}: damaged; {AGAIN}")
+    if "runs" not in tree and (workdir / "runs.jsonl").exists():
+        raise WorkdirError(f"{workdir}: the record of a sweep; `python -m experiments.recording --record={workdir} "
+                           "--unpack=FOLDER` makes a workdir of it")
     if not isinstance(tree, dict) or tree.get("schema") != SCHEMA:
         raise WorkdirError(f"{path}: not a plan of this version (schema {SCHEMA}); choose another --workdir")
     try:
