@@ -100,7 +100,8 @@ def test_images_that_are_of_no_use(store, undisturbed):
     assert (read, said[0]) == (list(t.ORDER), f"{CLOSED}, nor read it; beginning anew")
     assert t.files(store / "toy-1-train-4") == undisturbed
     shutil.rmtree(store / "toy-1-train-4")
-    for damage in (lambda: (store / BUILDING).chmod(0o700), lambda: (store / BUILDING / "journal").write_bytes(b"")):
+    folder = store / BUILDING
+    for damage in (lambda: folder.chmod(0o700), lambda: (folder / "progress.npz").write_bytes(b"")):
         damage()
         read, said = of(SECOND, lambda: finish(store))
         assert (read, said[0]) == (list(t.ORDER), f"{CLOSED}; beginning anew")

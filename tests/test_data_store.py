@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from data_files import data_config
 
-from alexnet_jax.data import open_split, partial, statistics
+from alexnet_jax.data import open_split, statistics
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.readers import shapes
 from alexnet_jax.errors import ConfigError, DataError, Interrupted
@@ -357,10 +357,3 @@ def test_statistics_without_a_place_to_keep_them(data, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda *a: (_ for _ in ()).throw(OSError(errno.EROFS, "read-only")))
     assert split.statistics().mean.shape == (8, 8, 3)
     assert not list(split.store.folder.glob("*statistics*"))
-
-
-def test_gaps_are_closed():
-    assert list(partial.runs([], 10)) == []
-    assert list(partial.runs([0], 3)) == [(0, (1, 3))]
-    assert list(partial.runs([2, 3, 7], 10)) == [(2, (4, 7)), (5, (8, 10))]
-    assert list(partial.runs([9], 10)) == []

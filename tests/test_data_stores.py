@@ -79,7 +79,7 @@ def test_unfinished_ones(tmp_path):
         assert row(tmp_path, BUILDING)[-2:] == ["being", "built"]
         with pytest.raises(DataError, match=rf"{BUILDING}: a process is building it; stop that first$"):
             delete(tmp_path, BUILDING)
-    (tmp_path / BUILDING / "journal").unlink()
+    (tmp_path / BUILDING / "progress.npz").unlink()
     assert row(tmp_path, BUILDING)[-1] == "unfinished"
     assert len(delete(tmp_path, BUILDING)) == 1
     assert list(tmp_path.iterdir()) == []  # its lock too

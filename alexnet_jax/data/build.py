@@ -24,7 +24,7 @@ from alexnet_jax import environment, files, names, streams
 from alexnet_jax import signals as signals_lib
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.dataset import Corrupt, Dataset, Reading, Report
-from alexnet_jax.data.leftovers import copy, may_go_on, place_of, whose
+from alexnet_jax.data.leftovers import copy, may_go_on, place_of, progress
 from alexnet_jax.data.partial import Partial, finished, storing, sync_folder, under_construction
 from alexnet_jax.errors import DataError, Interrupted
 from alexnet_jax.progress import duration
@@ -67,7 +67,9 @@ def build(dataset: Dataset, split: str, version: str, size: int, folder: pathlib
                 for leftover in folder.parent.glob(f"{name}.building-*"):
                     shutil.rmtree(leftover, ignore_errors=True)  # of versions that could not go on
                 for other in folder.parent.glob(".*.building"):
-                    if place_of(other) != folder and (dataset.title, split, size) == whose(other):
+                    of, _ = progress(other)
+                    if place_of(other) != folder and of and (of["name"], of["split"], of["size"]) == (
+                            dataset.title, split, size):
                         # Another process may be at it, so it isn't ours to remove.
                         report(f"{other}: an unfinished store of another version; if nobody is building it, "
                                f"python -m alexnet_jax.data.prepare --delete={other.name} removes it")

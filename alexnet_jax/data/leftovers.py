@@ -16,60 +16,43 @@ from typing import Any
 from alexnet_jax import environment
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.dataset import Report
-from alexnet_jax.data.partial import JOURNAL, parse, sync, sync_folder
-
-
-def whose(folder: pathlib.Path) -> tuple[str, str, int] | None:
-    """(config.data.name, split, size) of a folder under construction; None if it doesn't say."""
-    identity = _identity(folder)
-    return (identity["name"], identity["split"], identity["size"]) if identity else None
-
-
-def _identity(folder: pathlib.Path) -> dict[str, Any] | None:
-    """Of what is under construction; None if it doesn't say."""
-    try:
-        with (folder / JOURNAL).open("rb") as file:
-            records, _ = parse(file.readline())
-    except OSError:
-        return None
-    return records[0] if records else None
+from alexnet_jax.data.partial import PROGRESS, read_progress, sync, sync_folder
 
 
 def progress(folder: pathlib.Path) -> tuple[dict[str, Any] | None, int]:
     """(the identity of what is under construction in `folder`, how many images are safe); (None, 0) if it says none."""
-    try:
-        records, _ = parse((folder / JOURNAL).read_bytes())
-    except OSError:
-        return None, 0
-    done = sum(len(record.get("ranks", ())) + len(record.get("corrupt", ())) for record in records[1:])
-    return (records[0], done) if records else (None, 0)
+    found = read_progress(folder, "identity", "done")
+    return (found["identity"], int(found["done"].sum())) if found else (None, 0)
 
 
 def copy(theirs: pathlib.Path, folder: pathlib.Path, identity: dict[str, Any], report: Report) -> None:
     """Makes `folder` what another user's builder left, if that is of use and there is nothing in `folder` yet.
 
-    The journal comes last, so that a copy that was cut off is none.
+    What says what the folder holds comes last, so that a copy that was cut off is none.
     """
-    if (folder / JOURNAL).exists():
+    if (folder / PROGRESS).exists():
         return
     line = f"{theirs.name} is another user's and this one may not write there"
-    if _identity(theirs) != identity:
+    if progress(theirs)[0] != identity:
         report(f"{line}; beginning anew")
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
+    last = folder / f"{PROGRESS}.copy"
     try:
-        shutil.copyfile(theirs / store_lib.IMAGES, folder / store_lib.IMAGES)
-        sync(folder / store_lib.IMAGES)
-        shutil.copyfile(theirs / JOURNAL, folder / f"{JOURNAL}.copy")
-        sync(folder / f"{JOURNAL}.copy")
+        for path in theirs.iterdir():
+            if path.name != PROGRESS:
+                shutil.copyfile(path, folder / path.name)
+                sync(folder / path.name)
+        shutil.copyfile(theirs / PROGRESS, last)
+        sync(last)
     except OSError as error:
         shutil.rmtree(folder)
         if not isinstance(error, PermissionError):
             raise
         report(f"{line}, nor read it; beginning anew")
         return
-    (folder / f"{JOURNAL}.copy").rename(folder / JOURNAL)
+    last.rename(folder / PROGRESS)
     sync_folder(folder)
     report(f"{line}; going on with a copy")
 
@@ -78,7 +61,7 @@ def may_go_on(folder: pathlib.Path) -> bool:
     """May this user write what a builder left in `folder`, and give it another name?"""
     try:
         folder.stat()
-        files = [path for name in (store_lib.IMAGES, JOURNAL) if (path := folder / name).exists()]
+        files = [path for name in (store_lib.IMAGES, PROGRESS) if (path := folder / name).exists()]
     except FileNotFoundError:
         return True
     except OSError:

@@ -2,15 +2,15 @@
 
 `.<store's folder>.building/` lies beside the store's place and holds
 
-`images.u8`  a place for every image of the split, corrupt ones included; sparse until it is full
-`journal`    records, one a line: the CRC-32 of the rest in eight hex digits, a space, JSON. The first is the
-             identity of what is built. Then come `{"ranks", "labels", "crcs", "originals", "corrupt": [[rank,
-             name, reason], …]}`, each of images that were on the disk before the record was written, and
-             `{"closing": true}` before the places of corrupt images are closed up.
+`images.u8`     a place for every image of the split, corrupt ones included; sparse until it is full
+`progress.npz`  what is built (`identity`, JSON); by rank which images are on the disk, their labels, checksums and the
+                sizes of the originals; `corrupt`, JSON: [[rank, name, reason], …]
+`moving`        while the places of corrupt images are closed up: the images that are being moved, behind their new
+                place in decimal digits
 
-The disk has the images before the journal speaks of them, so a builder may end anywhere: the next one believes
-the journal up to the first record that is not whole. The journal is removed last; a folder with meta.json and
-no journal is a store that only lacks its name. Whoever writes here holds the store's lock.
+Every file but `images.u8` is replaced as a whole, and `progress.npz` only when the disk has the images that it speaks
+of, so a builder may end anywhere: the next one goes on from the last `progress.npz`. With meta.json, written last, the
+folder is a store that only lacks its name. Whoever writes here holds the store's lock.
 """
 
 from __future__ import annotations
@@ -18,24 +18,28 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import errno
+import io
 import json
 import os
 import pathlib
 import shutil
 import time
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from alexnet_jax import files
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.dataset import Block, Corrupt, Report
 from alexnet_jax.errors import DataError, describe_os_error
 
-JOURNAL = "journal"
-KEEP_SECONDS = 5.0  # of work that the end of the process may cost
-_PIECE = 8 << 20  # bytes moved at a time
+PROGRESS = "progress.npz"
+KEEP_SECONDS = 20.0  # of work that the end of the process may cost
+_MOVING, _DIGITS = "moving", 20
+_PIECE = 64 << 20  # bytes moved at a time
 _SAMPLE = 64  # images whose checksums are compared when a builder takes over
 
 
@@ -45,7 +49,7 @@ class Partial:
     Attributes:
       done: bool [count], the ranks that are written or known to be corrupt, by this builder or one before.
       corrupt: {rank: what is wrong with it}.
-      kept: how many ranks the journal has.
+      kept: how many ranks progress.npz has.
     """
 
     def __init__(self, folder: pathlib.Path, identity: dict[str, Any], count: int, size: int):
@@ -57,64 +61,51 @@ class Partial:
         self._labels = np.full(count, -1, np.int32)
         self._crcs = np.zeros(count, np.uint32)
         self._originals = np.zeros((count, 2), np.uint32)  # 0: not known
-        self._closing = False  # have places been closed up, perhaps not all?
-        self._images = self._journal = -1
-        self._written: list[tuple[int, int]] = []  # runs of ranks that the journal doesn't have yet
-        self._skipped: list[Corrupt] = []
-        self._keeper = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._images = -1
+        self._keeper = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="keeper")
         self._keeping: concurrent.futures.Future | None = None
         self._kept_at = time.monotonic()
 
     # --- beginning and going on ---------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """Makes the folder, with nothing in it yet."""
+    def begin(self, report: Report) -> None:
+        """Makes the folder, or goes on with what an earlier builder left in it."""
+        if self.folder.exists():
+            reason = self._take_over()
+            if reason:
+                report(f"{self.folder.name}: what an earlier builder left is of no use ({reason}); beginning anew")
+            if self.kept:
+                return
+            shutil.rmtree(self.folder)
         self.folder.mkdir()
-        self._open_files()
-        self._append(self._identity)
-        sync_folder(self.folder)
+        self._images = os.open(self.folder / store_lib.IMAGES, os.O_RDWR | os.O_CREAT, 0o666)
+        self.keep()
         sync_folder(self.folder.parent)
 
-    def _open_files(self) -> None:
-        self._images = os.open(self.folder / store_lib.IMAGES, os.O_RDWR | os.O_CREAT, 0o666)
-        self._journal = os.open(self.folder / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-
-    def take_over(self) -> str:
-        """Goes on with what an earlier builder left; if that is of no use, why."""
-        try:
-            content = (self.folder / JOURNAL).read_bytes()
-        except FileNotFoundError:
-            return "it has no journal"
-        records, whole = parse(content)
-        if not records:
-            return "its journal is empty"
-        if records[0] != self._identity:
-            changed = [key for key in self._identity if records[0].get(key) != self._identity[key]]
+    def _take_over(self) -> str:
+        """Takes what an earlier builder left; if that is of no use, why."""
+        found = read_progress(self.folder)
+        if found is None:
+            return f"nothing says what it holds: {PROGRESS} is missing or damaged"
+        if found["identity"] != self._identity:
+            changed = [key for key in self._identity if found["identity"].get(key) != self._identity[key]]
             return f"what it was made from or by has changed: {', '.join(changed)}"
-        self._open_files()
-        os.ftruncate(self._journal, whole)
-        for record in records[1:]:
-            if "closing" in record:
-                self._closing = True
-                continue
-            ranks = np.array(record["ranks"], np.int64)
-            self._labels[ranks], self._crcs[ranks] = record["labels"], record["crcs"]
-            if ranks.size and "originals" in record:
-                self._originals[ranks] = record["originals"]
-            self.done[ranks] = True
-            for rank, name, reason in record["corrupt"]:
-                self.corrupt[rank] = Corrupt(rank, name, reason)
-                self.done[rank] = True
+        self._images = os.open(self.folder / store_lib.IMAGES, os.O_RDWR | os.O_CREAT, 0o666)
+        written = np.setdiff1d(np.flatnonzero(found["done"]), [rank for rank, *_ in found["corrupt"]])
+        chosen = written[np.linspace(0, len(written) - 1, min(_SAMPLE, len(written))).astype(np.int64)].tolist()
+        # While places are closed up images are elsewhere already.
+        if not (self.folder / _MOVING).exists() and any(
+                zlib.crc32(self._image(rank)) != found["crcs"][rank] for rank in chosen):
+            self._close_images()
+            return "its images are not those that were written"
+        self.done, self._labels, self._crcs, self._originals = (
+            found[key] for key in ("done", "labels", "crcs", "originals"))
+        self.corrupt = {rank: Corrupt(rank, name, reason) for rank, name, reason in found["corrupt"]}
         self.kept = int(self.done.sum())
-        written = np.flatnonzero(self.done & (self._labels >= 0))
-        chosen = np.linspace(0, len(written) - 1, min(_SAMPLE, len(written))).astype(np.int64)
-        # While places are closed up each image may be at either of its places; then all are looked at, later.
-        if not self._closing and not all(self._is_at(rank, rank) for rank in written[chosen]):
-            return "its images are not those of its journal"
         return ""
 
-    def _is_at(self, rank: int, place: int) -> bool:
-        return zlib.crc32(os.pread(self._images, self._bytes, int(place) * self._bytes)) == self._crcs[rank]
+    def _image(self, rank: int) -> bytes:
+        return os.pread(self._images, self._bytes, int(rank) * self._bytes)
 
     def check_space(self) -> None:
         """Raises DataError if what is still to be written doesn't fit: better now than after hours of decoding."""
@@ -131,13 +122,12 @@ class Partial:
         """Writes images: how many of them are new."""
         first, last = block.rank, block.rank + len(block.images)
         images = np.ascontiguousarray(block.images)
+        self._write(self._images, images.reshape(-1).data, first * self._bytes)
         self._labels[first:last] = block.labels
         self._originals[first:last] = 0 if block.originals is None else block.originals
         self._crcs[first:last] = [zlib.crc32(image) for image in images]
-        self._write(self._images, images.reshape(-1).data, first * self._bytes)
         new = int((~self.done[first:last]).sum())
         self.done[first:last] = True
-        self._written.append((first, last))
         return new
 
     def leave_out(self, corrupt: Corrupt) -> int:
@@ -146,21 +136,29 @@ class Partial:
             return 0
         self.corrupt[corrupt.rank] = corrupt
         self.done[corrupt.rank] = True
-        self._skipped.append(corrupt)
         return 1
 
-    def _write(self, file: int, content: memoryview | bytes, offset: int | None = None) -> None:
-        """All of `content`, at `offset` or at the end of a file that is open for appending."""
+    def _write(self, file: int, content: memoryview | bytes, offset: int) -> None:
         content = memoryview(content)
         while content:
-            written = os.write(file, content) if offset is None else os.pwrite(file, content, offset)
+            written = os.pwrite(file, content, offset)
             if written == 0:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
-            content = content[written:]
-            offset = None if offset is None else offset + written
+            content, offset = content[written:], offset + written
+
+    def _save(self, name: str, content: bytes) -> None:
+        """Replaces a file of the folder; the disk has it afterwards."""
+        with files.replacing(self.folder / name) as temporary:
+            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            try:
+                self._write(file, content, 0)
+                os.fsync(file)
+            finally:
+                os.close(file)
+        sync_folder(self.folder)
 
     def keep_now_and_then(self) -> None:
-        """Sees to it, in the background, that few seconds of work are not in the journal."""
+        """Sees to it, in the background, that few seconds of work are not in progress.npz."""
         if time.monotonic() - self._kept_at >= KEEP_SECONDS and (self._keeping is None or self._keeping.done()):
             self.keep(wait=False)
 
@@ -168,27 +166,21 @@ class Partial:
         """Makes what was put so far safe. Raises the OSError of an earlier attempt too."""
         if self._keeping is not None:
             self._keeping.result()
-        written, self._written = self._written, []
-        skipped, self._skipped = self._skipped, []
-        self._keeping = self._keeper.submit(self._keep, written, skipped)
+        self._keeping = self._keeper.submit(
+            self._keep, self.done.copy(), self._labels.copy(), self._crcs.copy(), self._originals.copy(),
+            json.dumps(list(self.corrupt.values())))
         self._kept_at = time.monotonic()
         if wait:
             self._keeping.result()
 
-    def _keep(self, written: list[tuple[int, int]], skipped: list[Corrupt]) -> None:
-        if not written and not skipped:
-            return
-        os.fsync(self._images)  # the journal must not speak of what the disk does not have
-        ranks = np.concatenate([np.arange(*run) for run in written]) if written else np.zeros(0, np.int64)
-        self._append({"ranks": ranks.tolist(), "labels": self._labels[ranks].tolist(),
-                      "crcs": self._crcs[ranks].tolist(), "originals": self._originals[ranks].tolist(),
-                      "corrupt": [list(c) for c in skipped]})
-        self.kept += len(ranks) + len(skipped)
-
-    def _append(self, record: dict[str, Any]) -> None:
-        text = json.dumps(record, separators=(",", ":")).encode()
-        self._write(self._journal, b"%08x %s\n" % (zlib.crc32(text), text))
-        os.fsync(self._journal)
+    def _keep(self, done: np.ndarray, labels: np.ndarray, crcs: np.ndarray, originals: np.ndarray,
+              corrupt: str) -> None:
+        os.fsync(self._images)  # progress.npz must not speak of what the disk does not have
+        content = io.BytesIO()
+        np.savez(content, identity=json.dumps(self._identity), done=done, labels=labels, crcs=crcs,
+                 originals=originals, corrupt=corrupt)
+        self._save(PROGRESS, content.getvalue())
+        self.kept = int(done.sum())
 
     # --- ending -------------------------------------------------------------------------------------------
 
@@ -198,9 +190,6 @@ class Partial:
         Args:
           meta: what meta.json says of the dataset; the rest is added.
           names: of the images, by rank.
-
-        Raises:
-          DataError: the images are not those that were written.
         """
         self.keep()
         missing = sorted(self.corrupt)
@@ -208,59 +197,47 @@ class Partial:
         kept[missing] = False
         count = int(kept.sum())
         if missing:
-            self._close_up(missing, kept)
+            self._close_up(kept)
         os.ftruncate(self._images, count * self._bytes)
         os.fsync(self._images)
-        labels, crcs = self._labels[kept].astype("<i4"), self._crcs[kept].astype("<u4")
-        small = {store_lib.LABELS: labels.tobytes(), store_lib.CHECKSUMS: crcs.tobytes()}
+        small = {store_lib.LABELS: self._labels[kept].astype("<i4").tobytes(),
+                 store_lib.CHECKSUMS: self._crcs[kept].astype("<u4").tobytes()}
         if names is not None:
             lines = [f"{store_lib.escape(name)}\n" for name, here in zip(names, kept.tolist(), strict=True) if here]
             small[store_lib.NAMES] = "".join(lines).encode()
         if self._originals[kept].all():
             small[store_lib.ORIGINALS] = self._originals[kept].astype("<u4").tobytes()
         for name, content in small.items():
-            self._write_file(name, content)
+            self._save(name, content)
         listed = [{"name": self.corrupt[rank].name, "reason": self.corrupt[rank].reason} for rank in missing]
         checks = {name: zlib.crc32(content) for name, content in small.items()}
         meta = meta | {"size": self._size, "count": count, "corrupt": listed, "crc32": checks}
-        self._write_file(store_lib.META, (json.dumps(meta) + "\n").encode())
-        sync_folder(self.folder)
-        (self.folder / JOURNAL).unlink()
-        sync_folder(self.folder)
+        self._save(store_lib.META, (json.dumps(meta) + "\n").encode())
+        _clear(self.folder)
         return count
 
-    def _write_file(self, name: str, content: bytes) -> None:
-        (self.folder / name).write_bytes(content)
-        sync(self.folder / name)
+    def _close_up(self, kept: np.ndarray) -> None:
+        """Moves the images behind each corrupt one towards the front.
 
-    def _close_up(self, missing: list[int], kept: np.ndarray) -> None:
-        """Moves the images behind each corrupt one towards the front."""
-        if not self._closing:
-            self._append({"closing": True})
-            self._closing = True
-            for target, (first, last) in runs(missing, len(kept)):
-                self._move(first * self._bytes, last * self._bytes, target * self._bytes)
-            return
-        # An earlier builder ended here. What it had not moved is where it was: a place is overwritten by what
-        # belongs there, and only after the image that lay there has been moved.
-        places = np.cumsum(kept) - 1
-        for rank in np.flatnonzero(kept)[missing[0]:].tolist():
-            if self._is_at(rank, places[rank]):
-                continue
-            if not self._is_at(rank, rank):
-                self.kept = 0
-                raise DataError(f"{self.folder}: an image was lost when the computer went down; it is removed, "
-                                "and the same command builds it anew")
-            self._move(rank * self._bytes, (rank + 1) * self._bytes, int(places[rank]) * self._bytes)
+        What is being moved is in a file of its own before it overwrites anything, so whoever goes on after a builder
+        that was killed here writes it once more and continues behind it.
+        """
+        ranks, place = np.flatnonzero(kept), int(np.argmin(kept))
+        step = max(1, _PIECE // self._bytes)
+        if (self.folder / _MOVING).exists():
+            place = self._land((self.folder / _MOVING).read_bytes())
+        while place < len(ranks):
+            piece = b"".join(map(self._image, ranks[place:place + step]))
+            content = f"{place:0{_DIGITS}}".encode() + piece
+            self._save(_MOVING, content)
+            place = self._land(content)
 
-    def _move(self, first: int, last: int, target: int) -> None:
-        # Towards the front only, so that a piece never overwrites what is still to be read.
-        while first < last:
-            piece = os.pread(self._images, min(_PIECE, last - first), first)
-            if not piece:
-                raise OSError(errno.EIO, "the file ends too early", str(self.folder / store_lib.IMAGES))
-            self._write(self._images, piece, target)
-            first, target = first + len(piece), target + len(piece)
+    def _land(self, content: bytes) -> int:
+        """Writes a piece where it belongs; the place behind it."""
+        place, piece = int(content[:_DIGITS]), memoryview(content)[_DIGITS:]
+        self._write(self._images, piece, place * self._bytes)
+        os.fsync(self._images)
+        return place + len(piece) // self._bytes
 
     def discard(self) -> None:
         """Nothing in here is worth keeping: `close` is followed by the folder's removal."""
@@ -268,10 +245,12 @@ class Partial:
 
     def close(self) -> None:
         self._keeper.shutdown()
-        for file in (self._images, self._journal):
-            if file >= 0:
-                os.close(file)
-        self._images = self._journal = -1
+        self._close_images()
+
+    def _close_images(self) -> None:
+        if self._images >= 0:
+            os.close(self._images)
+        self._images = -1
 
 
 @contextlib.contextmanager
@@ -283,12 +262,10 @@ def under_construction(folder: pathlib.Path, identity: dict[str, Any], count: in
       identity: of what is built, a dict fit for JSON: a folder of another identity is not gone on with.
       count: images of the split. size: side of a stored image.
     """
-    with storing(folder):
-        partial = _taken_over(folder, identity, count, size, report) or Partial(folder, identity, count, size)
+    partial = Partial(folder, identity, count, size)
     try:
         with storing(folder):
-            if not partial.kept:
-                partial.begin()
+            partial.begin(report)
             partial.check_space()
         yield partial
     finally:
@@ -297,55 +274,35 @@ def under_construction(folder: pathlib.Path, identity: dict[str, Any], count: in
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _taken_over(folder: pathlib.Path, identity: dict[str, Any], count: int, size: int,
-                report: Report) -> Partial | None:
-    """What an earlier builder left in `folder`; None, with the folder gone, if there is nothing of use."""
-    if not folder.exists():
-        return None
-    partial = Partial(folder, identity, count, size)
-    try:
-        reason = partial.take_over()
-        if partial.kept and not reason:
-            return partial
-    except BaseException:
-        partial.close()
-        raise
-    partial.close()
-    if reason:
-        report(f"{folder.name}: what an earlier builder left is of no use ({reason}); beginning anew")
-    shutil.rmtree(folder)
-    return None
-
-
 def finished(folder: pathlib.Path) -> bool:
-    """Is `folder` a whole store whose builder ended just before it gave it its name?"""
+    """Is `folder` a whole store that only lacks its name, its builder having ended there? Then it is made only that."""
     try:
-        if not (folder / store_lib.META).exists() or (folder / JOURNAL).exists():
+        if not (folder / store_lib.META).exists():
             return False
         store_lib.open_store(folder)
     except (DataError, OSError):  # the latter: another user's, closed to this one
         return False
+    with contextlib.suppress(OSError):
+        _clear(folder)
     return True
 
 
-def parse(content: bytes) -> tuple[list[dict[str, Any]], int]:
-    """(the records of a journal up to the first that isn't whole, the bytes that they take)."""
-    records, whole = [], 0
-    for line in content.splitlines(keepends=True):
-        check, _, text = line.rstrip(b"\n").partition(b" ")
-        if not line.endswith(b"\n") or check != b"%08x" % zlib.crc32(text):
-            break
-        records.append(json.loads(text))
-        whole += len(line)
-    return records, whole
+def _clear(folder: pathlib.Path) -> None:
+    """Removes what is no part of a store."""
+    for path in folder.iterdir():
+        if path.name not in store_lib.FILES:
+            path.unlink()
+    sync_folder(folder)
 
 
-def runs(missing: list[int], count: int) -> Iterator[tuple[int, tuple[int, int]]]:
-    """(new place, (first, last)) of each run of images behind a gap."""
-    for gaps, rank in enumerate(missing, 1):
-        last = missing[gaps] if gaps < len(missing) else count
-        if rank + 1 < last:
-            yield rank + 1 - gaps, (rank + 1, last)
+def read_progress(folder: pathlib.Path, *keys: str) -> dict[str, Any] | None:
+    """What progress.npz says, all of it or the `keys` alone; None if there is none that is whole."""
+    try:
+        with np.load(folder / PROGRESS) as found:
+            content = {key: found[key] for key in keys or found.files}
+        return content | {key: json.loads(str(content[key])) for key in ("identity", "corrupt") if key in content}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 @contextlib.contextmanager

@@ -40,6 +40,7 @@ from alexnet_jax.errors import DataError, describe_os_error
 SCHEMA = 1
 IMAGES, LABELS, CHECKSUMS, META = "images.u8", "labels.i32", "checksums.u32", "meta.json"
 NAMES, ORIGINALS = "names.txt", "originals.u32"
+FILES = (IMAGES, LABELS, CHECKSUMS, META, NAMES, ORIGINALS)
 _SAMPLE = 64  # images whose checksum is compared at each opening, spread evenly, the two ends included
 
 

@@ -23,8 +23,8 @@ _HEAD = ("name", "dataset", "split", "size", "images", "classes", "version", "on
 class Entry(NamedTuple):
     """A folder of a store folder: a store, or one that is under construction or was.
 
-    `place` is the store's own folder, which the other kinds will or would have become; `about` is what meta.json or the
-    journal says, {} if that cannot be read; `images` are there; `state` is what is to be said of it, "" of a sound one.
+    `place` is the store's own folder, which the other kinds will or would have become; `about` is what meta.json or
+    progress.npz says, {} if that cannot be read; `images` are there; `state` is what is to be said of it, "" if sound.
     """
 
     folder: pathlib.Path
@@ -79,9 +79,9 @@ def _entry(folder: pathlib.Path, place: pathlib.Path) -> Entry:
     else:
         held = files.held(_lock(place))
         state = {True: "being built", False: "unfinished", None: "unfinished, perhaps being built"}[held]
-        journal, done = leftovers.progress(folder)
-        if journal:
-            about, images = journal, f"{done:,} of {journal['count']:,}"
+        identity, done = leftovers.progress(folder)
+        if identity:
+            about, images = identity, f"{done:,} of {identity['count']:,}"
     if folder.is_symlink():
         state = f"a link to {names.plain(os.readlink(folder))}" + (f"; {state}" if state else "")
     return Entry(folder, place, about, images, state)
@@ -105,7 +105,7 @@ def _taken(folder: pathlib.Path) -> int:
 
 
 def _written(folder: pathlib.Path) -> str:
-    for name in (store_lib.META, partial.JOURNAL, "."):
+    for name in (store_lib.META, partial.PROGRESS, "."):
         try:
             return datetime.datetime.fromtimestamp((folder / name).stat().st_mtime).strftime("%Y-%m-%d %H:%M")
         except OSError:
