@@ -23,7 +23,7 @@ from alexnet_jax.data.classes import missing, named
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.training import views as views_lib
 from experiments import recording
-from experiments.analysis import selection, statistics
+from experiments.analysis import selection, statistics, verdicts
 
 MANY = 5  # the paper's first ensemble: claim 2012-5
 PAPER = (-2.6, -1.8)  # table 2: 40.7/18.2 → 38.1/16.4
@@ -74,21 +74,6 @@ def gain(log_probs: np.ndarray, labels: np.ndarray) -> list[statistics.Estimate]
     together = wrong(mean(log_probs), labels).astype(float)
     alone = np.mean([wrong(one, labels) for one in log_probs], axis=0)
     return [statistics.estimate(list(100 * d)) for d in together - alone]
-
-
-def verdict(top1: statistics.Estimate, networks: int) -> tuple[str, str]:
-    """(word, why): by the sign, as everywhere; whether the interval has the paper's size, said apart."""
-    if top1.low is None or top1.high is None:
-        return "unresolved", "no measure of the noise"
-    if top1.low <= 0 <= top1.high:
-        return "unresolved", "the interval over images contains zero"
-    inside = "contains" if contains_paper(top1) else "does not contain"
-    word = "reproduced" if top1.high < 0 else "contradicted"
-    return word, f"in kind: {networks} networks; the interval {inside} the paper's −2.6 points"
-
-
-def contains_paper(top1: statistics.Estimate) -> bool | None:
-    return None if top1.low is None or top1.high is None else top1.low <= PAPER[0] <= top1.high
 
 
 def table(rows: Sequence[dict[str, Any]], total: int, top5: bool = True) -> str:
@@ -178,9 +163,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             **({"notes": notes} if notes else {})}
     path = folder / "ensemble.json"
     if options.record is not None:
+        found = verdicts.averages(gains[0], len(runs), PAPER[0])
         path = recording.write_claim(folder, "ensemble", "2012-5", recording.Measured(
             text, gains[0].mean, gains[0].low, gains[0].high, "points", len(runs)),
-            verdict(gains[0], len(runs)), about, hours, contains_paper(gains[0]))
+            (found.word, found.why), about, hours, found.contains_paper)
         tree = (run_files.read_json(path) or {}) | {"ensemble": tree}
     run_files.write_json(path, tree)
     print(path)

@@ -30,7 +30,7 @@ from alexnet_jax import cli, errors, names, run_files
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import recording, run
-from experiments.analysis import selection, speed
+from experiments.analysis import selection, speed, verdicts
 from experiments.analysis.workdirs import field, read_sweep
 from experiments.executors import local
 from experiments.sweep import grid as grid_lib
@@ -265,7 +265,7 @@ def write(folder: pathlib.Path, found: dict[str, Any], command: Sequence[str]) -
     from experiments.figures import figure1 as figure1_figure  # matplotlib: not before there is something to show
 
     ratio: speed.Ratio = found["ratio"]
-    verdict = speed.verdict(ratio, PAPER)
+    verdict = verdicts.ratio(ratio, PAPER)
     both = [recording.about(found[part], command) for part in ("seeds", "grid", "beside") if found[part] is not None]
     costs = [hours for _, hours in both]
     about = both[0][0] | {"seeds": sorted(set(found["arrivals"]["relu"]) & set(found["arrivals"]["tanh"]))}

@@ -9,7 +9,7 @@ sweep's command adds arms and seeds and runs none of the finished runs again.
 
 A claim file `<tool>.json` is one measured claim of the paper: `{"schema": 1, "claim": id in experiments.claims,
 "measured": {"text", "value", "low", "high" (numbers or null), "unit": "ratio", "points" or "fraction", "n"},
-"verdict": {"word": reproduced, contradicted or unresolved, "why", "contains_paper": true, false or null}, "protocol":
+"verdict": {"word" (of experiments.analysis.verdicts.WORDS), "why", "contains_paper": true, false or null}, "protocol":
 {"dataset", "train_split", "eval_split", "resolution", "seeds", "epochs", "device", "revision", "command"},
 "cost_core_hours": number or null}`.
 """
@@ -24,14 +24,13 @@ from typing import Any
 
 from alexnet_jax import errors, files, run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
-from experiments.analysis import packed, workdirs
+from experiments.analysis import packed, verdicts, workdirs
 from experiments.analysis.protocol import protocol
 from experiments.analysis.workdirs import Arm, Run, Sweep
 from experiments.sweep import plan as plan_lib
 
 SCHEMA = 1
 UNITS = ("ratio", "points", "fraction")
-WORDS = ("reproduced", "contradicted", "unresolved")
 _SMALL = (*packed.TREES.values(), run_files.OUTCOMES, *packed.TABLES)  # what is kept of a run's files
 SEARCH = pathlib.PurePath("search.json")  # of experiments.sweep.search; its sweep is in the folder search/
 
@@ -56,7 +55,7 @@ def claim_file(claim: str, measured: Measured, verdict: tuple[str, str], about: 
       claim: its id in `experiments.claims`. verdict: (word, why). about: of `about`. contains_paper: does the interval
         contain the paper's number?
     """
-    if measured.unit not in UNITS or verdict[0] not in WORDS:
+    if measured.unit not in UNITS or verdict[0] not in verdicts.WORDS:
         raise ValueError(f"{measured.unit!r} or {verdict[0]!r} is not in the claim file's schema")
     return {"schema": SCHEMA, "claim": claim, "measured": dataclasses.asdict(measured),
             "verdict": {"word": verdict[0], "why": verdict[1], "contains_paper": contains_paper}, "protocol": about,

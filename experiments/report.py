@@ -22,8 +22,9 @@ from matplotlib.figure import Figure
 
 from alexnet_jax import errors, names, run_files
 from alexnet_jax.training import views as views_lib
-from experiments.analysis.comparisons import summarise
+from experiments.analysis.comparisons import regime_of, summarise
 from experiments.analysis.protocol import sentence
+from experiments.analysis.verdicts import starred
 from experiments.analysis.workdirs import Sweep, read_sweep
 from experiments.figures import curves
 from experiments.figures import differences as differences_figure
@@ -35,7 +36,15 @@ _PICTURES = {"curves": "Error against epoch, all arms", "differences": "Differen
 
 def render(workdir: pathlib.Path, views: str | None = None) -> str:
     """The report as Markdown; writes nothing. Raises ConfigError or WorkdirError."""
-    return markdown(summarise(read_sweep(workdir), views))
+    sweep = read_sweep(workdir)
+    return markdown(summarise(sweep, views, _beside(workdir, sweep)))
+
+
+def _beside(workdir: pathlib.Path, sweep: Sweep) -> dict[str, Sweep]:
+    """The other records of its regime, of one that lies among its records."""
+    names = regime_of(sweep).records if workdir.resolve().name == sweep.name else ()
+    folders = {name: workdir.resolve().with_name(name) for name in names if name != sweep.name}
+    return {name: read_sweep(folder) for name, folder in folders.items() if (folder / "plan.json").exists()}
 
 
 def write_report(workdir: pathlib.Path, *, plots: bool = True, views: str | None = None) -> str:
@@ -51,7 +60,7 @@ def write_report(workdir: pathlib.Path, *, plots: bool = True, views: str | None
     workdir = pathlib.Path(workdir)
     sweep = read_sweep(workdir)
     curves = plots and _draw_curves(sweep, workdir)  # reads the curves, which the notes say something of
-    summary = summarise(sweep, views)
+    summary = summarise(sweep, views, _beside(workdir, sweep))
     differences = plots and _draw_differences(summary, workdir)
     text = markdown(summary, [name for name, drawn in (("curves", curves), ("differences", differences)) if drawn])
     run_files.write_json(workdir / "report.json", summary)
@@ -99,12 +108,12 @@ def markdown(summary: dict[str, Any], pictures: Collection[str] = ()) -> str:
         lines += ["", "**Small scale.** This is not ImageNet at full size: dataset, resolution, network and "
                   "schedule differ from the paper's. A verdict holds at this scale only; by itself it says "
                   "nothing about the paper's numbers."]
-    sources = [_source(arm, summary["confidence"]) for arm in summary["arms"]
+    sources = [_source(arm) for arm in summary["arms"]
                if arm["name"] != summary["baseline"]]
     if sources:
         lines += ["", f"**Verdicts on top-1** (reproduced: the {level} interval excludes zero with the "
-                  "paper's sign; contradicted: with the other; else unresolved), and where the claimed "
-                  "numbers are from:", "", *sources]
+                  "paper's sign; contradicted: with the other; the other words are explained in "
+                  "experiments/analysis/verdicts.py), and where the claimed numbers are from:", "", *sources]
     if summary["notes"]:
         lines += ["", "**Notes**", "", *(f"- {note}" for note in summary["notes"])]
     for name in pictures:
@@ -148,7 +157,7 @@ def _cells(arm: dict[str, Any], summary: dict[str, Any]) -> list[str]:
     difference = arm["difference"] or {}
     return [name, seeds, _mean(arm["top1"]), _mean(arm["top5"]), _difference(difference.get("top1")),
             _difference(difference.get("top5")), _claimed(paper.get("paper")), _claimed(paper.get("log")),
-            "" if is_baseline else _word(arm, summary["confidence"])]
+            "" if is_baseline else _word(arm, summary["family"]["tests"])]
 
 
 def _mean(e: dict[str, Any] | None) -> str:
@@ -173,25 +182,29 @@ def _claimed(value: dict[str, Any] | None) -> str:
     return value["text"] if value["top1"] is not None else "see below"
 
 
-def _word(arm: dict[str, Any], confidence: float) -> str:
-    """The table's cell: a star where a verdict doesn't survive Holm's correction."""
+def _word(arm: dict[str, Any], tests: int) -> str:
+    """The table's cell: a star where a verdict doesn't survive Holm's correction over so many tests."""
     verdict = arm["verdict"]
     if verdict is None:
         return "not comparable" if arm["paper"] else _NONE
-    if verdict["word"] in ("reproduced", "contradicted"):
-        holm = arm["difference"]["p_holm"]
-        return verdict["word"] + ("*" if holm is not None and holm >= 1 - confidence else "")
+    if _starred(arm):
+        return f"{verdict['word']}* ({tests} tests)"
     more = (verdict["seeds_needed"] or 0) > arm["difference"]["top1"]["n"]
     return verdict["word"] + (f", needs about {verdict['seeds_needed']:,} seeds" if more else "")
 
 
-def _source(arm: dict[str, Any], confidence: float) -> str:
+def _starred(arm: dict[str, Any]) -> bool:
+    verdict = arm["verdict"]
+    return verdict is not None and starred(verdict["word"], verdict["by_sign"], arm["difference"]["p_holm"])
+
+
+def _source(arm: dict[str, Any]) -> str:
     """One arm's verdict with its reason, and the numbers it was held against with their protocol."""
     if arm["paper"] is None:
         return f"- {arm['name']}: neither the paper nor its author's logs have this arm."
     if arm["verdict"] is not None:
         told = f"**{arm['verdict']['word']}**: {arm['verdict']['why']}"
-        if _word(arm, confidence).endswith("*"):
+        if _starred(arm):
             told += "; *no longer so after Holm's correction, see the notes"
     elif arm["paper"]["claim"] == "relu":
         told = "not comparable: the paper gives a speed, no error; see the notes"

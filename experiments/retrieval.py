@@ -23,7 +23,7 @@ from alexnet_jax.data import Split, duplicates
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.training import augment
 from experiments import recording
-from experiments.analysis import neighbours, selection, statistics
+from experiments.analysis import neighbours, selection, statistics, verdicts
 
 
 def limited(split: Split, most: int) -> Split:
@@ -123,7 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     difference = by_image if len(rows) == 1 else statistics.estimate([r["hidden"] - r["pixels"] for r in rows])
     assert difference.mean is not None
     interval = "" if difference.low is None else f" [{difference.low:+.3f}, {difference.high:+.3f}]"
-    word, why = neighbours.verdict(difference)
+    verdict = verdicts.neighbours(difference)
+    word, why = verdict.word, verdict.why
     hidden, by_pixels = (np.mean([row[key] for row in rows]) for key in ("hidden", "pixels"))
     text = (f"{hidden:.1%} of {options.neighbours} nearest neighbours among {len(gallery):,} images of the same class "
             f"by the {seen['units']}-d layer, {by_pixels:.1%} by pixels, {rows[0]['chance']:.1%} by chance; hidden "

@@ -11,7 +11,8 @@ from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
 from configs import author_runs, networks
 from configs.sweeps import initialisation
-from experiments import paper
+from experiments.claims.record import of_arm
+from experiments.claims.registry import CLAIMS
 from experiments.sweep import ablations, plan, sweep_file
 from experiments.sweep.ablations import Arm
 
@@ -157,7 +158,7 @@ def test_every_arm_of_the_catalogue_is_possible_on_every_config(path):
             assert geometry.layers(changed)[-1].is_output
             same = config_lib.identity(changed) == config_lib.identity(config)
             assert same == (arm.name in ("relu", "centre")), arm.name
-            assert paper.effect(name, arm.name) is not None or arm.name in NOT_IN_THE_PAPER
+            assert of_arm(CLAIMS, name, arm.name) is not None or arm.name in NOT_IN_THE_PAPER
 
 
 NOT_IN_THE_PAPER = (
@@ -205,7 +206,7 @@ def test_without_decay_no_layer_has_any():
 
 
 MINE = '''
-from experiments.ablations import Arm
+from experiments.sweep.ablations import Arm
 
 def width(config):
     """Half and twice the units of fc6."""
@@ -283,7 +284,7 @@ def test_ambiguous_and_impossible_arms_are_refused(arms, message):
 def test_numbers_of_numpy_and_jax_are_python_s(tmp_path):
     (tmp_path / "mine.py").write_text("""
 import jax.numpy as jnp, numpy as np
-from experiments.ablations import Arm
+from experiments.sweep.ablations import Arm
 
 def numbers(config):
     for i, (rate, epochs, mirror, layers) in enumerate((
@@ -308,7 +309,7 @@ def numbers(config):
 
 
 def test_the_files_of_a_sweep_file_are_looked_for_beside_it(tmp_path, monkeypatch):
-    arm = ("from experiments.ablations import Arm\n\ndef width(config):\n"
+    arm = ("from experiments.sweep.ablations import Arm\n\ndef width(config):\n"
            "    return [Arm('{}', {{'model.dropout': 0.1}})]\n")
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "mine.py").write_text(arm.format("beside"), encoding="utf-8")

@@ -14,10 +14,13 @@ from fake_sweep import arms_of
 
 from alexnet_jax import cli, config, run_files
 from alexnet_jax.errors import ConfigError
-from experiments import paper
+from experiments import paper, report
 from experiments.analysis import comparisons, image_noise, statistics, workdirs
 from experiments.claims import __main__ as command
-from experiments.claims import commands, measures, table
+from experiments.claims import judging, table
+from experiments.claims.record import Claim, Measure, Regime, of_arm
+from experiments.claims.regimes import FIRST, LOCAL, PAPER_LIKE_10
+from experiments.claims.registry import CLAIMS
 from experiments.claims.rows import rows
 from experiments.sweep import ablations
 from experiments.sweep import sweep_file as sweep_lib
@@ -51,10 +54,10 @@ def recorded(tmp_path_factory):
 def test_every_claim_and_every_run_of_the_logs_has_a_row(tmp_path):
     found, _ = rows(tmp_path / "nothing")
     ids = {row.id for row in found}
-    assert set(paper.CLAIMS) <= ids
     logged = {"150", "120", "131", "135", "132", "127", "128", "166", "167", "169", "170-quant", "177",
               "145 continued", "137"}
-    assert {f"log-{run}" for run in logged} == ids - set(paper.CLAIMS)
+    assert {f"log-{run}" for run in logged} == {i for i in ids if CLAIMS[i].kind == "log"}
+    assert ids == set(CLAIMS)
     for row in found:
         assert bool(row.measured) == (row.id == "size"), row.id
         assert row.measured or row.why.startswith("no measurement"), row.id
@@ -120,26 +123,27 @@ def test_a_row_carries_its_protocol_cost_and_noises(recorded):
     assert row.value_top5 == pytest.approx(-0.7, abs=0.2)
     assert row.p_holm >= row.p_value
     tests = [r for group in recorded[1].values() for r in group if r.p_holm is not None]
-    assert {r.comparisons for r in tests} == {len(tests)}
+    errors = [r for r in tests if r.quantity == "top-1 error" and r.id != "lrn-cifar"]
+    assert {(r.comparisons, r.family) for r in errors} == {(len(TRUE) - 1, "all arms of three, top-1 error")}
     assert row.revision == "0123456789"
-    assert not any(r.starred for r in tests)
-    # A claim of no difference is tested as one: with such a p value, and no star where it is reproduced.
+    assert not any(r.starred for r in errors)
     (none,) = recorded[1]["log-167"]
-    assert none.p_value < 0.01
-    assert "half of what both norms are worth in the log" in none.why
+    assert (none.verdict, none.inside, none.margin, none.by_sign) == ("reproduced", True, 0.5, False)
 
 
 def test_a_verdict_that_the_noise_of_the_images_takes_says_so(recorded, monkeypatch):
-    sweep = workdirs.read_sweep(recorded[0] / "true")
-    said = "; with the noise of the images unresolved"
-    lrn, none = (next(m for m in measures.MEASURES if m.id == name and not m.local) for name in ("lrn", "log-167"))
-    assert not any(measures.measure(sweep, what).verdict.why.endswith(said) for what in (lrn, none))
-    for low, high in ((-9.0, 9.0), (-9.0, 0.1)):  # zero within, and beyond the margin of a claim of no difference
-        monkeypatch.setattr(image_noise, "between", lambda *_, ends=(low, high): statistics.OverImages(1, 1.0, *ends))
-        for what in (lrn, none):
-            found = measures.measure(sweep, what).verdict
-            assert found.word == "reproduced"
-            assert found.why.endswith(said)
+    sweeps = {"true": workdirs.read_sweep(recorded[0] / "true")}
+    regime = Regime("mine", ("true",), "")
+
+    def why(claim):
+        found = judging.judged(CLAIMS[claim], CLAIMS[claim].measures[0], regime, sweeps).verdict
+        assert found.word == "reproduced"
+        return found.why
+
+    assert not any("noise of the images" in why(claim) for claim in ("lrn", "log-167"))
+    monkeypatch.setattr(image_noise, "between", lambda *_: statistics.OverImages(1, 1.0, -9.0, 9.0))
+    for claim in ("lrn", "log-167"):
+        assert why(claim).endswith("; with the noise of the images unresolved")
 
 
 def test_less_overfitting_is_told_beside_the_error(recorded):
@@ -152,7 +156,7 @@ def test_the_early_error_and_the_running_training_error(tmp_path):
     fake_sweep.write_sweep(tmp_path / "w", arms=arms_of(decay__no_decay=2.0, bias_init__zero_bias=6.0), pair_sd=0.05,
                            epochs=4)
     found = {row.id: row for row in rows(tmp_path)[0]}
-    assert found["bias-init"].quantity == "error after one epoch"
+    assert found["bias-init"].quantity == "error after one epoch"  # the last row, beside the claim's own quantity
     assert found["bias-init"].n == 3
     # Runs without data.fit_split have no clean error on what was learnt from.
     assert found["decay"].quantity == "running training error"
@@ -216,9 +220,9 @@ def test_the_local_networks_norm_is_a_claim_of_its_own(tmp_path):
 
 
 def test_the_local_sweep_has_the_arms_of_the_claim():
-    sweep = sweep_lib.load(str(ROOT / commands.LOCAL))
+    sweep = sweep_lib.load(str(ROOT / LOCAL.sweep))
     arms = {arm.name: arm for arm in [*ablations.arms_of(sweep.ablations, cli.load_config(sweep.config)), *sweep.arms]}
-    asked = {what.arm for what in measures.MEASURES if what.local}
+    asked = {what.name for what in CLAIMS["lrn-cifar"].measures}
     assert asked == {"no_lrn", "conv_local_13"} <= set(arms)
     # cuda-convnet's two files differ in local3's maps and fc's decay besides the norms.
     changed = {name for name in arms["conv_local_13"].overrides if not name.startswith("model.lrn.")}
@@ -271,21 +275,164 @@ def test_the_norm_that_goes_with_the_response_norm_is_named(tmp_path):
     assert row.part == "the same-map norm after conv2's goes with it, as in run 148"
 
 
-def test_one_row_for_each_sweep_that_has_the_arm_most_seeds_first(tmp_path):
-    fake_sweep.write_sweep(tmp_path / "a_few", arms=arms_of(lrn__no_lrn=1.4), seeds=range(2), epochs=2)
-    fake_sweep.write_sweep(tmp_path / "b_many", arms=arms_of(lrn__no_lrn=1.4), seeds=range(4), epochs=2,
+def test_a_row_for_each_record_and_the_claims_own_regime_first_whatever_its_seeds(tmp_path):
+    fake_sweep.write_sweep(tmp_path / "another", arms=arms_of(lrn__no_lrn=1.4), seeds=range(4), epochs=2,
                            name="tfds:imagenet2012", train_images=1_281_167)
+    fake_sweep.write_sweep(tmp_path / "claims_cifar10", arms=arms_of(lrn__no_lrn=1.4), seeds=range(2), epochs=2)
     found = [row for row in rows(tmp_path)[0] if row.id == "lrn"]
-    assert [(row.source, row.n, row.at_scale) for row in found] == [("b_many", 4, False), ("a_few", 2, True)]
+    assert [(row.source, row.n, row.at_scale, row.regime) for row in found] == [
+        ("claims_cifar10", 2, True, "5 epochs on 40,000 images"), ("another", 4, False, "another")]
+    assert "another" in table.markdown(found)
+
+
+def test_a_new_claim_is_one_record(tmp_path):
+    """A claim about dropout's error on top of those there are, measured in two regimes of which one lacks seeds."""
+    fake_sweep.write_sweep(tmp_path / "short", arms=arms_of(dropout__no_dropout=1.0), seeds=range(3), epochs=2,
+                           pair_sd=0.05)
+    fake_sweep.write_sweep(tmp_path / "long", arms=arms_of(dropout__no_dropout=-1.0), seeds=range(3), epochs=4,
+                           pair_sd=0.05)
+    short = Regime("a short schedule", ("short",), "configs/sweeps/three.py")
+    long = Regime("a long one", ("long",), "configs/sweeps/three.py", seeds=9)
+    mine = Claim("mine", "dropout lowers the error", "§9", "difference", "nowhere", paper.Value("+1", "§9", "me", 1.0),
+                 measures=(Measure("dropout.no_dropout", (long, short), margin=0.3),))
+    found, _ = rows(tmp_path, {**CLAIMS, "mine": mine})
+    here = [row for row in found if row.id == "mine"]
+    assert [(row.regime, row.verdict, row.n, row.margin) for row in here] == [
+        ("a long one", "preliminary", 3, 0.3), ("a short schedule", "reproduced", 3, 0.3)]
+    assert here[0].why == "3 of 9 seeds"
+    assert here[1].contains_paper
     text = table.markdown(found)
-    assert "unresolved" in text or "reproduced here" in text
+    assert text.count("**mine** dropout lowers the error (§9)") == 2
+    assert "preliminary: 3 of 9 seeds" in text
+    assert not any(row.id == "mine" for row in rows(tmp_path)[0])
+
+
+def test_a_family_of_a_plan_spans_its_sweeps_and_another_machines_pairs_are_told_apart(tmp_path):
+    many = arms_of(lrn__no_lrn=0.1)
+    fake_sweep.write_sweep(tmp_path / "paper_like_30_seeds", arms=many, seeds=range(1, 31), epochs=2)
+    few = arms_of(columns__one_column=1.7)
+    missing = {("one_column", 10): "not started"}
+    fake_sweep.write_sweep(tmp_path / "paper_like_10_seeds", arms=few, seeds=range(1, 11), epochs=2, states=missing)
+
+    def found():
+        return {row.id: row for row in rows(tmp_path)[0] if row.id in ("lrn", "columns")}
+
+    before = found()
+    assert (before["columns"].verdict, before["columns"].why) == ("preliminary", "9 of 10 seeds")
+    assert {(row.comparisons, row.family) for row in before.values()} == {(15, FIRST.name)}
+    p = sorted(row.p_value for row in before.values())
+    assert sorted(row.p_holm for row in before.values()) == pytest.approx([15 * p[0], min(1, 14 * p[1])])
+    fake_sweep.write_sweep(tmp_path / "paper_like_cpu", arms=few, seeds=(9, 10), epochs=2, error=30.0)
+    after = found()["columns"]
+    assert (after.n, after.verdict) == (10, "reproduced")
+    assert after.remark == f"without seed 10 of paper_like_cpu: {before['columns'].measured.partition(';')[0]}, 9 seeds"
+    assert after.source == "paper_like_10_seeds and paper_like_cpu"
+    # Seed 10's pair is of that record alone, ten points worse in both arms; seed 9's stays with the first.
+    both = [workdirs.read_sweep(tmp_path / name) for name in ("paper_like_10_seeds", "paper_like_cpu")]
+    each = [by["one_column"].runs[seed].counts("ten_view")["top1_wrong"]
+            - by["baseline"].runs[seed].counts("ten_view")["top1_wrong"]
+            for seed in range(1, 11) for by in [{arm.name: arm for arm in both[seed == 10].arms}]]
+    assert after.value == pytest.approx(-sum(each) / 1000)
+
+
+def test_reports_and_claims_agree_on_the_same_runs(tmp_path):
+    """Words, facts, intervals and Holm's p of every arm that both judge: of a sweep, and of a family over two."""
+    arms = arms_of(lrn__no_lrn=0.5, lrn__lrn_first=0.4, pooling__nonoverlapping=0.4, columns__one_column=1.7,
+                   pca__no_pca=0.2, columns__exchange_conv4=0.3, depth__no_conv3=-0.2)
+    for name, seeds in (("claims_cifar10", range(5)), ("paper_like_30_seeds", range(1, 31))):
+        fake_sweep.write_sweep(tmp_path / name, arms=arms, seeds=seeds, epochs=2)
+        run_files.write_json(tmp_path / name / "plan.json", {**fake_sweep.plan_of(tmp_path / name), "name": name})
+    found = rows(tmp_path)[0]
+    for name in ("claims_cifar10", "paper_like_30_seeds"):
+        told = json.loads(report.write_report(tmp_path / name, plots=False)
+                           and (tmp_path / name / "report.json").read_text())
+        compared = set()
+        for arm in told["arms"]:
+            said = of_arm(CLAIMS, arm["ablation"], arm["name"])
+            if arm["verdict"] is None:
+                continue
+            row = next((r for r in found if r.source == name and r.id == said.claim.id and r.quantity == "top-1 error"),
+                       None)
+            if row is None:  # the claim isn't measured in that regime
+                continue
+            sign = -1 if said.measure.turned else 1
+            top1, verdict = arm["difference"]["top1"], arm["verdict"]
+            assert (row.value, row.p_value, row.p_holm) == (
+                sign * top1["mean"], top1["p_value"], arm["difference"]["p_holm"])
+            assert sorted((row.low, row.high)) == sorted((sign * top1["low"], sign * top1["high"]))
+            assert (row.verdict, row.inside, row.contains_paper, row.sign) == (
+                verdict["word"], verdict["inside"], verdict["contains_paper"], sign * verdict["sign"])
+            assert (row.comparisons, row.family) == (told["family"]["tests"], told["family"]["name"])
+            compared.add(arm["name"])
+        assert compared == set(arms) - {"baseline"} - ({"exchange_conv4"} if "paper" in name else set())
+
+
+def test_where_the_centre_crop_would_give_another_word_the_row_says_so(tmp_path):
+    workdir = fake_sweep.write_sweep(tmp_path / "w", arms=arms_of(lrn__no_lrn=1.4), seeds=range(4), epochs=2,
+                                     pair_sd=0.1)
+    for seed in range(4):
+        path = fake_sweep.folder_of(workdir, "no_lrn", seed) / "result.json"
+        tree = run_files.read_json(path)
+        tree["eval"]["centre"]["top1_wrong"] -= 280
+        run_files.write_json(path, tree)
+    row = next(row for row in rows(tmp_path)[0] if row.id == "lrn")
+    assert (row.verdict, row.remark) == ("reproduced", "by the centre crop contradicted")
+    assert (row.error, row.low_error, row.high_error) == (row.value, row.low, row.high)
+    assert row.error_centre == pytest.approx(row.error + 2.8)
+    assert "by the centre crop +1.4" in row.measured
+
+
+def test_every_claim_has_its_source_and_protocol():
+    of_paper = [claim for claim in CLAIMS.values() if claim.kind != "log"]
+    assert len(of_paper) == 23
+    for claim in of_paper:
+        assert claim.kind in ("difference", "level", "ratio", "count", "qualitative")
+        assert claim.where
+        assert claim.protocol
+        assert claim.paper.source == paper.PAPER
+        assert claim.log is None or "released source" in claim.log.source
+        if claim.kind == "difference" and claim.log is not None and claim.log.top1 is not None:
+            assert claim.log.top1 == pytest.approx(claim.paper.top1, abs=0.06)  # the paper rounds its logs
+
+
+@pytest.mark.parametrize(("ablation", "arm", "top1", "top5", "log1"), [
+    ("lrn", "no_lrn", 1.4, 1.2, 1.370),
+    ("lrn", "lrn-none", 1.4, 1.2, 1.370),
+    ("", "no_lrn", 1.4, 1.2, 1.370),
+    ("pooling", "nonoverlapping", 0.4, 0.3, 0.394),
+    ("pooling", "non-overlapping", 0.4, 0.3, 0.394),
+    ("columns", "half_width", 1.7, 1.2, 1.695),
+    ("pca", "no_pca", 1.0, None, None),
+    ("depth", "no_conv4", 2.0, None, None),
+])
+def test_effect_of_an_arm(ablation, arm, top1, top5, log1):
+    effect = of_arm(CLAIMS, ablation, arm)
+    assert effect.claimed.whose == "the paper's"
+    assert effect.claimed.size == effect.paper.top1
+    assert (effect.paper.top1, effect.paper.top5) == (top1, top5)
+    assert (effect.log and effect.log.top1) == (None if log1 is None else pytest.approx(log1))
+
+
+def test_effects_without_a_number_or_below_the_logs_noise():
+    tanh = of_arm(CLAIMS, "activation", "tanh")
+    assert tanh.claimed is None
+    assert tanh.claim.protocol.startswith("CIFAR-10")
+    second = of_arm(CLAIMS, "lrn", "lrn_first")  # run 167: −0.0075 points, nothing
+    assert second.log is not None
+    assert second.claimed.sign == 0
+    assert of_arm(CLAIMS, "columns", "no_exchange").claimed.size == pytest.approx(1.164)
+    assert of_arm(CLAIMS, "lrn", "somewhere_else") is None
+    assert of_arm(CLAIMS, "mine:width", "no_lrn") is None
+    for claim in CLAIMS.values():  # a size of the logs that is held against something is beyond their own noise
+        if claim.kind == "log" and any(what.sign is None for what in claim.measures):
+            assert abs(claim.log.top1) > 3 * paper.LOG_NOISE[0]
 
 
 def test_a_verdict_that_does_not_survive_the_correction_is_starred(recorded):
     (row,) = recorded[1]["lrn"]
     row = type(row)(**{**vars(row), "p_holm": 0.06})
     assert row.starred
-    assert "reproduced* here" in table.markdown([row])
+    assert f"reproduced* here ({len(TRUE) - 1} tests)" in table.markdown([row])
 
 
 def test_size_is_counted():
@@ -326,24 +473,29 @@ def test_the_recorded_table_is_that_of_the_recorded_results():
     assert done.stdout == (ROOT / "experiments" / "CLAIMS.md").read_text(), "run `make claims`"
 
 
-def test_the_readme_has_what_is_measured_and_of_several_results_the_one_with_most_seeds():
+def test_the_readme_has_what_is_measured_and_of_several_regimes_the_claims_own():
     found, _ = rows(ROOT / "experiments" / "results")
     readme = (ROOT / "README.md").read_text()
     assert table.fill(readme, found) == readme, "run `make claims`"
     brief = table.brief(found)
     assert brief in readme
     one = next(row for row in found if row.n and row.verdict == "reproduced")
-    fewer = dataclasses.replace(one, n=one.n - 1, measured="of fewer")
-    assert "of fewer" not in table.brief([fewer, one, fewer])
-    assert table.brief([fewer, one, fewer]) == table.brief([one])
+    more = dataclasses.replace(one, n=one.n + 1, measured="of more seeds")
+    assert table.brief([one, more]) == table.brief([one])
     beside = dataclasses.replace(one, part="in kind", verdict="not comparable")
     assert table.brief([beside, one]) == table.brief([one])
     assert "not comparable" in table.brief([beside])
 
 
-def test_every_measure_is_of_an_arm_of_the_catalogue_and_of_a_known_claim():
-    for what in measures.MEASURES:
-        # Those of cuda-convnet's networks: test_the_local_sweep_has_the_arms_of_the_claim.
-        assert what.local or any(arm.name == what.arm for arm in ablations.arms_of([what.spec], BASE))
-        assert what.id in paper.CLAIMS or what.id.removeprefix("log-") in paper.LOG_RUNS
-        assert bool(what.sign) + bool(what.margin) + bool(what.ratio) + (measures.claimed_of(what)[0] is not None) >= 1
+def test_every_measure_is_of_an_arm_of_the_catalogue_and_has_something_to_be_held_against():
+    for claim in CLAIMS.values():
+        assert claim.measures or claim.why or claim.counted
+        for what in claim.measures:
+            # Those of cuda-convnet's networks: test_the_local_sweep_has_the_arms_of_the_claim.
+            assert what.local or any(arm.name == what.name for arm in ablations.arms_of([what.arm], BASE))
+            assert claim.claimed(what)
+            assert what.regimes
+    members = {(what.name, what.quantity) for claim in CLAIMS.values() for what in claim.measures
+               if any(regime.family is FIRST for regime in what.regimes)}
+    assert set(FIRST.tests) == members - {("centre", "error")}  # ten views and one are of the same runs: descriptive
+    assert PAPER_LIKE_10.family is FIRST

@@ -12,7 +12,7 @@ from scipy import stats
 from alexnet_jax import run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import figure1, recording
-from experiments.analysis import packed, speed
+from experiments.analysis import packed, speed, verdicts
 from experiments.analysis.speed import Arrival
 from experiments.sweep import grid
 from experiments.sweep import plan as plan_lib
@@ -62,12 +62,12 @@ def test_what_never_arrives_gives_a_bound(fast, slow, bound, word):
     assert found.bound == bound
     assert (found.low is None) == (bound in ("at most", "unknown"))
     assert (found.high is None) == (bound in ("at least", "unknown"))
-    assert speed.verdict(found, 6.0).word == word
+    assert verdicts.ratio(found, 6.0).word == word
 
 
 def test_a_slower_relu_contradicts():
     found = speed.ratio({s: Arrival(20 + s, True) for s in range(3)}, {s: Arrival(5 + 0.1 * s, True) for s in range(3)})
-    assert speed.verdict(found, 6.0).word == "contradicted"
+    assert verdicts.ratio(found, 6.0).word == "contradicted"
 
 
 @pytest.mark.parametrize(("errors", "expected"), [

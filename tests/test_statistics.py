@@ -1,4 +1,4 @@
-"""Simulated data with known effects: coverage, power, the verdict rule; and the paper's numbers as data."""
+"""Simulated data with known effects: coverage, power, corrections; and the logs' differences."""
 
 import dataclasses
 import itertools
@@ -10,7 +10,7 @@ from scipy import stats
 
 from experiments import paper
 from experiments.analysis import statistics
-from experiments.analysis.statistics import Estimate, estimate, paired_difference, verdict
+from experiments.analysis.statistics import Estimate, estimate, paired_difference
 
 
 def test_estimate_equals_a_hand_calculation():
@@ -95,43 +95,6 @@ def test_noise_of_counts_and_of_seeds():
     assert statistics.pooled_sd([[1.0], []]) is None
 
 
-@pytest.mark.parametrize(("values", "paper", "word", "contains", "part"), [
-    ([1.3, 1.5, 1.4], 1.4, "reproduced", True, "contains the paper's size"),
-    ([-1.3, -1.5, -1.4], -1.4, "reproduced", True, "contains"),
-    ([5.0, 5.1, 5.2], 1.4, "reproduced", False, "differs from the paper's"),
-    ([-1.3, -1.5, -1.4], 1.4, "contradicted", False, "opposite sign"),
-    ([1.0, -1.0, 0.5], 0.4, "unresolved", True, "seeds would resolve the paper's effect"),
-    # Resolved or not, it is said whether the interval has the paper's size in it.
-    ([1.0, -1.0, 0.5], 0.4, "unresolved", True, "the paper's effect, which the interval contains"),
-    ([-0.9, 0.1, -0.2, 0.3, -1.0], 0.8, "unresolved", False,
-     "seeds would resolve the paper's effect; the interval excludes it"),
-    ([0.01, -0.02, 0.01], 1.4, "unresolved", False,
-     "3 seeds would hardly have missed an effect of the paper's size; the interval excludes it"),
-    ([0.0, 0.1, 0.8, 1.2, 1.3], 1.2, "unresolved", True,
-     "5 seeds had a chance of 9"),
-    ([1.4], 1.4, "unresolved", None, "one seed has no interval"),
-    ([], 1.4, "unresolved", None, "no pair of finished runs"),
-    ([0.3, 0.3], 0.4, "unresolved", None, "no measure of the noise"),
-    ([1e6, -1e6], 0.1, "unresolved", True, "more than 100,000 seeds"),
-])
-def test_verdict_rule(values, paper, word, contains, part):
-    v = verdict(estimate(values), paper)
-    assert (v.word, v.contains_paper) == (word, contains)
-    assert part in v.why
-
-
-def test_verdict_gives_the_seeds_that_the_measured_noise_asks_for():
-    difference = estimate([1.0, -1.0, 0.5, -0.2])
-    v = verdict(difference, 0.4)
-    assert v.seeds_needed == statistics.seeds_needed(0.4, difference.sd)
-    assert f"{v.seeds_needed} seeds" in v.why
-
-
-def test_a_verdict_needs_a_claim():
-    with pytest.raises(ValueError, match="other than zero"):
-        verdict(estimate([1.0, 2.0]), 0.0)
-
-
 def test_logged_differences_are_those_of_the_spec():
     expected = {"148": (1.370, 1.152), "147": (0.394, 0.300), "145-half": (1.695, 1.230),
                 "145-2010 centre": (1.552, 1.296), "150": (1.164, 1.120)}
@@ -143,103 +106,33 @@ def test_logged_differences_are_those_of_the_spec():
         paper.log_difference("133")
 
 
-def test_every_claim_has_its_source_and_protocol():
-    assert len(paper.CLAIMS) == 23
-    for claim in paper.CLAIMS.values():
-        assert claim.kind in ("difference", "level", "ratio", "count", "qualitative")
-        assert claim.where
-        assert claim.protocol
-        assert claim.paper.source == paper.PAPER
-        assert claim.log is None or "released source" in claim.log.source
-        if claim.kind == "difference" and claim.log is not None and claim.log.top1 is not None:
-            assert claim.log.top1 == pytest.approx(claim.paper.top1, abs=0.06)  # the paper rounds its logs
-
-
-@pytest.mark.parametrize(("ablation", "arm", "top1", "top5", "log1"), [
-    ("lrn", "no_lrn", 1.4, 1.2, 1.370),
-    ("lrn", "lrn-none", 1.4, 1.2, 1.370),
-    ("", "no_lrn", 1.4, 1.2, 1.370),
-    ("pooling", "nonoverlapping", 0.4, 0.3, 0.394),
-    ("pooling", "non-overlapping", 0.4, 0.3, 0.394),
-    ("columns", "half_width", 1.7, 1.2, 1.695),
-    ("pca", "no_pca", 1.0, None, None),
-    ("depth", "no_conv4", 2.0, None, None),
-])
-def test_effect_of_an_arm(ablation, arm, top1, top5, log1):
-    effect = paper.effect(ablation, arm)
-    assert effect.reference is effect.paper
-    assert (effect.paper.top1, effect.paper.top5) == (top1, top5)
-    assert (effect.log and effect.log.top1) == (None if log1 is None else pytest.approx(log1))
-
-
-def test_effects_without_a_number_or_below_the_logs_noise():
-    tanh = paper.effect("activation", "tanh")
-    assert tanh.reference is None
-    assert tanh.protocol.startswith("CIFAR-10")
-    second = paper.effect("lrn", "lrn_first")  # run 167: −0.0075 points, nothing
-    assert second.log is not None
-    assert second.reference is None
-    assert paper.effect("columns", "no_exchange").reference.top1 == pytest.approx(1.164)
-    assert paper.effect("lrn", "somewhere_else") is None
-    assert paper.effect("mine:width", "no_lrn") is None
-
-
 def test_signed():
     assert [paper.signed(x, 2) for x in (1.4, -0.3, 0.001, -0.001)] == ["+1.40", "−0.30", "0.00", "0.00"]
 
 
-@pytest.mark.parametrize(("values", "sign", "word", "part"), [
-    ([1.3, 1.5, 1.4], 1, "reproduced", "a sign and no size"), ([1.3, 1.5, 1.4], -1, "contradicted", "opposite sign"),
-    ([-1.3, -1.5, -1.4], -1, "reproduced", "sign"), ([1.0, -1.0, 0.5], 1, "unresolved", "as large as the one measured"),
-    ([1.0, -1.0, 0.5], -1, "unresolved", "as large as the one measured, which has the opposite sign"),
-    ([1.0], 1, "unresolved", "one seed"), ([], 1, "unresolved", "no pair"),
-    ([0.2, 0.2], 1, "unresolved", "no measure")])
-def test_verdict_on_a_claim_without_a_size(values, sign, word, part):
-    v = statistics.sign_verdict(estimate(values), sign)
-    assert v.word == word
-    assert part in v.why
-
-
-@pytest.mark.parametrize(("values", "word", "part"), [
-    ([0.1, -0.1, 0.05, 0.0], "reproduced", "within ±0.7"), ([0.3, 0.31, 0.32], "reproduced", "within ±0.7"),
-    ([1.4, 1.5, 1.6], "contradicted", "beyond ±0.7"), ([-1.4, -1.5, -1.6], "contradicted", "beyond"),
-    ([0.6, 0.7, 0.9], "unresolved", "would show that nothing larger than 0.7"), ([0.1], "unresolved", "one seed"),
-    ([0.6, 0.8, 1.0], "unresolved", "the mean lies beyond ±0.7 and the interval excludes zero; if there is no"),
-    ([-0.5, -0.6, -0.7], "unresolved", "the interval excludes zero; if there is no difference, about"),
-    ([-0.5, 0.6, 0.7], "unresolved", "about")])
-def test_verdict_on_a_claim_of_no_difference(values, word, part):
-    v = statistics.equivalence(estimate(values), 0.7)
-    assert v.word == word
-    assert part in v.why
-
-
-def test_the_p_value_of_a_claim_of_no_difference_goes_with_its_word():
-    rng = np.random.default_rng(7)
-    for centre in (0.0, 0.4, 0.7, 1.5, -1.5):
-        for row in rng.normal(centre, 0.4, (200, 5)):
-            difference = estimate(row)
-            word = statistics.equivalence(difference, 0.7).word
-            assert (statistics.equivalence_p(difference, 0.7) < 0.05) == (word != "unresolved")
-    assert statistics.equivalence_p(estimate([0.1]), 0.7) is None
-
-
 def test_seeds_for_a_claim_of_no_difference_show_it_four_times_in_five():
     rng = np.random.default_rng(5)
-    v = statistics.equivalence(estimate([1.0, -1.0, 0.5, -0.5]), 0.7)
-    sd, n = estimate([1.0, -1.0, 0.5, -0.5]).sd, v.seeds_needed
-    within = [statistics.equivalence(estimate(row), 0.7).word == "reproduced" for row in rng.normal(0, sd, (2000, n))]
-    assert np.mean(within) == pytest.approx(0.8, abs=0.03)
-    assert statistics.equivalence_power(0.7, sd, n) == pytest.approx(np.mean(within), abs=0.02)
-    # A difference as large as the margin is called none in at most one of forty tables.
-    wrong = [statistics.equivalence(estimate(row), 0.7).word == "reproduced" for row in rng.normal(0.7, sd, (2000, n))]
-    assert np.mean(wrong) == pytest.approx(0.025, abs=0.01)
+    sd = estimate([1.0, -1.0, 0.5, -0.5]).sd
+    n = statistics.seeds_for_none(0.7, sd)
+    ends = [(e.low, e.high) for row in rng.normal(0, sd, (2000, n)) if (e := estimate(row))]
+    within = np.mean([low > -0.7 and high < 0.7 for low, high in ends])
+    assert within == pytest.approx(0.8, abs=0.03)
+    assert statistics.equivalence_power(0.7, sd, n) == pytest.approx(within, abs=0.02)
+    assert statistics.seeds_for_none(1e-4, 5.0) is None
 
 
-def test_signs_are_called_wrongly_as_often_as_the_level_says():
-    rows = np.random.default_rng(6).normal(0, 1, (4000, 5))
-    words = [statistics.sign_verdict(estimate(row), 1).word for row in rows]
-    assert words.count("reproduced") / 4000 == pytest.approx(0.025, abs=0.01)
-    assert words.count("contradicted") / 4000 == pytest.approx(0.025, abs=0.01)
+def test_holm_counts_the_tests_that_are_still_to_come():
+    p = [0.001, None, 0.02, 0.04]
+    assert statistics.holm(p, 5) == [pytest.approx(0.005), None, pytest.approx(0.08), pytest.approx(0.12)]
+    assert statistics.holm(p, 3) == statistics.holm(p)
+
+
+def test_the_other_way_round_is_the_same_with_its_signs_turned():
+    e = estimate([1.0, 2.0, 4.0])
+    back = -e
+    assert (back.mean, back.low, back.high, back.sd, back.p_value) == (-e.mean, -e.high, -e.low, e.sd, e.p_value)
+    assert -back == e
+    assert (-Estimate(0)).mean is None
 
 
 # Seeds and images.

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from experiments.analysis import statistics
+from experiments.analysis import statistics, verdicts
 
 SHUFFLES = 10_000
 NOISE = 0.1  # kernels whose neighbouring weights agree less than this are still like their random beginnings
@@ -103,17 +103,6 @@ def answer(found: Sequence[Separation]) -> Answer:
 
 
 def verdict(of: Answer) -> tuple[str, str]:
-    """(word, why). reproduced: every run's gap is beyond chance (p < 0.05 each), and so is the mean (its 95% interval
-    excludes zero). contradicted: the interval lies below SMALL, in networks whose kernels have left their random
-    beginnings behind (NOISE). Else unresolved."""
-    e = of.excess
-    share = f"{of.significant} of {e.n} runs have a gap beyond chance (p < 0.05)"
-    if e.low is None or e.high is None:
-        return "unresolved", f"{share}; {'one run has' if e.n == 1 else 'equal runs have'} no interval"
-    if of.significant == e.n and e.low > 0:
-        return "reproduced", "every run's gap is beyond what shuffled columns have (p < 0.05)"
-    if of.smooth < NOISE:
-        return "unresolved", f"{share}; the kernels are still like random ones (smoothness {of.smooth:.2f})"
-    if e.high < SMALL:
-        return "contradicted", f"{share}; on average the gap exceeds chance by less than {SMALL}"
-    return "unresolved", share
+    """(word, why): `experiments.analysis.verdicts.kernels`."""
+    found = verdicts.kernels(of, SMALL, NOISE)
+    return found.word, found.why

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from alexnet_jax import names
 from alexnet_jax.training import learning
 from alexnet_jax.training import views as views_lib
 from experiments import paper
-from experiments.analysis import image_noise, statistics
+from experiments.analysis import compare, families, statistics
 from experiments.analysis import protocol as protocol_lib
 from experiments.analysis.protocol import is_imagenet, protocol
 from experiments.analysis.workdirs import Arm, Run, Sweep, default_views, field, without_five
+from experiments.claims import judging
+from experiments.claims.record import Regime, of_arm
+from experiments.claims.registry import CLAIMS
 from experiments.sweep import search
 
 SCHEMA = 1
@@ -26,24 +29,26 @@ _MOST = 30  # runs that a note names
 SPEED_THRESHOLD = 0.25  # training error, as a fraction: the paper's in §3.1
 
 
-def summarise(sweep: Sweep, views: str | None = None) -> dict[str, Any]:
+def summarise(sweep: Sweep, views: str | None = None, beside: Mapping[str, Sweep] | None = None) -> dict[str, Any]:
     """The content of report.json.
 
     Args:
-      views: of `alexnet_jax.training.views`, for all arms; None takes those that `training.views.shared` gives.
+      views: of `training.views`, for all arms; None takes those that `training.views.shared` gives.
+      beside: other records of its regime, by name: a declared family may have comparisons of theirs.
     """
     views = views or default_views(sweep.runs.values())
-    arms = [_arm(sweep, arm, views) for arm in sweep.arms]
-    adjusted = statistics.holm([(a["difference"] or {"top1": {}})["top1"].get("p_value") for a in arms])
-    for arm, p in zip(arms, adjusted, strict=True):
-        if arm["difference"]:
-            arm["difference"]["p_holm"] = p
+    regime = regime_of(sweep)
+    corrected = judging.corrected(regime, {**(beside or {}), sweep.name: sweep}, "error", views) if (
+        regime.family) else families.of_sweep(sweep, "error", views)
+    compared = compare.of_sweep(sweep, "error", views)
+    arms = [_arm(sweep, arm, views, compared.get(arm.name), corrected) for arm in sweep.arms]
     runs = sweep.runs
     about = protocol(sweep, views)
     summary = {
         "schema": SCHEMA, "name": sweep.name, "units": "errors in percent, differences in percentage points",
         "confidence": statistics.CONFIDENCE, "views": views, "baseline": sweep.baseline, "protocol": about,
         "small_scale": not is_imagenet(about), "arms": arms,
+        "family": {"name": corrected.family.name, "tests": len(corrected.family.tests)},
         "runs": {i: {"seed": r.seed, "state": r.state, "message": _message(r), "counts": r.counts(views)}
                  for i, r in runs.items()},
     }
@@ -52,24 +57,22 @@ def summarise(sweep: Sweep, views: str | None = None) -> dict[str, Any]:
     return summary
 
 
+def regime_of(sweep: Sweep, regimes: Iterable[Regime] | None = None) -> Regime:
+    """The regime that the sweep's runs are of: of those, or of all that claims name; else one of its own."""
+    if regimes is None:
+        regimes = (regime for claim in CLAIMS.values() for what in claim.measures for regime in what.regimes)
+    return next((regime for regime in regimes if sweep.name in regime.records), Regime(sweep.name, (sweep.name,), ""))
+
+
 def _at_chance(run: Run) -> bool:
     return run.state == "finished" and bool(learning.case(run.message))
 
 
-def _percent(run: Run, views: str, key: str) -> float | None:
-    counts = run.counts(views)
-    return None if counts is None else 100 * counts[f"{key}_wrong"] / counts["total"]
-
-
-def _by_seed(arm: Arm, views: str, key: str) -> dict[int, float]:
-    found = {seed: _percent(run, views, key) for seed, run in arm.runs.items()}
-    return {seed: value for seed, value in sorted(found.items()) if value is not None}
-
-
-def _arm(sweep: Sweep, arm: Arm, views: str) -> dict[str, Any]:
-    against = sweep.reference(arm)
-    keys = ("top1", "top5") if _tell_top5(arm, against) else ("top1",)
-    errors = {key: _by_seed(arm, arm.views or views, key) for key in keys}
+def _arm(sweep: Sweep, arm: Arm, views: str, found: compare.Comparison | None, corrected: families.Corrected
+         ) -> dict[str, Any]:
+    keys = ("top1", "top5") if all(run.tells_top5 for part in (arm, sweep.reference(arm))
+                                   for run in part.runs.values()) else ("top1",)
+    errors = {key: compare.by_seed(arm, "error", views, key) for key in keys}
     row: dict[str, Any] = {
         "name": arm.name, "ablation": arm.ablation, "overrides": arm.overrides,
         "planned": len(arm.runs), "finished": len(errors["top1"]), "seeds": sorted(errors["top1"]),
@@ -79,40 +82,28 @@ def _arm(sweep: Sweep, arm: Arm, views: str) -> dict[str, Any]:
         **{key: dataclasses.asdict(statistics.estimate(list(by.values()))) for key, by in errors.items()},
         "against": arm.against, "views": arm.views, "difference": None, "paper": None, "verdict": None,
     }
-    if arm.name == against.name or arm.views == views:
+    if found is None:
         return row
-    others = {key: _by_seed(against, views, key) for key in errors}
-    shared = {key: statistics.paired_difference(errors[key], others[key]) for key in errors}
-    pairs = sorted(set(errors["top1"]) & set(others["top1"]))
-    over = image_noise.between(arm, against, (arm.views or views, against.views or views), pairs)
     row["difference"] = {
-        "pairs": pairs, "each": [errors["top1"][seed] - others["top1"][seed] for seed in pairs],
-        "top1": None, "top5": None, **{key: dataclasses.asdict(value) for key, value in shared.items()},
-        "over_images": over and dataclasses.asdict(over),
+        "pairs": list(found.pairs), "each": list(found.each), "top1": dataclasses.asdict(found.difference),
+        "top5": found.top5 and dataclasses.asdict(found.top5),
+        "over_images": found.over_images and dataclasses.asdict(found.over_images),
+        "p_holm": corrected.p_holm.get((arm.name, "error")),
     }
-    effect = paper.effect(arm.ablation, arm.name, sweep.local)
-    if effect is not None and not (arm.views and views != views_lib.TEN):  # the paper's is of ten views
-        row["paper"] = {"claim": effect.claim, "where": effect.where, "protocol": effect.protocol,
-                        "paper": effect.paper and dataclasses.asdict(effect.paper),
-                        "log": effect.log and dataclasses.asdict(effect.log)}
-        reference = effect.reference
-        if reference is not None and reference.top1:
-            whose = "the paper's" if reference is effect.paper else "the log's"
-            verdict = statistics.verdict(shared["top1"], reference.top1, whose)
-            # A stalled run is a finding of its own; its distance from one that learns is no effect.
-            if why := learning.why(part.runs[s].message for part in (arm, against) for s in pairs):
-                verdict = statistics.Verdict("not comparable", f"{why}; see the notes")
-            row["verdict"] = dataclasses.asdict(verdict)
+    claimed = of_arm(CLAIMS, arm.ablation, arm.name, sweep.local)
+    if claimed is not None and not (arm.views and views != views_lib.TEN):  # the paper's is of ten views
+        row["paper"] = {"claim": claimed.id, "where": claimed.where, "protocol": claimed.claim.protocol,
+                        "paper": claimed.paper and dataclasses.asdict(claimed.paper),
+                        "log": claimed.log and dataclasses.asdict(claimed.log)}
+        planned = regime_of(sweep, claimed.measure.regimes).seeds
+        verdict = judging.of_the_arm(claimed, found, planned)
+        row["verdict"] = verdict and dataclasses.asdict(verdict)
     return row
-
-
-def _tell_top5(*arms: Arm) -> bool:
-    return all(run.tells_top5 for arm in arms for run in arm.runs.values())
 
 
 def _noise(sweep: Sweep, arms: list[dict[str, Any]], views: str) -> dict[str, Any] | None:
     """Evaluation noise of one run beside the noise between seeds, both in points of top-1 error."""
-    groups = [list(_by_seed(arm, views, "top1").values()) for arm in sweep.arms if not arm.views]
+    groups = [list(compare.by_seed(arm, "error", views).values()) for arm in sweep.arms if not arm.views]
     values = [v for group in groups for v in group]
     totals = [c["total"] for c in (r.counts(views) for r in sweep.runs.values()) if c]
     if not values:
@@ -250,10 +241,9 @@ def _views(sweep: Sweep, summary: dict[str, Any]) -> str:
     words = []
     for arm in sweep.arms:
         against = sweep.reference(arm)
-        centre, theirs = (_by_seed(part, views_lib.CENTRE, "top1") for part in (arm, against))
-        found = statistics.paired_difference(centre, theirs)
-        if not arm.views and arm is not against and {arm.name, against.name} & set(never) and found.mean is not None:
-            words.append(f"{arm.name} {paper.with_span(found.mean, found.low, found.high, found.n)}")
+        found = compare.compare(arm, against, "error", views_lib.CENTRE).difference
+        if not arm.views and arm is not against and {arm.name, against.name} & set(never) and found.n:
+            words.append(f"{arm.name} {paper.interval(found)}")
     return (f"Ten views for all arms, half of them mirror images, which the training of {_few(never, ', ')} never shows"
             + (f". By centre crops: {_few(words, ', ')}." if words else "."))
 
@@ -313,14 +303,15 @@ def _span(values: list[float]) -> str:
 
 def _correction(summary: dict[str, Any]) -> str:
     tested = [a for a in summary["arms"] if a["difference"] and a["difference"]["p_holm"] is not None]
-    if len(tested) < 2:
+    tests, name = summary["family"]["tests"], summary["family"]["name"]
+    if not tested or tests < 2:
         return ""
     alpha = 1 - summary["confidence"]
     alone = [a["name"] for a in tested if a["difference"]["top1"]["p_value"] < alpha]
     kept = [a["name"] for a in tested if a["difference"]["p_holm"] < alpha]
     values = ", ".join(f"{a['name']} {p_text(a['difference']['p_holm'])}" for a in tested)
     text = (f"Several arms: each interval and verdict is that of one comparison. Holm-adjusted p values over "
-            f"{len(tested)} comparisons (top-1): {values}.")
+            f"{tests} comparisons ({names.markdown(name)}): {values}.")
     if alone:
         lost = [name for name in alone if name not in kept]
         text += (f" Still below {alpha:.2f} after the adjustment: {', '.join(kept) or 'none'}"
@@ -335,7 +326,7 @@ def p_text(p: float) -> str:
 def _speed(sweep: Sweep) -> str:
     """The paper's claim about activations is a speed: give the nearest thing that these runs measured."""
     arms = [arm for arm in sweep.arms
-            if (found := paper.effect(arm.ablation, arm.name, sweep.local)) is not None and found.claim == "relu"]
+            if (found := of_arm(CLAIMS, arm.ablation, arm.name, sweep.local)) is not None and found.id == "relu"]
     if not arms:
         return ""
     words = []

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.analysis import statistics
-
 _ROWS = 512  # queries at a time: the distances of all at once would not fit
 
 
@@ -37,14 +35,3 @@ def same_class(labels: np.ndarray, gallery_labels: np.ndarray, found: np.ndarray
 def chance(labels: np.ndarray, gallery_labels: np.ndarray) -> float:
     """The fraction that neighbours drawn at random would give."""
     return float(np.mean([np.mean(gallery_labels == label) for label in labels]))
-
-
-def verdict(difference: statistics.Estimate) -> tuple[str, str]:
-    """Of the fraction by the hidden layer less that by pixels."""
-    if difference.low is None or difference.high is None:
-        return "unresolved", "no measure of the noise"
-    if difference.low > 0:
-        return "reproduced", "more neighbours of the same class than by distance of pixels"
-    if difference.high < 0:
-        return "contradicted", "fewer neighbours of the same class than by distance of pixels"
-    return "unresolved", "not told apart from the distance of pixels"

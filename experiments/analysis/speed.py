@@ -98,25 +98,6 @@ def in_words(name: str, arrivals: Iterable[Arrival]) -> str:
     return f"{name} {'at least ' if late else ''}{sum(times) / len(times):.1f} epochs{over}"
 
 
-def verdict(measured: Ratio, claimed: float) -> statistics.Verdict:
-    """`statistics.verdict` of ln(ratio) against ln(claimed); of a bound only what it can show."""
-    if measured.bound == "unknown":
-        return statistics.Verdict("unresolved", "runs of both kinds never got there")
-    if not measured.bound:
-        return statistics.verdict(measured.log, math.log(claimed))
-    edge = measured.low if measured.bound == "at least" else measured.high
-    if edge is None:
-        return statistics.Verdict("unresolved", "a bound without an interval")
-    shown = edge > 1 if measured.bound == "at least" else edge < 1
-    if not shown:
-        return statistics.Verdict("unresolved", f"{measured.bound} {edge:.2g} times")
-    if measured.bound == "at most":
-        return statistics.Verdict("contradicted", "opposite sign")
-    beyond = edge > claimed
-    return statistics.Verdict("reproduced", "a lower bound, and above the paper's size" if beyond else
-                              "a lower bound; the paper's size is not excluded", not beyond)
-
-
 # The choice of a learning rate.
 
 

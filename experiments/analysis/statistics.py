@@ -1,4 +1,4 @@
-"""What a few seeds allow one to say: means, paired differences, power, and the rule for a verdict.
+"""What a few seeds allow one to say: means, paired differences, power, and corrections for many comparisons.
 
 All intervals are two-sided and assume normal noise between seeds (Student's t). Units are the caller's:
 the reports give percent for error rates and percentage points for differences.
@@ -29,6 +29,12 @@ class Estimate:
     low: float | None = None
     high: float | None = None
     p_value: float | None = None  # of "the mean is zero", two-sided t test
+
+    def __neg__(self) -> Estimate:
+        """Of the values with their signs turned."""
+        return dataclasses.replace(
+            self, mean=None if self.mean is None else -self.mean, low=None if self.high is None else -self.high,
+            high=None if self.low is None else -self.low)
 
     @property
     def half(self) -> float | None:
@@ -77,6 +83,11 @@ class OverImages:
     standard_error: float | None  # of the mean difference, by the choice of images alone
     low: float | None  # of the interval over seeds and images
     high: float | None
+
+    def __neg__(self) -> OverImages:
+        """Of the difference the other way round."""
+        return dataclasses.replace(self, low=None if self.high is None else -self.high,
+                                   high=None if self.low is None else -self.low)
 
 
 def over_images(arm: np.ndarray, baseline: np.ndarray, scale: float = 1.0, confidence: float = CONFIDENCE
@@ -155,13 +166,17 @@ def seeds_needed(effect: float, sd: float, wanted: float = POWER,
     return high
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjustment for several arms compared at once; None (no test) stays None."""
+def holm(p_values: Sequence[float | None], tests: int | None = None) -> list[float | None]:
+    """Holm's step-down adjustment for several arms compared at once; None (no test) stays None.
+
+    Args:
+      tests: how many comparisons there are, where some of them have no p value yet; default: those that have one.
+    """
     order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
     floor = 0.0
     for rank, (p, i) in enumerate(order):
-        floor = max(floor, min(1.0, p * (len(order) - rank)))
+        floor = max(floor, min(1.0, p * ((len(order) if tests is None else tests) - rank)))
         adjusted[i] = floor
     return adjusted
 
@@ -178,76 +193,6 @@ def pooled_sd(groups: Sequence[Sequence[float]]) -> float | None:
     return math.sqrt(sum(float(g.var(ddof=1)) * (g.size - 1) for g in usable) / freedom) if freedom else None
 
 
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """`word`: reproduced, contradicted or unresolved; `why`: a clause for the reader."""
-
-    word: str
-    why: str
-    contains_paper: bool | None = None  # does the interval contain the paper's size?
-    seeds_needed: int | None = None  # for the paper's effect, at 80% power, given the measured noise
-
-
-def _without_interval(difference: Estimate) -> Verdict:
-    why = {0: "no pair of finished runs", 1: "one seed has no interval"}
-    return Verdict("unresolved", why.get(difference.n, "the same difference at every seed: no measure of the noise"))
-
-
-def verdict(difference: Estimate, paper: float, whose: str = "the paper's") -> Verdict:
-    """Holds a paired difference against the claimed difference `paper` (same unit, not zero) of `whose`.
-
-    The rule:
-      reproduced    the 95% interval excludes zero, and its sign is the paper's;
-      contradicted  the 95% interval excludes zero, and its sign is the opposite;
-      unresolved    it contains zero, or there is no interval. Then `seeds_needed` is the number of seeds at
-                    which the paper's effect would exclude zero four times in five, were it true at this
-                    scale and the noise as measured. With few seeds the noise itself is a rough figure.
-    Whether the interval also contains the paper's size is said apart: a sign is easier to reproduce than
-    a size. The interval is that of one comparison; `holm` is for the table as a whole.
-    """
-    if paper == 0:
-        raise ValueError("a verdict needs a claimed difference other than zero")
-    if difference.low is None or difference.high is None:
-        return _without_interval(difference)
-    assert difference.sd is not None
-    contains = difference.low <= paper <= difference.high
-    if difference.low > 0 or difference.high < 0:
-        word = "reproduced" if (difference.low > 0) == (paper > 0) else "contradicted"
-        size = f"the interval contains {whose} size" if contains else f"the size differs from {whose}"
-        return Verdict(word, "opposite sign" if word == "contradicted" else size, contains)
-    n = seeds_needed(paper, difference.sd)
-    if n is not None and n <= difference.n:
-        # Enough seeds for the paper's effect, and it didn't show: say how likely that was rather than ask for fewer.
-        chance = power(paper, difference.sd, difference.n)
-        why = (f"{difference.n} seeds had a chance of {chance:.0%} of showing an effect of {whose} size"
-               if chance < 0.995 else f"{difference.n} seeds would hardly have missed an effect of {whose} size")
-    else:
-        need = f"about {n:,} seeds" if n is not None else f"more than {MOST_SEEDS:,} seeds"
-        why = f"{need} would resolve {whose} effect"
-    return Verdict("unresolved", why + (", which the interval contains" if contains else "; the interval excludes it"),
-                   contains, n)
-
-
-def sign_verdict(difference: Estimate, sign: int) -> Verdict:
-    """Holds a paired difference against a claim that has a sign (±1) and no size.
-
-    The words are `verdict`'s. An unresolved one names the number of seeds that would resolve the difference as
-    measured, which is all there is to go by.
-    """
-    if difference.low is None or difference.high is None:
-        return _without_interval(difference)
-    assert difference.mean is not None
-    assert difference.sd is not None
-    if difference.low > 0 or difference.high < 0:
-        same = (difference.low > 0) == (sign > 0)
-        return Verdict("reproduced" if same else "contradicted", "the claim has a sign and no size" if same else
-                       "opposite sign")
-    n = seeds_needed(difference.mean, difference.sd)
-    need = f"about {n:,} seeds" if n is not None else f"more than {MOST_SEEDS:,} seeds"
-    opposite = ", which has the opposite sign" if difference.mean * sign < 0 else ""
-    return Verdict("unresolved", f"{need} would resolve a difference as large as the one measured{opposite}", None, n)
-
-
 def equivalence_power(margin: float, sd: float, n: int, alpha: float = 1 - CONFIDENCE) -> float:
     """The chance that the interval of `n` seeds lies within ±margin, if there is no difference at all.
 
@@ -262,39 +207,7 @@ def equivalence_power(margin: float, sd: float, n: int, alpha: float = 1 - CONFI
     return float(np.where(room > 0, inside, 0.0).mean())
 
 
-def equivalence_p(difference: Estimate, margin: float) -> float | None:
-    """The p value that belongs to `equivalence`: below 0.05 where its word is not *unresolved*.
-
-    Twice the larger of two one-sided t tests against ±margin; for a mean beyond the margin twice the test that it is
-    not. None without an interval.
-    """
-    if difference.mean is None or not difference.sd:
-        return None
-    error = difference.sd / math.sqrt(difference.n)
-    return float(min(1.0, 2 * stats.t.sf(abs(margin - abs(difference.mean)) / error, difference.n - 1)))
-
-
-def equivalence(difference: Estimate, margin: float) -> Verdict:
-    """Holds a paired difference against the claim that there is none worth the name.
-
-    The rule:
-      reproduced    the 95% interval lies within ±margin;
-      contradicted  it lies beyond the margin, on one side;
-      unresolved    neither. `seeds_needed`: at which four intervals in five would lie within ±margin, if there were
-                    no difference, given the noise as measured.
-    """
-    if difference.low is None or difference.high is None:
-        return _without_interval(difference)
-    assert difference.sd is not None
-    if -margin < difference.low and difference.high < margin:
-        return Verdict("reproduced", f"the interval lies within ±{margin:g}")
-    if difference.low > margin or difference.high < -margin:
-        return Verdict("contradicted", f"the interval lies beyond ±{margin:g}")
-    sd = difference.sd
-    n = bisect.bisect_left(range(10_000), POWER, lo=2, key=lambda n: equivalence_power(margin, sd, n))
-    need = f"about {n:,} seeds" if n < 10_000 else "more than 10,000 seeds"
-    seen = [f"the mean lies beyond ±{margin:g}"] if abs(difference.mean or 0.0) > margin else []
-    seen += ["the interval excludes zero"] if difference.low > 0 or difference.high < 0 else []
-    start = f"{' and '.join(seen)}; if there is no difference, " if seen else ""
-    return Verdict("unresolved", f"{start}{need} would show that nothing larger than {margin:g} is there",
-                   None, n if n < 10_000 else None)
+def seeds_for_none(margin: float, sd: float, wanted: float = POWER) -> int | None:
+    """The smallest number of seeds whose interval lies within ±margin with that chance, if there is no difference."""
+    n = bisect.bisect_left(range(10_000), wanted, lo=2, key=lambda n: equivalence_power(margin, sd, n))
+    return n if n < 10_000 else None

@@ -1,9 +1,6 @@
 """Every claim of the paper beside what was measured here: `python -m experiments.claims`, or `make claims`.
 
-`measures` says what is measured for each claim and how it is judged, `rows` makes the table's rows from recorded
-results, `table` writes them. What the paper and its author's logs say is data, in `experiments.paper`.
+To add a claim, write one record into `registry` (what a record has: `record`; in which data, networks and schedules:
+`regimes`). `judging` holds recorded runs against it, `rows` makes the table's rows, `table` writes them, `commands` has
+the commands beside them. The rules for a verdict and a star are in `experiments.analysis.verdicts`.
 """
-
-from experiments.paper import CLAIMS, EFFECTS, LOG_RUNS, PAPER, effect, log_difference, signed
-
-__all__ = ["CLAIMS", "EFFECTS", "LOG_RUNS", "PAPER", "effect", "log_difference", "signed"]

@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from alexnet_jax import run_files
 from alexnet_jax.errors import WorkdirError
 from alexnet_jax.training import views
-from experiments import paper, recording
-from experiments.analysis import protocol, speed, statistics
+from experiments.analysis import compare, protocol, speed, statistics, verdicts
+from experiments.analysis.families import DESCRIPTIVE
 from experiments.analysis.workdirs import Run, Sweep, field, read_sweep
-from experiments.claims import commands, counted, measures
+from experiments.claims import commands
+from experiments.claims.judging import Found, judged
+from experiments.claims.record import Claim, Regime
+from experiments.claims.registry import CLAIMS
+from experiments.paper import interval
 from experiments.recording import SEARCH
 
 SCHEMA = 1
@@ -29,14 +33,15 @@ SCHEMA = 1
 class Row:
     """One row. Numbers are in `unit` ('points', 'ratio', 'fraction' or '')."""
 
-    id: str  # of experiments.paper.CLAIMS, or 'log-' and a run of the logs
+    id: str  # of experiments.claims.registry
     claim: str
     where: str
-    kind: str  # as in experiments.paper.Claim; 'log' for what only the logs have
+    kind: str  # as in experiments.claims.record.Claim; 'log' for what only the logs have
     paper: str = ""
     log: str = ""
     claimed_on: str = ""  # the protocol of those numbers
     part: str = ""  # what of the claim this row is about
+    regime: str = ""  # dataset size, network, epochs and schedule, in words
     in_kind: bool = False  # not the claim itself but something near it
     measured: str = ""  # '' without a measurement
     quantity: str = ""
@@ -55,10 +60,22 @@ class Row:
     high_images: float | None = None
     p_value: float | None = None
     p_holm: float | None = None
-    comparisons: int = 0  # that p_holm corrects for: the tests of the same result
+    comparisons: int = 0  # that p_holm corrects for: the tests of the family
+    family: str = ""  # which those are
     verdict: str = ""
     why: str = ""
-    contains_paper: bool | None = None
+    sign: int | None = None  # the first fact: the side of zero that the interval lies on; 0: it holds zero
+    margin: float | None = None  # x
+    inside: bool | None = None  # the second: does the interval lie within ±x?
+    contains_paper: bool | None = None  # the third: does it contain the paper's size, or the log's?
+    by_sign: bool = False  # does the verdict's word rest on the sign?
+    remark: str = ""  # where another view or another record gives something else
+    error: float | None = None  # the difference in the reported error, whatever the quantity
+    low_error: float | None = None
+    high_error: float | None = None
+    error_centre: float | None = None  # and that by the centre crop
+    low_centre: float | None = None
+    high_centre: float | None = None
     seeds_needed: int | None = None
     at_scale: bool = True  # False: measured on ILSVRC itself, or a matter of counting
     source: str = ""  # the recorded result's folder
@@ -76,176 +93,129 @@ class Row:
 
     @property
     def starred(self) -> bool:
-        """Does the verdict not survive Holm's correction?"""
-        return (self.verdict in ("reproduced", "contradicted") and self.p_holm is not None
-                and self.p_holm >= 1 - statistics.CONFIDENCE)
+        """Is the verdict lost to Holm's correction?"""
+        return verdicts.starred(self.verdict, self.by_sign, self.p_holm)
 
 
-def rows(results: pathlib.Path) -> tuple[list[Row], list[str]]:
+def rows(results: pathlib.Path, claims: Mapping[str, Claim] = CLAIMS) -> tuple[list[Row], list[str]]:
     """(the table's rows, claim by claim; what of the results could not be read).
 
     Args:
       results: the folder of recorded results; one that isn't there holds none.
+      claims: their records, by id.
     """
-    sweeps, files, troubles = _read(results)
-    found: list[Row] = []
-    for claim in paper.CLAIMS.values():
-        start = Row(claim.id, claim.claim, claim.where, claim.kind, claim.paper.text if claim.paper else "",
-                    claim.log.text if claim.log else "", claim.protocol)
-        found += _of_one(start, sweeps, files)
-    for run in commands.LOG_ROWS:
-        logged = paper.LOG_RUNS[run]
-        text, base = _logged(run)
-        alike = commands.TOGETHER.get(run, ())
-        start = Row(f"log-{run}", logged.what, f"run{'s' if alike else ''} {', '.join((run, *alike))}{base}", "log",
-                    log="; ".join([text, *(t for other in alike if (t := _logged(other)[0]) != text)]),
-                    claimed_on=logged.protocol)
-        found += _of_one(start, sweeps, files)
-    _correct(found)
-    return found, troubles
+    sweeps, files, troubles = _read(results, claims)
+    known = {name for claim in claims.values() for what in claim.measures for regime in what.regimes
+             for name in regime.records}
+    others = [Regime(name, (name,), f"configs/sweeps/{sweep.name}.py") for name, sweep in sweeps.items()
+              if name not in known]
+    return [row for claim in claims.values() for row in _of_one(claim, results, sweeps, others, files)], troubles
 
 
-def _logged(run: str) -> tuple[str, str]:
-    """(the difference or what else the log has, ' against …')."""
-    logged = paper.LOG_RUNS[run]
-    try:
-        value = paper.log_difference(run)
-    except KeyError:
-        return ("no number" if logged.top1 is None else f"{logged.top1:g}/{logged.top5:g}"), ""
-    return value.text, value.where.removeprefix(f"run {run}").partition(":")[0]
+def _of_one(claim: Claim, results: pathlib.Path, sweeps: Mapping[str, Sweep], others: Sequence[Regime],
+            files: Sequence[tuple[pathlib.Path, dict]]) -> Iterator[Row]:
+    """The rows of one claim: claim files first, they were made for it, and last what is only near it."""
+    start = Row(claim.id, claim.claim, claim.where, claim.kind, claim.paper.text if claim.paper else "",
+                claim.log.text if claim.log else "", claim.protocol)
+    mine = [(path, tree) for path, tree in files if tree["claim"] == claim.id]
+    yield from (_from_file(start, path, tree) for path, tree in mine)
+    near: list[Row] = []
+    for what in claim.measures:
+        found = [_from_runs(start, one, results) for regime in (*what.regimes, *others)
+                 if (one := judged(claim, what, regime, sweeps)) is not None]
+        if what.in_kind:
+            near += found
+        else:
+            yield from found or [commands.missing_measure(dataclasses.replace(start, part=what.part), what, sweeps)]
+    if claim.counted is not None:
+        yield _counted(start, claim)
+    if claim.why and not mine:
+        yield commands.missing(start, claim, sweeps)
+    yield from near
 
 
-def _read(results: pathlib.Path) -> tuple[list[tuple[pathlib.Path, Sweep]], list[tuple[pathlib.Path, dict]], list[str]]:
-    """Sweeps, the newest first; claim files; troubles."""
-    sweeps, files, troubles = [], [], []
-    for folder in sorted(results.iterdir()) if results.is_dir() else []:
-        if not folder.is_dir():
-            continue
-        if (folder / "plan.json").exists():
-            try:
-                sweep = read_sweep(folder)
-                sweeps.append((folder, sweep))
-                troubles += [f"{folder.name}/{run.folder.name}: {trouble}" for run in sweep.runs.values()
-                             if (trouble := _trouble(run))]
-            except WorkdirError as error:
-                troubles.append(str(error).replace(f"{results}/", ""))
-        for path in sorted(folder.glob("*.json")):
-            tree = run_files.read_json(path)
-            if tree is None and path.name != "plan.json":  # which has been named above
-                troubles.append(f"{folder.name}/{path.name}: cut short or not JSON")
-            if {"claim", "measured", "verdict", "protocol"} <= set(tree or {}):
-                assert tree is not None
-                if _is_understood(tree):
-                    files.append((path, tree))
-                else:
-                    troubles.append(f"{folder.name}/{path.name}: schema {tree.get('schema')!r}, claim "
-                                    f"{tree['claim']!r}: not understood")
-
-    def newest(sweep: Sweep) -> str:
-        return max((run.about.get("started", "") for run in sweep.runs.values()), default="")
-
-    sweeps.sort(key=lambda pair: newest(pair[1]), reverse=True)
-    return sweeps, files, troubles
-
-
-def _trouble(run: Run) -> str:
-    """What is wrong with a record; ''."""
-    if run.state == "unreadable":
-        return run.message
-    _ = run.rows  # or nothing is known of metrics.csv
-    return run.trouble or run.damage
-
-
-def _is_understood(tree: dict[str, Any]) -> bool:
-    measured, verdict = tree["measured"], tree["verdict"]
-    return (tree.get("schema") == SCHEMA and isinstance(tree["claim"], str) and tree["claim"] in paper.CLAIMS
-            and isinstance(measured, dict) and isinstance(measured.get("n"), int | None)
-            and all(isinstance(measured.get(key), int | float | None) for key in ("value", "low", "high"))
-            and isinstance(verdict, dict) and verdict.get("word") in recording.WORDS
-            and isinstance(verdict.get("contains_paper"), bool | None)
-            and isinstance(tree["protocol"], dict) and isinstance(tree.get("cost_core_hours"), int | float | None))
-
-
-def _of_one(start: Row, sweeps: Sequence[tuple[pathlib.Path, Sweep]],
-            files: Sequence[tuple[pathlib.Path, dict]]) -> list[Row]:
-    """The rows of one claim: claim files first, they were made for it."""
-    out = [_from_file(start, path, tree) for path, tree in files if tree["claim"] == start.id]
-    near: list[Row] = []  # after the claim itself
-    for what in measures.MEASURES:
-        if what.id == start.id:
-            measured = [(folder, sweep, found) for folder, sweep in sweeps
-                        if (found := measures.measure(sweep, what)) is not None]
-            measured.sort(key=lambda each: -each[2].difference.n)
-            (near if what.in_kind else out).extend(_from_sweep(start, what, *each) for each in measured)
-            if not measured and not what.in_kind:
-                out.append(commands.missing(dataclasses.replace(start, part=what.part), what, sweeps))
-    if start.id == "size":
-        out.append(counted.size(start))
-    if start.id in commands.UNMEASURED and not any(tree["claim"] == start.id for _, tree in files):
-        out.append(commands.missing(start, None, sweeps))
-    return out + near
-
-
-def _from_sweep(start: Row, what: measures.Measure, folder: pathlib.Path, sweep: Sweep,
-                found: measures.Found) -> Row:
-    about = protocol.protocol(_only(sweep, found.runs), found.views)
-    d, five = found.difference, found.top5 or statistics.Estimate(0)
-    value: speed.Ratio | statistics.Estimate = found.ratio or d
-    mean, text = (d.mean, interval(d)) if found.ratio is None else (found.ratio.value, found.ratio.text)
-    text = "; ".join(filter(None, (text, f"top-5 {interval(five)}" if five.mean is not None else "", found.words,
-                                   f"the error {interval(found.error)}" if found.error is not None else "",
-                                   *dict.fromkeys(line for run in found.runs for line in run.about_data))))
-    total = next((c["total"] for run in found.runs if (c := run.counts("centre"))), None)
-    errors = [e for run in found.runs if (e := measures.value_of(run, "error", found.views)) is not None]
-    noise = None
-    if total and errors and found.quantity == "error":
-        noise = 100 * statistics.binomial_standard_error(sum(errors) / len(errors) / 100, total)
-    seeds = sorted({run.seed for run in found.runs})
-    over = found.over_images or statistics.OverImages(0, None, None, None)
+def _counted(start: Row, claim: Claim) -> Row:
+    assert claim.counted is not None
+    text, number, verdict, command = claim.counted()
     return dataclasses.replace(
-        start, part=_part(what, found), measured=text,
-        quantity=_quantity(found), value=mean, low=value.low, high=value.high,
-        unit="ratio" if found.ratio else "points", n=d.n, value_top5=five.mean, low_top5=five.low,
-        high_top5=five.high, seed_sd=None if found.ratio else d.sd, evaluation_se=noise, p_value=found.p_value,
+        start, measured=text, quantity="counted", value=number, verdict=verdict.word, why=verdict.why, at_scale=False,
+        device="none: counted from the shapes", resolution="224 of 256", command=command)
+
+
+def _from_runs(start: Row, found: Found, results: pathlib.Path) -> Row:
+    c, what, verdict = found.comparison, found.measure, found.verdict
+    about = protocol.protocol(found.only(), c.views)
+    value: speed.Ratio | statistics.Estimate = found.ratio or found.difference
+    none = statistics.Estimate(0)
+    five, ten, centre = found.top5 or none, found.ten or none, found.centre or none
+    over = found.over_images or statistics.OverImages(0, None, None, None)
+    total = next((counts["total"] for run in c.runs if (counts := run.counts("centre"))), None)
+    errors = [e for run in c.runs if (e := compare.value_of(run, "error", c.views)) is not None]
+    return dataclasses.replace(
+        start, part=_part(found), regime=found.regime.name, measured=_text(found, five, ten, centre),
+        quantity=_quantity(c), low=value.low, high=value.high,
+        value=found.difference.mean if found.ratio is None else found.ratio.value,
+        unit="ratio" if found.ratio else "points", n=len(c.pairs), value_top5=five.mean, low_top5=five.low,
+        high_top5=five.high, seed_sd=None if found.ratio else c.difference.sd,
+        evaluation_se=None if not total or not errors or c.quantity != "error" else
+        100 * statistics.binomial_standard_error(sum(errors) / len(errors) / 100, total),
         image_se=over.standard_error, low_images=over.low, high_images=over.high,
-        verdict=found.verdict.word, why=found.verdict.why, contains_paper=found.verdict.contains_paper,
-        seeds_needed=found.verdict.seeds_needed, at_scale=not protocol.is_imagenet(about), source=folder.name,
+        p_value=None if c.bound else c.difference.p_value, p_holm=found.p_holm,
+        comparisons=len(found.corrected.family.tests) if found.p_holm is not None else 0,
+        family=found.corrected.family.name if found.p_holm is not None else DESCRIPTIVE.name,
+        verdict=verdict.word, why=verdict.why, sign=verdict.sign, margin=verdict.margin, inside=verdict.inside,
+        contains_paper=verdict.contains_paper, by_sign=verdict.by_sign, remark=found.remark,
+        seeds_needed=verdict.seeds_needed, error=ten.mean, low_error=ten.low, high_error=ten.high,
+        error_centre=centre.mean, low_centre=centre.low, high_centre=centre.high,
+        at_scale=not protocol.is_imagenet(about), source=" and ".join(found.sweeps),
         dataset=" or ".join(about["dataset"]), train_split=_listed(about["train_split"]),
         eval_split=_listed(about["eval_split"]), resolution=f"{_listed(about['crop'])} of {_listed(about['size'])}",
-        seeds=", ".join(map(str, seeds)), epochs=_listed(about["epochs"]), device=_listed(about["device"]),
-        revision=_listed(about["revision"]), cost_core_hours=core_hours((*found.runs, *_searched(folder, sweep, what))),
-        in_kind=what.in_kind, paper="" if what.in_kind else start.paper, command=commands.of_sweep(sweep, what))
+        seeds=", ".join(map(str, c.pairs)), epochs=_listed(about["epochs"]), device=_listed(about["device"]),
+        revision=_listed(about["revision"]), cost_core_hours=core_hours((*c.runs, *_searched(found, results))),
+        in_kind=what.in_kind, paper="" if what.in_kind else start.paper,
+        command=commands.of_sweep(found.sweep, what))
 
 
-def _part(what: measures.Measure, found: measures.Found) -> str:
+def _text(found: Found, five: statistics.Estimate, ten: statistics.Estimate, centre: statistics.Estimate) -> str:
+    """The difference in its quantity, then the errors by either view."""
+    c = found.comparison
+    if found.ratio is not None:
+        parts = [found.ratio.text, *(speed.in_words(part.name, (compare.arrivals(part)[seed] for seed in c.pairs))
+                                     for part in (c.reference, c.arm))]
+    else:
+        parts = [interval(found.difference)]
+        more = {"top-5": five} if c.quantity == "error" else {"the error": ten}
+        more |= {"by the centre crop": centre} if c.views != views.CENTRE else {}
+        parts += [f"{name} {interval(e)}" for name, e in more.items() if e.n]
+    return "; ".join((*parts, *dict.fromkeys(line for run in c.runs for line in run.about_data)))
+
+
+def _part(found: Found) -> str:
     """What of the claim, and what else sets the row apart from those of other sweeps."""
+    what, c = found.measure, found.comparison
     parts = [what.part]
-    configs = [run.config for run in found.runs]
-    if not found.ratio and all(field(config, "optim.plateau.stop") for config in configs):
+    configs = [run.config for run in c.runs]
+    if c.quantity != compare.EPOCHS and all(field(config, "optim.plateau.stop") for config in configs):
         parts.append("trained until the error stops improving")
-    if what.arm == "no_lrn" and any(field(config, "model.same_map.layers") for config in configs):
-        parts.append("the same-map norm after conv2's goes with it, as in run 148")
+    if what.with_field and any(field(config, what.with_field[0]) for config in configs):
+        parts.append(what.with_field[1])
     return ", ".join(filter(None, parts))
 
 
-def _quantity(found: measures.Found) -> str:
+def _quantity(c: compare.Comparison) -> str:
     """What was measured; by which views, where these are not the paper's ten."""
-    by = "" if found.quantity != "error" or found.views == views.TEN else f", {views.NAMES[found.views]}"
-    return measures.QUANTITIES[found.quantity] + by
+    by = "" if c.quantity != "error" or c.views == views.TEN else f", {views.NAMES[c.views]}"
+    return compare.QUANTITIES[c.quantity] + by
 
 
-def _searched(folder: pathlib.Path, sweep: Sweep, what: measures.Measure) -> list[Run]:
+def _searched(found: Found, results: pathlib.Path) -> list[Run]:
     """The runs that searched an arm's learning rate: they are part of its cost."""
-    if what.arm not in (sweep.search or {}).get("arms", {}) or not (folder / SEARCH.stem / "plan.json").exists():
-        return []
-    return [run for run in read_sweep(folder / SEARCH.stem).runs.values() if run.state == "finished"]
-
-
-def _only(sweep: Sweep, runs: Sequence[Run]) -> Sweep:
-    """The sweep with those runs alone, for their protocol."""
-    ids = {run.id for run in runs}
-    arms = [dataclasses.replace(arm, runs={s: r for s, r in arm.runs.items() if r.id in ids}) for arm in sweep.arms]
-    return dataclasses.replace(sweep, arms=arms)
+    for name, sweep in found.sweeps.items():
+        folder = results / name / SEARCH.stem
+        if sweep is found.sweep and found.measure.name in (sweep.search or {}).get("arms", {}) and (
+                folder / "plan.json").exists():
+            return [run for run in read_sweep(folder).runs.values() if run.state == "finished"]
+    return []
 
 
 def _listed(values: Iterable[Any]) -> str:
@@ -257,11 +227,6 @@ def core_hours(runs: Sequence[Run]) -> float | None:
     if not runs or any(protocol.platform(run.about) != "cpu" or not run.seconds for run in runs):
         return None
     return sum(run.seconds * protocol.units(run.about) for run in runs) / 3600
-
-
-def interval(e: statistics.Estimate) -> str:
-    """−1.40 [−2.01, −0.79]; without an interval the mean alone."""
-    return "" if e.mean is None else paper.with_span(e.mean, e.low, e.high, e.n)
 
 
 def _from_file(start: Row, path: pathlib.Path, tree: dict[str, Any]) -> Row:
@@ -277,14 +242,55 @@ def _from_file(start: Row, path: pathlib.Path, tree: dict[str, Any]) -> Row:
         seeds=", ".join(map(str, seeds)) if isinstance(seeds, list) else str(seeds),
         epochs=str(about.get("epochs", "")), device=str(about.get("device", "")),
         revision=str(about.get("revision", "")), contains_paper=verdict.get("contains_paper"),
-        cost_core_hours=tree.get("cost_core_hours"), command=commands.of_file(start.id, about.get("command")))
+        cost_core_hours=tree.get("cost_core_hours"), command=commands.of_file(about.get("command")))
 
 
-def _correct(found: Sequence[Row]) -> None:
-    """Holm's correction over all tests of one recorded result."""
-    for source in {row.source for row in found if row.source}:
-        mine = [row for row in found if row.source == source and row.p_value is not None
-                and row.verdict != "not comparable"]
-        adjusted = statistics.holm([row.p_value for row in mine])
-        for row, p in zip(mine, adjusted, strict=True):
-            row.p_holm, row.comparisons = p, len(mine)
+def _read(results: pathlib.Path, claims: Mapping[str, Claim]
+          ) -> tuple[dict[str, Sweep], list[tuple[pathlib.Path, dict]], list[str]]:
+    """Sweeps by folder, the newest first; claim files; troubles."""
+    sweeps: dict[str, Sweep] = {}
+    files, troubles = [], []
+    for folder in sorted(results.iterdir()) if results.is_dir() else []:
+        if not folder.is_dir():
+            continue
+        if (folder / "plan.json").exists():
+            try:
+                sweeps[folder.name] = sweep = read_sweep(folder)
+                troubles += [f"{folder.name}/{run.folder.name}: {trouble}" for run in sweep.runs.values()
+                             if (trouble := _trouble(run))]
+            except WorkdirError as error:
+                troubles.append(str(error).replace(f"{results}/", ""))
+        for path in sorted(folder.glob("*.json")):
+            tree = run_files.read_json(path)
+            if tree is None and path.name != "plan.json":  # which has been named above
+                troubles.append(f"{folder.name}/{path.name}: cut short or not JSON")
+            if {"claim", "measured", "verdict", "protocol"} <= set(tree or {}):
+                assert tree is not None
+                if _is_understood(tree, claims):
+                    files.append((path, tree))
+                else:
+                    troubles.append(f"{folder.name}/{path.name}: schema {tree.get('schema')!r}, claim "
+                                    f"{tree['claim']!r}: not understood")
+
+    def newest(sweep: Sweep) -> str:
+        return max((run.about.get("started", "") for run in sweep.runs.values()), default="")
+
+    return dict(sorted(sweeps.items(), key=lambda one: newest(one[1]), reverse=True)), files, troubles
+
+
+def _trouble(run: Run) -> str:
+    """What is wrong with a record; ''."""
+    if run.state == "unreadable":
+        return run.message
+    _ = run.rows  # or nothing is known of metrics.csv
+    return run.trouble or run.damage
+
+
+def _is_understood(tree: dict[str, Any], claims: Mapping[str, Claim]) -> bool:
+    measured, verdict = tree["measured"], tree["verdict"]
+    return (tree.get("schema") == SCHEMA and isinstance(tree["claim"], str) and tree["claim"] in claims
+            and isinstance(measured, dict) and isinstance(measured.get("n"), int | None)
+            and all(isinstance(measured.get(key), int | float | None) for key in ("value", "low", "high"))
+            and isinstance(verdict, dict) and verdict.get("word") in verdicts.WORDS
+            and isinstance(verdict.get("contains_paper"), bool | None)
+            and isinstance(tree["protocol"], dict) and isinstance(tree.get("cost_core_hours"), int | float | None))

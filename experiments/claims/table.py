@@ -11,14 +11,15 @@ from typing import Any
 
 from alexnet_jax import names
 from experiments import paper
-from experiments.analysis import statistics
+from experiments.analysis import statistics, verdicts
 from experiments.claims.rows import SCHEMA, Row
 from experiments.report import markdown_table
 
 _HEAD = ("#", "Claim", "Paper", "Author's log", "Measured", "Seeds", "Data", "Verdict")
 _HOW = ("#", "Quantity", "Result", "Dataset, splits", "Pixels", "Seeds", "Epochs", "Device", "Revision",
         "Core-h", "Seed noise", "Evaluation noise", "Image noise", "Over seeds and images")
-_NO_VERDICT = "not comparable"
+_ORDER = (verdicts.REPRODUCED, verdicts.CONTRADICTED, verdicts.SMALLER, verdicts.UNRESOLVED)
+_FACTS = ("#", "Sign", "Within ±x", "Contains the claimed size", "p", "Holm", "Tests", "Family")
 _TEXT, _HOW_TEXT = (1, 2, 3, 6, 7), (1, 2, 3, 4, 7, 8)  # columns that are read, not compared
 
 
@@ -32,8 +33,8 @@ def markdown(rows: Sequence[Row], troubles: Sequence[str] = (), twice: Mapping[s
     main = [r for r in rows if r.kind != "log"]
     logs = [r for r in rows if r.kind == "log"]
     number = {id(row): i for i, row in enumerate(rows, start=1)}
-    words = ", ".join(_counted(rows, word) for word in ("reproduced", "contradicted", "unresolved", _NO_VERDICT)
-                      if any(row.verdict == word for row in rows))
+    words = ", ".join(_counted(rows, word) for word in dict.fromkeys((*_ORDER, *(row.verdict for row in rows)))
+                      if word and any(row.verdict == word for row in rows))
     without = sum(not r.measured for r in rows)
     lines = ["# The paper's claims, beside what was measured here", "",
              f"{len(rows)} rows: {words or 'no verdict'}, {without} without a measurement. Written by "
@@ -41,6 +42,10 @@ def markdown(rows: Sequence[Row], troubles: Sequence[str] = (), twice: Mapping[s
              *markdown_table(_HEAD, [_cells(r, number[id(r)]) for r in main], _TEXT), "",
              "## Ablations in the author's logs that the paper never printed", "",
              *markdown_table(_HEAD, [_cells(r, number[id(r)]) for r in logs], _TEXT), "", *_legend(), "",
+             "## The facts behind the words", "",
+             *markdown_table(_FACTS, [_facts(r, number[id(r)]) for r in rows if r.family], (7,)), "",
+             "Sign: the side of zero that the interval lies on. p: of no difference, two-sided t test. Holm: corrected "
+             "for the tests of the family, if the row has one; a comparison that is in no family is descriptive.", "",
              "## How each row was measured", "",
              *markdown_table(_HOW, [_how(r, number[id(r)]) for r in rows if r.measured], _HOW_TEXT), "",
              "Seed noise: the standard deviation of the paired differences, in points. Evaluation noise: the binomial "
@@ -78,19 +83,20 @@ def _counted(rows: Sequence[Row], word: str) -> str:
 
 
 def brief(rows: Sequence[Row]) -> str:
-    """What is measured, a line each: claim, the paper's number, ours, verdict; of several results the largest.
+    """What is measured, a line each: claim, the paper's number, ours, verdict; of several regimes on one dataset the
+    first, which is the claim's own.
 
     Without what can't be compared with the paper, or is only near the claim, where something else measures the claim.
     """
-    best: dict[tuple[str, str, str], Row] = {}
+    first: dict[tuple[str, str, str, str], Row] = {}
     for row in rows:
-        key = row.id, row.part, row.dataset
-        if row.measured and (key not in best or row.n > best[key].n):
-            best[key] = row
-    judged = {row.id for row in best.values() if row.verdict != _NO_VERDICT and not row.in_kind}
+        if row.measured:
+            first.setdefault((row.id, row.part, row.quantity, row.dataset.partition(" ")[0]), row)
+    judged = {row.id for row in first.values() if row.verdict != verdicts.NOT_COMPARABLE and not row.in_kind}
     cells = [[f"**{row.id}** {row.claim}" + (f"; {row.part}" if row.part else "") + f" ({row.where})",
-              row.paper or row.log, row.measured, str(row.n or ""), names.markdown(row.dataset), _word(row)]
-             for row in best.values() if row.id not in judged or not (row.in_kind or row.verdict == _NO_VERDICT)]
+              row.paper or row.log, row.measured, str(row.n or ""), _data(row), _word(row)]
+             for row in first.values()
+             if row.id not in judged or not (row.in_kind or row.verdict == verdicts.NOT_COMPARABLE)]
     head = ("Claim", "Paper", "Measured", "Seeds", "Data", "Verdict")
     return "\n".join(markdown_table(head, cells, (0, 1, 4, 5))) + "\n"
 
@@ -114,16 +120,21 @@ def _legend() -> list[str]:
     level = f"{statistics.CONFIDENCE:.0%}"
     return [
         f"**How to read it.** Differences in points of error, paired by seed: mean [{level} interval, Student's t]. "
-        "Claims and their sign are the paper's. *Reproduced*: the interval excludes zero (one, for a ratio) with the "
-        "paper's sign; *contradicted*: with the other; *unresolved*: neither, with the number of seeds that would show "
-        "the paper's effect four times in five, given the noise measured here. For a claim of no difference (run 167) "
-        "*reproduced* means that the whole interval lies within the margin that the row names, *contradicted* that it "
-        "lies beyond. The size is reproduced within 2% of the paper's round numbers, the claim about "
-        "the kernels where every run's p is below 0.05 and the gap's interval above zero, that about neighbours where "
-        "the interval of hidden layer less pixels is above zero. A star: the verdict "
-        "doesn't survive Holm's correction over all tests of that result. \"Here\" stands for \"at this scale\": any "
-        "dataset but ILSVRC itself, a small network, a short schedule. A verdict here says nothing about the paper's "
-        "number on ImageNet."]
+        "Claims and their sign are the paper's. A verdict is three facts and a word that follows from them; the "
+        "rule is written down in `experiments/analysis/verdicts.py`, and the facts of each row stand in the table "
+        "after this one: the side of zero that the interval lies on, whether it lies within ±x (two one-sided "
+        "tests at 2.5%), and whether it contains the paper's size. *Reproduced*: the interval excludes zero (one, "
+        "for a ratio) with the paper's sign; *contradicted*: with the other; *no effect larger than ±x*: it holds "
+        "zero and lies within ±x; *smaller than claimed*: it holds zero and excludes the paper's size; "
+        "*unresolved*: all of that is open, with the number of seeds that would show the paper's effect four times "
+        "in five, given the noise measured here; *preliminary*: not all of the planned seeds are there. A claim of "
+        "no difference (run 167) is *reproduced* where the whole interval lies within ±x, and *contradicted* where "
+        "it doesn't and excludes zero. The size is reproduced within 2% of the paper's round numbers, the claim "
+        "about the kernels where every run's p is below 0.05 and the gap's interval above zero, that about "
+        "neighbours where the interval of hidden layer less pixels is above zero. A star: the verdict rests on the "
+        "sign, and doesn't survive Holm's correction over so many tests as stand beside it; the families are named "
+        "below. \"Here\" stands for \"at this scale\": any dataset but ILSVRC itself, a small network, a short "
+        "schedule. A verdict here says nothing about the paper's number on ImageNet."]
 
 
 def _name(row: Row) -> str:
@@ -132,22 +143,37 @@ def _name(row: Row) -> str:
 
 def _cells(row: Row, number: int) -> list[str]:
     claim = f"**{row.id}** {row.claim}" + (f"; {row.part}" if row.part else "") + f" ({row.where})"
-    size = row.resolution if "px" in row.resolution else f"{row.resolution} px"
-    data = f"{names.markdown(row.dataset)}, {size}" if row.dataset else ""
     return [str(number), claim, row.paper, row.log, row.measured or "–", str(row.n or "") if row.measured else "",
-            data, _verdict(row)]
+            _data(row), _verdict(row)]
+
+
+def _data(row: Row) -> str:
+    size = row.resolution if "px" in row.resolution else f"{row.resolution} px"
+    return "; ".join(filter(None, (f"{names.markdown(row.dataset)}, {size}" if row.dataset else "", row.regime)))
 
 
 def _verdict(row: Row) -> str:
     if not row.verdict:
         return row.why.partition(":")[0]
-    return f"{_word(row)}: {row.why}"
+    return f"{_word(row)}: {'; '.join(filter(None, (row.why, row.remark)))}"
 
 
 def _word(row: Row) -> str:
-    star = "*" if row.starred else ""
-    here = " here" if row.at_scale and row.verdict in ("reproduced", "contradicted") else ""
-    return f"{row.verdict}{star}{here}"
+    """'reproduced* here (19 tests)'."""
+    here = " here" if row.at_scale and row.verdict in (verdicts.REPRODUCED, verdicts.CONTRADICTED) else ""
+    return f"{row.verdict}*{here} ({row.comparisons} tests)" if row.starred else f"{row.verdict}{here}"
+
+
+def _facts(row: Row, number: int) -> list[str]:
+    sign = "" if row.sign is None else {1: "+", -1: "−", 0: "zero"}[row.sign]
+    yes = {None: "", True: "yes", False: "no"}
+    within = f"{yes[row.inside]} (±{row.margin:g})" if row.inside is not None else ""
+    return [str(number), sign, within, yes[row.contains_paper], _p(row.p_value), _p(row.p_holm),
+            str(row.comparisons or ""), row.family]
+
+
+def _p(p: float | None) -> str:
+    return "" if p is None else "< 0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
 def _how(row: Row, number: int) -> list[str]:

@@ -16,6 +16,7 @@ from alexnet_jax import names
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.training import views
 from experiments.analysis.protocol import caption as protocol_caption
+from experiments.analysis.verdicts import NOT_COMPARABLE, starred
 from experiments.figures import curves
 from experiments.paper import signed, span
 
@@ -53,7 +54,9 @@ def draw(summary: dict[str, Any]) -> Figure:
     seen = views.NAMES[summary["views"]]
     words = [f"Arm minus baseline (or the arm named after a minus sign), top-1 error by {seen}, paired by seed: dots "
              f"are pairs, bars {level} intervals of the mean (Student's t). Colours: the verdict at this scale; "
-             "hollow: no longer so after Holm's correction over all arms. The paper's and the log's numbers are of "
+             "hollow: no longer so after Holm's correction over "
+             f"{summary['family']['tests']} tests. "
+             "The paper's and the log's numbers are of "
              "their own networks and data."]
     if any(map(_over, shown)):
         words.append("Thin: intervals over seeds and over other images to report on.")
@@ -77,7 +80,7 @@ def draw(summary: dict[str, Any]) -> Figure:
         axes.set_ylim(len(shown) - 0.2, -0.8)
         _beside(axes, -0.85, f"points [{level} interval]", "seeds", color="#444444")
         for place, arm in enumerate(shown):
-            _row(axes, place, arm, summary["confidence"])
+            _row(axes, place, arm)
         axes.axvline(0, color="#000000", linewidth=0.8, zorder=1)
         axes.set_xlabel("difference in top-1 error, points (right: more errors)")
         axes.set_yticks(range(len(shown)), labels)
@@ -100,16 +103,17 @@ def _handles(arms: list[dict[str, Any]]) -> list[Line2D]:
     names = {colour: word for word, colour in COLOURS.items()}
     others = {"": "no size claimed", "not comparable": "not comparable"}
     rest = [words for word, words in others.items() if word in map(_word, arms)]
-    names |= {_UNRESOLVED: "unresolved", _UNCLAIMED: " or ".join(rest)}
+    open_ = dict.fromkeys(word for arm in arms if _colour(word := _word(arm)) == _UNRESOLVED)
+    names |= {_UNRESOLVED: " or ".join(open_), _UNCLAIMED: " or ".join(rest)}
     present = {_colour(_word(arm)) for arm in arms}
     return whose + [Line2D([], [], color=colour, marker="o", markersize=5, label=name)
                     for colour, name in names.items() if colour in present]
 
 
-def _row(axes: Axes, place: int, arm: dict[str, Any], confidence: float) -> None:
+def _row(axes: Axes, place: int, arm: dict[str, Any]) -> None:
     e, colour = arm["difference"]["top1"], _colour(_word(arm))
-    holm = arm["difference"]["p_holm"]
-    lost = _word(arm) in COLOURS and holm is not None and holm >= 1 - confidence
+    verdict = arm["verdict"]
+    lost = verdict is not None and starred(verdict["word"], verdict["by_sign"], arm["difference"]["p_holm"])
     if e["low"] is not None:
         axes.plot([e["low"], e["high"]], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=3,
                   clip_on=True)
@@ -175,7 +179,7 @@ def _word(arm: dict[str, Any]) -> str:
 
 
 def _colour(word: str) -> str:
-    return COLOURS.get(word, _UNRESOLVED if word == "unresolved" else _UNCLAIMED)
+    return COLOURS.get(word, _UNCLAIMED if word in ("", NOT_COMPARABLE) else _UNRESOLVED)
 
 
 def _label(arm: dict[str, Any]) -> str:

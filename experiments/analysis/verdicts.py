@@ -1,0 +1,241 @@
+"""The rules for a verdict, all of them, and the rule for a star.
+
+A verdict on a difference is three facts, which are kept apart, and a word that follows from them.
+
+    sign      on which side of zero the 95% interval lies (Student's t over seeds): +1, −1, or 0 where it holds zero
+    inside    does the interval lie within ±x? That is two one-sided tests at 2.5%; x stands in the claim's record
+    size      does the interval contain the claimed size, or exclude it?
+
+`judge` makes the word. Of a claim with a sign (and maybe a size):
+
+    reproduced               the interval excludes zero, and its sign is the claim's
+    contradicted             it excludes zero, and its sign is the other
+    no effect larger than ±x it holds zero, and lies within ±x
+    smaller than claimed     it holds zero, reaches beyond ±x, and excludes the claimed size
+    unresolved               all of that is open, or there is no interval
+
+Of a claim that there is no difference:
+
+    reproduced               the interval lies within ±x
+    contradicted             it doesn't, and excludes zero
+    unresolved               neither
+
+and of any claim *preliminary* before the planned seeds are there, *not comparable* where the runs can't show it.
+
+A star (`starred`): the word rests on the sign, and the sign's p value (two-sided t test) is no longer below 0.05 after
+Holm's correction over a named family of comparisons (`experiments.analysis.families`). Words that rest on ±x or on a
+size have the 95% interval of one comparison, and no correction.
+
+The other rules are for what is not one difference: `ratio` (how many times as many epochs), `averages` (of networks),
+`neighbours`, `kernels` (both of several runs) and `counted` (the network's size).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from experiments.analysis import statistics
+from experiments.analysis.statistics import Estimate
+
+if TYPE_CHECKING:
+    from experiments.analysis.colour import Answer
+    from experiments.analysis.speed import Ratio
+
+SMALLEST = 0.5  # points: the smallest effect of interest, where a claim's record has no other
+REPRODUCED, CONTRADICTED, UNRESOLVED = "reproduced", "contradicted", "unresolved"
+SMALLER, PRELIMINARY, NOT_COMPARABLE = "smaller than claimed", "preliminary", "not comparable"
+NO_EFFECT = "no effect larger than"  # … ±x
+WORDS = (REPRODUCED, CONTRADICTED, SMALLER, UNRESOLVED)  # that a claim file may have
+NEAR = 0.02  # of a round number
+
+
+@dataclasses.dataclass(frozen=True)
+class Claimed:
+    """What a difference is held against, in its unit.
+
+    Attributes:
+      sign: +1 or −1; 0 for the claim that there is none.
+      size: the claimed difference, with its sign; None where the claim has none.
+      margin: x of ±x; None without one.
+      whose: whose size it is.
+    """
+
+    sign: int
+    size: float | None = None
+    margin: float | None = SMALLEST
+    whose: str = "the paper's"
+
+    def turned(self) -> Claimed:
+        """Of reference − arm in place of arm − reference."""
+        return dataclasses.replace(self, sign=-self.sign, size=None if self.size is None else -self.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """`word`, `why` (a clause for the reader) and the facts; a fact is None where it can't be told."""
+
+    word: str
+    why: str
+    contains_paper: bool | None = None  # does the interval contain the claimed size?
+    seeds_needed: int | None = None  # for the claimed effect, at 80% power, given the measured noise
+    sign: int | None = None  # +1, −1; 0: the interval holds zero
+    inside: bool | None = None  # does the interval lie within ±margin?
+    margin: float | None = None
+    by_sign: bool = False  # does the word rest on the sign? Then Holm's correction concerns it.
+
+
+def starred(word: str, by_sign: bool, p_holm: float | None) -> bool:
+    """Is a verdict lost to Holm's correction? See the module's docstring."""
+    return word in (REPRODUCED, CONTRADICTED) and by_sign and p_holm is not None and p_holm >= 1 - statistics.CONFIDENCE
+
+
+def judge(difference: Estimate, claimed: Claimed, planned: int = 0) -> Verdict:
+    """Holds a paired difference against a claim; the module's docstring has the rule.
+
+    Args:
+      planned: seeds that were planned: with fewer there is no word yet.
+    """
+    if difference.low is None or difference.high is None:
+        why = {0: "no pair of finished runs", 1: "one seed has no interval"}
+        found = Verdict(UNRESOLVED, why.get(difference.n, "the same difference at every seed: no measure of the noise"))
+    else:
+        found = _of_interval(difference, claimed)
+    if difference.n < planned:
+        return dataclasses.replace(found, word=PRELIMINARY, why=f"{difference.n} of {planned} seeds", seeds_needed=None)
+    return found
+
+
+def _of_interval(difference: Estimate, claimed: Claimed) -> Verdict:
+    low, high, x, whose = difference.low, difference.high, claimed.margin, claimed.whose
+    assert low is not None
+    assert high is not None
+    sign = (low > 0) - (high < 0)
+    inside = None if x is None else -x < low and high < x
+    contains = None if claimed.size is None else low <= claimed.size <= high
+    facts: dict[str, Any] = {"sign": sign, "inside": inside, "margin": x, "contains_paper": contains}
+    within = f"the interval lies within ±{x:g}" if inside else ""
+    if not claimed.sign:
+        if inside:
+            return Verdict(REPRODUCED, within, **facts)
+        if sign:
+            beyond = x is not None and (low > x or high < -x)
+            why = "lies" if beyond else "excludes zero and reaches"
+            return Verdict(CONTRADICTED, f"the interval {why} beyond ±{x:g}", by_sign=True, **facts)
+        why, n = _seeds_for_none(difference, x)
+        return Verdict(UNRESOLVED, why, seeds_needed=n, **facts)
+    if sign:
+        word = REPRODUCED if sign == claimed.sign else CONTRADICTED
+        why = ("opposite sign" if word == CONTRADICTED else "the claim has a sign and no size" if contains is None else
+               f"the interval contains {whose} size" if contains else f"the size differs from {whose}")
+        return Verdict(word, "; ".join(filter(None, (why, within))), by_sign=True, **facts)
+    excluded = f"excludes {whose} size" if contains is False else ""
+    if inside:
+        return Verdict(f"{NO_EFFECT} ±{x:g}", " and ".join(filter(None, (within, excluded))), **facts)
+    if excluded:
+        return Verdict(SMALLER, f"the interval holds zero and {excluded}", **facts)
+    why, n = _seeds_for_sign(difference, claimed)
+    return Verdict(UNRESOLVED, why, seeds_needed=n, **facts)
+
+
+def _seeds_for_sign(difference: Estimate, claimed: Claimed) -> tuple[str, int | None]:
+    """(why, seeds_needed): the seeds that would show the claimed size, else a difference as large as the measured."""
+    assert difference.mean is not None
+    assert difference.sd is not None
+    size = difference.mean if claimed.size is None else claimed.size
+    n = statistics.seeds_needed(size, difference.sd)
+    need = f"about {n:,} seeds" if n is not None else f"more than {statistics.MOST_SEEDS:,} seeds"
+    if claimed.size is None:
+        opposite = ", which has the opposite sign" if difference.mean * claimed.sign < 0 else ""
+        return f"{need} would resolve a difference as large as the one measured{opposite}", n
+    what = f"{claimed.whose} effect"
+    if n is not None and n <= difference.n:
+        # Enough seeds for the claimed effect, and it didn't show: say how likely that was rather than ask for fewer.
+        chance = statistics.power(size, difference.sd, difference.n)
+        return (f"{difference.n} seeds had a chance of {chance:.0%} of showing {what}, which the interval contains",
+                n)
+    return f"{need} would resolve {what}, which the interval contains", n
+
+
+def _seeds_for_none(difference: Estimate, margin: float | None) -> tuple[str, int | None]:
+    """(why, seeds_needed): the seeds at which four intervals in five would lie within ±margin."""
+    if margin is None or difference.sd is None:
+        return "the interval holds zero", None
+    n = statistics.seeds_for_none(margin, difference.sd)
+    need = f"about {n:,} seeds" if n is not None else "more than 10,000 seeds"
+    return f"if there is no difference, {need} would show that nothing larger than {margin:g} is there", n
+
+
+def ratio(measured: Ratio, claimed: float) -> Verdict:
+    """How many times as many epochs: `judge` of ln(ratio) against ln(claimed); of a bound only what it can show."""
+    if measured.bound == "unknown":
+        return Verdict(UNRESOLVED, "runs of both kinds never got there")
+    if not measured.bound:
+        return judge(measured.log, Claimed(1 if claimed > 1 else -1, math.log(claimed), None))
+    edge = measured.low if measured.bound == "at least" else measured.high
+    if edge is None:
+        return Verdict(UNRESOLVED, "a bound without an interval")
+    shown = edge > 1 if measured.bound == "at least" else edge < 1
+    if not shown:
+        return Verdict(UNRESOLVED, f"{measured.bound} {edge:.2g} times", sign=0)
+    if measured.bound == "at most":
+        return Verdict(CONTRADICTED, "opposite sign", sign=-1)
+    beyond = edge > claimed
+    return Verdict(REPRODUCED, "a lower bound, and above the paper's size" if beyond else
+                   "a lower bound; the paper's size is not excluded", not beyond, sign=1)
+
+
+def averages(top1: Estimate, networks: int, claimed: float) -> Verdict:
+    """The error of an average of networks less theirs, in points, over images: by the sign; the size is said apart."""
+    if top1.low is None or top1.high is None:
+        return Verdict(UNRESOLVED, "no measure of the noise")
+    contains = top1.low <= claimed <= top1.high
+    if top1.low <= 0 <= top1.high:
+        return Verdict(UNRESOLVED, "the interval over images contains zero", contains, sign=0)
+    sign = 1 if top1.low > 0 else -1
+    inside = "contains" if contains else "does not contain"
+    size = f"{claimed:g}".replace("-", "−")
+    return Verdict(REPRODUCED if sign < 0 else CONTRADICTED,
+                   f"in kind: {networks} networks; the interval {inside} the paper's {size} points", contains,
+                   sign=sign)
+
+
+def neighbours(difference: Estimate) -> Verdict:
+    """The fraction of neighbours of the same class by the hidden layer less that by pixels: by the sign."""
+    if difference.low is None or difference.high is None:
+        return Verdict(UNRESOLVED, "no measure of the noise")
+    if difference.low > 0:
+        return Verdict(REPRODUCED, "more neighbours of the same class than by distance of pixels", sign=1)
+    if difference.high < 0:
+        return Verdict(CONTRADICTED, "fewer neighbours of the same class than by distance of pixels", sign=-1)
+    return Verdict(UNRESOLVED, "not told apart from the distance of pixels", sign=0)
+
+
+def kernels(of: Answer, small: float, noise: float) -> Verdict:
+    """Do the columns divide colour between them?
+
+    reproduced: every run's gap is beyond chance (p < 0.05 each), and so is the mean (its 95% interval excludes zero).
+    contradicted: the interval lies below `small`, in networks whose kernels have left their random beginnings behind
+    (smoothness of at least `noise`). Else unresolved.
+    """
+    e = of.excess
+    share = f"{of.significant} of {e.n} runs have a gap beyond chance (p < 0.05)"
+    if e.low is None or e.high is None:
+        return Verdict(UNRESOLVED, f"{share}; {'one run has' if e.n == 1 else 'equal runs have'} no interval")
+    if of.significant == e.n and e.low > 0:
+        return Verdict(REPRODUCED, "every run's gap is beyond what shuffled columns have (p < 0.05)")
+    if of.smooth < noise:
+        return Verdict(UNRESOLVED, f"{share}; the kernels are still like random ones (smoothness {of.smooth:.2f})")
+    if e.high < small:
+        return Verdict(CONTRADICTED, f"{share}; on average the gap exceeds chance by less than {small}")
+    return Verdict(UNRESOLVED, share)
+
+
+def counted(numbers: Sequence[float], claimed: Sequence[float]) -> Verdict:
+    """What can be counted: reproduced where all lie within 2% of the paper's round numbers."""
+    off = [number / round_number - 1 for number, round_number in zip(numbers, claimed, strict=True)]
+    near = all(abs(x) <= NEAR for x in off)
+    return Verdict(REPRODUCED if near else CONTRADICTED,
+                   f"{' and '.join(f'{x:+.1%}' for x in off)} from the paper's round numbers")

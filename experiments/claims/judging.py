@@ -1,0 +1,185 @@
+"""What recorded runs say of a claim: a comparison, in the claim's words and signs, with its verdict and its family."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from alexnet_jax.training import views as views_lib
+from experiments.analysis import compare as compare_lib
+from experiments.analysis import families, speed, verdicts
+from experiments.analysis.compare import Comparison, compare
+from experiments.analysis.statistics import Estimate, OverImages
+from experiments.analysis.workdirs import Arm, Sweep, default_views, field
+from experiments.claims.record import Claim, Measure, OfArm, Regime
+from experiments.paper import interval
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A measure of a claim in a regime.
+
+    Attributes:
+      sweeps: those of the regime that have pairs, by their folders' names.
+      comparison: arm − reference; what follows has the claim's own sign.
+      difference: of the logarithms where there is a `ratio`: how many times as many epochs.
+      ten, centre: the differences in the reported error, by its own views and by the centre crop.
+      remark: what else a reader has to know: where other views or other records give something else.
+      corrected: the family that its star is of.
+    """
+
+    claim: Claim
+    measure: Measure
+    regime: Regime
+    sweeps: Mapping[str, Sweep]
+    comparison: Comparison
+    difference: Estimate
+    ratio: speed.Ratio | None
+    top5: Estimate | None
+    over_images: OverImages | None
+    ten: Estimate | None
+    centre: Estimate | None
+    verdict: verdicts.Verdict
+    remark: str
+    corrected: families.Corrected
+
+    @property
+    def test(self) -> families.Test:
+        return self.comparison.arm.name, self.comparison.quantity
+
+    @property
+    def p_holm(self) -> float | None:
+        return self.corrected.p_holm.get(self.test)
+
+    @property
+    def sweep(self) -> Sweep:
+        """The first of them."""
+        return next(iter(self.sweeps.values()))
+
+    def only(self) -> Sweep:
+        """A sweep of the runs that count, for their protocol."""
+        c = self.comparison
+        arms = {part.name: dataclasses.replace(part, runs={s: part.runs[s] for s in c.pairs})
+                for part in (c.reference, c.arm)}
+        return dataclasses.replace(self.sweep, baseline=c.reference.name, arms=list(arms.values()))
+
+
+def judged(claim: Claim, what: Measure, regime: Regime, sweeps: Mapping[str, Sweep]) -> Found | None:
+    """A measure of a claim in a regime, from the regime's records; None where they have no pair of runs for it.
+
+    Args:
+      sweeps: what is recorded, by folder.
+    """
+    here = {name: sweep for name in regime.records if (sweep := sweeps.get(name)) is not None}
+    views = default_views(run for sweep in here.values() for run in sweep.runs.values())
+    parts = {name: pair for name, sweep in here.items() if (pair := _pair(sweep, what, views)) is not None}
+    if not parts:
+        return None
+    arm, reference, taken = compare_lib.together(list(parts.values()), what.quantity, views)
+    c = compare(arm, reference, what.quantity, views)
+    if not c.pairs:
+        return None
+    used = {name: here[name] for name, seeds in zip(parts, taken, strict=True) if seeds}
+    claimed = claim.claimed(what)
+    over = _turned(c.over_images, what)
+    ten, centre = ((None, None) if arm.views else
+                   (_error(c, what, by) for by in (views, views_lib.CENTRE)))
+    remarks = [_by_the_centre(c, claimed, ten, centre, regime.seeds), *_without(what, c, parts, taken, views)]
+    ratio, difference = None, _turned(c.difference, what)
+    if c.quantity == compare_lib.EPOCHS:
+        fast, slow = (arm, reference) if what.turned else (reference, arm)
+        ratio = speed.ratio(compare_lib.arrivals(fast), compare_lib.arrivals(slow))
+        verdict = verdicts.ratio(ratio, what.ratio)
+    else:
+        verdict = _with_images(verdicts.judge(difference, claimed, regime.seeds), difference, over, claimed)
+    if c.stalled:
+        verdict = verdicts.Verdict(verdicts.NOT_COMPARABLE, c.stalled)
+    elif what.own_rate and not all(what.name in (sweep.search or {}).get("arms", {}) for sweep in used.values()):
+        verdict = verdicts.Verdict(verdicts.NOT_COMPARABLE,
+                                   "tanh ran at ReLU's learning rate; the claim is about rates chosen separately")
+    return Found(claim, what, regime, used, c, difference, ratio, _turned(c.top5, what), over, ten, centre, verdict,
+                 "; ".join(filter(None, remarks)), corrected(regime, here, c.quantity, views))
+
+
+def corrected(regime: Regime, sweeps: Mapping[str, Sweep], quantity: str = "error", views: str | None = None
+              ) -> families.Corrected:
+    """The family of a regime's comparisons with Holm's p values: the declared one, else all arms of its sweep."""
+    if regime.family is None:
+        return families.of_sweep(next(iter(sweeps.values())), quantity, views)
+    views = views or default_views(run for sweep in sweeps.values() for run in sweep.runs.values())
+    p_values: dict[families.Test, float | None] = {}
+    for name, of in regime.family.tests:
+        parts = [(arm, sweep.reference(arm)) for sweep in sweeps.values() for arm in sweep.arms if arm.name == name]
+        if parts:
+            arm, reference, _ = compare_lib.together(parts, of, views)
+            p_values[name, of] = compare(arm, reference, of, views).p_value
+    return families.Corrected(regime.family, regime.family.adjusted(p_values))
+
+
+def of_the_arm(found: OfArm | None, c: Comparison, planned: int = 0) -> verdicts.Verdict | None:
+    """A report's verdict on an arm's difference in error, as arm − reference; None where none is claimed of it."""
+    if found is None or (claimed := found.claimed) is None:
+        return None
+    if c.stalled:
+        return verdicts.Verdict(verdicts.NOT_COMPARABLE, f"{c.stalled}; see the notes")
+    return _with_images(verdicts.judge(c.difference, claimed, planned), c.difference, c.over_images, claimed)
+
+
+def _pair(sweep: Sweep, what: Measure, views: str) -> tuple[Arm, Arm] | None:
+    """(arm, what it is compared with); None if the sweep isn't about this measure."""
+    baseline = sweep.arm(sweep.baseline)
+    if what.ablation == "views":  # any sweep has both views of its baseline
+        config = next((run.config for run in baseline.runs.values()), {})
+        whole = field(config, "data.size") == field(config, "data.crop")
+        if whole or views != views_lib.TEN or not views_lib.mirrors(config):
+            return None
+        return dataclasses.replace(baseline, name=what.name, views=what.name), baseline
+    arm = next((arm for arm in sweep.arms if what.is_of(arm.ablation, arm.name, sweep.local)), None)
+    return None if arm is None or arm.views else (arm, sweep.reference(arm))
+
+
+def _turned(found: Any, what: Measure) -> Any:
+    return -found if what.turned and found is not None else found
+
+
+def _error(c: Comparison, what: Measure, views: str) -> Estimate | None:
+    found = c.of_error(views).difference
+    return _turned(found, what) if found.n else None
+
+
+def _with_images(found: verdicts.Verdict, value: Estimate, over: OverImages | None, claimed: verdicts.Claimed
+                 ) -> verdicts.Verdict:
+    """The verdict, with what the noise of the reported images makes of it."""
+    if over is None or over.low is None or found.word not in (verdicts.REPRODUCED, verdicts.CONTRADICTED):
+        return found
+    wider = verdicts.judge(dataclasses.replace(value, low=over.low, high=over.high), claimed)
+    return found if wider.word == found.word else dataclasses.replace(
+        found, why=f"{found.why}; with the noise of the images {wider.word}")
+
+
+def _by_the_centre(c: Comparison, claimed: verdicts.Claimed, ten: Estimate | None, centre: Estimate | None,
+                   planned: int) -> str:
+    """What the centre crop says that the ten views don't."""
+    if ten is None or centre is None or c.stalled:
+        return ""
+    if c.quantity == "error":
+        words = [verdicts.judge(one, claimed, planned).word for one in (ten, centre)]
+        return "" if words[0] == words[1] else f"by the centre crop {words[1]}"
+    signs = [verdicts.judge(one, verdicts.Claimed(1)).sign for one in (ten, centre)]
+    lies = {1: "above zero", -1: "below zero", 0: "on both sides of zero", None: "nowhere"}
+    return "" if signs[0] == signs[1] else (
+        f"the error's interval is {lies[signs[0]]} by {views_lib.NAMES[c.views]}, {lies[signs[1]]} by the centre crop")
+
+
+def _without(what: Measure, c: Comparison, parts: Mapping[str, tuple[Arm, Arm]], taken: Sequence[tuple[int, ...]],
+             views: str) -> list[str]:
+    """What pairs of other records than the first add."""
+    gave = {name: seeds for name, seeds in zip(parts, taken, strict=True) if seeds}
+    first, *others = gave
+    if not others:
+        return []
+    alone = _turned(compare(*parts[first], what.quantity, views).difference, what)
+    added = ", ".join(f"{'seed' if len(gave[name]) == 1 else 'seeds'} {', '.join(map(str, gave[name]))} of {name}"
+                      for name in others)
+    return [f"without {added}: {interval(alone)}, {alone.n} seeds"]

@@ -1,0 +1,42 @@
+"""The regimes that claims are measured in, and the family that a plan declared for one of them.
+
+Whatever else is recorded below experiments/results is a regime of its own, named by its folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from experiments.analysis.families import DESCRIPTIVE, Family
+from experiments.claims.record import Regime
+
+_ERROR = ("no_lrn", "nonoverlapping", "no_pca", "one_column", "no_exchange", "lrn_first", "no_conv3", "no_conv4",
+          "no_conv5")
+_GAP = ("no_dropout", "no_augmentation", "no_crops", "no_mirrors", "nonoverlapping")
+FIRST = Family("the first quantities of docs/evidence-plan.md", (
+    *((arm, "error") for arm in _ERROR), *((arm, "gap") for arm in _GAP), ("no_decay", "fit")))
+
+# docs/evidence-plan.md: A1 and A2, D, E, F and H. What completes A2 was made on two CPUs with baselines of their own.
+PAPER_LIKE_30 = Regime("90 epochs on 12,000 images, the paper's parameters an image",
+                       ("paper_like_30_seeds", "paper_like_10_seeds", "paper_like_cpu_xeon", "paper_like_cpu"),
+                       "configs/sweeps/paper_like_30_seeds.py", seeds=30, family=FIRST)
+PAPER_LIKE_10 = dataclasses.replace(PAPER_LIKE_30, sweep="configs/sweeps/paper_like_10_seeds.py", seeds=10)
+SECOND_IMAGES = Regime("90 epochs on 12,000 other images", ("paper_like_second_images",),
+                       "configs/sweeps/paper_like_second_images.py", seeds=5, family=DESCRIPTIVE)
+EARLY = Regime("one epoch on 40,000 images at a constant rate", ("early_learning",),
+               "configs/sweeps/early_learning.py", whole=True, seeds=30, family=DESCRIPTIVE)
+QUARTER = Regime("130 of 520 epochs on 30,000 images", ("conv_local_quarter",),
+                 "configs/sweeps/conv_local_quarter.py", whole=True, seeds=3, family=DESCRIPTIVE)
+ITERATIONS = Regime("12,000 images until the error stops improving", ("dropout_iterations",),
+                    "configs/sweeps/dropout_iterations.py", whole=True, seeds=10, family=DESCRIPTIVE)
+
+# Short schedules, before that plan; no numbers of seeds were planned.
+FIVE = Regime("5 epochs on 40,000 images", ("claims_cifar10",), "configs/sweeps/claims_cifar10.py")
+THREE = Regime("5 epochs on 40,000 images, an earlier revision", ("cifar10_three",), "configs/sweeps/cifar10_three.py")
+TINY = Regime("8 epochs on 40,000 images of 100 classes", ("claims_tiny_imagenet",),
+              "configs/sweeps/claims_tiny_imagenet.py")
+LOCAL = Regime("26 of 520 epochs on 30,000 images", ("conv_local",), "configs/sweeps/conv_local.py", whole=True)
+INITIALISATION = Regime("4 epochs on 40,000 images", ("initialisation",), "configs/sweeps/initialisation.py")
+CONVERGENCE = Regime("until the error stops improving", ("convergence",), "configs/sweeps/convergence.py", whole=True)
+
+SHORT = (FIVE, TINY, THREE)
