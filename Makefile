@@ -1,5 +1,6 @@
 # make ablations   the main job on the embedded dataset: the three ablations, table and curves
-# make test        the tests
+# make test        what a change can break, in minutes: all but the slow tests; ARGS=… for pytest
+# make test-all    every test but test-targets
 # make storm       signals at random over small sweeps and packing, for MINUTES=60: is anything lost?
 # make test-targets  the network compiled for H100s and TPUs, without having one: installs XLA's compilers (6 GB;
 #                  they make JAX on a CPU talk on stderr: VENV=.venv-targets keeps them apart)
@@ -15,7 +16,7 @@ WORKDIR ?= runs/three
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: ablations claims test storm test-targets bench bench-quick lint clean
+.PHONY: ablations claims test test-all storm test-targets bench bench-quick lint clean
 .DELETE_ON_ERROR:
 
 # A stamp is written last, so an interrupted installation is taken up again.
@@ -37,7 +38,10 @@ claims: $(VENV)/installed
 	$(BIN)/python -m experiments.claims --write
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist=loadfile --no-loadscope-reorder -m 'not slow and not targets' $(ARGS)
+
+test-all: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -n 2 --dist=loadfile --no-loadscope-reorder -m 'not targets' -rs $(ARGS)
 
 MINUTES ?= 60
 storm: $(VENV)/installed-dev

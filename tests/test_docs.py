@@ -1,0 +1,119 @@
+"""The documentation: its commands run, its links and paths lead somewhere, the README is short."""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```[a-z]*\n(.*?)^```", re.M | re.S)
+
+# Commands that are not tried here, each with its reason.
+NOT_RUN = {
+    "alexnet_jax.predict": "needs a trained run: test_predict.py",
+    "alexnet_jax.features": "needs a trained run: test_predict.py",
+    "alexnet_jax.evaluate": "needs a trained run: test_evaluate.py",
+    "alexnet_jax.weights": "needs weights of others: test_weights_import.py, test_weights_export.py",
+    "experiments.report": "needs a sweep: test_report.py",
+    "experiments.status": "needs a sweep: test_run.py",
+    "experiments.kernels": "needs checkpoints of a sweep: test_colour.py",
+    "experiments.retrieval": "needs checkpoints of a sweep: test_retrieval.py",
+    "experiments.ensemble": "needs checkpoints of a sweep: test_ensemble.py",
+    "experiments.figure1": "hours of training: test_figure1.py has its parts",
+    "experiments.recording": "needs a sweep: test_recording.py",
+    "experiments.repeats": "test_repeats.py prints the recorded ones",
+    "experiments.claims": "test_claims.py",
+    "experiments.run --sweep=configs/sweeps/claims_tiny_imagenet.py": "needs its images",
+    "benchmarks.": "minutes to hours: test_benchmarks.py tries their --quick",
+}
+SHELL = ("source ", "export ", "ray ", "mkdir ", "pip install -c constraints.txt -e ", "sbatch ")
+
+
+def fenced(page: pathlib.Path) -> list[str]:
+    """The commands of a page's code blocks, continued lines joined, comments left out."""
+    blocks = FENCE.findall(page.read_text("utf-8"))
+    lines = [line for block in blocks for line in re.sub(r"\\\n\s*", "", block).split("\n")]
+    lines = [re.sub(r"\s+#\s.*$", "", line).strip() for line in lines]
+    return [line for line in lines if re.match(r"(python|make|JAX_\w+=\S+ python|srun|" + "|".join(SHELL) + ")", line)]
+
+
+def inline(page: pathlib.Path) -> list[str]:
+    found = re.findall(r"`(python -m [^`]+?)`", FENCE.sub("", page.read_text("utf-8")).replace("\n", " "))
+    return [command for command in found if "…" not in command and " " in command.removeprefix("python -m ")]
+
+
+def trial(command: str) -> str | None:
+    """What is run in a command's place: 'module argument …'; None where nothing is, for a reason of NOT_RUN."""
+    words = [word for word in shlex.split(command) if not re.fullmatch(r"[A-Z_]+=\S+|srun|--ntasks=\d+", word)]
+    assert words[:2] == ["python", "-m"], command
+    module, arguments = words[2], words[3:]
+    if any(" ".join(words[2:]).startswith(name) for name in NOT_RUN):
+        return None
+    if module == "experiments.run":
+        kept = [word for word in arguments if not word.startswith(("--executor", "--ray_address", "--dry_run"))]
+        return " ".join([module, *kept, *(() if "--list" in kept else ("--dry_run",))])
+    assert module.removeprefix("alexnet_jax.") in ("main", "describe", "data.prepare", "health"), module
+    config = [word for word in arguments if word.startswith("--config")]
+    assert config or "--list" in command or "--delete" in command, command
+    return " ".join(["alexnet_jax.describe", *config]) if config else None
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    commands = {trial(c) for page in PAGES for c in (*fenced(page), *inline(page)) if "python" in c} - {None}
+    folder = tmp_path_factory.mktemp("docs")
+    (folder / "flowers").mkdir()
+    made = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "documented.py")], input=json.dumps(sorted(commands)), cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "ALEXNET_DATA_DIR": str(folder), "ALEXNET_STORE_DIR": str(folder)},
+        capture_output=True, encoding="utf-8", check=True)
+    return json.loads(made.stdout)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_of_a_page_can_be_typed(page, done):
+    targets = set(re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.M)[1].split())
+    for command in (*fenced(page), *inline(page)):
+        if command.startswith("make "):
+            assert command.split()[1] in targets, command
+        elif "python" in command:
+            tried = trial(command)
+            if tried is not None:
+                code, output = done[tried]
+                assert code == 0, f"{command}\n{output}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_and_paths_lead_somewhere(page):
+    text = page.read_text("utf-8")
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = link.partition("#")
+        if "://" in link:
+            continue
+        file = page.parent / path if path else page
+        assert file.exists(), link
+        if anchor:
+            heads = [re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-")
+                     for head in re.findall(r"^#+ (.*)$", file.read_text("utf-8"), re.M)]
+            assert anchor in heads, link
+    rooms = "alexnet_jax|experiments|configs|tests|benchmarks|docs"
+    for path in re.findall(rf"`((?:{rooms})/[\w/.-]+)(?::[\w*-]+)?`", text):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.stem)
+def test_a_page_starts_with_its_one_sentence(page):
+    title, blank, sentence, end, *_ = page.read_text("utf-8").split("\n")
+    assert title.startswith("# ")
+    assert (blank, end) == ("", "") or sentence
+    assert f"docs/{page.name}" in PAGES[0].read_text("utf-8") or page.stem == "CONTRIBUTING"
+
+
+def test_the_readme_is_read_in_three_minutes():
+    assert len((ROOT / "README.md").read_text("utf-8").split("\n")) <= 180
