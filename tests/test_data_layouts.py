@@ -22,7 +22,7 @@ from layout_files import (
     zipped,
 )
 
-from alexnet_jax.data.readers import layouts
+from alexnet_jax.data import splits
 
 FLAT, PAIRS = flat("images")
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50)
@@ -207,7 +207,7 @@ def test_numbers_are_classes_by_a_file_of_their_names(data, first, file, names):
     ("valid", "val"), ("VAL", "val"), ("validation2012", "val"), ("dev", "val"), ("Testing", "test"), ("eval", "test"),
     ("trainval", None), ("trains", None), ("photos", None), ("2019", None)])
 def test_what_a_name_of_a_split_means(name, expected):
-    assert layouts.role(name, plain=True) == expected
+    assert splits.role(name, plain=True) == expected
 
 
 def test_rows_without_images_and_images_without_rows_are_counted(data):

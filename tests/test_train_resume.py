@@ -16,7 +16,8 @@ from orbax.checkpoint._src.serialization import serialization
 from tiny_run import STEPS, Killed, assert_same_run, at, go, interrupt, kill, steps_of
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import data, numerics, run_files
+from alexnet_jax import numerics, run_files
+from alexnet_jax.data import opening
 from alexnet_jax.errors import CheckpointError, Interrupted, WorkdirError
 from alexnet_jax.training import evaluate
 from alexnet_jax.training import loop as train_lib
@@ -77,13 +78,13 @@ def test_a_signal_during_an_evaluation(tiny, tmp_path, finished, monkeypatch):
 
 def test_a_signal_before_the_first_step(tiny, tmp_path, finished, monkeypatch):
     with monkeypatch.context() as patch:
-        real = data.open_split
+        real = opening.open_split
 
         def interrupted(*arguments, **options):
             interrupt()
             return real(*arguments, **options)
 
-        patch.setattr(data, "open_split", interrupted)
+        patch.setattr(opening, "open_split", interrupted)
         with pytest.raises(Interrupted, match="stopped before the first step"):
             go(tiny(), tmp_path, name="baseline")
     go(tiny(), tmp_path, name="baseline")

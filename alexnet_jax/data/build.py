@@ -17,13 +17,13 @@ import sys
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from alexnet_jax import environment, files, names, streams
 from alexnet_jax import signals as signals_lib
 from alexnet_jax.data import store as store_lib
-from alexnet_jax.data.dataset import Corrupt, Dataset, Reading, Report
+from alexnet_jax.data.dataset import Block, Corrupt, Dataset, Reading, Report
 from alexnet_jax.data.leftovers import copy, may_go_on, place_of, progress
 from alexnet_jax.data.partial import Partial, finished, storing, sync_folder, under_construction
 from alexnet_jax.errors import DataError, Interrupted
@@ -165,7 +165,7 @@ def _read(partial: Partial, reading: Reading, on_corrupt: str, report: Report, l
     named = len(partial.corrupt)
     with (
         warnings.catch_warnings(),
-        contextlib.closing(reading.examples(done)) as examples,
+        contextlib.closing(_each(reading.examples(done))) as examples,
         _Shown(label, int(done.sum()), reading.count, report) as shown,
         signals.acting(signals_lib.at_the_second),
     ):
@@ -193,6 +193,11 @@ def _read(partial: Partial, reading: Reading, on_corrupt: str, report: Report, l
                                   "command goes on")
     if len(partial.corrupt) > max(_NAMED, named):
         report(f"… {len(partial.corrupt)} corrupt images in all, listed in the store's meta.json")
+
+
+def _each(examples: Iterable[Block | Corrupt]) -> Generator[Block | Corrupt, None, None]:
+    """With a `close` that is theirs too, if they have one."""
+    yield from examples
 
 
 def refusal(name: str, reason: str) -> DataError:

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import pathlib
 import re
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,7 +56,7 @@ class Reading:
     count: int
     classes: tuple[str, ...]
     class_keys: tuple[str, ...]
-    examples: Callable[[np.ndarray], Generator[Block | Corrupt, None, None]]
+    examples: Callable[[np.ndarray], Iterable[Block | Corrupt]]
     origin: str
     made_by: str
     names: Sequence[str] | Callable[[], Sequence[str]] | None = None

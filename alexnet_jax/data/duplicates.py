@@ -11,7 +11,7 @@ import functools
 
 import numpy as np
 
-from alexnet_jax.data import Split
+from alexnet_jax.data.split import Split
 
 
 def within(split: Split) -> int:

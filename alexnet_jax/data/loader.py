@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_jax.data import Split
+from alexnet_jax.data.split import Split
 from alexnet_jax.errors import ConfigError
 
 _AHEAD = 2  # batches that are read before they are asked for

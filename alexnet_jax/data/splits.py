@@ -11,9 +11,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from alexnet_jax.errors import ConfigError
+
+ALL = "all"  # the split of a folder without splits
+_ROLES = {  # the usual names of splits, as letters alone
+    "train": ("train", "training", "trn"),
+    "val": ("val", "valid", "validation", "dev", "development"),
+    "test": ("test", "testing", "tst", "eval", "evaluation"),
+}
+_FILLING = ("", "set", "split", "images", "image", "imgs", "img", "data", "dataset", "labels", "label", "annotations",
+            "list", "lists", "files", "gt")  # what such names are written together with
 
 _BOUND = r"\s*(-?\d+(?:\.\d+)?%|-?\d+)?\s*"
 _SLICE = re.compile(rf"(.*)\[{_BOUND}:{_BOUND}\]\s*", re.DOTALL)
@@ -81,3 +90,32 @@ def describe(name: str, sizes: Mapping[str, int | None]) -> str:
         return f"{name} has no split here"
     parts = [split if n is None else f"{split} ({n} images)" for split, n in sizes.items()]
     return f"{name} has {', '.join(parts)}"
+
+
+def role(name: str, plain: bool = False) -> str | None:
+    """Which of train, val and test a split's name means, however it is written: `Training Set`, `seg_train`.
+
+    Args:
+      plain: not where the name says anything else besides.
+    """
+    words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    for what in _ROLES:
+        if _means("".join(words), what):
+            return what
+    meant = {what for word in words for what in _ROLES if _means(word, what)}
+    return meant.pop() if len(meant) == 1 and not plain else None
+
+
+def _means(word: str, what: str) -> bool:
+    return any(word in (name + more, more + name) for name in _ROLES[what] for more in _FILLING)
+
+
+def resolve(asked: str, splits: Iterable[str]) -> list[str]:
+    """The splits that a name means: that of this name, else those of its role, else the only one for `all`."""
+    names = list(splits)
+    if asked in names:
+        return [asked]
+    what = role(asked, plain=True)
+    if what is not None:
+        return [n for n in names if role(n, plain=True) == what] or [n for n in names if role(n) == what]
+    return names if asked == ALL and len(names) == 1 and role(names[0]) in (None, "train") else []

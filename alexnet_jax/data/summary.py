@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from alexnet_jax.data import Split, classes, duplicates
+from alexnet_jax.data import classes, duplicates
+from alexnet_jax.data.split import Split
 from alexnet_jax.data.text import WIDTH, listed, size
 from alexnet_jax.names import short
 

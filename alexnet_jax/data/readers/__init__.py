@@ -1,1 +1,1 @@
-"""Where images come from: a file a dataset, each a `data.dataset.Dataset`, and what they read files with."""
+"""Readers: a file a dataset, each with its `data.dataset.Dataset`, and what they find and decode image files with."""

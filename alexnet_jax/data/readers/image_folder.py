@@ -26,6 +26,7 @@ import numpy as np
 
 from alexnet_jax import paths
 from alexnet_jax.data import classes as classes_lib
+from alexnet_jax.data import splits
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.dataset import Asked, Block, Corrupt, Dataset, Reading, Report, ends, safe
 from alexnet_jax.data.readers import formats, layouts, trees
@@ -85,7 +86,7 @@ class ImageFolder(Dataset):
 
     def resolve(self, split: str) -> str:
         layout = self._layout
-        found = layouts.resolve(split, layout.splits)
+        found = splits.resolve(split, layout.splits)
         if len(found) > 1:
             raise ConfigError(f"'{split}': {self.name} has {' and '.join(found)}; name the one that is meant")
         if found:
@@ -95,14 +96,14 @@ class ImageFolder(Dataset):
             return split
         stored = {meta["split"] for _, meta in store_lib.stores_of(self._store, self.owns)}
         if not layout.splits or split in stored:  # whose files are absent
-            found = layouts.resolve(split, sorted(stored))
+            found = splits.resolve(split, sorted(stored))
             if len(found) == 1:
                 return found[0]
-        failed = layouts.resolve(split, [name for name in layout.problems if name])
+        failed = splits.resolve(split, [name for name in layout.problems if name])
         problem = layout.problems.get(failed[0] if failed else "")
         if problem and (failed or not layout.splits):
             raise DataError(problem)
-        if len(layout.splits) == 1 and layouts.role(split, plain=True):
+        if len(layout.splits) == 1 and splits.role(split, plain=True):
             (only,) = layout.splits
             raise ConfigError(f"'{split}': no such split; all images of {self.name} are in {only}: set "
                               "config.data.val_fraction=0.2 for splits train and val, or name slices, "
@@ -119,7 +120,7 @@ class ImageFolder(Dataset):
         if not self._root.exists():
             raise DataError(f"{self._root}: no such folder; it should hold {forms}")
         problems = self._layout.problems
-        failed = layouts.resolve(split, [name for name in problems if name])
+        failed = splits.resolve(split, [name for name in problems if name])
         raise DataError(problems.get(failed[0] if failed else "") or problems.get("") or
                         f"{self._root}: holds no {forms}")
 
@@ -191,7 +192,7 @@ class ImageFolder(Dataset):
 
     def _named(self, split: str, place: Place, listed: Listing) -> Listing:
         """Classes that a list gives as numbers, under the names that training has for them. Raises DataError."""
-        training = layouts.resolve("train", self._places())
+        training = splits.resolve("train", self._places())
         numbered = place.table is not None and all(map(str.isdecimal, listed.classes))
         if not numbered or split in training or len(training) != 1:
             return listed

@@ -9,21 +9,14 @@ import collections
 import dataclasses
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from alexnet_jax.data.readers import formats, lists, trees
 from alexnet_jax.data.readers.trees import Tree, join
+from alexnet_jax.data.splits import ALL, role
 from alexnet_jax.errors import DataError
 
-ALL = "all"  # the split of a folder without splits
-_ROLES = {  # the usual names of splits, as letters alone
-    "train": ("train", "training", "trn"),
-    "val": ("val", "valid", "validation", "dev", "development"),
-    "test": ("test", "testing", "tst", "eval", "evaluation"),
-}
-_FILLING = ("", "set", "split", "images", "image", "imgs", "img", "data", "dataset", "labels", "label", "annotations",
-            "list", "lists", "files", "gt")  # what such names are written together with
 IMAGES = ("images", "image", "imgs", "img", "jpg", "jpeg", "jpegs", "png", "jpegimages", "photos", "pictures",
           "data", "frames")  # folders between a split and its classes, or its images, that say nothing
 _NOTES = ("meta", "metadata", "annotations", "annotation", "labels", "lists", "list", "splits", "imagesets",
@@ -33,24 +26,6 @@ _LOOKS = 20  # files or folders that are looked at to see what a folder holds
 _DEEP = 4  # folders below each other that are looked into for images
 _LISTS = 20  # of a folder, that are looked into
 _NAMED = 5  # names in a message
-
-
-def role(name: str, plain: bool = False) -> str | None:
-    """Which of train, val and test a split's name means, however it is written: `Training Set`, `seg_train`.
-
-    Args:
-      plain: not where the name says anything else besides.
-    """
-    words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
-    for what in _ROLES:
-        if _means("".join(words), what):
-            return what
-    meant = {what for word in words for what in _ROLES if _means(word, what)}
-    return meant.pop() if len(meant) == 1 and not plain else None
-
-
-def _means(word: str, what: str) -> bool:
-    return any(word in (name + more, more + name) for name in _ROLES[what] for more in _FILLING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -405,14 +380,3 @@ def _number(count: int, what: str) -> str:
 def _some(names: Iterable[str]) -> str:
     names = list(names)
     return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-
-
-def resolve(asked: str, splits: Mapping[str, Place] | Iterable[str]) -> list[str]:
-    """The splits that a name means: that of this name, else those of its role, else the only one for `all`."""
-    names = list(splits)
-    if asked in names:
-        return [asked]
-    what = role(asked, plain=True)
-    if what is not None:
-        return [n for n in names if role(n, plain=True) == what] or [n for n in names if role(n) == what]
-    return names if asked == ALL and len(names) == 1 and role(names[0]) in (None, "train") else []

@@ -9,8 +9,9 @@ from collections.abc import Collection, Sequence
 
 from alexnet_jax.data.dataset import mixed
 from alexnet_jax.data.readers import formats, lists, trees
-from alexnet_jax.data.readers.layouts import IMAGES, Place, role
+from alexnet_jax.data.readers.layouts import IMAGES, Place
 from alexnet_jax.data.readers.trees import File
+from alexnet_jax.data.splits import role
 from alexnet_jax.errors import DataError
 
 # Kinds of what is left out that say where it lies and not what it is.
