@@ -69,13 +69,16 @@ def cores() -> int | None:
 
 def device_name(device: Any) -> str:
     """The processor's or card's own name, e.g. 'AMD EPYC 7B13' or 'NVIDIA H100 80GB HBM3'."""
-    if device.platform == "cpu":
-        try:
-            with open("/proc/cpuinfo", encoding="utf-8") as file:
-                return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-        except (OSError, StopIteration):
-            return platform.processor() or "cpu"
-    return device.device_kind
+    return cpu_name() if device.platform == "cpu" else device.device_kind
+
+
+def cpu_name() -> str:
+    """This machine's processor's own name."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "cpu"
 
 
 def describe(mesh: Any, products: str, environment: Mapping[str, str]) -> dict[str, Any]:

@@ -175,7 +175,7 @@ class Command:
             if self._check is _check:
                 _tell_downloads(_todo(asked, workdir))
             if standing is not None:
-                dry_run.show_search(standing, workdir, asked)
+                dry_run.show_search(standing, workdir, executor)
             if workdir is None:
                 dry_run.show(asked, asked, pathlib.Path(), executor, nothing_there=True)
             else:
@@ -279,7 +279,7 @@ def carry_out(asked: plan_lib.Plan, workdir: pathlib.Path, executor: executors.E
         files.clear(workdir)
         whole, asked = plan_lib.merge(plan_lib.read(workdir), asked, workdir)
         plan_lib.write(whole, workdir)
-    costs_ = costs.Costs(whole, workdir)
+    costs_ = costs.Costs(whole, workdir, executor.device)
     with signals.Signals() as stop, display.Display(whole, workdir, costs_) as shown:
         work = schedule.Schedule(whole, workdir, asked.order(order), executor, shown, lambda: after_each(shown))
         shown.line(f"{asked.name}: {count(len(asked.runs), 'run')} ({count(len(asked.arms), 'arm')}, "

@@ -49,7 +49,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             todo.append(run)
         said += [line] if line else []
         counts[state] += 1
-    left = display.time_left(costs.Costs(plan, workdir), todo, rows, len(rows)) if rows else None
+    known = costs.Costs(plan, workdir)
+    for run in filter(rows.get, rows):
+        known.observe(run)
+    left = display.time_left(known, todo, rows, len(rows)) if rows else None
     caption = ", ".join(f"{counts[state]} {state}" for state in
                         ("finished", "diverged", "failed", "running", "partial", "waiting", "unknown", "unreadable")
                         if counts[state])

@@ -18,7 +18,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import errors, files, run_files, signals
+from alexnet_jax import errors, files, provenance, run_files, signals
 from experiments.executors import local
 from experiments.launch import worker
 from experiments.sweep import plan as plan_lib
@@ -52,7 +52,8 @@ def _steps(config, workdir, name, overrides, stop):
     if not (workdir / "run.json").exists():
         run_files.write_json(workdir / "run.json", {
             "name": name, "id": config_lib.run_id(config), "seed": config.seed, "overrides": overrides or {},
-            "cores": len(local.cores()), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "resumed": []})
+            "cores": len(local.cores()), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "resumed": [],
+            "device": {"platform": "cpu", "kind": provenance.cpu_name(), "cores": len(local.cores()), "count": 1}})
     else:
         about = run_files.read_json(workdir / "run.json")
         run_files.write_json(workdir / "run.json", {**about, "resumed": [*about["resumed"], run_files.now()]})

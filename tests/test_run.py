@@ -25,6 +25,7 @@ from alexnet_jax import cli, run_files
 from alexnet_jax import config as config_lib
 from experiments.executors import local
 from experiments.launch import costs, display
+from experiments.launch.costs import Left
 from experiments.sweep import plan as plan_lib
 
 
@@ -297,9 +298,12 @@ def test_time_left_and_results_in_words(tmp_path):
     first, second, third = plan.order()
     half = {"seconds_left": 60, "step": 50, "steps": 100}
     # The waiting one takes twice a half.
-    assert display.time_left(measured, [third], {first: half, second: half}, slots=1) == 240.0
-    assert display.time_left(measured, [third], {first: half, second: half}, slots=2) == 120.0
-    assert display.time_left(measured, [third], {first: half, second: {}}, slots=1) is None  # nothing measured
+    assert display.time_left(measured, [third], {first: half, second: half}, slots=1) == Left(240.0)
+    assert display.time_left(measured, [third], {first: half, second: half}, slots=2) == Left(120.0)
+    left = display.time_left(measured, [third], {first: half, second: {}}, slots=1)  # nothing measured of the second
+    assert left == Left(180.0, (second,))
+    assert display.in_words(left) == "; about 3 min 00 s left and what 1 run of another kind takes"
+    assert display.in_words(display.time_left(measured, [third], {first: {}}, slots=1)) == ""
     assert display.row("a", {}) == ("a", "starting", "", "", "", "", "")
     assert display.describe_result({"status": "diverged", "message": "why"}) == "diverged: why"
     finished = {"status": "finished", "eval": {"centre": {"top1_wrong": 9, "top5_wrong": 0, "total": 10}}}

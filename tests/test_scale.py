@@ -9,6 +9,7 @@ from experiments import report, status
 from experiments.analysis import workdirs
 from experiments.executors import Unasked
 from experiments.launch import costs, schedule
+from experiments.launch.devices import Device
 from experiments.sweep import plan
 
 RUNS = 200  # a hundred arms
@@ -54,7 +55,8 @@ def test_notes_name_the_first_of_many(tmp_path):
     whole = plan.read(workdir)
     state = schedule.Schedule(whole, workdir, whole.order(), Unasked(1), None).state
     assert (len(state.finished), len(state.waiting)) == (3, RUNS - 3)
-    assert costs.Costs(whole, workdir).left_of(whole.order()[:1], 1) is not None
+    on = Device("Imaginary 9000", 1)
+    assert costs.Costs(whole, workdir, on).left_of(whole.order()[:1], 1).unknown == ()
 
 
 def test_parts_of_configs_are_once_in_memory_and_rows_are_not_kept(tmp_path):

@@ -11,6 +11,8 @@ import pathlib
 from collections.abc import Collection
 from typing import Protocol
 
+from experiments.launch.devices import Device
+
 NAMES = ("local", "ray")  # of --executor
 
 
@@ -44,6 +46,11 @@ class Executor(Protocol):
     @property
     def description(self) -> str:
         """'2 at a time, 1 core each'."""
+        ...
+
+    @property
+    def device(self) -> Device | None:
+        """What a run gets, for estimates; None where that isn't known before one is under way."""
         ...
 
     def room(self, run: str) -> bool:
@@ -87,6 +94,7 @@ class Unasked:
 
     running: Collection[str] = ()
     unplaced: Collection[str] = ()
+    device: Device | None = None
 
     @property
     def description(self) -> str:

@@ -25,6 +25,7 @@ from typing import Any
 from alexnet_jax import environment
 from alexnet_jax.errors import ConfigError, UserError, WorkdirError
 from experiments.executors import Ended, local, storage, supervisor
+from experiments.launch.devices import Device
 from experiments.sweep import plan as plan_lib
 
 NAMESPACE = "alexnet_jax"
@@ -272,6 +273,10 @@ class RayExecutor:
         kinds = collections.Counter(_words(self.needs(run)) for run in self._plan.runs)
         return (f"{self.slots} at a time on Ray's {len(self._nodes)} node{'s' if len(self._nodes) != 1 else ''}, "
                 f"{' or '.join(kinds)} each")
+
+    @property
+    def device(self) -> Device | None:
+        return None  # its nodes may be of several kinds
 
     def room(self, run: str) -> bool:
         if self._jobs and len(self._tasks) >= self._jobs:

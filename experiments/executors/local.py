@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.util
 import os
 import pathlib
@@ -15,6 +16,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from alexnet_jax import environment
 from experiments.executors import Ended
+from experiments.launch import devices
+from experiments.launch.devices import Device
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOG_ENCODING = "utf-8:backslashreplace"  # of what a worker prints to its log.txt, whatever this one's terminal shows
@@ -65,6 +68,10 @@ class LocalExecutor:
             each = len(share(self.cores, 0, self.slots, self._each))
             what = f"{each} core{'s' if each > 1 else ''} each"
         return f"{self.slots} at a time, {what}"
+
+    @functools.cached_property
+    def device(self) -> Device | None:
+        return devices.here(len(share(self.cores, 0, self.slots, self._each)), self.accelerators)
 
     def room(self, run: str) -> bool:
         return len(self._processes) < self.slots

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import pathlib
 import sys
 import time
@@ -12,6 +13,7 @@ from alexnet_jax import names, run_files
 from alexnet_jax.progress import duration, percent
 from alexnet_jax.training import views
 from experiments.launch import costs as costs_lib
+from experiments.launch.costs import Left
 from experiments.launch.schedule import State
 from experiments.sweep import plan as plan_lib
 
@@ -101,6 +103,8 @@ class Display:
         self._shown = now
         rows = {run: progress_of(self._workdir / self._plan.runs[run].dir, since)
                 for run, since in state.running.items()}
+        for run in filter(rows.get, rows):
+            self._costs.observe(run)
         if self._live is None:
             parts = [f"{self._plan.label(run)} {_brief(progress)}" for run, progress in rows.items()]
             self.line(" · ".join([self._summary(state, rows), *parts]))
@@ -122,33 +126,41 @@ class Display:
         return ", ".join(parts) + in_words(time_left(self._costs, state.waiting, rows, state.slots))
 
 
-def in_words(left: float | None) -> str:
-    return f"; about {duration(left)} left" if left is not None and left >= 1 else ""
+def in_words(left: Left | None) -> str:
+    if left is None or left.seconds < 1:
+        return ""
+    more = len(left.unknown)
+    return f"; about {duration(left.seconds)} left" + (
+        f" and what {more} run{'s' if more > 1 else ''} of another kind take{'' if more > 1 else 's'}" if more else "")
 
 
 def time_left(costs: costs_lib.Costs, waiting: Iterable[str], rows: Mapping[str, Mapping[str, Any]],
-              slots: int) -> float | None:
-    """Seconds until a sweep is done, `slots` runs at a time; None while nothing is measured.
+              slots: int) -> Left:
+    """Until a sweep is done, `slots` runs at a time.
 
     Args:
-      rows: the progress of the runs under way.
+      rows: the progress of the runs under way, which tells how long their like take before any has ended.
     """
-    running, each = [], []
+    running, unknown, live = [], [], collections.defaultdict[str, list[float]](list)
     for run, progress in rows.items():
-        done = progress.get("epoch") or 0.0
         rate, steps, step = progress.get("seconds_left"), progress.get("steps"), progress.get("step")
-        left = rate if rate is not None else costs.left(run, done)
+        left = rate if rate is not None else costs.left(run, progress.get("epoch") or 0.0)
         if left is None:
-            return None
+            unknown.append(run)
+            continue
         running.append(left)
         if rate and steps and step and steps > step:
-            each.append(rate * steps / (steps - step))  # such a run from its beginning
-    guess = sum(each) / len(each) if each else None
-    known = [guess if seconds is None else seconds for seconds in map(costs.left, waiting)]
-    if any(seconds is None for seconds in known):
-        return None
-    total = sum(running) + sum(seconds for seconds in known if seconds is not None)
-    return max(total / max(1, slots), *running, 0.0)
+            live[costs.shape_of(run)].append(rate * steps / (steps - step) / costs.epochs(run))
+    total = sum(running)
+    for run in waiting:
+        each, seconds = live.get(costs.shape_of(run)), costs.left(run)
+        if seconds is None and each:
+            seconds = sum(each) / len(each) * costs.epochs(run)
+        if seconds is None:
+            unknown.append(run)
+        else:
+            total += seconds
+    return Left(max(total / max(1, slots), *running, 0.0), tuple(unknown))
 
 
 def _brief(progress: dict[str, Any]) -> str:

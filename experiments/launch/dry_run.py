@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 
 from alexnet_jax import names
+from alexnet_jax.data import text
 from alexnet_jax.progress import duration
 from experiments import executors
 from experiments.launch import costs
@@ -17,7 +18,7 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def show_search(standing: search.Standing, workdir: pathlib.Path | None, asked: plan_lib.Plan) -> None:
+def show_search(standing: search.Standing, workdir: pathlib.Path | None, executor: executors.Executor) -> None:
     """What the search has found, or would run and what it would cost."""
     if standing.choices is not None and workdir is not None:
         for name, choice in standing.choices.items():
@@ -28,14 +29,10 @@ def show_search(standing: search.Standing, workdir: pathlib.Path | None, asked: 
     runs = standing.plan.runs.values()
     todo = [run.id for run in runs if workdir is None or plan_lib.state_of(folder / run.dir) not in plan_lib.DONE]
     data, epochs = standing.config.data, standing.config.train.epochs
-    cost = None if workdir is None else costs.Costs(standing.plan, folder).left_of(todo, 1)
-    if cost is None and workdir is not None:  # by the runs that the sweep itself has had
-        whole, asked = plan_lib.merge(plan_lib.read(workdir), asked, workdir)
-        each = costs.Costs(whole, workdir).per_epoch(asked.arms[0].name)
-        cost = None if each is None else each * epochs * len(todo)
+    cost = costs.Costs(standing.plan, folder, executor.device).left_of(todo, 1) if workdir is not None else None
     print(f"search of learning rates first: {count(len(runs), 'run')} of {count(epochs, 'epoch')} on "
           f"{data.train_split}, judged on {data.eval_split}; {len(todo)} to do, {count(epochs * len(todo), 'epoch')}"
-          + (f", about {duration(cost)} of run time" if cost is not None else "")
+          + (f", about {duration(cost.seconds)} of run time" if cost and todo and not cost.unknown else "")
           + f"; more where the best lies at the grid's edge\n  {', '.join(arm.name for arm in standing.plan.arms[1:])}")
 
 
@@ -58,11 +55,26 @@ def show(whole: plan_lib.Plan, asked: plan_lib.Plan, workdir: pathlib.Path, exec
         ("to go on", sum(s == "partial" for s in states.values())),
         ("failed before, to be tried again", sum(s == "failed" for s in states.values()))) if n]
     print(f"{count(len(states), 'run')}, {len(todo)} to do" + (f" ({', '.join(notes)})" if notes else ""))
-    left = None if nothing_there else costs.Costs(whole, workdir).left_of(todo, executor.slots)
-    if not todo:
-        print("nothing to run")
-    elif left is None:
-        print(f"cost: unknown until a run has its first evaluation ({executor.description}); "
-              f"{sum(asked.runs[run].config['train']['epochs'] for run in todo):,} epochs in all")
-    else:
-        print(f"cost: about {duration(left)} ({executor.description}), by the times of runs that are there")
+    print("\n".join(cost_in_words(costs.Costs(whole, workdir, executor.device), todo, executor,
+                                  nothing_there)) if todo else "nothing to run")
+
+
+def cost_in_words(known: costs.Costs, todo: list[str], executor: executors.Executor,
+                  nothing_there: bool = False) -> list[str]:
+    """What runs would cost, by those of the same kind on the same kind of device; of the others that it is unknown."""
+    left = costs.Left(0.0, tuple(todo)) if nothing_there else known.left_of(todo, executor.slots)
+    on = f" on {executor.device}" if executor.device else ""
+    lines = []
+    if len(left.unknown) < len(todo):
+        some = f" for {len(todo) - len(left.unknown)} of them" if left.unknown else ""
+        lines.append(f"cost: about {duration(left.seconds)}{some} ({executor.description}), by the times of runs that "
+                     f"are there{on}")
+    if left.unknown:
+        arms = list(dict.fromkeys(known.arm_of(run) for run in left.unknown))
+        some = f" for {count(len(left.unknown), 'run')} ({text.listed(arms)})" if lines else ""
+        lines.append(f"cost: unknown{some} until a run{' like them' if lines else ''} has its first evaluation{on} "
+                     f"({executor.description}); {sum(map(known.epochs, left.unknown)):,} epochs in all")
+        if not nothing_there and known.elsewhere:
+            lines.append(f"  the times of runs that are there are of other devices: "
+                         f"{'; '.join(map(str, known.elsewhere))}")
+    return lines

@@ -1,0 +1,52 @@
+"""Kinds of devices: beside its config, what decides how long a run takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from alexnet_jax import provenance
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """A kind of device by its own name, and what a run has of it: cores of a CPU, otherwise whole devices."""
+
+    kind: str
+    cores: int  # 0 of anything but a CPU
+    count: int = 1
+
+    def __str__(self) -> str:
+        if self.cores:
+            return f"{self.kind}, {self.cores} core{'s' if self.cores > 1 else ''} a run"
+        return self.kind if self.count == 1 else f"{self.count} × {self.kind} a run"
+
+
+def all_of(about: Mapping[str, Any]) -> list[Device]:
+    """Those that a run was made on, in the order of its stretches; of run.json. [] where it doesn't say."""
+    found = []
+    for part in provenance.stretches(about):
+        device = part.get("device")
+        if isinstance(device, Mapping) and device.get("kind"):
+            cores = device.get("cores") if device.get("platform") == "cpu" else 0
+            found.append(Device(str(device["kind"]), int(cores or 0), int(device.get("count") or 1)))
+    return list(dict.fromkeys(found))
+
+
+def here(cores: int, gpus: Sequence[str]) -> Device | None:
+    """What a run gets on this machine; None where that can't be told without starting JAX.
+
+    Args:
+      gpus: as for CUDA_VISIBLE_DEVICES, a run has one; [] for the CPU. cores: that a run has of the latter.
+    """
+    if not gpus:
+        return Device(provenance.cpu_name(), cores)
+    try:
+        names = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", f"--id={','.join(gpus)}"],
+                               capture_output=True, encoding="utf-8", errors="replace", timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    kinds = {name.strip() for name in names.splitlines() if name.strip()}
+    return Device(kinds.pop(), 0) if len(kinds) == 1 else None
