@@ -473,12 +473,15 @@ def test_the_recorded_table_is_that_of_the_recorded_results():
     assert done.stdout == (ROOT / "experiments" / "CLAIMS.md").read_text(), "run `make claims`"
 
 
-def test_the_readme_has_what_is_measured_and_of_several_regimes_the_claims_own():
+def test_the_pages_have_what_is_measured_and_of_several_regimes_the_claims_own():
     found, _ = rows(ROOT / "experiments" / "results")
-    readme = (ROOT / "README.md").read_text()
-    assert table.fill(readme, found) == readme, "run `make claims`"
-    brief = table.brief(found)
-    assert brief in readme
+    for page, of_rows in command.PAGES.items():
+        text = page.read_text()
+        assert table.fill(text, of_rows(found)) == text, "run `make claims`"
+        assert of_rows(found) in text
+    front = [row for row in found if row.kind != "log" and row.measured and not row.in_kind and row.where[1] in "3457"]
+    assert [line.split("**")[1] for line in table.front(found).splitlines()[2:]] == [
+        name for name, *_ in dict.fromkeys((row.id, row.part, row.quantity) for row in front)]
     one = next(row for row in found if row.n and row.verdict == "reproduced")
     more = dataclasses.replace(one, n=one.n + 1, measured="of more seeds")
     assert table.brief([one, more]) == table.brief([one])

@@ -6,12 +6,13 @@ import csv
 import dataclasses
 import io
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alexnet_jax import names
 from experiments import paper
-from experiments.analysis import statistics, verdicts
+from experiments.analysis import compare, statistics, verdicts
 from experiments.claims.rows import SCHEMA, Row
 from experiments.report import markdown_table
 
@@ -101,11 +102,31 @@ def brief(rows: Sequence[Row]) -> str:
     return "\n".join(markdown_table(head, cells, (0, 1, 4, 5))) + "\n"
 
 
-def fill(text: str, rows: Sequence[Row]) -> str:
-    """`text` with what `brief` gives between `<!-- begin claims -->` and `<!-- end claims -->`."""
+def front(rows: Sequence[Row]) -> str:
+    """The measured claims of the paper's sections 3 to 5 and 7, a short line each, in the regime that a claim's record
+    names first (`experiments.claims.registry`), whatever came out: claim, the paper's number, ours, verdict."""
+    first: dict[tuple[str, str, str], Row] = {}
+    for row in rows:
+        if row.measured and not row.in_kind and row.kind != "log" and re.match(r"§[3457]", row.where):
+            first.setdefault((row.id, row.part, row.quantity), row)
+    cells = [(f"**{row.id}** {'; '.join(filter(None, (row.claim, row.part)))} ({row.where.partition(',')[0]})",
+              row.paper, _in_short(row),
+              _word(row) + (f"; {row.remark}" if row.remark.startswith("by the") else "")) for row in first.values()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (
+        ("Claim", "Paper", "Here", "Verdict"), ("---",) * 4, *cells)) + "\n"
+
+
+def _in_short(row: Row) -> str:
+    """'−5.00 [−5.78, −4.22], n = 9': the first number alone, and of what it is where it isn't the reported error."""
+    of = "" if row.quantity in ("", compare.QUANTITIES["error"]) else f"{row.quantity.partition(' (')[0]} "
+    return f"{of}{row.measured.partition(';')[0]}" + (f", n = {row.n}" if row.n else "")
+
+
+def fill(text: str, table: str) -> str:
+    """`text` with `table` between `<!-- begin claims -->` and `<!-- end claims -->`."""
     before, begin, rest = text.partition("<!-- begin claims -->\n")
     _, end, after = rest.partition("<!-- end claims -->")
-    return before + begin + brief(rows) + end + after if begin and end else text
+    return before + begin + table + end + after if begin and end else text
 
 
 def _commands(rows: Sequence[Row], number: dict[int, int]) -> list[str]:
