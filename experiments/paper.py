@@ -9,7 +9,8 @@ runs are computed from the runs.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+
+from experiments.analysis.text import signed
 
 PAPER = "Krizhevsky et al., NIPS 2012"
 LOG = "comments in layers/layer-params-*.cfg of the released source"
@@ -101,27 +102,6 @@ def log_difference(run: str, base: tuple[str, ...] = ()) -> Value:
     against = base[0] if len(base) == 1 else f"the mean of {', '.join(base)}"
     text = "/".join(signed(d, 3) for d in differences)
     return Value(text, f"run {run} against {against}: {LOG_RUNS[run].what}", LOG, *differences)
-
-
-def signed(value: float, digits: int) -> str:
-    """+1.40, −0.30, 0.00: a real minus sign, and no sign on what rounds to zero."""
-    text = f"{value:+.{digits}f}"
-    return text[1:] if float(text) == 0 else text.replace("-", "−")
-
-
-def span(low: float | None, high: float | None) -> str:
-    """[−2.01, −0.79]; empty without an interval."""
-    return "" if low is None or high is None else f"[{signed(low, 2)}, {signed(high, 2)}]"
-
-
-def with_span(mean: float, low: float | None, high: float | None, n: int) -> str:
-    """−1.40 [−2.01, −0.79]; a mean without an interval says why it has none."""
-    return f"{signed(mean, 2)} {span(low, high) or ('(one seed)' if n == 1 else '(no interval)')}"
-
-
-def interval(e: Any) -> str:
-    """`with_span` of a `statistics.Estimate`; empty without a mean."""
-    return "" if e.mean is None else with_span(e.mean, e.low, e.high, e.n)
 
 
 COMPETITORS = (

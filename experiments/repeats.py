@@ -23,8 +23,8 @@ from alexnet_jax.errors import ConfigError, WorkdirError
 from alexnet_jax.training import views as views_lib
 from experiments import recording
 from experiments.analysis import protocol, statistics
+from experiments.analysis.text import interval
 from experiments.analysis.workdirs import Run, default_views, runs_below
-from experiments.paper import with_span
 
 BASELINE = "baseline"
 SIDES = ("before", "after")
@@ -86,7 +86,7 @@ def text(tree: dict[str, Any]) -> str:
     for name, mine in by.items():
         before, after = (sum(row[side] for row in mine) / len(mine) for side in SIDES)
         own = statistics.estimate([row["after"] - row["before"] for row in mine])
-        lines.append(f"{name:<22} {len(mine):5d}  {before:6.2f}%  {after:6.2f}%   {_interval(own)}")
+        lines.append(f"{name:<22} {len(mine):5d}  {before:6.2f}%  {after:6.2f}%   {interval(own)}")
     lines += ["", *_differences(by), ""]
     whole = statistics.estimate([row["after"] - row["before"] for row in rows])
     assert whole.mean is not None
@@ -94,7 +94,7 @@ def text(tree: dict[str, Any]) -> str:
     p = tree["protocol"]
     lines.append(f"{p['dataset']}, {p['train_split']} → {p['eval_split']}, {p['resolution']}, {p['epochs']} epochs, "
                  f"seeds {', '.join(map(str, p['seeds']))}; {p['device']}")
-    return "\n".join([*lines, f"{len(rows)} pairs: after less before {_interval(whole)} points of top-1 "
+    return "\n".join([*lines, f"{len(rows)} pairs: after less before {interval(whole)} points of top-1 "
                       f"error, {views_lib.NAMES[tree['views']]}{deviation}{_seeds(by)}"])
 
 
@@ -122,12 +122,8 @@ def _differences(by: dict[str, list[dict[str, Any]]]) -> list[str]:
     lines = [f"{'arm less baseline':<22} seeds   {'before':<21}  {'after':<21}  means of both"]
     for name in others:
         found = [statistics.paired_difference(error[name][side], error[BASELINE][side]) for side in (*SIDES, "both")]
-        lines.append(f"{name:<22} {found[0].n:5d}   " + "  ".join(f"{_interval(one):<21}" for one in found).rstrip())
+        lines.append(f"{name:<22} {found[0].n:5d}   " + "  ".join(f"{interval(one):<21}" for one in found).rstrip())
     return lines
-
-
-def _interval(e: statistics.Estimate) -> str:
-    return "–" if e.mean is None else with_span(e.mean, e.low, e.high, e.n)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,7 +13,6 @@ import csv
 import io
 import os
 import pathlib
-import re
 import sys
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -22,13 +21,13 @@ from matplotlib.figure import Figure
 
 from alexnet_jax import errors, names, run_files
 from alexnet_jax.training import views as views_lib
-from experiments.analysis.comparisons import regime_of, summarise
 from experiments.analysis.protocol import sentence
+from experiments.analysis.text import markdown_table, with_span
 from experiments.analysis.verdicts import starred
 from experiments.analysis.workdirs import Sweep, read_sweep
+from experiments.claims.summary import regime_of, summarise
 from experiments.figures import curves
 from experiments.figures import differences as differences_figure
-from experiments.paper import with_span
 
 _NONE = "–"
 _PICTURES = {"curves": "Error against epoch, all arms", "differences": "Differences with their intervals, all arms"}
@@ -124,24 +123,6 @@ def markdown(summary: dict[str, Any], pictures: Collection[str] = ()) -> str:
 def _tells_top5(summary: dict[str, Any]) -> bool:
     """Does any arm's top-5 error say anything?"""
     return any(arm["top5"] is not None for arm in summary["arms"])
-
-
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = ()) -> list[str]:
-    """Markdown with padded cells, so that it can be read in a terminal too; text left, numbers right.
-
-    `left`: the columns of text; the first and the last where none is named.
-    """
-    # A name's own is escaped already (names.markdown).
-    rows = [[re.sub(r"(?<!\\)\|", r"\|", cell) for cell in row] for row in (head, *rows)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    left = set(left) or {0, len(head) - 1}
-
-    def line(row: Sequence[str]) -> str:
-        cells = [c.ljust(widths[i]) if i in left else c.rjust(widths[i]) for i, c in enumerate(row)]
-        return f"| {' | '.join(cells)} |"
-
-    rule = ["-" * w if i in left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    return [line(rows[0]), line(rule), *map(line, rows[1:])]
 
 
 def _cells(arm: dict[str, Any], summary: dict[str, Any]) -> list[str]:

@@ -15,9 +15,9 @@ from fake_sweep import arms_of
 from alexnet_jax import cli, config, run_files
 from alexnet_jax.errors import ConfigError
 from experiments import paper, report
-from experiments.analysis import comparisons, image_noise, statistics, workdirs
+from experiments.analysis import image_noise, statistics, workdirs
 from experiments.claims import __main__ as command
-from experiments.claims import judging, table
+from experiments.claims import judging, summary, table
 from experiments.claims.record import Claim, Measure, Regime, of_arm
 from experiments.claims.regimes import FIRST, LOCAL, PAPER_LIKE_10
 from experiments.claims.registry import CLAIMS
@@ -215,7 +215,7 @@ def test_the_local_networks_norm_is_a_claim_of_its_own(tmp_path):
     assert "contains" in released.why
     assert not next(row for row in found if row.id == "lrn").measured
     # Against the two points of these networks, not against what the norm was worth on ImageNet.
-    said = {a["name"]: a["paper"] for a in comparisons.summarise(workdirs.read_sweep(workdir))["arms"]}
+    said = {a["name"]: a["paper"] for a in summary.summarise(workdirs.read_sweep(workdir))["arms"]}
     assert said["no_lrn"]["paper"]["top1"] == said["conv_local_13"]["paper"]["top1"] == 2.0
 
 

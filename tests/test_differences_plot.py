@@ -5,14 +5,15 @@ import pytest
 from matplotlib.colors import to_hex
 
 from alexnet_jax.errors import ConfigError
-from experiments.analysis import comparisons, statistics, workdirs
+from experiments.analysis import statistics, workdirs
+from experiments.claims import summary
 from experiments.figures import differences as differences_figure
 
 ARMS = {**fake_sweep.ARMS, "zero": ("", {}, 0.0, 0.0), "worse": ("lrn", {"model.lrn.layers": (2,)}, 1.0, 0.5)}
 
 
 def summarised(workdir):
-    return comparisons.summarise(workdirs.read_sweep(workdir))
+    return summary.summarise(workdirs.read_sweep(workdir))
 
 
 def drawn(figure):

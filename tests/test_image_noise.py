@@ -8,7 +8,8 @@ import pytest
 
 from alexnet_jax import run_files
 from experiments import report
-from experiments.analysis import comparisons, image_noise, statistics, workdirs
+from experiments.analysis import image_noise, statistics, workdirs
+from experiments.claims import summary
 
 COUNTS = {"top1_wrong": 3, "top5_wrong": 1, "total": 10}
 FOUND = np.array([0, 1, 0, 0, 2, 0, 0, 0, 0, 1])
@@ -58,7 +59,7 @@ def test_the_noise_is_that_of_the_runs_images(sweep):
     wrong = [[run_files.read_outcomes(run.folder, "ten_view", run.counts("ten_view"))
               for run in found.arm(name).runs.values()] for name in ("no_lrn", "baseline")]
     assert over == statistics.over_images(*map(np.stack, wrong), scale=100)
-    own = comparisons.summarise(found)["arms"][1]["difference"]
+    own = summary.summarise(found)["arms"][1]["difference"]
     assert own["over_images"]["low"] == over.low < own["top1"]["low"]
     assert own["over_images"]["high"] == over.high > own["top1"]["high"]
 

@@ -16,7 +16,9 @@ from alexnet_jax import errors, names, run_files
 from alexnet_jax.data import build
 from alexnet_jax.training import workdir
 from experiments import report, run
-from experiments.analysis import comparisons, protocol, workdirs
+from experiments.analysis import protocol, workdirs
+from experiments.analysis.text import markdown_table
+from experiments.claims import summary
 from experiments.figures import curves
 from experiments.figures import differences as differences_figure
 from experiments.figures import kernels as kernels_figure
@@ -61,14 +63,14 @@ def test_markdown_shows_it_as_it_is(name):
     shown = NAMES[name]
     assert _texts(f"a {names.markdown(name)} b") == [f"a {shown} b"]
     assert _texts(f"a {names.code(name)} b") == [f"a {shown} b"]
-    rows = report.markdown_table(["one", "two"], [[f"a {names.markdown(name)}", "1"]])
+    rows = markdown_table(["one", "two"], [[f"a {names.markdown(name)}", "1"]])
     assert _texts("\n".join(rows)) == ["one", "two", f"a {shown}", "1"]
 
 
 def _odd(tmp_path, name, **options):
     """The summary of a sweep with this name, of a dataset with this name."""
     sweep = workdirs.read_sweep(fake_sweep.write_sweep(tmp_path, seeds=(0, 1), epochs=2, **options))
-    found = comparisons.summarise(sweep)
+    found = summary.summarise(sweep)
     found["name"] = name
     found["protocol"] |= {"dataset": [f"image_folder:{name}"], "config": f"{name}.py", "train_split": [f"{name}[:10]"]}
     return found

@@ -10,7 +10,8 @@ import pytest
 from alexnet_jax import config, run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import recording, report
-from experiments.analysis import comparisons, packed, workdirs
+from experiments.analysis import packed, workdirs
+from experiments.claims import summary
 from experiments.sweep import plan as plan_lib
 
 RESULTS = pathlib.Path(__file__).resolve().parents[1] / "experiments" / "results"
@@ -38,7 +39,7 @@ def test_a_recorded_sweep_says_what_the_sweep_said(tmp_path, capsys):
     workdir, kept = _workdir(tmp_path), tmp_path / "results" / "mine"
     recording.main([f"--workdir={workdir}", f"--record={kept}"])
     assert "make claims" in capsys.readouterr().out
-    ours, theirs = (comparisons.summarise(workdirs.read_sweep(folder)) for folder in (kept, workdir))
+    ours, theirs = (summary.summarise(workdirs.read_sweep(folder)) for folder in (kept, workdir))
     assert ours == theirs
     assert (kept / "report.md").read_text() == report.write_report(kept)
     assert "with XLA_FLAGS --xla_gpu_load_autotune_results_from=tuned, JAX_OPTIMIZATION_LEVEL=O1" in ours["protocol"][
@@ -202,7 +203,7 @@ def test_no_run_of_a_record_is_lost(tmp_path):
     fake_sweep.write_sweep(fewer, seeds=(0, 1), states={("no_lrn", 0): "not started", ("tanh", 0): "not started",
                                                         ("tanh", 1): "not started"})
     recording.copy_sweep(fewer, kept)  # planned there, and not begun
-    assert comparisons.summarise(workdirs.read_sweep(kept)) == comparisons.summarise(before)
+    assert summary.summarise(workdirs.read_sweep(kept)) == summary.summarise(before)
     with pytest.raises(WorkdirError, match=r"kept: has runs that .*other does not plan"):
         recording.copy_sweep(fake_sweep.write_sweep(tmp_path / "other", seeds=(0,)), kept)
 

@@ -10,8 +10,8 @@ from alexnet_jax import run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import repeats
 from experiments.analysis import statistics
+from experiments.analysis.text import signed
 from experiments.claims.__main__ import main as claims
-from experiments.paper import signed
 
 
 def _shift(workdir, points):

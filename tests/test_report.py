@@ -12,7 +12,8 @@ import pytest
 from alexnet_jax import cli, config, run_files
 from alexnet_jax.errors import ConfigError
 from experiments import report
-from experiments.analysis import comparisons, protocol, statistics, workdirs
+from experiments.analysis import protocol, statistics, workdirs
+from experiments.claims import summary
 
 ROOT = pathlib.Path(report.__file__).resolve().parents[1]
 
@@ -137,7 +138,7 @@ def test_no_machine_path_in_any_file(whole, tmp_path):
 
 def test_views(whole):
     workdir, _, found = whole
-    centre = arm(comparisons.summarise(workdirs.read_sweep(workdir), "centre"), "baseline")
+    centre = arm(summary.summarise(workdirs.read_sweep(workdir), "centre"), "baseline")
     assert centre["top1"]["mean"] == pytest.approx(arm(found, "baseline")["top1"]["mean"] + 0.5)
     assert "centre crop; stored" in report.render(workdir, "centre")
 
@@ -181,7 +182,7 @@ def test_verdicts_lost_to_the_correction_are_starred(tmp_path):
     arms = {"baseline": ("", {}, 0.0, 0.0), "no_lrn": ("lrn", {"model.lrn.layers": ()}, 1.4, 1.2)}
     arms |= {f"other{i}": ("mine", {"model.dropout": 0.1 * i}, 0.0, 0.0) for i in range(4)}
     workdir = fake_sweep.write_sweep(tmp_path, arms=arms, seeds=range(3), pair_sd=0.05, epochs=2)
-    found = comparisons.summarise(workdirs.read_sweep(workdir))
+    found = summary.summarise(workdirs.read_sweep(workdir))
     change = arm(found, "no_lrn")
     change["difference"]["p_holm"] = 0.06
     text = report.markdown(found)
@@ -222,7 +223,7 @@ def test_what_makes_an_error_mean_less_stands_under_the_table(tmp_path):
         if not number:
             result["data"]["classes"] = {"not_learnt": 200, "not_learnt_images": 200}
         path.write_text(json.dumps(result), encoding="utf-8")
-    notes = comparisons.summarise(workdirs.read_sweep(tmp_path))["notes"]
+    notes = summary.summarise(workdirs.read_sweep(tmp_path))["notes"]
     assert "**Warning**: 3 of the images that the error is reported on were learnt from too (the same pixels)." in notes
     [one] = [note for note in notes if "have no training image" in note]
     assert one.startswith("**Warning**: 200 classes that the error is reported on have no training image (200 images")
@@ -233,5 +234,5 @@ def test_what_makes_an_error_mean_less_stands_under_the_table(tmp_path):
     run.write_text(json.dumps(about | {"about_data": {"classes": {"not_reported": 1, "not_reported_keys": ["elk"]}}}),
                    encoding="utf-8")
     results[0].unlink()
-    notes = comparisons.summarise(workdirs.read_sweep(tmp_path))["notes"]
+    notes = summary.summarise(workdirs.read_sweep(tmp_path))["notes"]
     assert any("1 class that training has (elk) is not among the images" in note for note in notes)

@@ -8,7 +8,8 @@ import pytest
 from alexnet_jax import run_files
 from alexnet_jax.errors import ConfigError, WorkdirError, run_main
 from experiments import report
-from experiments.analysis import comparisons, workdirs
+from experiments.analysis import workdirs
+from experiments.claims import summary
 from experiments.figures import curves
 
 STATES = {("no_lrn", 2): "unfinished", ("tanh", 0): "diverged", ("tanh", 1): "failed",
@@ -36,7 +37,7 @@ def test_partial_sweep_says_what_is_missing(partial):
 
 def test_partial_sweep_counts_only_what_is_finished(partial):
     workdir, _ = partial
-    found = {a["name"]: a for a in comparisons.summarise(workdirs.read_sweep(workdir))["arms"]}
+    found = {a["name"]: a for a in summary.summarise(workdirs.read_sweep(workdir))["arms"]}
     assert [found[n]["finished"] for n in ("baseline", "no_lrn", "nonoverlapping", "tanh")] == [3, 2, 1, 1]
     assert found["no_lrn"]["difference"]["pairs"] == [0, 1]
     assert found["tanh"]["difference"]["top1"]["low"] is None
@@ -45,7 +46,7 @@ def test_partial_sweep_counts_only_what_is_finished(partial):
 def test_runs_at_chance_give_no_verdict(tmp_path):
     """The difference of a run that learns from one that doesn't is not the effect of an ablation."""
     workdir = fake_sweep.write_sweep(tmp_path, epochs=2, states={("no_lrn", 1): "chance"})
-    found = {a["name"]: a["verdict"] for a in comparisons.summarise(workdirs.read_sweep(workdir))["arms"]}
+    found = {a["name"]: a["verdict"] for a in summary.summarise(workdirs.read_sweep(workdir))["arms"]}
     assert found["no_lrn"]["word"] == "not comparable"
     assert found["nonoverlapping"]["word"] == "unresolved"
     assert "no_lrn: **not comparable**: runs that never left chance" in report.render(workdir)
@@ -128,7 +129,7 @@ def test_arms_that_share_their_runs(tmp_path):
     workdir = fake_sweep.write_sweep(tmp_path, arms=arms, epochs=2, states={("no_lrn", 1): "failed"})
     sweep = workdirs.read_sweep(workdir)
     assert len(sweep.runs) == 12
-    found = {a["name"]: a for a in comparisons.summarise(sweep)["arms"]}
+    found = {a["name"]: a for a in summary.summarise(sweep)["arms"]}
     assert found["no_lrn"]["top1"] == found["also_no_lrn"]["top1"]
     assert found["nothing"]["difference"]["top1"]["mean"] == 0
     text = report.render(workdir)
@@ -271,7 +272,7 @@ def test_arms_are_held_against_what_they_name_and_views_against_the_same_runs(tm
     plan = fake_sweep.plan_of(workdir)
     plan["arms"][2]["against"], plan["arms"][3]["views"] = "relu", "centre"
     (workdir / "plan.json").write_text(json.dumps(plan))
-    found = {a["name"]: a for a in comparisons.summarise(workdirs.read_sweep(workdir))["arms"]}
+    found = {a["name"]: a for a in summary.summarise(workdirs.read_sweep(workdir))["arms"]}
     assert found["tanh"]["difference"]["top1"]["mean"] == pytest.approx(4.0, abs=0.4)
     # Simulated centre crops are half a point worse in every run.
     assert found["centre"]["difference"]["top1"]["mean"] == pytest.approx(0.5)
@@ -280,5 +281,5 @@ def test_arms_are_held_against_what_they_name_and_views_against_the_same_runs(tm
     assert "| tanh − relu " in text
     assert "| centre (centre crop) " in text
     assert "centre: the config resolves to the baseline's" not in text
-    assert comparisons.summarise(workdirs.read_sweep(workdir), "centre")["arms"][3]["difference"] is None
+    assert summary.summarise(workdirs.read_sweep(workdir), "centre")["arms"][3]["difference"] is None
     assert "centre" not in set(curves.load(workdir)["arm"])

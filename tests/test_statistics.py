@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from experiments import paper
-from experiments.analysis import statistics
+from experiments.analysis import statistics, text
 from experiments.analysis.statistics import Estimate, estimate, paired_difference
 
 
@@ -107,7 +107,7 @@ def test_logged_differences_are_those_of_the_spec():
 
 
 def test_signed():
-    assert [paper.signed(x, 2) for x in (1.4, -0.3, 0.001, -0.001)] == ["+1.40", "−0.30", "0.00", "0.00"]
+    assert [text.signed(x, 2) for x in (1.4, -0.3, 0.001, -0.001)] == ["+1.40", "−0.30", "0.00", "0.00"]
 
 
 def test_seeds_for_a_claim_of_no_difference_show_it_four_times_in_five():

@@ -17,7 +17,8 @@ from alexnet_jax.errors import ConfigError, WorkdirError
 from alexnet_jax.inspect.trained import Trained
 from alexnet_jax.training import augment, evaluate, loop, views
 from experiments import ensemble, recording, repeats, report, retrieval
-from experiments.analysis import comparisons, workdirs
+from experiments.analysis import workdirs
+from experiments.claims import summary
 from experiments.claims.rows import rows as claim_rows
 from experiments.figures import curves
 from experiments.figures import differences as differences_figure
@@ -47,7 +48,7 @@ def test_all_arms_are_told_and_compared_by_the_same_views(case, tmp_path):
           for part in sweep.arms}
     difference = np.mean(np.subtract(by["no_lrn"], by["baseline"]))
     # The table, its files, its picture.
-    found = comparisons.summarise(sweep)
+    found = summary.summarise(sweep)
     assert found["views"] == expected
     for part in found["arms"]:
         assert part["top1"]["mean"] == pytest.approx(np.mean(by[part["name"]]))

@@ -11,9 +11,9 @@ from experiments.analysis import compare as compare_lib
 from experiments.analysis import families, speed, verdicts
 from experiments.analysis.compare import Comparison, compare
 from experiments.analysis.statistics import Estimate, OverImages
+from experiments.analysis.text import interval
 from experiments.analysis.workdirs import Arm, Sweep, default_views, field
 from experiments.claims.record import Claim, Measure, OfArm, Regime
-from experiments.paper import interval
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 
 from experiments.analysis import verdicts
 from experiments.analysis.families import Family
-from experiments.paper import Value, log_difference, signed
+from experiments.analysis.text import signed
+from experiments.paper import Value, log_difference
 
 
 @dataclasses.dataclass(frozen=True)

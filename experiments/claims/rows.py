@@ -18,13 +18,13 @@ from alexnet_jax.errors import WorkdirError
 from alexnet_jax.training import views
 from experiments.analysis import compare, protocol, speed, statistics, verdicts
 from experiments.analysis.families import DESCRIPTIVE
+from experiments.analysis.text import interval
 from experiments.analysis.workdirs import Run, Sweep, field, read_sweep
 from experiments.claims import commands
 from experiments.claims.judging import Found, judged
 from experiments.claims.record import Claim, Regime
 from experiments.claims.registry import CLAIMS
-from experiments.paper import interval
-from experiments.recording import SEARCH
+from experiments.sweep import search
 
 SCHEMA = 1
 
@@ -211,7 +211,7 @@ def _quantity(c: compare.Comparison) -> str:
 def _searched(found: Found, results: pathlib.Path) -> list[Run]:
     """The runs that searched an arm's learning rate: they are part of its cost."""
     for name, sweep in found.sweeps.items():
-        folder = results / name / SEARCH.stem
+        folder = results / name / search.FOLDER
         if sweep is found.sweep and found.measure.name in (sweep.search or {}).get("arms", {}) and (
                 folder / "plan.json").exists():
             return [run for run in read_sweep(folder).runs.values() if run.state == "finished"]

@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alexnet_jax import names
-from experiments import paper
 from experiments.analysis import compare, statistics, verdicts
+from experiments.analysis.text import markdown_table, span
 from experiments.claims.rows import SCHEMA, Row
-from experiments.report import markdown_table
 
 _HEAD = ("#", "Claim", "Paper", "Author's log", "Measured", "Seeds", "Data", "Verdict")
 _HOW = ("#", "Quantity", "Result", "Dataset, splits", "Pixels", "Seeds", "Epochs", "Device", "Revision",
@@ -202,7 +201,7 @@ def _how(row: Row, number: int) -> list[str]:
               if row.dataset else "")
     cost = "" if row.cost_core_hours is None else f"{row.cost_core_hours:.{1 if row.cost_core_hours >= 0.1 else 3}f}"
     noise = ("" if x is None else f"{x:.2f}" for x in (row.seed_sd, row.evaluation_se, row.image_se))
-    over = paper.span(row.low_images, row.high_images)
+    over = span(row.low_images, row.high_images)
     return [str(number), row.quantity or row.unit, row.source, splits, row.resolution, row.seeds, row.epochs,
             row.device, row.revision, cost, *noise, over]
 

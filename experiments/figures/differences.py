@@ -16,9 +16,9 @@ from alexnet_jax import names
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.training import views
 from experiments.analysis.protocol import caption as protocol_caption
+from experiments.analysis.text import signed, span
 from experiments.analysis.verdicts import NOT_COMPARABLE, starred
 from experiments.figures import curves
-from experiments.paper import signed, span
 
 COLOURS = {"reproduced": curves.COLOURS[2], "contradicted": curves.COLOURS[1]}
 _UNRESOLVED, _UNCLAIMED = "#7A7A7A", curves.COLOURS[4]
@@ -39,7 +39,7 @@ def draw(summary: dict[str, Any]) -> Figure:
     """The figure.
 
     Args:
-      summary: of `comparisons.summarise`. Drawn are the arms with a pair of finished runs, in its order; of
+      summary: of `claims.summary.summarise`. Drawn are the arms with a pair of finished runs, in its order; of
         more than `MOST` those with the largest differences.
 
     Raises:

@@ -14,10 +14,10 @@ from typing import Any
 from alexnet_jax import names
 from alexnet_jax.training import learning
 from alexnet_jax.training import views as views_lib
-from experiments import paper
 from experiments.analysis import compare, families, statistics
 from experiments.analysis import protocol as protocol_lib
 from experiments.analysis.protocol import is_imagenet, protocol
+from experiments.analysis.text import interval, p_text, span
 from experiments.analysis.workdirs import Arm, Run, Sweep, default_views, field, without_five
 from experiments.claims import judging
 from experiments.claims.record import Regime, of_arm
@@ -243,7 +243,7 @@ def _views(sweep: Sweep, summary: dict[str, Any]) -> str:
         against = sweep.reference(arm)
         found = compare.compare(arm, against, "error", views_lib.CENTRE).difference
         if not arm.views and arm is not against and {arm.name, against.name} & set(never) and found.n:
-            words.append(f"{arm.name} {paper.interval(found)}")
+            words.append(f"{arm.name} {interval(found)}")
     return (f"Ten views for all arms, half of them mirror images, which the training of {_few(never, ', ')} never shows"
             + (f". By centre crops: {_few(words, ', ')}." if words else "."))
 
@@ -284,7 +284,7 @@ def _noise_note(noise: dict[str, Any] | None) -> str:
     over = {name: one for name, one in noise["over_images"].items() if one}
     if not over:
         return text + ", and say nothing of other images."
-    wider = _few([f"{name} {paper.span(one['low'], one['high'])}" for name, one in over.items()], ", ")
+    wider = _few([f"{name} {span(one['low'], one['high'])}" for name, one in over.items()], ", ")
     errors, without = [one["standard_error"] for one in over.values()], [n for n, one in noise["over_images"].items()
                                                                          if not one]
     text += (". Other images to report on (the networks stay) would add a standard error of "
@@ -317,10 +317,6 @@ def _correction(summary: dict[str, Any]) -> str:
         text += (f" Still below {alpha:.2f} after the adjustment: {', '.join(kept) or 'none'}"
                  + (f"; no longer: {', '.join(lost)}." if lost else "."))
     return text
-
-
-def p_text(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _speed(sweep: Sweep) -> str:
