@@ -7,7 +7,7 @@
 # make claims      every claim of the paper beside what is recorded here: experiments/CLAIMS.md, .csv, .json
 # make bench       the benchmarks, this project beside PyTorch, and the tables of benchmarks/RESULTS.md: an hour or two
 #                  on two cores that do nothing else; make bench-quick tries all of them on tiny networks
-# make lint        ruff and mypy
+# make lint        ruff, mypy, and who may import whom (import-linter: pyproject.toml)
 # Each sets up .venv first, if needed. WORKDIR=…, PYTHON=python3.12 and DATA=… can be given.
 
 PYTHON ?= python3
@@ -70,6 +70,7 @@ bench-quick: $(VENV)/installed-bench
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 clean:
 	rm -rf $(VENV) build *.egg-info

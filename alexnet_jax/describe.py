@@ -15,7 +15,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, data, errors, names, notes, paths, recipes, schema
+from alexnet_jax import cli, commands, data, names, notes, paths, recipes, schema, text
 from alexnet_jax import config as config_lib
 from alexnet_jax.inspect import drawing, targets
 from alexnet_jax.models import geometry
@@ -96,13 +96,6 @@ def departures(config: ConfigDict, recipe: str) -> list[tuple[str, Any, Any]]:
             and (name.endswith(".features") or not name.startswith(absent))]
 
 
-def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
-    """The lines of a table; `right` says which of its columns are set flush right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True))
-            .rstrip() for row in rows]
-
-
 def describe(config: ConfigDict, given: Mapping[str, Any] | None = None) -> str:
     """The whole text.
 
@@ -125,7 +118,7 @@ def describe(config: ConfigDict, given: Mapping[str, Any] | None = None) -> str:
     columns = config.model.columns
     lines = [f"{columns} column{'s' if columns > 1 else ''} on {side}×{side}×{channels} images; multiply-adds, units "
              f"and bytes ({config.train.precision}) are of one image, all columns", "",
-             *aligned(cells, [False] * 3 + [True, False] + [True] * 4 + [False]), ""]
+             *text.table(cells, [False] * 3 + [True, False] + [True] * 4 + [False]), ""]
     lines += [f"{totals['parameters']:,} parameters (the paper's network: 60 million, to the digit 60,965,224)",
               f"{totals['units']:,} neurons (the paper's: 650,000; 659,272 with 55·55·96 in conv1)"]
     if not config.model.classes and known and where != config.data.name:
@@ -143,7 +136,7 @@ def describe(config: ConfigDict, given: Mapping[str, Any] | None = None) -> str:
             lines += ["", f"no departure from the recipe {recipe}"]
             continue
         lines += ["", f"departures from the recipe {recipe}, full network ({len(changed)} fields):",
-                  *("  " + line for line in aligned(
+                  *("  " + line for line in text.table(
                       [(f"config.{name}", _show(own), f"({recipe}: {_show(theirs)})") for name, own, theirs in changed],
                       [False] * 3))]
     return "\n".join(lines)
@@ -161,7 +154,7 @@ def main(_argv: Sequence[str]) -> None:
         targets.prepare(target)
         from alexnet_jax.inspect.targets import report  # imports JAX
 
-        print(report.report(config, target, flags.FLAGS.largest_batch))
+        print(report.report(config, classes_of(config), target, flags.FLAGS.largest_batch))
         return
     print(describe(config, given))
     if picture is not None:
@@ -174,4 +167,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("draw", None, "draw the network into this .svg, .png or .pdf")
     flags.DEFINE_string("target", None, "accelerators to compile for, e.g. h100:1x2 or v5e:128x2")
     flags.DEFINE_bool("largest_batch", True, "with --target: look for the largest batch that fits")
-    errors.run_main(lambda: app.run(main, flags_parser=cli.parse_flags))
+    commands.run_main(lambda: app.run(main, flags_parser=cli.parse_flags))

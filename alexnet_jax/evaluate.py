@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alexnet_jax import environment, errors, names, run_files
+from alexnet_jax import commands, environment, names, run_files
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.inspect.trained import Trained
 from alexnet_jax.training import evaluate
@@ -24,7 +24,7 @@ from alexnet_jax.training import workdir as workdir_lib
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = errors.Parser("alexnet_jax.evaluate", __doc__)
+    parser = commands.Parser("alexnet_jax.evaluate", __doc__)
     parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="folders of runs")
     parser.add_argument("--data", default="", help="another dataset than the run's, as config.data.name")
     parser.add_argument("--split", default="", help="images to count on (default: those that the run reports on)")
@@ -54,4 +54,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     environment.prepare_xla()  # as the runs were computed
-    errors.run_main(main)
+    commands.run_main(main)

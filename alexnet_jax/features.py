@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import errors, files, paths, predict
+from alexnet_jax import commands, errors, files, paths, predict
 from alexnet_jax import names as names_lib
 from alexnet_jax.data import Split
 from alexnet_jax.data.readers import photographs
@@ -56,7 +56,7 @@ def write(path: pathlib.Path, content: dict[str, Any]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = errors.Parser("alexnet_jax.features", __doc__)
+    parser = commands.Parser("alexnet_jax.features", __doc__)
     parser.add_argument("images", nargs="*", type=pathlib.Path, metavar="IMAGE", help="image files, folders of them")
     parser.add_argument("--workdir", type=pathlib.Path, required=True, metavar="RUN", help="the run's folder")
     parser.add_argument("--layer", required=True, help="conv1 … conv5, fc6, fc7, or fc8: the logits")
@@ -99,4 +99,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    errors.run_main(main)
+    commands.run_main(main)

@@ -10,7 +10,7 @@ import numpy as np
 from absl import app, logging
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, environment, errors, names
+from alexnet_jax import cli, commands, environment, names
 from alexnet_jax.training import augment, initial_signal
 
 
@@ -51,4 +51,4 @@ def main(_argv) -> None:
 
 if __name__ == "__main__":
     cli.define_config_flag()
-    errors.run_main(lambda: app.run(main, flags_parser=cli.parse_flags))
+    commands.run_main(lambda: app.run(main, flags_parser=cli.parse_flags))

@@ -10,7 +10,7 @@ import traceback
 
 from absl import app, flags, logging
 
-from alexnet_jax import cli, environment, errors, paths, signals
+from alexnet_jax import cli, commands, environment, errors, paths, signals
 from alexnet_jax.parallel import distributed
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "the run's folder, made if absent")
@@ -37,7 +37,7 @@ def main(_argv) -> int:
         if not distributed.several():
             raise
         # The usual end of a process waits for the others, which may be waiting for this one.
-        code = errors.report(error)
+        code = commands.report(error)
         if code is None:
             traceback.print_exc()
         distributed.leave(errors.RUN if code is None else code)
@@ -45,7 +45,7 @@ def main(_argv) -> int:
 
 def run() -> None:
     cli.define_config_flag()
-    errors.run_main(lambda: app.run(main, flags_parser=cli.parse_flags), prints=False)
+    commands.run_main(lambda: app.run(main, flags_parser=cli.parse_flags), prints=False)
 
 
 if __name__ == "__main__":

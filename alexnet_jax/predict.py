@@ -19,26 +19,20 @@ import pathlib
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from alexnet_jax import environment, errors, names, paths, run_files
+from alexnet_jax import commands, environment, errors, names, paths, run_files
 from alexnet_jax.data import Classes
 from alexnet_jax.data.readers import formats, photographs
 from alexnet_jax.errors import CheckpointError
+from alexnet_jax.inspect import figure4
+from alexnet_jax.inspect.figure4 import Guess
 from alexnet_jax.training import views as views_lib
 
 GUESSES = 5
-
-
-class Guess(NamedTuple):
-    """A class, by what identifies it and by the name that people read, and its probability."""
-
-    key: str
-    name: str
-    probability: float
 
 
 def guesses(log_probs: np.ndarray, known: Classes, count: int = GUESSES) -> list[Guess]:
@@ -66,7 +60,7 @@ def _told_apart(known: Classes) -> list[str]:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = errors.Parser("alexnet_jax.predict", __doc__)
+    parser = commands.Parser("alexnet_jax.predict", __doc__)
     parser.add_argument("images", nargs="+", type=pathlib.Path, metavar="IMAGE", help="image files, folders of them")
     parser.add_argument("--workdir", type=pathlib.Path, required=True, metavar="RUN", help="the run's folder")
     parser.add_argument("--views", choices=tuple(views_lib.NAMES), help="default: five_view for a run that never "
@@ -126,22 +120,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 told.append({"file": name, "top": [guess._asdict() for guess in best]})
             else:
                 _show(name, best)
-            if picture and len(drawn) < _most():
+            if picture and len(drawn) < figure4.MOST:
                 drawn.append((name, image, best))
     if options.json:
         print(json.dumps({"run": str(options.workdir), "step": network.step, "views": views, "images": told,
                           "refused": [{"file": name, "reason": reason} for name, reason in refused]}, indent=1))
     if picture and drawn:
-        from alexnet_jax.inspect import figure4
-
         figure4.draw(drawn, f"{options.workdir}, {views_lib.NAMES[views]}", len(there.files) - len(refused), picture)
     return errors.RUN if refused else 0
-
-
-def _most() -> int:
-    from alexnet_jax.inspect import figure4
-
-    return figure4.MOST
 
 
 def _batches(decoded: Iterator[tuple[str, np.ndarray | str]], size: int, refused: list[tuple[str, str]]
@@ -167,4 +153,4 @@ def _show(name: str, best: Sequence[Guess]) -> None:
 
 
 if __name__ == "__main__":
-    errors.run_main(main)
+    commands.run_main(main)

@@ -8,22 +8,9 @@ import time
 from typing import Any
 
 from alexnet_jax import run_files
+from alexnet_jax.text import duration, percent
 
 _FILE_SECONDS, _LINE_SECONDS = 1.0, 30.0
-
-
-def duration(seconds: float | None) -> str:
-    """'1 h 05 min', '4 min 10 s', '12 s'; '?' for None."""
-    if seconds is None:
-        return "?"
-    seconds = round(seconds)
-    if seconds >= 3600:
-        return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
-    return f"{seconds // 60} min {seconds % 60:02d} s" if seconds >= 60 else f"{seconds} s"
-
-
-def percent(fraction: float | None) -> str:
-    return "–" if fraction is None else f"{100 * fraction:.1f}%"
 
 
 class Progress:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from alexnet_jax import errors, provenance, run_files
+from alexnet_jax import commands, provenance, run_files
 from alexnet_jax.errors import UserError
 from benchmarks import contenders
 
@@ -21,7 +21,7 @@ Result = dict[str, Any]
 
 def parser(name: str, doc: str | None, rounds: int) -> argparse.ArgumentParser:
     """A parser with the flags that all have: --rounds, --threads, --round_seconds, --out, --quick."""
-    out = errors.Parser(f"benchmarks.{name}", doc)
+    out = commands.Parser(f"benchmarks.{name}", doc)
     out.add_argument("--rounds", type=_positive, default=rounds, help=f"how often each takes its turn ({rounds})")
     out.add_argument("--round_seconds", type=float, default=2.0, help="of a turn, about; one step at least (2)")
     out.add_argument("--threads", type=int, default=0, help="cores to use; 0: all that the process may use")
@@ -120,4 +120,4 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def run(main: Callable[[argparse.Namespace], None], made: argparse.ArgumentParser) -> None:
     """The entry point of a benchmark."""
-    errors.run_main(lambda: main(made.parse_args()))
+    commands.run_main(lambda: main(made.parse_args()))

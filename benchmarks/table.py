@@ -12,7 +12,7 @@ import pathlib
 import re
 from collections.abc import Mapping
 
-from alexnet_jax import errors, run_files
+from alexnet_jax import commands, run_files
 from alexnet_jax.errors import UserError
 from benchmarks import command
 
@@ -50,7 +50,7 @@ def fill(text: str, results: Mapping[str, command.Result]) -> str:
 
 
 def main() -> None:
-    errors.Parser("benchmarks.table", __doc__).parse_args()
+    commands.Parser("benchmarks.table", __doc__).parse_args()
     results = {}
     for path in sorted((_HERE / "results").glob("*.json")):
         found = run_files.read_json(path)
@@ -63,4 +63,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    errors.run_main(main)
+    commands.run_main(main)

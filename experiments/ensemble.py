@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import environment, errors, run_files
+from alexnet_jax import commands, environment, run_files
 from alexnet_jax.data.classes import missing, named
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.training import views as views_lib
@@ -175,4 +175,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     environment.prepare_xla()  # as the runs were computed
-    errors.run_main(main)
+    commands.run_main(main)

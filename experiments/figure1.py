@@ -26,7 +26,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, errors, names, run_files
+from alexnet_jax import cli, commands, errors, names, run_files
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import recording, run
@@ -47,7 +47,7 @@ LONGER = 1.25  # times the epochs at the chosen rate that a neighbouring one get
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = errors.Parser("experiments.figure1", __doc__)
+    parser = commands.Parser("experiments.figure1", __doc__)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--workdir", type=pathlib.Path, help="folder of the runs, made if absent")
     where.add_argument("--results", type=pathlib.Path, help="folder of records: nothing is run, only drawn")
@@ -332,4 +332,4 @@ def main(argv: Sequence[str] | None = None, worker: Sequence[str] = local.WORKER
 
 
 if __name__ == "__main__":
-    errors.run_main(main)
+    commands.run_main(main)

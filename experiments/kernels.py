@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import errors, run_files
+from alexnet_jax import commands, run_files
 from alexnet_jax.errors import CheckpointError, ConfigError, WorkdirError
 from experiments import recording
 from experiments.analysis import colour, selection
@@ -172,4 +172,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    errors.run_main(main)
+    commands.run_main(main)

@@ -22,7 +22,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alexnet_jax import errors, files, run_files
+from alexnet_jax import commands, files, run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments.analysis import packed, verdicts, workdirs
 from experiments.analysis.protocol import protocol
@@ -243,7 +243,7 @@ def without_path(argument: str) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     from experiments import report  # pandas and matplotlib: not before there is something to show
 
-    parser = errors.Parser("experiments.recording", __doc__)
+    parser = commands.Parser("experiments.recording", __doc__)
     parser.add_argument("--workdir", type=pathlib.Path, help="the sweep's folder")
     parser.add_argument("--record", type=pathlib.Path, required=True, help="the folder of the record, made if absent")
     parser.add_argument("--unpack", type=pathlib.Path, metavar="WORKDIR", help="in place of --workdir: a new workdir "
@@ -266,4 +266,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    errors.run_main(main)
+    commands.run_main(main)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import errors, run_files
+from alexnet_jax import commands, run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
 from alexnet_jax.training import views as views_lib
 from experiments import recording
@@ -127,7 +127,7 @@ def _differences(by: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = errors.Parser("experiments.repeats", __doc__)
+    parser = commands.Parser("experiments.repeats", __doc__)
     parser.add_argument("folders", nargs="*", type=pathlib.Path, help="two folders with runs: before, after")
     parser.add_argument("--record", type=pathlib.Path, help="folder that gets the pairs, made if absent")
     parser.add_argument("--results", type=pathlib.Path, help="folder of records: printed, nothing is read but it")
@@ -148,4 +148,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    errors.run_main(main)
+    commands.run_main(main)

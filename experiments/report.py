@@ -19,7 +19,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from alexnet_jax import errors, names, run_files
+from alexnet_jax import commands, names, run_files
 from alexnet_jax.training import views as views_lib
 from experiments.analysis.protocol import sentence
 from experiments.analysis.text import markdown_table, with_span
@@ -234,7 +234,7 @@ def to_csv(summary: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = errors.Parser("experiments.report", __doc__)
+    parser = commands.Parser("experiments.report", __doc__)
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="the sweep's folder")
     parser.add_argument("--views", choices=list(views_lib.NAMES),
                         help="which errors, of all arms; default: five views if no run's training mirrors, else ten")
@@ -248,4 +248,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    errors.run_main(main)
+    commands.run_main(main)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import environment, errors, run_files
+from alexnet_jax import commands, environment, run_files
 from alexnet_jax import names as names_lib
 from alexnet_jax.data import Split, duplicates
 from alexnet_jax.errors import ConfigError
@@ -148,4 +148,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     environment.prepare_xla()  # as the runs were computed
-    errors.run_main(main)
+    commands.run_main(main)

@@ -24,7 +24,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, errors, files, names, notes, paths, run_files, signals, streams
+from alexnet_jax import cli, commands, errors, files, names, notes, paths, run_files, signals, streams
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import executors
@@ -411,7 +411,7 @@ def run(command: Command | None = None) -> None:
     define_flags()
     prints = any(argument.lstrip("-").partition("=")[0] in ("dry_run", "list") for argument in sys.argv[1:])
     # `app.run` prints the help of __main__: this file's docstring and flags.
-    errors.run_main(lambda: app.run(command.main, flags_parser=command.parse), prints)
+    commands.run_main(lambda: app.run(command.main, flags_parser=command.parse), prints)
 
 
 if __name__ == "__main__":

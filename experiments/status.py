@@ -12,15 +12,15 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from alexnet_jax import errors, files, names, run_files
-from alexnet_jax.progress import duration
+from alexnet_jax import commands, errors, files, names, run_files
+from alexnet_jax.text import duration
 from experiments.analysis import packed, workdirs
 from experiments.launch import costs, display
 from experiments.sweep import plan as plan_lib
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = errors.Parser("experiments.status", __doc__)
+    parser = commands.Parser("experiments.status", __doc__)
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="the sweep's folder, or one run's")
     workdir = parser.parse_args(argv).workdir
     if packed.is_packed(workdir):
@@ -102,4 +102,4 @@ def _unknown(label: str, folder: pathlib.Path) -> str:
 
 
 if __name__ == "__main__":
-    errors.run_main(main)
+    commands.run_main(main)

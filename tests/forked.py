@@ -27,7 +27,7 @@ import warnings
 
 import jax  # noqa: F401  imported, not started
 
-from alexnet_jax import cli, errors
+from alexnet_jax import cli, commands
 from alexnet_jax.data.readers import shapes
 from alexnet_jax.training import loop  # noqa: F401
 from experiments import report, run  # noqa: F401
@@ -139,7 +139,7 @@ def child(name, case):
         os.setresgid(*[case["user"]] * 3)
         os.setresuid(*[case["user"]] * 3)
     if case.get("waits"):
-        cli.parse_flags = errors.Parser.parse_known_args = functools.partial(wait, f"{name}.arguments")
+        cli.parse_flags = commands.Parser.parse_known_args = functools.partial(wait, f"{name}.arguments")
     sys.argv = [case["command"], *case["arguments"]]
     code = 0
     try:

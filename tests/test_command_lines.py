@@ -10,7 +10,8 @@ import pytest
 
 from alexnet_jax import cli, paths, schema
 from alexnet_jax import config as config_lib
-from alexnet_jax.errors import ConfigError, Parser
+from alexnet_jax.commands import Parser
+from alexnet_jax.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from data_files import data_config, encoded, pixels, write_tree
 
-from alexnet_jax.data import open_splits, summary, text
+from alexnet_jax import text
+from alexnet_jax.data import open_splits, summary
 
 
 @pytest.fixture

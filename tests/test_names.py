@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt  # Rich's own dependency
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from alexnet_jax import errors, names, run_files
+from alexnet_jax import commands, errors, names, run_files
 from alexnet_jax.data import build
 from alexnet_jax.training import workdir
 from experiments import report, run
@@ -148,7 +148,7 @@ def test_terminals_show_it_as_it_is(name, tmp_path, capsys, monkeypatch):
     shown = NAMES[name]
     display.show([(name, "training", "", "", "", "", "")], f"{name}: 1 run")
     assert f"{shown}: 1 run" in capsys.readouterr().out
-    assert errors.report(errors.DataError(f"{name}: no such folder")) == 1
+    assert commands.report(errors.DataError(f"{name}: no such folder")) == 1
     assert capsys.readouterr().err == f"error: {shown}: no such folder\n"
     shows = display.Display.__new__(display.Display)
     shows._live = types.SimpleNamespace(console=Console(width=200))

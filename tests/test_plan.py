@@ -10,9 +10,9 @@ from alexnet_jax.errors import ConfigError, WorkdirError
 from configs import networks
 from experiments import executors
 from experiments.executors import Unasked
+from experiments.executors.devices import Device
 from experiments.launch import costs, dry_run, schedule
 from experiments.launch.costs import Left
-from experiments.launch.devices import Device
 from experiments.sweep import plan as plan_lib
 from experiments.sweep import sweep_file
 from experiments.sweep.ablations import Arm

@@ -187,7 +187,7 @@ def test_the_picture(finished, photos, tmp_path, capsys):
     for wrong in ("a.gif", "none/a.png"):
         with pytest.raises(ConfigError, match="--picture="):
             predict.main([f"--workdir={finished}", f"--picture={tmp_path / wrong}", str(photos)])
-    hard = [("a$b$[c]\n_.png", pixels(i, 16, 16), [predict.Guess("k", "$x^2$ \\frac\n[red]", 0.5)]) for i in range(2)]
+    hard = [("a$b$[c]\n_.png", pixels(i, 16, 16), [figure4.Guess("k", "$x^2$ \\frac\n[red]", 0.5)]) for i in range(2)]
     figure4.draw(hard, "$title$", 90, tmp_path / "b.svg")
     assert b"svg" in (tmp_path / "b.svg").read_bytes()
 

@@ -6,7 +6,8 @@ import fake_sweep
 import pytest
 
 from alexnet_jax import run_files
-from alexnet_jax.errors import ConfigError, WorkdirError, run_main
+from alexnet_jax.commands import run_main
+from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import report
 from experiments.analysis import workdirs
 from experiments.claims import summary

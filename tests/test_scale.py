@@ -8,8 +8,8 @@ import scale
 from experiments import report, status
 from experiments.analysis import workdirs
 from experiments.executors import Unasked
+from experiments.executors.devices import Device
 from experiments.launch import costs, schedule
-from experiments.launch.devices import Device
 from experiments.sweep import plan
 
 RUNS = 200  # a hundred arms

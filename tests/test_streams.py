@@ -153,9 +153,9 @@ def test_the_shell_closes_streams():
 
 
 def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
-    code = ("import os, sys; from alexnet_jax import errors\n"
+    code = ("import os, sys; from alexnet_jax import commands\n"
             "def main(): print(os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY) > 2)\n"
-            "errors.run_main(main)")
+            "commands.run_main(main)")
     done = subprocess.run(["bash", "-c", f'{sys.executable} -c "{code}" {tmp_path}/file <&- 2>&-'], cwd=ROOT,
                           capture_output=True, text=True, check=False)
     assert done.stdout == "True\n"

@@ -17,6 +17,7 @@ from alexnet_jax.errors import ConfigError
 from alexnet_jax.inspect.trained import Trained
 from alexnet_jax.training import augment
 from alexnet_jax.weights import exporting, importing
+from alexnet_jax.weights.exported import Exported
 from configs import networks, recipes
 
 try:
@@ -77,7 +78,7 @@ def exported(config, seed=0):
     statistics.mean, statistics.eigenvalues, statistics.eigenvectors = mean, rng.uniform(1, 9, 3), np.eye(3)
     consts = augment.constants(config, statistics)
     names = [f"thing {i}" for i in range(10)]
-    return exporting.Exported(config, params, consts.mean, consts.colour, {"keys": names, "names": names},
+    return Exported(config, params, consts.mean, consts.colour, {"keys": names, "names": names},
                               {"revision": "abc", "step": "7"})
 
 
@@ -185,7 +186,7 @@ def test_torchvision_s_own_network_in_full(tmp_path):
     torch.save(state, tmp_path / "theirs.pth")
     params = weights.load(tmp_path / "theirs.pth", config)
     names = [str(i) for i in range(1000)]
-    net = exporting.Exported(config, params, np.zeros((1, 1, 3), np.float32), np.zeros((3, 3), np.float32),
+    net = Exported(config, params, np.zeros((1, 1, 3), np.float32), np.zeros((3, 3), np.float32),
                              {"keys": names, "names": names}, {"revision": "abc", "step": "0"})
     exporting.write(net, tmp_path / "ours.pth")
     exporting.write(net, tmp_path / "ours.safetensors", "torchvision")

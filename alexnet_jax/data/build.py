@@ -27,8 +27,8 @@ from alexnet_jax.data.dataset import Block, Corrupt, Dataset, Reading, Report
 from alexnet_jax.data.leftovers import copy, may_go_on, place_of, progress
 from alexnet_jax.data.partial import Partial, finished, storing, sync_folder, under_construction
 from alexnet_jax.errors import DataError, Interrupted
-from alexnet_jax.progress import duration
 from alexnet_jax.signals import Signals
+from alexnet_jax.text import duration
 
 _NAMED = 10  # corrupt images that are reported one by one; meta.json lists all
 

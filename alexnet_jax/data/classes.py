@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import paths
-from alexnet_jax.data import text
+from alexnet_jax import paths, text
 from alexnet_jax.errors import ConfigError, DataError, describe_os_error
 
 _NAMED = 5  # classes that are named

@@ -18,10 +18,11 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from alexnet_jax import cli, environment, names, paths, streams
-from alexnet_jax.data import Split, open_splits, stores, summary, text
+from alexnet_jax import cli, environment, names, paths, streams, text
+from alexnet_jax.commands import run_main
+from alexnet_jax.data import Split, open_splits, stores, summary
 from alexnet_jax.data import store as store_lib
-from alexnet_jax.errors import ConfigError, run_main
+from alexnet_jax.errors import ConfigError
 
 
 @streams.safe()

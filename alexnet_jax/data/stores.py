@@ -11,8 +11,8 @@ import shutil
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from alexnet_jax import files, names
-from alexnet_jax.data import leftovers, partial, text
+from alexnet_jax import files, names, text
+from alexnet_jax.data import leftovers, partial
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.dataset import Report
 from alexnet_jax.errors import ConfigError, DataError, describe_os_error

@@ -9,8 +9,8 @@ import numpy as np
 
 from alexnet_jax.data import classes, duplicates
 from alexnet_jax.data.split import Split
-from alexnet_jax.data.text import WIDTH, listed, size
 from alexnet_jax.names import short
+from alexnet_jax.text import WIDTH, listed, size
 
 _LEARNT = ("train_split", "fold_split")
 # What is learnt from or tuned by should have nothing in common with these.

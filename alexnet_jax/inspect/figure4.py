@@ -5,19 +5,24 @@ from __future__ import annotations
 import pathlib
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from alexnet_jax import environment, files, names
 
-if TYPE_CHECKING:
-    from alexnet_jax.predict import Guess
-
 MOST = 24  # images of a picture
 _COLUMNS = 4
 _CELL, _IMAGE, _BARS, _LINE, _GAP = 1.8, 1.62, 0.95, 0.2, 0.09  # inches
 _DOTS = 160  # an inch
+
+
+class Guess(NamedTuple):
+    """A class, by what identifies it and by the name that people read, and its probability."""
+
+    key: str
+    name: str
+    probability: float
 
 
 def draw(rows: Sequence[tuple[str, np.ndarray, Sequence[Guess]]], title: str, of: int, file: pathlib.Path) -> None:

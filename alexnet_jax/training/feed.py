@@ -18,7 +18,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax.data import Split, loader, text
+from alexnet_jax import text
+from alexnet_jax.data import Split, loader
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.parallel import distributed
 from alexnet_jax.parallel.mesh import local_rows, put_batch, put_whole

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_jax.progress import percent
+from alexnet_jax.text import percent
 
 ALPHA = 0.001
 SIGMAS = 3.0

@@ -32,7 +32,8 @@ from alexnet_jax.errors import Interrupted, TrainingError, WorkdirError
 from alexnet_jax.models import geometry
 from alexnet_jax.parallel import distributed
 from alexnet_jax.parallel.mesh import make_mesh, put_whole
-from alexnet_jax.progress import Progress, duration, percent
+from alexnet_jax.progress import Progress
+from alexnet_jax.text import duration, percent
 from alexnet_jax.training import augment, checkpoint, evaluate, initial_signal, inputs, optim, views
 from alexnet_jax.training import result as result_lib
 from alexnet_jax.training import workdir as workdir_lib

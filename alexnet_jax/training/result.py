@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import run_files
 from alexnet_jax.data import Split
 from alexnet_jax.data.comparing import about_data_words
-from alexnet_jax.progress import percent
+from alexnet_jax.text import percent
 from alexnet_jax.training import learning
 from alexnet_jax.training import views as views_lib
 

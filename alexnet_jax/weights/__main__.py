@@ -15,7 +15,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, environment, errors, names, paths
+from alexnet_jax import cli, commands, environment, names, paths
 from alexnet_jax.errors import ConfigError
 
 COMMANDS = ("import", "export")
@@ -81,4 +81,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     environment.use_allocator()
-    errors.run_main(main)
+    commands.run_main(main)

@@ -15,73 +15,23 @@ refused.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from alexnet_jax import commands, environment, files, names, networks
 from alexnet_jax import config as config_lib
-from alexnet_jax import environment, errors, files, names, networks
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
-from alexnet_jax.weights import fitting
-from alexnet_jax.weights.state_dict import FORMAT, TORCHVISION
+from alexnet_jax.weights.exported import Exported
+from alexnet_jax.weights.state_dict import TORCHVISION
 
 LAYOUTS = ("auto", "torchvision", "columns")
 # What a layer of torchvision's has to share with ours.
 _SHARED = ("columns", "features", "in_features", "size", "out_size", "kernel", "stride", "padding", "lrn", "pool")
-
-
-@dataclasses.dataclass(frozen=True)
-class Exported:
-    """What is written of a network.
-
-    Attributes:
-      config: resolved. params: nested dict of arrays. mean, colour: `augment.Constants`.
-      classes: {'keys', 'names'}. about: revision and step, as texts.
-    """
-
-    config: ConfigDict
-    params: Mapping[str, Any]
-    mean: np.ndarray
-    colour: np.ndarray
-    classes: Mapping[str, Sequence[str]]
-    about: Mapping[str, str]
-
-    @property
-    def layers(self) -> list[geometry.Layer]:
-        return geometry.layers(self.config, len(np.asarray(self.params["fc8"]["bias"])))
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """Texts that say what the network is, for formats that keep such."""
-        c = self.config
-        return {"format": FORMAT, "config": json.dumps(config_lib.to_json(_without_places(c))),
-                "classes": json.dumps({key: list(self.classes[key]) for key in ("keys", "names")}, ensure_ascii=False),
-                "normalisation": json.dumps({
-                    "size": c.data.size, "crop": c.data.crop, "mean": c.augment.mean, "grey": c.augment.grey,
-                    "divide": list(c.augment.divide), "colours": "red, green, blue, 0 to 255"}), **self.about}
-
-    def crop_mean(self) -> np.ndarray:
-        """What is subtracted from a centre crop: [crop or 1, same, channels]."""
-        first = (self.mean.shape[0] - self.config.data.crop) // 2
-        return self.mean if first <= 0 else self.mean[first:first + self.config.data.crop,
-                                                      first:first + self.config.data.crop]
-
-    def channels_first(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """{layer: (kernel, bias)} in PyTorch's layout. Raises ConfigError for unshared weights."""
-        orders = fitting.orders(self.layers, self.config.data.crop)
-        return {name: (order.to_theirs(np.asarray(self.params[name]["kernel"])),
-                       np.asarray(self.params[name]["bias"]).reshape(-1)) for name, order in orders.items()}
-
-
-def _without_places(config: ConfigDict) -> ConfigDict:
-    """The config without this machine's folders."""
-    return config_lib.override(config, {"data.dir": "", "data.store": "", "data.names": ""})
 
 
 def of_run(folder: pathlib.Path) -> Exported:
@@ -229,7 +179,7 @@ def _grey() -> np.ndarray:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = errors.Parser("alexnet_jax.weights export", __doc__)
+    parser = commands.Parser("alexnet_jax.weights export", __doc__)
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="a run's folder")
     parser.add_argument("--to", type=pathlib.Path, required=True, help="the file; its ending chooses the format")
     parser.add_argument("--layout", choices=LAYOUTS, default="auto", help="names and axes of .safetensors and .pth")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
@@ -10,9 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
 from alexnet_jax.training.augment import LUMA
-
-if TYPE_CHECKING:
-    from alexnet_jax.weights.exporting import Exported
+from alexnet_jax.weights.exported import Exported
 
 _OPSET, _IR = 17, 8
 

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from alexnet_jax import cli, names, provenance
+from alexnet_jax import cli, names, provenance, text
 from alexnet_jax.training.views import NAMES
 from experiments.analysis.workdirs import Run, Sweep, field
 
@@ -75,8 +75,8 @@ def sentence(p: Mapping[str, Any]) -> str:
     size = f"stored at {listed('size')}×{listed('size')} pixels, crops of {listed('crop')}×{listed('crop')}"
     cost = ""
     if p["timed_runs"]:
-        cost = f" {duration(p['run_seconds'])} of run time over {p['timed_runs']} runs"
-        cost += f" ({duration(p['unit_seconds'], p['unit'] + '-')})"
+        cost = f" {text.cost(p['run_seconds'])} of run time over {p['timed_runs']} runs"
+        cost += f" ({text.cost(p['unit_seconds'], p['unit'] + '-')})"
         cost += "." if p["ten_views_timed"] else ", the ten-view evaluations not counted."
     version = f" {listed('version')}" if p["version"] else ""
     return (f"{listed('dataset')}{version}: trained on {code('train_split')} ({images('train_images')} "
@@ -99,13 +99,6 @@ def is_imagenet(p: Mapping[str, Any]) -> bool:
     """ILSVRC itself, not a subset of it: by name and by number of training images (1.2 million)."""
     names = " ".join(p["dataset"]).lower()
     return ("imagenet" in names or "ilsvrc" in names) and min(p["train_images"], default=0) > 1_000_000
-
-
-def duration(seconds: float, of: str = "") -> str:
-    """12 s, 3.4 min, 2.5 h; `of` goes before the unit ('core-')."""
-    if seconds < 60:
-        return f"{seconds:.0f} {of}s"
-    return f"{seconds / 60:.1f} {of}min" if seconds < 3600 else f"{seconds / 3600:.1f} {of}h"
 
 
 def _range(seeds: Sequence[int]) -> str:

@@ -8,15 +8,15 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from alexnet_jax import errors, run_files
+from alexnet_jax import commands, run_files
 from alexnet_jax.errors import CheckpointError, ConfigError, WorkdirError
 from experiments.analysis import packed
 from experiments.analysis.workdirs import Arm, Run, Sweep, read_run, read_sweep
 
 
-def parser(module: str, doc: str | None) -> errors.Parser:
+def parser(module: str, doc: str | None) -> commands.Parser:
     """With the arguments that name runs."""
-    made = errors.Parser(module, doc)
+    made = commands.Parser(module, doc)
     made.add_argument("runs", nargs="*", type=pathlib.Path, metavar="RUN", help="folders of runs")
     made.add_argument("--workdir", type=pathlib.Path, help="in place of them: a sweep's folder, or one run's")
     made.add_argument("--arm", help="of the sweep (default: the baseline)")

@@ -16,7 +16,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
-from alexnet_jax import errors, run_files
+from alexnet_jax import commands, errors, run_files
 from experiments import repeats
 from experiments.claims import table
 from experiments.claims.rows import rows
@@ -32,7 +32,7 @@ def _shown(folder: pathlib.Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = errors.Parser("experiments.claims", __doc__)
+    parser = commands.Parser("experiments.claims", __doc__)
     parser.add_argument("--results", type=pathlib.Path, default=HERE / "results", help="the folder of recorded results")
     parser.add_argument("--write", action="store_true", help="write CLAIMS.md, CLAIMS.csv, CLAIMS.json and the tables "
                         "of README.md and docs/results.md too")
@@ -62,4 +62,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    errors.run_main(main)
+    commands.run_main(main)

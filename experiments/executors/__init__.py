@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Collection
 from typing import Protocol
 
-from experiments.launch.devices import Device
+from experiments.executors.devices import Device
 
 NAMES = ("local", "ray")  # of --executor
 

@@ -25,7 +25,7 @@ from typing import Any
 from alexnet_jax import environment
 from alexnet_jax.errors import ConfigError, UserError, WorkdirError
 from experiments.executors import Ended, local, storage, supervisor
-from experiments.launch.devices import Device
+from experiments.executors.devices import Device
 from experiments.sweep import plan as plan_lib
 
 NAMESPACE = "alexnet_jax"

@@ -15,9 +15,8 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 
 from alexnet_jax import environment
-from experiments.executors import Ended
-from experiments.launch import devices
-from experiments.launch.devices import Device
+from experiments.executors import Ended, devices
+from experiments.executors.devices import Device
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOG_ENCODING = "utf-8:backslashreplace"  # of what a worker prints to its log.txt, whatever this one's terminal shows

@@ -15,26 +15,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alexnet_jax import run_files
-from experiments.launch import devices
-from experiments.launch.devices import Device
+from experiments.executors import devices
+from experiments.executors.devices import Device
 from experiments.sweep import plan as plan_lib
 
-_PARTS = ("train_seconds", "eval_seconds", "checkpoint_seconds", "compile_seconds")
 _ENOUGH = 50  # runs of an arm that are read: a workdir of 10,000 runs opens in no time
 _DATA = ("name", "size", "crop", "train_split", "fold_split", "fold_at", "eval_split", "tune_split", "fit_split")
 _TRAIN = ("batch_size", "precision", "eval_every", "steps_per_call")
 _LAYER = ("features", "kernel", "stride", "padding", "unshared")
-
-
-def measured(folder: pathlib.Path) -> tuple[int, float]:
-    """(epochs done, seconds they took) of a run, over all resumes; (0, 0.0) before its first evaluation."""
-    try:
-        rows = run_files.read_rows(folder / "timing.csv")
-        if rows:
-            return int(rows[-1]["epoch"]), sum(row[part] or 0.0 for row in rows for part in _PARTS)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # half a line, at worst: an estimate can do without
-    return 0, 0.0
 
 
 def shape(config: Mapping[str, Any]) -> str:
@@ -77,7 +65,7 @@ class Costs:
         arm = self._plan.arm_of(run).name
         if self._read[arm] < _ENOUGH:
             folder = self._workdir / self._plan.runs[run].dir
-            epochs, seconds = measured(folder)
+            epochs, seconds = plan_lib.measured(folder)
             made_on = self._devices(folder) if epochs else []
             if len(made_on) == 1:
                 self._read[arm] += 1
@@ -131,7 +119,7 @@ class Costs:
 
     def left_of(self, runs: Sequence[str], jobs: int) -> Left:
         """Until these are done, `jobs` at a time, those that have begun from where they stand."""
-        each = {run: self.left(run, measured(self._workdir / self._plan.runs[run].dir)[0]) for run in runs}
+        each = {run: self.left(run, plan_lib.measured(self._workdir / self._plan.runs[run].dir)[0]) for run in runs}
         known = [seconds for seconds in each.values() if seconds is not None]
         return Left(max(sum(known) / max(1, jobs), max(known, default=0.0)),
                     tuple(run for run, seconds in each.items() if seconds is None))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from alexnet_jax import names, run_files
-from alexnet_jax.progress import duration, percent
+from alexnet_jax.text import duration, percent
 from alexnet_jax.training import views
 from experiments.launch import costs as costs_lib
 from experiments.launch.costs import Left
@@ -91,7 +91,7 @@ class Display:
         if result is None:
             self.line(f"[{ended}/{state.total}] {self._plan.label(run)}: failed: {state.failed[run]}")
             return
-        _, seconds = costs_lib.measured(self._workdir / self._plan.runs[run].dir)
+        _, seconds = plan_lib.measured(self._workdir / self._plan.runs[run].dir)
         took = f" ({duration(seconds)})" if seconds else ""
         self.line(f"[{ended}/{state.total}] {self._plan.label(run)}: {describe_result(result)}{took}")
         self._costs.add(run)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pathlib
 
 from alexnet_jax import names
-from alexnet_jax.data import text
-from alexnet_jax.progress import duration
+from alexnet_jax.text import duration, listed
 from experiments import executors
 from experiments.launch import costs
 from experiments.sweep import plan as plan_lib
@@ -71,7 +70,7 @@ def cost_in_words(known: costs.Costs, todo: list[str], executor: executors.Execu
                      f"are there{on}")
     if left.unknown:
         arms = list(dict.fromkeys(known.arm_of(run) for run in left.unknown))
-        some = f" for {count(len(left.unknown), 'run')} ({text.listed(arms)})" if lines else ""
+        some = f" for {count(len(left.unknown), 'run')} ({listed(arms)})" if lines else ""
         lines.append(f"cost: unknown{some} until a run{' like them' if lines else ''} has its first evaluation{on} "
                      f"({executor.description}); {sum(map(known.epochs, left.unknown)):,} epochs in all")
         if not nothing_there and known.elsewhere:

@@ -26,6 +26,7 @@ from alexnet_jax.models import geometry
 from experiments.sweep.arms import BASELINE, Arm, check_arms
 
 SCHEMA = 1
+_PARTS = ("train_seconds", "eval_seconds", "checkpoint_seconds", "compile_seconds")
 DONE = ("finished", "diverged")
 AGAIN = "delete it and give the sweep's command again (its runs are kept)"
 
@@ -281,3 +282,14 @@ def state_of(folder: pathlib.Path) -> str:
 def in_use(folder: pathlib.Path) -> bool:
     """Is another process training this run now? No, where that cannot be known; its own lock tells it then."""
     return bool(files.held(folder / ".lock"))
+
+
+def measured(folder: pathlib.Path) -> tuple[int, float]:
+    """(epochs done, seconds they took) of a run, over all resumes; (0, 0.0) before its first evaluation."""
+    try:
+        rows = run_files.read_rows(folder / "timing.csv")
+        if rows:
+            return int(rows[-1]["epoch"]), sum(row[part] or 0.0 for row in rows for part in _PARTS)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # half a line, at worst: an estimate can do without
+    return 0, 0.0

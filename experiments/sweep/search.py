@@ -25,7 +25,6 @@ from alexnet_jax import config as config_lib
 from alexnet_jax import run_files
 from alexnet_jax.data import splits
 from alexnet_jax.errors import ConfigError
-from experiments.launch import costs
 from experiments.sweep import grid
 from experiments.sweep import plan as plan_lib
 from experiments.sweep.arms import Arm
@@ -217,7 +216,7 @@ def record(standing: Standing, workdir: pathlib.Path) -> None:
         "schema": SCHEMA,
         "protocol": {"train_split": own.data.train_split, "eval_split": own.data.eval_split,
                      "epochs": own.train.epochs, "seeds": list(standing.plan.seeds)},
-        "run_seconds": round(sum(costs.measured(folder)[1] for folder in folders), 1),
+        "run_seconds": round(sum(plan_lib.measured(folder)[1] for folder in folders), 1),
         "arms": {name: {
             "field": choice.field, "value": choice.best.value, "factor": choice.best.factor,
             "at_edge": choice.at_edge,

@@ -8,7 +8,7 @@ import sys
 
 from ml_collections import ConfigDict
 
-from alexnet_jax import describe
+from alexnet_jax import text
 from alexnet_jax.errors import UserError
 from alexnet_jax.inspect.targets import Target, compiling, hlo
 
@@ -41,21 +41,21 @@ def _program(compiled: compiling.Compiled, title: str) -> list[str]:
     lines = ["", f"{title}: {len(rows) or 'no'} collectives{work}"]
     if rows:
         table = [("collective", "over", "where", "handed in", "received"), *rows]
-        lines += ["  " + line for line in describe.aligned(table, [False] * 3 + [True] * 2)]
+        lines += ["  " + line for line in text.table(table, [False] * 3 + [True] * 2)]
     return lines
 
 
-def report(config: ConfigDict, target: Target, search: bool) -> str:
+def report(config: ConfigDict, classes: int, target: Target, search: bool) -> str:
     """What is printed; each compilation is announced on stderr first.
 
     Args:
       config: a resolved config; its mesh gives way to the target's.
+      classes: output units; 0 where they are not known.
       search: look for the largest batch that fits as well.
 
     Raises:
       ConfigError: the config's columns or batch don't fit the target's mesh. UserError: the programs don't fit.
     """
-    classes = describe.classes_of(config)
     program = compiling.program_for(config, classes, target)
     batch, kind = program.config.train.batch_size, target.kind
     compiler = {"cuda": "jax-cuda12-plugin", "tpu": "libtpu"}[kind.platform]
@@ -75,7 +75,7 @@ def report(config: ConfigDict, target: Target, search: bool) -> str:
     memory = [("memory, bytes", *_TITLES.values())]
     memory += [(label, *(f"{getattr(done[which].memory, field):,}" for which in _TITLES))
                for field, label in _MEMORY.items()]
-    lines += ["", *describe.aligned(memory, [False, True, True]), "",
+    lines += ["", *text.table(memory, [False, True, True]), "",
               f"parameters and velocity: {compiling.state_bytes(program):,} bytes"]
     if search:
         _say(f"looking for the largest batch, about {done['step'].seconds:.0f} s a trial …")

@@ -1,0 +1,108 @@
+"""How a command takes its options, and how it ends: with 0, or with one line and the exit code of what went wrong.
+
+The other half of the commands that are started by a config is `cli`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import itertools
+import pathlib
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from alexnet_jax import names, paths, signals, streams
+from alexnet_jax.errors import RUN, USAGE, ConfigError, Interrupted, UserError, describe_os_error
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse for `python -m module`, with this project's errors: one line, exit code 2.
+
+    A `type=pathlib.Path` is a path as users write it (`paths.given`).
+    """
+
+    def __init__(self, module: str, doc: str | None):
+        super().__init__(prog=f"python -m {module}", description=doc, allow_abbrev=False,
+                         formatter_class=argparse.RawDescriptionHelpFormatter)
+        self.register("type", pathlib.Path, self._path)
+
+    def _path(self, text: str) -> pathlib.Path:
+        try:
+            return paths.given(text, "")
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error).removeprefix(": ")) from None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, but a misspelt option is named before one that is missing because of that."""
+        known, args = self._option_string_actions, sys.argv[1:] if args is None else args
+        for word in args:
+            paths.check_text(word, "an argument")
+        for word in itertools.takewhile(lambda word: word != "--", args):
+            name = word.partition("=")[0]
+            if name.startswith("--") and name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                self.error(f"{name}: no such option" + (f" (did you mean {near[0]}?)" if near else ""))
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+# What JAX says of a variable of its own that it cannot read: `invalid truth value 'x' for environment 'JAX_…'`.
+_VARIABLE = re.compile(r"^[Ii]nvalid (truth )?value .* for (environment|JAX flag) ")
+
+
+def _of_environment(error: BaseException) -> bool:
+    """Is it JAX's complaint, as it is imported, of a variable with a value that it does not know?"""
+    return isinstance(error, ValueError) and bool(_VARIABLE.search(str(error)))
+
+
+def report(error: BaseException) -> int | None:
+    """Prints the line that tells a user of `error`; returns the exit code. None: it is not one that users can mend."""
+    if isinstance(error, UserError):
+        print(f"error: {names.plain(str(error))}", file=sys.stderr)
+        return error.exit_code
+    if isinstance(error, OSError):
+        print(f"error: {names.plain(describe_os_error(error))}", file=sys.stderr)
+        return RUN
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        return Interrupted.exit_code
+    if _of_environment(error):
+        print(f"error: {names.plain(str(error))}; set that variable of the environment to another value, or unset it",
+              file=sys.stderr)
+        return USAGE
+    return None
+
+
+def run_main(main: Callable[[], int | None], prints: bool = True) -> None:
+    """Call `main` and end the process: 0, or the exit code of the error, printed as one line.
+
+    Meanwhile stdout and stderr are safe to write to (alexnet_jax.streams), and all that asks to stop does what SIGINT
+    does (alexnet_jax.signals).
+
+    Args:
+      prints: what the command is for is what it prints: it has failed if that cannot be written. A reader that goes
+        away (`… | head`) is no failure.
+    """
+    code = 0
+    with streams.of_process() as lost:
+        try:
+            with signals.Signals(signals.at_once):
+                code = main() or 0
+        except SystemExit as end:
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
+            code = end.code if isinstance(end.code, int) else RUN if end.code else 0
+        except BaseException as error:
+            found = report(error)
+            if found is None:
+                raise
+            code = found
+    for line in lost:
+        with streams.safe():
+            print(f"{'error' if prints else 'note'}: {line}", file=sys.stderr)
+    sys.exit(code or (RUN if lost and prints else 0))
