@@ -125,6 +125,70 @@ def test_what_could_only_be_guessed_is_refused(data, what, fraction):
     assert "\n" not in str(refusal.value)
 
 
+def against(folder="train", form=lambda name: name, wrong=(("cat", 3),)):
+    """Class folders of ten images and the lines of a list that says otherwise of the `wrong`."""
+    files = classes(folder, each=10)
+    rows = [(path.partition("/")[2], form("elk" if (path.split("/")[1], int(path.split("/")[2][:-4])) in wrong
+                                          else path.split("/")[1])) for path in files]
+    return files, rows
+
+
+def contradicting():
+    """Class folders and a list that disagrees about a few, {what: ({path: content}, split, what the line says)}."""
+    files, rows = against()
+    number = {"cat": "7", "dog": "8", "elk": "9"}
+    _, numbers = against(form=number.get)
+    _, two = against(wrong=(("cat", 3), ("dog", 0)))
+    whole = {k.removeprefix("train/"): v for k, v in files.items()}
+    column = b"path,label,split\n" + table([(f, f"{n},train") for f, n in against(wrong=())[1]]) + table(
+        [(f, f"{n},val") for f, n in rows])
+    said = "says elk of cat/3.png, which lies in the class folder cat in"
+    return {
+        "beside the split": (files | {"train.csv": table(rows, ",", "path,label")}, "train", f"x/train.csv: {said}"),
+        "with the split's folder": (files | {"train.csv": table(rows, prefix="train/")}, "train", said),
+        "in the split": (files | {"train/labels.csv": table(rows)}, "train", f"train/labels.csv: {said}"),
+        "in a folder of lists": (files | {"meta/train.txt": table(rows, " ")}, "train", f"meta/train.txt: {said}"),
+        "numbers": (files | {"train.csv": table(numbers)}, "train", "says 9 of cat/3.png"),
+        "of several": (files | {"train.csv": table(two)}, "train", f"{said} .*, and of 1 more images likewise; move"),
+        "without splits": (whole | {"labels.csv": table(rows)}, "all", said),
+        "without splits, numbers": (whole | {"labels.csv": table(numbers)}, "all", "says 9 of cat/3.png"),
+        "of one of two splits": (classes("train", each=10) | classes("val", each=10) | {"labels.csv": column}, "val",
+                                 rf"labels.csv: {said} .*/val;"),
+        "beside an archive": ({"train.tar": tarred(files), "train.csv": table(rows)}, "train", f"x/train.csv: {said}"),
+        "in an archive": ({"../x.zip": zipped(files | {"train.csv": table(rows)})}, "train", f"train.csv: {said}"),
+    }
+
+
+@pytest.mark.parametrize("what", contradicting())
+def test_class_folders_and_a_list_that_disagree_about_a_few_images(data, what, tmp_path):
+    files, split, line = contradicting()[what]
+    put(data, files)
+    with data.unlocked():
+        data.train_split = data.eval_split = split
+    for opened in (lambda: open_split(data, split), lambda: open_splits(data)):
+        with pytest.raises(DataError, match=line) as refusal:
+            opened()
+        assert "\n" not in str(refusal.value)
+    assert not list((tmp_path / "store").glob("*/images.u8"))
+
+
+def test_class_folders_and_a_list_of_other_classes(data):
+    """Folders count, and the list is mentioned; one that says the same in other words is not."""
+    files, rows = against(wrong=())
+    said = []
+    put(data, files | {"train.csv": table([(f, "elk" if n == "elk" else "pet") for f, n in rows], ",", "path,label")})
+    assert quietly(data, "train", said).class_keys == tuple(COLOURS)
+    assert [s for s in said if "another way" in s] == [
+        f"note: {data.dir}/x/train.csv: parts the images in another way than the class folders of {data.dir}/x/train, "
+        "which count; put the images into one folder if the list is meant"]
+    said.clear()
+    put(data, {f"../y/{path}": content for path, content in (
+        files | {"train.csv": table([(f, str(len(n) * 10 + ord(n[0]))) for f, n in rows], ",", "path,label"),
+                 "boxes.csv": table([(f, f"{i},{i}") for i, (f, _) in enumerate(rows)], ",", "path,x,y")}).items()})
+    assert quietly(data, "train", said, name="image_folder:y").class_keys == tuple(COLOURS)
+    assert [s for s in said if "note" in s] == []
+
+
 def test_what_else_could_be_the_classes_is_said(data):
     said = []
     put(data, {f"train/{group}/{name}/0.png": image(name) for group, name in

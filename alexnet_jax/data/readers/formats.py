@@ -115,6 +115,11 @@ def _by_name(name: str) -> str:
     return f".{ending.lower()}" if dot and stem and ending.isalnum() and len(ending) < 9 else "other"
 
 
+def readable(kind: str | None) -> bool:
+    """Is a file of this kind to be decoded? It may turn out to be damaged."""
+    return kind in PILLOW or kind == UNKNOWN
+
+
 def looks_like_image(name: str) -> bool:
     """Going by its name alone."""
     return name.lower().endswith((*EXTENSIONS, *_MORE, *_RAW))

@@ -29,7 +29,7 @@ from alexnet_jax.data import classes as classes_lib
 from alexnet_jax.data import splits
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.dataset import Asked, Block, Corrupt, Dataset, Reading, Report, ends, safe
-from alexnet_jax.data.readers import formats, layouts, trees
+from alexnet_jax.data.readers import contradictions, formats, layouts, trees
 from alexnet_jax.data.readers.layouts import Layout, Place
 from alexnet_jax.data.readers.listing import Listing, cut_each, listing, renamed
 from alexnet_jax.errors import ConfigError, DataError
@@ -50,6 +50,7 @@ class ImageFolder(Dataset):
         self._asked: dict[str, Place] = {}  # splits that aren't offered and were asked for
         self._fingerprints: dict[str, str] = {}
         self._listings: dict[str, Listing] = {}
+        self._compared: set[str] = set()  # splits whose folders were held against the lists beside them
 
     @property
     def title(self) -> str:
@@ -111,7 +112,11 @@ class ImageFolder(Dataset):
         return split
 
     def check(self, split: str) -> None:
-        if split in self._places():
+        if (place := self._places().get(split)) is not None:
+            if split not in self._compared and self._root is not None:
+                listed = self._list(split)
+                listed.notes.extend(contradictions.check(place, listed, self._root, self._store / _NOTES))
+                self._compared.add(split)
             return
         forms = f"{split}/<class>/*, {split}.tar or {split}.zip"
         if self._root is None:

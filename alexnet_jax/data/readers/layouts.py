@@ -19,7 +19,7 @@ from alexnet_jax.errors import DataError
 
 IMAGES = ("images", "image", "imgs", "img", "jpg", "jpeg", "jpegs", "png", "jpegimages", "photos", "pictures",
           "data", "frames")  # folders between a split and its classes, or its images, that say nothing
-_NOTES = ("meta", "metadata", "annotations", "annotation", "labels", "lists", "list", "splits", "imagesets",
+NOTES = ("meta", "metadata", "annotations", "annotation", "labels", "lists", "list", "splits", "imagesets",
           "imagelists", "info")  # folders that lists lie in
 _INVENTED = re.compile("submission|submit", re.I)  # lists of labels that nobody has given: Kaggle's examples
 _LOOKS = 20  # files or folders that are looked at to see what a folder holds
@@ -73,6 +73,13 @@ class _Dirs(NamedTuple):
     archives: dict[str, str]  # name without its ending → name
     roles: dict[str, str]
     images: bool
+
+
+def texts(files: Iterable[str]) -> list[str]:
+    """Those of a folder's files that may be lists, the likeliest first."""
+    found = (name for name in files if name.lower().endswith(lists.ENDINGS) and not _INVENTED.search(name))
+    # One beside each image is no list of labels.
+    return sorted(found, key=lambda n: (role(n.rpartition(".")[0]) is None, n.lower().endswith(".txt"), n))[:_LISTS]
 
 
 def find(path: pathlib.Path, memo: pathlib.Path) -> Layout:
@@ -209,16 +216,13 @@ class _Finder:
         Args:
           bare: folders named like splits that hold images and no classes.
         """
-        places = [base, *(path for name, path in here.folders.items() if name.lower() in _NOTES or name in bare)]
+        places = [base, *(path for name, path in here.folders.items() if name.lower() in NOTES or name in bare)]
         tables: list[tuple[str, lists.Table]] = []
         problems: dict[str, str] = {}
         if taken and not bare:
             places = [base]  # where train is a folder, nobody looks for its list; a list for val may lie here
         for folder in places:
-            texts = sorted((n for n in self.children(folder)[1]
-                            if n.lower().endswith(lists.ENDINGS) and not _INVENTED.search(n)),
-                           key=lambda n: (role(n.rpartition(".")[0]) is None, n.lower().endswith(".txt"), n))
-            for name in texts[:_LISTS]:  # one beside each image is no list of labels
+            for name in texts(self.children(folder)[1]):
                 what = role(name.rpartition(".")[0])
                 if what in taken or (taken and not bare and what is None):
                     continue

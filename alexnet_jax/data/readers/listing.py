@@ -59,7 +59,7 @@ def listing(place: Place, alone: bool) -> Listing:
         files = [file._replace(path=path) for file, path in zip(files, paths, strict=True)]
     files, outside = _unwrapped(files, place.name)
     unread = formats.lacking({file.kind or "" for file in files})
-    wanted = [f for f in files if (f.kind in formats.PILLOW and f.kind not in unread) or f.kind == formats.UNKNOWN]
+    wanted = [f for f in files if formats.readable(f.kind) and f.kind not in unread]
     classes = {file.path.partition("/")[0] for file in wanted if "/" in file.path}
     if not classes or (len(classes) == 1 and next(iter(classes)).lower() in IMAGES):
         listed = _by_own_list(place)
@@ -110,7 +110,7 @@ def _unwrapped(files: list[File], split: str) -> tuple[list[File], list[File]]:
     """(the files below folders that say nothing, such as `train/images/<class>/*`; those outside of these)."""
     outside: list[File] = []
     while True:
-        images = [f for f in files if f.kind in formats.PILLOW or f.kind == formats.UNKNOWN]
+        images = [f for f in files if formats.readable(f.kind)]
         tops = {file.path.partition("/")[0] if "/" in file.path else "" for file in images}
         top = next(iter(tops)) if len(tops) == 1 else ""
         known = top.lower() in (*IMAGES, split.lower()) or (role(top, plain=True) or "-") == role(split)
@@ -154,7 +154,7 @@ def _of_list(place: Place, found: lists.Found) -> Listing:
     unread = formats.lacking({file.kind or "" for file in files})
     chosen = []
     for (label, path, _), file in zip(found.entries, files, strict=True):
-        if file.kind in unread or (file.kind not in formats.PILLOW and file.kind != formats.UNKNOWN):
+        if file.kind in unread or not formats.readable(file.kind):
             left_out[file.kind or ""][label] += 1
         else:
             chosen.append(((label, path), file))

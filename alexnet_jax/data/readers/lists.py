@@ -169,9 +169,11 @@ def _same(path: str) -> str:
 class Images:
     """The images below a folder of a tree, to be found by what a list calls them."""
 
-    def __init__(self, tree: Tree, base: str):
+    def __init__(self, tree: Tree, base: str, files: Sequence[File] | None = None):
+        """`files`: the images, where they are known."""
         self._tree, self._base = tree, base
-        self.files = [f for f in tree.kinds(tree.walk(base)) if f.kind in formats.PILLOW or f.kind == formats.UNKNOWN]
+        self.files = files if files is not None else [
+            file for file in tree.kinds(tree.walk(base)) if formats.readable(file.kind)]
         self._full = {_same(file.path): file for file in self.files}
         self._short: dict[str, list[File]] = collections.defaultdict(list)
         for file in self.files:

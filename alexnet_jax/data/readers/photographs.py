@@ -65,7 +65,7 @@ def _below(place: pathlib.Path, found: Found) -> list[pathlib.Path]:
         for name in inside:
             path = pathlib.Path(folder, name)
             kind = "hidden" if trees.junk(name) else _kind(path)
-            if kind in formats.PILLOW or kind == formats.UNKNOWN:
+            if formats.readable(kind):
                 files.append(path)
             elif kind != "hidden":
                 found.left_out[kind] += 1

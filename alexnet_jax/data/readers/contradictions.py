@@ -1,0 +1,109 @@
+"""Class folders and a list of labels that disagree about some images: one of the two is wrong, and nobody knows which.
+
+A list that says in other words what the folders say (numbers, say) is welcome, and so is one that parts the images in
+another way: then the one that counts is taken (alexnet_jax.data.readers.layouts), and the other is mentioned.
+"""
+
+from __future__ import annotations
+
+import collections
+import pathlib
+from collections.abc import Iterator
+
+from alexnet_jax.data import text
+from alexnet_jax.data.readers import layouts, lists, trees
+from alexnet_jax.data.readers.layouts import Place
+from alexnet_jax.data.readers.listing import Listing
+from alexnet_jax.data.readers.trees import Tree, join
+from alexnet_jax.data.splits import role
+from alexnet_jax.errors import DataError
+
+_AGREEING = 0.9  # the share of the images of which a list and class folders that mean the same say the same
+
+
+def check(place: Place, listed: Listing, root: pathlib.Path, memo: pathlib.Path) -> list[str]:
+    """Compares what a split's class folders and the lists beside them say of its images.
+
+    Args:
+      place, listed: of the split. root: the folder or archive of the dataset. memo: as in `trees.opened`.
+
+    Returns:
+      Lines about lists that aren't followed.
+
+    Raises:
+      DataError: they agree about most images and not about all.
+    """
+    if place.found is not None:
+        _compare(place.where, place.tree.where(place.base), [
+            (label, file.path.rpartition("/")[0], file.path) for label, _, file in place.found.entries])
+        return []
+    notes = []
+    names = [trees.File("/".join(entry), 0, None, None) for entry in listed.entries]
+    images = None
+    for tree, path in _beside(place, root, memo):
+        try:
+            table = lists.parse(tree.read(path), tree.where(path))
+            if table is None or table.rows[0].label is None:
+                continue
+            images = images or lists.Images(place.tree, place.base, names)
+            found = images.match(_of_split(table, place), "", lambda folder: False)
+        except DataError:  # no list of labels, or none that can be followed
+            continue
+        if found is None:
+            continue
+        said = [(label, file.path.partition("/")[0], file.path) for label, _, file in found.entries]
+        others = _compare(table.where, place.where, said)
+        plainly = set(table.header) & set(lists.LABELS) - {"y"}  # which a coordinate is called, too
+        if others and plainly and 2 * len(said) >= len(names):
+            notes.append(f"note: {table.where}: parts the images in another way than the class folders of "
+                         f"{place.where}, which count; put the images into one folder if the list is meant")
+    return notes
+
+
+def _compare(where: str, folders: str, said: list[tuple[str, str, str]]) -> bool:
+    """Do a list's labels part images in another way than the folders that they lie in? Raises DataError: a few.
+
+    Args:
+      where, folders: the list and what holds the folders, for messages. said: (label, folder, path) of each image.
+    """
+    counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
+    for label, folder, _ in said:
+        counts[folder][label] += 1
+    usual = {folder: labels.most_common(1)[0] for folder, labels in counts.items()}
+    same = len({label for label, _ in usual.values()}) == len(usual) > 1
+    differing = [(label, folder, path) for label, folder, path in said if label != usual[folder][0]]
+    if not same or len(differing) > (1 - _AGREEING) * len(said):
+        return True
+    if differing:
+        label, folder, path = differing[0]
+        more = f", and of {len(differing) - 1:,} more images likewise" if len(differing) > 1 else ""
+        raise DataError(f"{where}: says {text.listed([label])} of {path}, which lies in the class folder {folder} in "
+                        f"{folders}{more}; move the images, mend the list, or remove it")
+    return False
+
+
+def _beside(place: Place, root: pathlib.Path, memo: pathlib.Path) -> Iterator[tuple[Tree, str]]:
+    """Texts that may be lists of the split's labels: in its folder, in that around it, and in folders for such."""
+    around = place.base.rpartition("/")[0]
+    folders = [(place.tree, place.base)]
+    if place.base:
+        folders.append((place.tree, around))
+    elif place.tree.archived and place.tree.path != root:
+        folders.append((trees.opened(place.tree.path.parent, memo), ""))
+    for tree, folder in folders:
+        below = [join(folder, name) for name in tree.children(folder)[0] if name.lower() in layouts.NOTES]
+        for inside in (folder, *below):
+            for name in layouts.texts(tree.children(inside)[1]):
+                if role(name.rpartition(".")[0]) in (None, role(place.name)):
+                    yield tree, join(inside, name)
+
+
+def _of_split(table: lists.Table, place: Place) -> lists.Table:
+    """Without rows of other splits, going by a column of splits or by the folders that their paths name."""
+    own = role(place.name)
+
+    def foreign(row: lists.Row) -> bool:
+        named = [row.split] if row.split else row.path.replace("\\", "/").split("/")[:-1]
+        return any(role(name, plain=True) not in (None, own) for name in named)
+
+    return table._replace(rows=[row for row in table.rows if not foreign(row)] or table.rows)
