@@ -10,7 +10,7 @@ import collections
 import pathlib
 from collections.abc import Iterator
 
-from alexnet_jax.data import text
+from alexnet_jax import text
 from alexnet_jax.data.readers import layouts, lists, trees
 from alexnet_jax.data.readers.layouts import Place
 from alexnet_jax.data.readers.listing import Listing
