@@ -5,8 +5,10 @@ Every message is one line: it names the field or the file, says what is wrong an
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 
 USAGE = 2  # the command or the config is wrong: nothing was started
 RUN = 1  # the command was right and could not be carried out
@@ -81,6 +83,16 @@ def describe_os_error(error: OSError) -> str:
     if not where and error.errno == errno.ENOENT and not _has_place():
         return "the current folder is no longer there; change to another one and run the same command again"
     return where + remedies.get(error.errno or 0, error.strerror or str(error))
+
+
+@contextlib.contextmanager
+def reading(path: os.PathLike[str] | str) -> Iterator[None]:
+    """What the operating system refuses in here becomes a DataError, about `path` where it names none itself."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise DataError(describe_os_error(error)) from error
 
 
 def _has_place() -> bool:

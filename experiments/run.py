@@ -328,7 +328,7 @@ def _write_report(workdir: pathlib.Path, plots: bool) -> str:
 
 
 def _prepare(data: ConfigDict) -> None:
-    from alexnet_jax.data.prepare import prepare
+    from alexnet_jax.data.summary import prepare
 
     prepare(data)
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 from data_files import data_config, encoded, pixels, write_tree
 
-from alexnet_jax.data import prepare
+from alexnet_jax.data import summary
 from alexnet_jax.errors import ConfigError
 
 CONFIG = """
@@ -90,8 +90,8 @@ def test_a_mistyped_split_names_its_field(tmp_path):
     with pytest.raises(
         ConfigError, match=r"^config.data.eval_split: 'tset': no such split .did you mean test"
     ):
-        prepare.prepare(data, report=lambda line: None)
+        summary.prepare(data, report=lambda line: None)
     with data.unlocked():
         data.name = "shapez"
     with pytest.raises(ConfigError, match=r"^config.data.name: 'shapez'"):
-        prepare.prepare(data, report=lambda line: None)
+        summary.prepare(data, report=lambda line: None)

@@ -177,6 +177,6 @@ def test_the_command_needs_no_config(tmp_path):
 
 
 def test_its_flags_leave_a_sweep_s_driver_its_own():
-    script = "from experiments import run; run.define_flags(); from alexnet_jax.data.prepare import prepare"
+    script = "from experiments import run; run.define_flags(); from alexnet_jax.data import prepare"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

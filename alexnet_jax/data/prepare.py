@@ -18,33 +18,11 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from alexnet_jax import cli, environment, names, paths, streams, text
+from alexnet_jax import cli, environment, names, paths
 from alexnet_jax.commands import run_main
-from alexnet_jax.data import Split, open_splits, stores, summary
 from alexnet_jax.data import store as store_lib
+from alexnet_jax.data import stores, summary
 from alexnet_jax.errors import ConfigError
-
-
-@streams.safe()
-def prepare(data, *, verify: bool = False, report=names.say) -> dict[str, Split]:
-    """Prepares and describes the splits that config.data names, {field: split}. Raises ConfigError or DataError."""
-    verified = set()
-    opened = open_splits(data, report=report)
-    for field, split in opened.items():
-        if verify and split.store.folder not in verified:
-            store_lib.open_store(split.store.folder, verify=True)
-            verified.add(split.store.folder)
-        report(describe(field, split))
-    return opened
-
-
-def describe(field: str, split) -> str:
-    """One line: what a split is and where it lies."""
-    classes = ", ".join(names.short(name.partition(",")[0], text.WIDTH) for name in split.classes[:3])
-    more = f", … ({len(split.classes)})" if len(split.classes) > 3 else ""
-    corrupt = f"; {split.corrupt} corrupt images left out of the whole split" if split.corrupt else ""
-    return (f"{field:11} {split.split}: {len(split):,} images of {split.size}×{split.size}, "
-            f"{split.images.nbytes:,} bytes, classes {classes}{more}{corrupt}; in {split.store.folder}")
 
 
 def _root() -> pathlib.Path:
@@ -73,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
         return
     sheet_file = paths.output(given.sheet, "--sheet") if given.sheet is not None else None
     config, _ = cli.parsed_config()
-    opened = prepare(config.data, verify=given.verify)
+    opened = summary.prepare(config.data, verify=given.verify)
     print()
     for line in summary.lines(opened):
         names.say(line)

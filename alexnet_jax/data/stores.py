@@ -15,7 +15,7 @@ from alexnet_jax import files, names, text
 from alexnet_jax.data import leftovers, partial
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.dataset import Report
-from alexnet_jax.errors import ConfigError, DataError, describe_os_error
+from alexnet_jax.errors import ConfigError, DataError, reading
 
 _HEAD = ("name", "dataset", "split", "size", "images", "classes", "version", "on disk", "written", "")
 
@@ -45,12 +45,8 @@ def entries(root: pathlib.Path) -> list[Entry]:
 
 def _folders(root: pathlib.Path) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
     """(folder, the store's own folder) of all that has to do with stores."""
-    try:
-        paths = sorted(root.iterdir())
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise DataError(describe_os_error(error)) from error
+    with reading(root):
+        paths = sorted(root.iterdir()) if root.exists() else []
     for path in paths:
         if path.name.startswith("."):
             place = leftovers.place_of(path)
@@ -149,16 +145,13 @@ def delete(root: pathlib.Path, name: str, report: Report) -> None:
                           "the link by hand")
     if not leftovers.may_change(folder):
         raise DataError(f"{folder}: this user may not delete it; ask its owner")
-    try:
-        with files.lock(_lock(place), seconds=0.0) as free:
-            if not free:
-                raise DataError(f"{folder}: a process is building it; stop that first")
-            taken = _taken(folder)
-            _remove(folder, place)
-            if not any(other == place for _, other in _folders(root)):
-                _lock(place).unlink()
-    except OSError as error:
-        raise DataError(describe_os_error(error)) from error
+    with reading(folder), files.lock(_lock(place), seconds=0.0) as free:
+        if not free:
+            raise DataError(f"{folder}: a process is building it; stop that first")
+        taken = _taken(folder)
+        _remove(folder, place)
+        if not any(other == place for _, other in _folders(root)):
+            _lock(place).unlink()
     report(f"{name}: deleted, {text.size(taken)}")
 
 

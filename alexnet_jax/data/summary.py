@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from alexnet_jax import names, streams
 from alexnet_jax.data import classes, duplicates
+from alexnet_jax.data import store as store_lib
+from alexnet_jax.data.dataset import Report
+from alexnet_jax.data.opening import open_splits
 from alexnet_jax.data.split import Split
 from alexnet_jax.names import short
 from alexnet_jax.text import WIDTH, listed, size
@@ -17,6 +22,35 @@ _LEARNT = ("train_split", "fold_split")
 _APART = (("train_split", "eval_split"), ("train_split", "tune_split"), ("fold_split", "eval_split"),
           ("tune_split", "eval_split"))
 _PAIRS = 3  # equal images that are named
+
+
+@streams.safe()
+def prepare(data: Any, *, verify: bool = False, report: Report = names.say) -> dict[str, Split]:
+    """Opens the splits that config.data names, packing what isn't packed, and says a line of each: {field: split}.
+
+    Args:
+      verify: read every image of their stores, and compare its checksum.
+
+    Raises:
+      ConfigError, DataError: as `open_splits`; an image has other bytes than were written.
+    """
+    verified = set()
+    opened = open_splits(data, report=report)
+    for field, split in opened.items():
+        if verify and split.store.folder not in verified:
+            store_lib.open_store(split.store.folder, verify=True)
+            verified.add(split.store.folder)
+        report(describe(field, split))
+    return opened
+
+
+def describe(field: str, split: Split) -> str:
+    """One line: what a split is and where it lies."""
+    shown = ", ".join(short(name.partition(",")[0], WIDTH) for name in split.classes[:3])
+    more = f", … ({len(split.classes)})" if len(split.classes) > 3 else ""
+    corrupt = f"; {split.corrupt} corrupt images left out of the whole split" if split.corrupt else ""
+    return (f"{field:11} {split.split}: {len(split):,} images of {split.size}×{split.size}, "
+            f"{split.images.nbytes:,} bytes, classes {shown}{more}{corrupt}; in {split.store.folder}")
 
 
 def lines(opened: Mapping[str, Split]) -> list[str]:

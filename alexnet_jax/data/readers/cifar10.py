@@ -24,7 +24,7 @@ import numpy as np
 
 from alexnet_jax import files
 from alexnet_jax.data.dataset import Asked, Block, Corrupt, Dataset, Reading, Report
-from alexnet_jax.errors import DataError, describe_os_error
+from alexnet_jax.errors import DataError, reading
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 ARCHIVE = "cifar-10-binary.tar.gz"
@@ -153,10 +153,8 @@ def read_folder(folder: pathlib.Path, wanted: Mapping[str, str]) -> Iterator[tup
       DataError: a file cannot be read or is not the official one.
     """
     for name, md5 in wanted.items():
-        try:
+        with reading(folder / name):
             content = (folder / name).read_bytes()
-        except OSError as error:
-            raise DataError(describe_os_error(error)) from error
         yield name, _checked(content, str(folder / name), md5)
 
 
@@ -164,7 +162,7 @@ def read_archive(archive: pathlib.Path, wanted: Mapping[str, str]) -> Iterator[t
     """The same of cifar-10-binary.tar.gz, in the order in which they lie there."""
     missing = dict(wanted)
     try:
-        with tarfile.open(archive, "r:*") as tar:
+        with reading(archive), tarfile.open(archive, "r:*") as tar:
             for member in tar:
                 name = pathlib.PurePosixPath(member.name).name
                 if name in missing and member.isfile() and (file := tar.extractfile(member)):
@@ -172,9 +170,6 @@ def read_archive(archive: pathlib.Path, wanted: Mapping[str, str]) -> Iterator[t
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise DataError(f"{archive}: truncated or damaged ({error}); delete it and copy or download it again "
                         f"from {URL}") from error
-    except OSError as error:
-        error.filename = error.filename or str(archive)
-        raise DataError(describe_os_error(error)) from error
     if missing:
         raise DataError(f"{archive}: {next(iter(missing))} is missing in it; download it again from {URL}")
 
@@ -188,12 +183,8 @@ def download(store: pathlib.Path, data_dir: pathlib.Path | None, report: Report)
     folder, lock = store / "downloads", store / f".{ARCHIVE}.lock"
     if files.held(lock):
         report(f"another process is downloading {ARCHIVE}; waiting for it")
-    try:
-        with files.lock(lock):
-            return folder / ARCHIVE if (folder / ARCHIVE).is_file() else _fetch(folder, data_dir, report)
-    except OSError as error:
-        error.filename = error.filename or str(folder)
-        raise DataError(describe_os_error(error)) from error
+    with reading(folder), files.lock(lock):
+        return folder / ARCHIVE if (folder / ARCHIVE).is_file() else _fetch(folder, data_dir, report)
 
 
 def _fetch(folder: pathlib.Path, data_dir: pathlib.Path | None, report: Report) -> pathlib.Path:

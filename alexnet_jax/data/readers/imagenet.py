@@ -34,7 +34,7 @@ import numpy as np
 
 from alexnet_jax.data.dataset import Asked, Block, Corrupt, Dataset, Reading, Report, Rule, ends, mixed
 from alexnet_jax.data.readers import tar_index
-from alexnet_jax.errors import ConfigError, DataError, describe_os_error
+from alexnet_jax.errors import ConfigError, DataError, describe_os_error, reading
 
 SITE = "https://image-net.org/challenges/LSVRC/2012/2012-downloads.php"
 _FROM = f"from {SITE} (needs an account there)"
@@ -125,9 +125,9 @@ class ImageNet(Dataset):
             return None
         if split not in self._versions:
             digest = hashlib.sha256(_ORDER.encode())
-            with _reading(self._path(split)):
+            with reading(self._path(split)):
                 digest.update(hashlib.sha256(ends(self._path(split))).digest())
-            with _reading(self._path("devkit")):
+            with reading(self._path("devkit")):
                 digest.update(hashlib.sha256(ends(self._path("devkit"))).digest())
             self._versions[split] = digest.hexdigest()[:_DIGITS] + self._rule.suffix
         return self._versions[split]
@@ -153,22 +153,13 @@ class ImageNet(Dataset):
         path = self._path(split)
         devkit = read_devkit(self._path("devkit"))
         report(f"listing the images of {path}")
-        with _reading(path), _opened(path) as file:
+        with reading(path), _opened(path) as file:
             found = (list_train if split == "train" else list_val)(path, file, devkit, report)
         from alexnet_jax.data.readers.decode import made_by
 
         return Reading(len(found.names), devkit.names, devkit.wnids,
                        lambda done: _read(path, found, size, self._rule, done), str(path), made_by(*self._rule),
                        names=found.names)
-
-
-@contextlib.contextmanager
-def _reading(path: pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise DataError(describe_os_error(error)) from error
 
 
 @contextlib.contextmanager
@@ -189,7 +180,7 @@ def _not_official(path: pathlib.Path, archive: str, reason: str) -> DataError:
 def _check_tar(split: str, path: pathlib.Path) -> None:
     """Raises DataError, after a look at both ends, unless `path` may be the split's archive."""
     example = ARCHIVES[split].example
-    with _reading(path), _opened(path) as file:
+    with reading(path), _opened(path) as file:
         size = os.fstat(file).st_size
         if os.pread(file, 2, 0) == b"\x1f\x8b":
             raise _not_official(path, split, "it is compressed")
@@ -333,7 +324,7 @@ def _read(path: pathlib.Path, images: Images, size: int, rule: Rule,
     from alexnet_jax.data.readers.decode import Job, decode_all
 
     todo = np.flatnonzero(~done)
-    with _reading(path), _opened(path) as file:
+    with reading(path), _opened(path) as file:
         yield from decode_all((
             Job(rank, f"{path}: {images.names[rank]}", int(images.labels[rank]),
                 functools.partial(tar_index.read, file, int(images.offsets[rank]), int(images.sizes[rank])))

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from alexnet_jax import text
 from alexnet_jax.data.readers import formats, lists, trees
 from alexnet_jax.data.readers.trees import Tree, join
 from alexnet_jax.data.splits import ALL, role
@@ -25,7 +26,6 @@ _INVENTED = re.compile("submission|submit", re.I)  # lists of labels that nobody
 _LOOKS = 20  # files or folders that are looked at to see what a folder holds
 _DEEP = 4  # folders below each other that are looked into for images
 _LISTS = 20  # of a folder, that are looked into
-_NAMED = 5  # names in a message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,8 +198,8 @@ class _Finder:
         if all(role(name, plain=True) for name in seen) and any(
                 self.images(join(path, name)) for path, names in zip(paths, inner, strict=True) for name in names):
             return Layout({}, others, {"": (
-                f"{self.tree.where(base)}: {_some(holding)} each hold folders named like splits ({_some(seen)}); if "
-                "they are classes, move them to <split>/<class>/*")})
+                f"{self.tree.where(base)}: {text.listed(holding)} each hold folders named like splits "
+                f"({text.listed(list(seen))}); if they are classes, move them to <split>/<class>/*")})
         return Layout({n: others[n] for n in holding if n in others} | self._archived(base, here), others)
 
     def _wrapped(self, name: str, place: Place, inner: Layout, others: dict[str, Place]) -> Layout:
@@ -339,7 +339,7 @@ class _Finder:
         where = self.tree.where(base)
         images = sum(map(formats.looks_like_image, files))
         packed = len([f for f in files if trees.ending(f)])
-        parts = [_number(len(folders), "folder") + (f" ({_some(folders)})" if folders else ""),
+        parts = [_number(len(folders), "folder") + (f" ({text.listed(folders)})" if folders else ""),
                  _number(images, "image"), *([_number(packed, "archive")] if packed else []),
                  _number(len(files) - images - packed, "other file")]
         deeper = [join(base, f) for f in folders]
@@ -379,8 +379,3 @@ def _agree(one: Place, other: Place, partly: bool) -> bool:
 
 def _number(count: int, what: str) -> str:
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

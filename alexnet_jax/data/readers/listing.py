@@ -13,6 +13,7 @@ from alexnet_jax.data.readers.layouts import IMAGES, Place
 from alexnet_jax.data.readers.trees import File
 from alexnet_jax.data.splits import role
 from alexnet_jax.errors import DataError
+from alexnet_jax.text import listed as named
 
 # Kinds of what is left out that say where it lies and not what it is.
 OUTSIDE, MISSING, UNNAMED = formats.PLACES
@@ -267,8 +268,3 @@ def _nothing(place: Place, left_out: dict, files: Sequence[File]) -> DataError:
                          f"{place.name}/<class>/")
     return DataError(f"{place.where}: no images of the form <class>/<file> in it" +
                      (f", only {formats.words(counts)}" if counts else "") + f"; {', '.join(formats.PILLOW)} are read")
-
-
-def named(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-

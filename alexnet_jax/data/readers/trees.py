@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from alexnet_jax import files as files_lib
 from alexnet_jax.data.dataset import ends
 from alexnet_jax.data.readers import formats
-from alexnet_jax.errors import DataError, describe_os_error
+from alexnet_jax.errors import DataError, describe_os_error, reading
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz", ".zip")
 _JUNK = re.compile(r"\..*|__MACOSX|thumbs\.db|ehthumbs\.db|desktop\.ini|\$RECYCLE\.BIN|@eaDir|Icon\r", re.I | re.S)
@@ -148,7 +148,7 @@ class Folder(Tree):
     def children(self, folder: str) -> tuple[list[str], list[str]]:
         folders: list[str] = []
         files: list[str] = []
-        with _describing(), os.scandir(self.path / folder) as entries:
+        with reading(self.path / folder), os.scandir(self.path / folder) as entries:
             for entry in entries:
                 if not junk(entry.name):
                     (folders if _is_dir(entry) else files).append(entry.name)
@@ -156,7 +156,7 @@ class Folder(Tree):
 
     def walk(self, folder: str) -> list[File]:
         found: list[File] = []
-        with _describing():
+        with reading(self.path / folder):
             self._walk(os.path.join(self.path, folder) if folder else os.fspath(self.path), "", (), found)
         return found
 
@@ -216,7 +216,7 @@ class Folder(Tree):
             yield number, file, pathlib.Path(file.handle).read_bytes
 
     def read(self, path: str) -> bytes:
-        with _describing():
+        with reading(self.path / path):
             return (self.path / path).read_bytes()
 
 
@@ -225,14 +225,6 @@ def _is_dir(entry: os.DirEntry) -> bool:
         return entry.is_dir()
     except OSError:  # a loop of links
         return False
-
-
-@contextlib.contextmanager
-def _describing() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(describe_os_error(error)) from error
 
 
 class _Archive(Tree):
@@ -249,7 +241,7 @@ class _Archive(Tree):
     @functools.cached_property
     def digest(self) -> bytes:
         """What tells the archive from others without reading it. Raises DataError."""
-        with _describing():
+        with reading(self.path):
             return ends(self.path)
 
     @functools.cached_property
@@ -394,11 +386,10 @@ class Zip(_Archive):
     @functools.cached_property
     def _zip(self) -> zipfile.ZipFile:
         try:
-            return zipfile.ZipFile(self.path)
+            with reading(self.path):
+                return zipfile.ZipFile(self.path)
         except (zipfile.BadZipFile, ValueError, EOFError) as error:
             raise DataError(f"{self.path}: {_REMEDY} ({error})") from error
-        except OSError as error:
-            raise DataError(describe_os_error(error)) from error
 
     def _scan(self) -> Iterator[tuple[int, str, int, str]]:
         for number, about in enumerate(self._zip.infolist()):
