@@ -36,10 +36,10 @@ _PICTURES = {"curves": "Error against epoch, all arms", "differences": "Differen
 def render(workdir: pathlib.Path, views: str | None = None) -> str:
     """The report as Markdown; writes nothing. Raises ConfigError or WorkdirError."""
     sweep = read_sweep(workdir)
-    return markdown(summarise(sweep, views, _beside(workdir, sweep)))
+    return markdown(summarise(sweep, views, beside(workdir, sweep)))
 
 
-def _beside(workdir: pathlib.Path, sweep: Sweep) -> dict[str, Sweep]:
+def beside(workdir: pathlib.Path, sweep: Sweep) -> dict[str, Sweep]:
     """The other records of its regime, of one that lies among its records."""
     names = regime_of(sweep).records if workdir.resolve().name == sweep.name else ()
     folders = {name: workdir.resolve().with_name(name) for name in names if name != sweep.name}
@@ -59,7 +59,7 @@ def write_report(workdir: pathlib.Path, *, plots: bool = True, views: str | None
     workdir = pathlib.Path(workdir)
     sweep = read_sweep(workdir)
     curves = plots and _draw_curves(sweep, workdir)  # reads the curves, which the notes say something of
-    summary = summarise(sweep, views, _beside(workdir, sweep))
+    summary = summarise(sweep, views, beside(workdir, sweep))
     differences = plots and _draw_differences(summary, workdir)
     text = markdown(summary, [name for name, drawn in (("curves", curves), ("differences", differences)) if drawn])
     run_files.write_json(workdir / "report.json", summary)

@@ -367,6 +367,27 @@ def test_reports_and_claims_agree_on_the_same_runs(tmp_path):
         assert compared == set(arms) - {"baseline"} - ({"exchange_conv4"} if "paper" in name else set())
 
 
+def test_recorded_reports_and_the_recorded_table_agree():
+    """CLAIMS.json against what a report says of the same records, the family of two sweeps among them."""
+    table_rows = json.loads((ROOT / "experiments" / "CLAIMS.json").read_text())["rows"]
+    compared = 0
+    for name in ("claims_cifar10", "claims_tiny_imagenet", "paper_like_30_seeds", "conv_local_quarter"):
+        folder = ROOT / "experiments" / "results" / name
+        sweep = workdirs.read_sweep(folder)
+        for arm in summary.summarise(sweep, beside=report.beside(folder, sweep))["arms"]:
+            said = of_arm(CLAIMS, arm["ablation"], arm["name"], sweep.local)
+            own = [row for row in table_rows if said and row["source"] == name and row["id"] == said.claim.id and
+                   row["quantity"] == "top-1 error" and said.measure.part in row["part"]]
+            if arm["verdict"] is not None and own:
+                (row,) = own
+                facts = ("inside", "contains_paper", "why", "by_sign")
+                assert (row["verdict"], row["p_value"], row["p_holm"], *(row[fact] for fact in facts)) == (
+                    arm["verdict"]["word"], arm["difference"]["top1"]["p_value"], arm["difference"]["p_holm"],
+                    *(arm["verdict"][fact] for fact in facts))
+                compared += 1
+    assert compared > 25
+
+
 def test_where_the_centre_crop_would_give_another_word_the_row_says_so(tmp_path):
     workdir = fake_sweep.write_sweep(tmp_path / "w", arms=arms_of(lrn__no_lrn=1.4), seeds=range(4), epochs=2,
                                      pair_sd=0.1)

@@ -102,15 +102,21 @@ def judged(claim: Claim, what: Measure, regime: Regime, sweeps: Mapping[str, Swe
                  "; ".join(filter(None, remarks)), corrected(regime, here, c.quantity, views))
 
 
-def corrected(regime: Regime, sweeps: Mapping[str, Sweep], quantity: str = "error", views: str | None = None
-              ) -> families.Corrected:
-    """The family of a regime's comparisons with Holm's p values: the declared one, else all arms of its sweep."""
+def corrected(regime: Regime, sweeps: Mapping[str, Sweep], quantity: str = "error", views: str | None = None,
+              own: Sweep | None = None) -> families.Corrected:
+    """The family of a regime's comparisons with Holm's p values: the declared one, else all arms of its sweep.
+
+    Args:
+      own: a sweep whose arms are to be taken from it alone, without other records' pairs.
+    """
     if regime.family is None:
         return families.of_sweep(next(iter(sweeps.values())), quantity, views)
     views = views or default_views(run for sweep in sweeps.values() for run in sweep.runs.values())
     p_values: dict[families.Test, float | None] = {}
     for name, of in regime.family.tests:
-        parts = [(arm, sweep.reference(arm)) for sweep in sweeps.values() for arm in sweep.arms if arm.name == name]
+        alone = own is not None and any(arm.name == name for arm in own.arms)
+        parts = [(arm, sweep.reference(arm)) for sweep in sweeps.values() if not alone or sweep is own
+                 for arm in sweep.arms if arm.name == name]
         if parts:
             arm, reference, _ = compare_lib.together(parts, of, views)
             p_values[name, of] = compare(arm, reference, of, views).p_value

@@ -185,12 +185,14 @@ def of_arm(claims: Mapping[str, Claim], ablation: str, arm: str, local: bool = F
     if not found:
         return None
     claim, what = min(found, key=lambda pair: (pair[1].quantity != "error", not pair[1].says))  # the first of several
-    paper, log = (value and _of_the_arm(value, what) for value in (claim.paper, claim.log))
-    return OfArm(claim, what, paper, log_difference(claim.logged) if claim.logged and log and log.top1 else log)
+    paper = claim.paper and dataclasses.replace(_of_the_arm(claim.paper, what), where=claim.where)
+    if claim.log is None or claim.log.top1 is not None:
+        return OfArm(claim, what, paper, log_difference(claim.logged) if claim.log and claim.logged else None)
+    return OfArm(claim, what, paper, _of_the_arm(claim.log, what) if claim.kind == "log" else None)
 
 
 def _of_the_arm(value: Value, what: Measure) -> Value:
-    """A claim's number as arm − reference."""
+    """A claim's number as arm − reference, or what it says of the arm."""
     if what.quantity != "error" or what.sign:
         return Value(what.says or value.text, value.where, value.source)
     found = turned(value, 1) if what.turned else value

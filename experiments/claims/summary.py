@@ -38,8 +38,8 @@ def summarise(sweep: Sweep, views: str | None = None, beside: Mapping[str, Sweep
     """
     views = views or default_views(sweep.runs.values())
     regime = regime_of(sweep)
-    corrected = judging.corrected(regime, {**(beside or {}), sweep.name: sweep}, "error", views) if (
-        regime.family) else families.of_sweep(sweep, "error", views)
+    corrected = families.of_sweep(sweep, "error", views) if regime.family is None else judging.corrected(
+        regime, {**(beside or {}), sweep.name: sweep}, "error", views, sweep)
     compared = compare.of_sweep(sweep, "error", views)
     arms = [_arm(sweep, arm, views, compared.get(arm.name), corrected) for arm in sweep.arms]
     runs = sweep.runs
@@ -304,6 +304,8 @@ def _span(values: list[float]) -> str:
 def _correction(summary: dict[str, Any]) -> str:
     tested = [a for a in summary["arms"] if a["difference"] and a["difference"]["p_holm"] is not None]
     tests, name = summary["family"]["tests"], summary["family"]["name"]
+    if name == families.DESCRIPTIVE.name:
+        return f"These comparisons are {name}; no correction covers them."
     if not tested or tests < 2:
         return ""
     alpha = 1 - summary["confidence"]

@@ -12,6 +12,7 @@ from typing import Any
 
 from alexnet_jax import names
 from experiments.analysis import compare, statistics, verdicts
+from experiments.analysis.families import DESCRIPTIVE
 from experiments.analysis.text import markdown_table, span
 from experiments.claims.rows import SCHEMA, Row
 
@@ -175,7 +176,8 @@ def _data(row: Row) -> str:
 def _verdict(row: Row) -> str:
     if not row.verdict:
         return row.why.partition(":")[0]
-    return f"{_word(row)}: {'; '.join(filter(None, (row.why, row.remark)))}"
+    kind = "descriptive" if row.family == DESCRIPTIVE.name and row.p_value is not None else ""
+    return f"{_word(row)}: {'; '.join(filter(None, (row.why, row.remark, kind)))}"
 
 
 def _word(row: Row) -> str:
