@@ -9,7 +9,7 @@ import collections
 import dataclasses
 import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from alexnet_jax import text
@@ -216,9 +216,36 @@ class _Finder:
         Args:
           bare: folders named like splits that hold images and no classes.
         """
-        places = [base, *(path for name, path in here.folders.items() if name.lower() in NOTES or name in bare)]
-        tables: list[tuple[str, lists.Table]] = []
         problems: dict[str, str] = {}
+        tables = list(self._tables(base, here, taken, bare, problems))
+        if not tables:
+            return Layout(problems=problems)
+        images = lists.Images(self.tree, base)
+        found: dict[str, list[Place]] = collections.defaultdict(list)
+        vague: dict[str, str] = {}
+        for folder, what, table in tables:
+            inside = next((n for n in bare if here.folders[n] == folder), None)
+            about = inside or next((n for n in bare if here.roles[n] == what), "")
+            any_found = False
+            try:
+                for place in self._matched(base, folder, images, self._parts(table, what, inside, here, bare), bare):
+                    found[place.name].append(place)
+                    any_found = True
+            except DataError as error:
+                problems[about] = str(error)
+                if table.vague is not None:  # no other list may stand in: it may say something else
+                    vague[what or ALL] = str(error)
+                continue
+            if not any_found and lists.is_list(table):
+                problems.setdefault(about, f"{table.where}: hardly any of the images that it names are there, not "
+                                    f"{lists.named(table.rows[:2])}; names are compared letter by letter, with their "
+                                    "endings")
+        return _chosen(found, vague, images, problems)
+
+    def _tables(self, base: str, here: _Dirs, taken: set[str], bare: list[str],
+                problems: dict[str, str]) -> Iterator[tuple[str, str | None, lists.Table]]:
+        """(folder, role by its name, what it says) of every list; those that are malformed go to `problems`."""
+        places = [base, *(path for name, path in here.folders.items() if name.lower() in NOTES or name in bare)]
         if taken and not bare:
             places = [base]  # where train is a folder, nobody looks for its list; a list for val may lie here
         for folder in places:
@@ -233,61 +260,19 @@ class _Finder:
                     problems[""] = str(error)
                     continue
                 if table is not None:
-                    tables.append((path, table))
-        found: dict[str, list[Place]] = collections.defaultdict(list)
-        vague: dict[str, str] = {}
-        images = lists.Images(self.tree, base) if tables else None
-        for path, table in tables:
-            assert images is not None
-            folder, _, file = path.rpartition("/")
-            relative = folder[len(base):].strip("/")
-            what = role(file.rpartition(".")[0])
-            inside = next((n for n in bare if here.folders[n] == folder), None)
-            about = inside or next((n for n in bare if here.roles[n] == what), "")
-            any_found = False
-            try:
-                for name, part in self._parts(table, what, inside, here, bare).items():
-                    def near(place: str, meant: str | None = role(name)) -> bool:
-                        return meant is not None and any(role(piece) == meant for piece in place.split("/"))
+                    yield folder, what, table
 
-                    match = images.match(part, relative, near)
-                    if match is not None:
-                        any_found = True
-                        for own, entries in self._by_folder(name, match, bare).items():
-                            found[own].append(Place(own, self.tree, base, part, entries))
-            except DataError as error:
-                problems[about] = str(error)
-                if table.vague is not None:  # no other list may stand in: it may say something else
-                    vague[what or ALL] = str(error)
-            else:
-                if not any_found and lists.is_list(table):
-                    problems.setdefault(about, f"{table.where}: hardly any of the images that it names are there, not "
-                                        f"{lists.named(table.rows[:2])}; names are compared letter by letter, with "
-                                        "their endings")
-        splits: dict[str, Place] = {}
-        others: dict[str, Place] = {}
-        named = {path for candidates in found.values() for place in candidates for path in _labels(place)}
-        for name, candidates in found.items():
-            candidates = [c for c in candidates if c.table and c.table.rows[0].label is not None] or candidates
-            first, *more = sorted(candidates, key=lambda place: -len(_labels(place)))
-            if name == ALL and (more or len(found) > 1):  # lists of parts, under names of their own
-                others |= {place.stem: dataclasses.replace(place, name=place.stem) for place in candidates}
-            differing = next((c for c in more if not _agree(first, c, partly=name == ALL)), None)
-            if (role(name) or name) in vague:
-                problems[name] = vague[role(name) or name]
-            elif differing is not None:
-                problems[name] = (f"{first.where} and {differing.where}: two lists of labels for one split, {name}, "
-                                  "which differ; keep one")
-            else:
-                splits[name] = first
-        if images is not None:
-            splits = {name: _with_unnamed(place, images, named) for name, place in splits.items()}
-        if len(splits) > 1 and ALL in splits:
-            others[ALL] = splits.pop(ALL)
-        if any(name in problems for name in found):
-            problems.setdefault("", next(iter(problems.values())))
-        parts = {} if splits.keys() == {ALL} else {n: place for n, place in others.items() if n != ALL}
-        return Layout(splits | parts, others, problems)
+    def _matched(self, base: str, folder: str, images: lists.Images, parts: dict[str, lists.Table],
+                 bare: list[str]) -> Iterator[Place]:
+        """The splits of one list's `parts` that images are there of. Raises DataError."""
+        for name, part in parts.items():
+            def near(place: str, meant: str | None = role(name)) -> bool:
+                return meant is not None and any(role(piece) == meant for piece in place.split("/"))
+
+            match = images.match(part, folder[len(base):].strip("/"), near)
+            if match is not None:
+                for own, entries in self._by_folder(name, match, bare).items():
+                    yield Place(own, self.tree, base, part, entries)
 
     def _parts(self, table: lists.Table, what: str | None, inside: str | None, here: _Dirs,
                bare: list[str]) -> dict[str, lists.Table]:
@@ -356,6 +341,37 @@ class _Finder:
             nearest = ("what is read: <class>/*, or train/<class>/* and val/<class>/*, or labels.csv with lines of "
                        "path,label")
         return f"{where}: holds {', '.join(parts)}, and nothing says of which class an image is; {nearest}"
+
+
+def _chosen(found: Mapping[str, list[Place]], vague: Mapping[str, str], images: lists.Images,
+            problems: dict[str, str]) -> Layout:
+    """Of the lists for each split the one that counts; what contradicts it, or may, is a problem.
+
+    Args:
+      found: {split: by each of its lists}. vague: {role: why a list of it can't be followed}. problems: so far.
+    """
+    splits: dict[str, Place] = {}
+    others: dict[str, Place] = {}
+    named = {path for candidates in found.values() for place in candidates for path in _labels(place)}
+    for name, candidates in found.items():
+        candidates = [c for c in candidates if c.table and c.table.rows[0].label is not None] or candidates
+        first, *more = sorted(candidates, key=lambda place: -len(_labels(place)))
+        if name == ALL and (more or len(found) > 1):  # lists of parts, under names of their own
+            others |= {place.stem: dataclasses.replace(place, name=place.stem) for place in candidates}
+        differing = next((c for c in more if not _agree(first, c, partly=name == ALL)), None)
+        if (role(name) or name) in vague:
+            problems[name] = vague[role(name) or name]
+        elif differing is not None:
+            problems[name] = (f"{first.where} and {differing.where}: two lists of labels for one split, {name}, "
+                              "which differ; keep one")
+        else:
+            splits[name] = _with_unnamed(first, images, named)
+    if len(splits) > 1 and ALL in splits:
+        others[ALL] = splits.pop(ALL)
+    if any(name in problems for name in found):
+        problems.setdefault("", next(iter(problems.values())))
+    parts = {} if splits.keys() == {ALL} else {n: place for n, place in others.items() if n != ALL}
+    return Layout(splits | parts, others, problems)
 
 
 def _labels(place: Place) -> dict[str, str]:
