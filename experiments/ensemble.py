@@ -166,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = verdicts.averages(gains[0], len(runs), PAPER[0])
         path = recording.write_claim(folder, "ensemble", "2012-5", recording.Measured(
             text, gains[0].mean, gains[0].low, gains[0].high, "points", len(runs)),
-            (found.word, found.why), about, hours, found.contains_paper)
+            found, about, hours)
         tree = (run_files.read_json(path) or {}) | {"ensemble": tree}
     run_files.write_json(path, tree)
     print(path)

@@ -18,6 +18,7 @@ shows.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import pathlib
 import sys
@@ -266,12 +267,13 @@ def write(folder: pathlib.Path, found: dict[str, Any], command: Sequence[str]) -
 
     ratio: speed.Ratio = found["ratio"]
     verdict = verdicts.ratio(ratio, PAPER)
+    told = dataclasses.replace(verdict, why=f"{verdict.why}; {_chosen(found)}")
     both = [recording.about(found[part], command) for part in ("seeds", "grid", "beside") if found[part] is not None]
     costs = [hours for _, hours in both]
     about = both[0][0] | {"seeds": sorted(set(found["arrivals"]["relu"]) & set(found["arrivals"]["tanh"]))}
     path = recording.write_claim(
-        folder, "figure1", "relu", summary(found), (verdict.word, f"{verdict.why}; {_chosen(found)}"), about,
-        None if None in costs else sum(c for c in costs if c is not None), verdict.contains_paper)
+        folder, "figure1", "relu", summary(found), told, about,
+        None if None in costs else sum(c for c in costs if c is not None))
     tree = run_files.read_json(path) or {}
     tree["figure"] = {
         "threshold": found["threshold"], "rates": found["rates"], "broken_off": found["broken"],

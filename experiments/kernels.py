@@ -21,7 +21,7 @@ import numpy as np
 from alexnet_jax import commands, run_files
 from alexnet_jax.errors import CheckpointError, ConfigError, WorkdirError
 from experiments import recording
-from experiments.analysis import colour, selection
+from experiments.analysis import colour, selection, verdicts
 
 Kernels = dict[str, dict[int, np.ndarray]]  # by arm and seed: [column, height, width, 3, kernel]
 
@@ -111,7 +111,7 @@ def write_claim(folder: pathlib.Path, arm: str, measured: dict[str, dict[int, co
     text = (f"gap between the columns' colour shares beyond chance {e.mean:+.2f}{interval}; "
             f"p < 0.05 in {of.significant} of {e.n} runs")
     tree = recording.claim_file("kernels", recording.Measured(text, e.mean, e.low, e.high, "fraction", e.n),
-                                colour.verdict(of), about, hours)
+                                verdicts.kernels(of), about, hours)
     tree["kernels"] = {name: {str(seed): dataclasses.asdict(s) for seed, s in by.items()}
                        for name, by in measured.items()}
     path = folder / (CONTROL if control else CLAIM)
@@ -161,7 +161,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     measured = measure(kernels)
     print(table(measured) or "one column: nothing to separate")
     if first in measured:
-        print("{}: {}".format(*colour.verdict(colour.answer(list(measured[first].values())))))
+        found = verdicts.kernels(colour.answer(list(measured[first].values())))
+        print(f"{found.word}: {found.why}")
     if options.results is None and options.record is not None and first in measured:
         about, hours = recording.about(selection.only(sweep, sweep.arm(first), used[first]),
                                        selection.command("experiments.kernels", argv))

@@ -47,18 +47,17 @@ class Measured:
     n: int
 
 
-def claim_file(claim: str, measured: Measured, verdict: tuple[str, str], about: dict[str, Any],
-               core_hours: float | None, contains_paper: bool | None = None) -> dict[str, Any]:
+def claim_file(claim: str, measured: Measured, verdict: verdicts.Verdict, about: dict[str, Any],
+               core_hours: float | None) -> dict[str, Any]:
     """The content of a claim file.
 
     Args:
-      claim: its id in `experiments.claims`. verdict: (word, why). about: of `about`. contains_paper: does the interval
-        contain the paper's number?
+      claim: its id in `experiments.claims`. about: of `about`.
     """
-    if measured.unit not in UNITS or verdict[0] not in verdicts.WORDS:
-        raise ValueError(f"{measured.unit!r} or {verdict[0]!r} is not in the claim file's schema")
+    if measured.unit not in UNITS or verdict.word not in verdicts.WORDS:
+        raise ValueError(f"{measured.unit!r} or {verdict.word!r} is not in the claim file's schema")
     return {"schema": SCHEMA, "claim": claim, "measured": dataclasses.asdict(measured),
-            "verdict": {"word": verdict[0], "why": verdict[1], "contains_paper": contains_paper}, "protocol": about,
+            "verdict": {key: getattr(verdict, key) for key in ("word", "why", "contains_paper")}, "protocol": about,
             "cost_core_hours": None if core_hours is None else round(core_hours, 2)}
 
 

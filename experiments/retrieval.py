@@ -124,12 +124,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     assert difference.mean is not None
     interval = "" if difference.low is None else f" [{difference.low:+.3f}, {difference.high:+.3f}]"
     verdict = verdicts.neighbours(difference)
-    word, why = verdict.word, verdict.why
     hidden, by_pixels = (np.mean([row[key] for row in rows]) for key in ("hidden", "pixels"))
     text = (f"{hidden:.1%} of {options.neighbours} nearest neighbours among {len(gallery):,} images of the same class "
             f"by the {seen['units']}-d layer, {by_pixels:.1%} by pixels, {rows[0]['chance']:.1%} by chance; hidden "
             f"less pixels {difference.mean:+.3f}{interval}" + "".join(f"; {line}" for line in notes))
-    print(f"{text}, over {'runs' if len(rows) > 1 else 'images'}. {word}: {why}")
+    print(f"{text}, over {'runs' if len(rows) > 1 else 'images'}. {verdict.word}: {verdict.why}")
     tree: dict[str, Any] = {"schema": 1, "neighbours": options.neighbours, "queries": [queries.split, len(queries)],
                             "gallery": [gallery.split, len(gallery)], "dataset": queries.name, "runs": rows,
                             **({"notes": notes} if notes else {})}
@@ -139,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                                        selection.command("experiments.retrieval", argv))
         about |= {"dataset": f"{queries.name} {queries.version}", "eval_split": queries.split}
         path = recording.write_claim(folder, "retrieval", "retrieval", recording.Measured(
-            text, difference.mean, difference.low, difference.high, "fraction", len(rows)), (word, why), about, hours)
+            text, difference.mean, difference.low, difference.high, "fraction", len(rows)), verdict, about, hours)
         tree = (run_files.read_json(path) or {}) | {"retrieval": tree}
     run_files.write_json(path, tree)
     print(path, file=sys.stdout)

@@ -8,7 +8,7 @@ from scipy import stats
 
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import kernels
-from experiments.analysis import colour
+from experiments.analysis import colour, verdicts
 from experiments.figures import kernels as kernels_figure
 
 RNG = np.random.default_rng(0)
@@ -60,12 +60,13 @@ def test_without_separation_p_is_uniform():
 def test_verdicts_on_planted_columns(grey, word):
     # A little noise, so that no two runs are the same.
     found = [colour.measure(_kernels(g, smooth=True) + RNG.normal(0, 0.2, (2, 5, 5, 3, 16))) for g in grey]
-    assert colour.verdict(colour.answer(found))[0] == word
+    assert verdicts.kernels(colour.answer(found)).word == word
 
 
 def test_kernels_that_are_still_noise_contradict_nothing():
     found = [colour.measure(RNG.normal(size=(2, 5, 5, 3, 16))) for _ in range(4)]
-    word, why = colour.verdict(colour.answer(found))
+    found = verdicts.kernels(colour.answer(found))
+    word, why = found.word, found.why
     assert word == "unresolved"
     assert "still like random ones" in why
 

@@ -13,11 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from experiments.analysis import statistics, verdicts
+from experiments.analysis import statistics
 
 SHUFFLES = 10_000
-NOISE = 0.1  # kernels whose neighbouring weights agree less than this are still like their random beginnings
-SMALL = 0.1  # a gap beyond chance that is less than this, of a scale from 0 to 1, isn't what the paper describes
 
 
 def colour_shares(kernels: np.ndarray) -> np.ndarray:
@@ -100,9 +98,3 @@ def answer(found: Sequence[Separation]) -> Answer:
     return Answer(statistics.estimate([s.excess for s in found]), sum(s.p_value < 0.05 for s in found),
                   float(stats.combine_pvalues([s.p_value for s in found], method="fisher").pvalue),
                   float(np.mean([s.smooth for s in found])))
-
-
-def verdict(of: Answer) -> tuple[str, str]:
-    """(word, why): `experiments.analysis.verdicts.kernels`."""
-    found = verdicts.kernels(of, SMALL, NOISE)
-    return found.word, found.why

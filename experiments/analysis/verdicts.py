@@ -50,6 +50,9 @@ SMALLER, PRELIMINARY, NOT_COMPARABLE = "smaller than claimed", "preliminary", "n
 NO_EFFECT = "no effect larger than"  # … ±x
 WORDS = (REPRODUCED, CONTRADICTED, SMALLER, UNRESOLVED)  # that a claim file may have
 NEAR = 0.02  # of a round number
+# Of first-layer kernels: those whose neighbouring weights agree less than this are still like their random beginnings;
+RANDOM = 0.1
+LITTLE = 0.1  # and a gap beyond chance that is less than this, of a scale from 0 to 1, isn't what the paper describes.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,12 +216,12 @@ def neighbours(difference: Estimate) -> Verdict:
     return Verdict(UNRESOLVED, "not told apart from the distance of pixels", sign=0)
 
 
-def kernels(of: Answer, small: float, noise: float) -> Verdict:
+def kernels(of: Answer) -> Verdict:
     """Do the columns divide colour between them?
 
     reproduced: every run's gap is beyond chance (p < 0.05 each), and so is the mean (its 95% interval excludes zero).
-    contradicted: the interval lies below `small`, in networks whose kernels have left their random beginnings behind
-    (smoothness of at least `noise`). Else unresolved.
+    contradicted: the interval lies below LITTLE, in networks whose kernels have left their random beginnings behind
+    (smoothness of at least RANDOM). Else unresolved.
     """
     e = of.excess
     share = f"{of.significant} of {e.n} runs have a gap beyond chance (p < 0.05)"
@@ -226,10 +229,10 @@ def kernels(of: Answer, small: float, noise: float) -> Verdict:
         return Verdict(UNRESOLVED, f"{share}; {'one run has' if e.n == 1 else 'equal runs have'} no interval")
     if of.significant == e.n and e.low > 0:
         return Verdict(REPRODUCED, "every run's gap is beyond what shuffled columns have (p < 0.05)")
-    if of.smooth < noise:
+    if of.smooth < RANDOM:
         return Verdict(UNRESOLVED, f"{share}; the kernels are still like random ones (smoothness {of.smooth:.2f})")
-    if e.high < small:
-        return Verdict(CONTRADICTED, f"{share}; on average the gap exceeds chance by less than {small}")
+    if e.high < LITTLE:
+        return Verdict(CONTRADICTED, f"{share}; on average the gap exceeds chance by less than {LITTLE}")
     return Verdict(UNRESOLVED, share)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -17,12 +17,10 @@ from experiments.analysis import compare, protocol
 from experiments.analysis.workdirs import Sweep, field
 from experiments.claims.record import Claim, Measure
 from experiments.claims.regimes import FIVE
+from experiments.claims.row import Row
 from experiments.sweep import ablations, search
 from experiments.sweep import sweep_file as sweep_lib
 from experiments.sweep.arms import Arm
-
-if TYPE_CHECKING:
-    from experiments.claims.rows import Row
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 _STEPS, _BATCH = 910_819, 128  # of configs/imagenet_released.py

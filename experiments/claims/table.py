@@ -14,7 +14,7 @@ from alexnet_jax import names
 from experiments.analysis import compare, statistics, verdicts
 from experiments.analysis.families import DESCRIPTIVE
 from experiments.analysis.text import markdown_table, span
-from experiments.claims.rows import SCHEMA, Row
+from experiments.claims.row import SCHEMA, Row
 
 _HEAD = ("#", "Claim", "Paper", "Author's log", "Measured", "Seeds", "Data", "Verdict")
 _HOW = ("#", "Quantity", "Result", "Dataset, splits", "Pixels", "Seeds", "Epochs", "Device", "Revision",
