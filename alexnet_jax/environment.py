@@ -23,10 +23,6 @@ from alexnet_jax.errors import DataError
 # one heap, as threads' own heaps are too small to keep any.
 _ALLOCATOR = ("glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736:"
               "glibc.malloc.arena_max=1")
-# Looked for where names have Chinese, Japanese or Korean signs, which Matplotlib's own font lacks.
-_FONTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Source Han Sans",
-          "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "IPAGothic", "Droid Sans Fallback", "Unifont", "Hiragino Sans",
-          "PingFang SC", "Arial Unicode MS", "Yu Gothic", "Microsoft YaHei", "Malgun Gothic")
 
 _told: set[str] = set()
 
@@ -97,14 +93,6 @@ def prepare_matplotlib() -> None:
     if "MPLCONFIGDIR" not in os.environ and not all(writable(place and place / "matplotlib") for place in places):
         with contextlib.suppress(OSError):  # then it complains and goes on
             os.environ["MPLCONFIGDIR"] = str(_substitute() / "matplotlib")
-
-
-def fonts() -> list[str]:
-    """Matplotlib's own font, and behind it those here that have signs which it lacks: names may have any."""
-    from matplotlib import font_manager
-
-    known = {font.name for font in font_manager.fontManager.ttflist}
-    return ["DejaVu Sans", *(name for name in _FONTS if name in known)]
 
 
 def xla_flags() -> str:

@@ -1,6 +1,6 @@
 """Names that people and their data have given (datasets, classes, arms, files) are text, and no output's markup.
 
-Pictures: `figures.curves.STYLE` has Matplotlib read no formulas; terminals: Rich is told that texts are no markup.
+Pictures: `inspect.lettering` has Matplotlib read no formulas; terminals: Rich is told that texts are no markup.
 """
 
 from __future__ import annotations

@@ -262,8 +262,8 @@ def _beside(found: dict[str, Any]) -> str:
 
 def write(folder: pathlib.Path, found: dict[str, Any], command: Sequence[str]) -> None:
     """figure1.json, figure1.png and figure1.svg."""
-    from experiments.figures import curves
     from experiments.figures import figure1 as figure1_figure  # matplotlib: not before there is something to show
+    from experiments.figures import style
 
     ratio: speed.Ratio = found["ratio"]
     verdict = verdicts.ratio(ratio, PAPER)
@@ -286,7 +286,7 @@ def write(folder: pathlib.Path, found: dict[str, Any], command: Sequence[str]) -
     run_files.write_json(path, tree)
     figure = figure1_figure.draw(found)
     for kind in ("png", "svg"):
-        curves.save(figure, folder / f"figure1.{kind}")
+        style.save(figure, folder / f"figure1.{kind}")
     text = summary(found).text
     print(f"epochs to {found['threshold']:.0%} training error: {text}; the paper: {PAPER:g}×. "
           f"{verdict.word}: {verdict.why}")

@@ -122,14 +122,14 @@ def write_claim(folder: pathlib.Path, arm: str, measured: dict[str, dict[int, co
 
 def show(folder: pathlib.Path, kernels: Kernels, caption: str) -> list[pathlib.Path]:
     """Draws each arm; returns the files."""
-    from experiments.figures import curves
     from experiments.figures import kernels as kernels_figure
+    from experiments.figures import style
 
     measured, files = measure(kernels), []
     for arm, by in kernels.items():
         name = "kernels" if len(kernels) == 1 else f"kernels_{arm}"
         files.append(folder / f"{name}.png")
-        curves.save(kernels_figure.draw(by, measured.get(arm, {}), arm, caption), files[-1])
+        style.save(kernels_figure.draw(by, measured.get(arm, {}), arm, caption), files[-1])
     return files
 
 

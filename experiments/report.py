@@ -26,7 +26,7 @@ from experiments.analysis.text import markdown_table, with_span
 from experiments.analysis.verdicts import starred
 from experiments.analysis.workdirs import Sweep, read_sweep
 from experiments.claims.summary import regime_of, summarise
-from experiments.figures import curves
+from experiments.figures import curves, style
 from experiments.figures import differences as differences_figure
 
 _NONE = "–"
@@ -86,7 +86,7 @@ def _draw_differences(summary: dict[str, Any], workdir: pathlib.Path) -> bool:
 
 def _save(figure: Figure, workdir: pathlib.Path, name: str) -> None:
     for kind in ("png", "svg"):
-        curves.save(figure, workdir / f"{name}.{kind}")
+        style.save(figure, workdir / f"{name}.{kind}")
 
 
 def markdown(summary: dict[str, Any], pictures: Collection[str] = ()) -> str:

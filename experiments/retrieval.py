@@ -77,8 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arm = selection.arm_of(sweep, options.arm)
     runs, folder = selection.finished(arm), selection.place(options)
     from alexnet_jax.inspect.trained import Trained  # JAX starts here
-    from experiments.figures import curves
     from experiments.figures import retrieval as retrieval_figure
+    from experiments.figures import style
 
     rows: list[dict[str, Any]] = []
     for number, run in enumerate(runs):
@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             own = queries.part(drawn)
             probabilities = np.exp(network.log_probs(own))
             names = network.known.names
-            curves.save(retrieval_figure.draw(own, probabilities, names, gallery, seen["rows"]["hidden"][drawn],
+            style.save(retrieval_figure.draw(own, probabilities, names, gallery, seen["rows"]["hidden"][drawn],
                                            f"{run.folder.name}, {queries.name} {queries.split}, step {network.step:,}"),
                        folder / "retrieval.png")
             print(folder / "retrieval.png")

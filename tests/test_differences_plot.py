@@ -5,6 +5,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from alexnet_jax.errors import ConfigError
+from experiments import report
 from experiments.analysis import statistics, workdirs
 from experiments.claims import summary
 from experiments.figures import differences as differences_figure
@@ -20,7 +21,7 @@ def drawn(figure):
     """{arm: (mean, (low, high) or None, pairs, the claimed number or None, colour, hollow?)} from the lines."""
     axes = figure.axes[0]
     places = {round(t): label.get_text() for t, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)}
-    found = {name: {"pairs": [], "interval": None, "claimed": None} for name in places.values()}
+    found = {name: {"pairs": [], "interval": None, "claimed": {}, "beyond": 0} for name in places.values()}
     for line in axes.lines:
         x, y = list(line.get_xdata()), list(line.get_ydata())
         if x == [0, 0]:  # the axis of no difference
@@ -30,15 +31,17 @@ def drawn(figure):
             row["over_images"] = tuple(x)
         elif line.get_marker() == "None":
             row["interval"] = tuple(x)
-        elif line.get_marker() in ("<", ">"):  # an interval that goes on
+        elif line.get_marker() in ("<", ">") and line.get_markersize() > 4:  # an interval that goes on
             row["goes_on"] = line.get_marker()
+        elif line.get_marker() in ("<", ">"):  # pairs beyond the edge
+            row["beyond"] += 1
         elif line.get_markersize() < 3:
             row["pairs"] = x
-        elif line.get_marker() == "o":
+        elif line.get_marker() in ("o", "X"):
             row["mean"], row["colour"] = x[0], to_hex(line.get_color())
             row["hollow"] = line.get_markerfacecolor() == "white"
         else:
-            row["claimed"] = x[0], line.get_marker()
+            row["claimed"][line.get_marker()] = x[0]
     return found
 
 
@@ -53,11 +56,11 @@ def test_each_row_is_the_arm_of_the_report(tmp_path):
         assert row["interval"] == (e["low"], e["high"])
         assert statistics.estimate(row["pairs"]).mean == pytest.approx(e["mean"])
         assert len(row["pairs"]) == 5
-    assert rows["no_lrn"]["claimed"] == (1.4, "D")
-    assert rows["tanh"]["claimed"] is None  # the paper gives a speed, no error
+    assert rows["no_lrn"]["claimed"] == {"D": 1.4, "s": pytest.approx(1.37)}  # the paper's, and its author's log's
+    assert rows["tanh"]["claimed"] == {}  # the paper gives a speed, no error
     assert arms["no_lrn"]["verdict"]["word"] == "reproduced"
-    assert rows["no_lrn"]["colour"] == to_hex(differences_figure.COLOURS["reproduced"])
-    assert rows["tanh"]["colour"] not in map(to_hex, differences_figure.COLOURS.values())
+    assert rows["no_lrn"]["colour"] == to_hex(differences_figure.WORDS["reproduced"][0])
+    assert rows["tanh"]["colour"] == to_hex(differences_figure.WORDS["not comparable"][0])
 
 
 def test_hollow_where_the_correction_takes_the_verdict(tmp_path):
@@ -92,7 +95,7 @@ def test_an_interval_of_two_seeds_leaves_the_panel_and_no_mean_does(tmp_path):
     low, high = axes.get_xlim()
     rows = drawn(axes.figure)
     assert all(low < row["mean"] < high for row in rows.values())
-    assert all(low < row["claimed"][0] < high for row in rows.values() if row["claimed"])
+    assert all(low < value < high for row in rows.values() for value in row["claimed"].values())
     assert any("goes_on" in row for row in rows.values())
     assert high - low < max(b - a for a, b in (row["interval"] for row in rows.values())) + 15
 
@@ -119,9 +122,28 @@ def test_without_a_pair_there_is_nothing_to_draw(tmp_path):
         differences_figure.draw(found)
 
 
-def test_runs_at_chance_are_not_said_to_have_no_claim(tmp_path):
-    for tanh, expected in ((True, "no size claimed or not comparable"), (False, "not comparable")):
-        arms = {name: arm for name, arm in fake_sweep.ARMS.items() if tanh or name != "tanh"}
-        workdir = fake_sweep.write_sweep(tmp_path / expected, arms=arms, epochs=2, states={("no_lrn", 1): "chance"})
-        labels = [text.get_text() for text in differences_figure.draw(summarised(workdir)).legends[0].get_texts()]
-        assert expected in labels
+def test_a_pair_beyond_the_edge_is_pointed_at(tmp_path):
+    found = summarised(fake_sweep.write_sweep(tmp_path, seeds=range(3), arms=ARMS, epochs=2))
+    change = next(arm for arm in found["arms"] if arm["name"] == "no_lrn")
+    change["difference"]["each"][0] = 70.0
+    figure = differences_figure.draw(found)
+    row = drawn(figure)["no_lrn"]
+    assert (len(row["pairs"]), row["beyond"]) == (2, 1)
+    assert any("Triangles at the edge" in text.get_text().replace("\n", " ") for text in figure.texts)
+
+
+def test_the_words_are_the_table_s(tmp_path):
+    """Arms at chance among them: what the table calls not comparable is no arm without a claim."""
+    arms = {**ARMS, "no_dropout": ("dropout", {"model.dropout": 0.0}, 1.0, 0.5),
+            "mine": ("", {"model.dropout": 0.4}, 1.0, 0.5)}
+    states = {("no_lrn", 1): "chance", ("no_dropout", 0): "chance"}
+    found = summarised(fake_sweep.write_sweep(tmp_path, arms=arms, epochs=2, states=states))
+    by_name = {arm["name"]: arm for arm in found["arms"]}
+    for row in differences_figure.rows(found):
+        cell = report._word(by_name[row.label], found["family"]["tests"])
+        assert cell.startswith("–" if row.word == "no size claimed" else row.word)
+    words = {row.label: row.word for row in differences_figure.rows(found)}
+    assert words["no_dropout"] == words["no_lrn"] == words["tanh"] == "not comparable"
+    assert words["mine"] == "no size claimed"
+    labels = [text.get_text() for text in differences_figure.draw(found).legends[0].get_texts()]
+    assert {"not comparable", "no size claimed"} <= set(labels)

@@ -19,7 +19,7 @@ from experiments import report, run
 from experiments.analysis import protocol, workdirs
 from experiments.analysis.text import markdown_table
 from experiments.claims import summary
-from experiments.figures import curves
+from experiments.figures import curves, style
 from experiments.figures import differences as differences_figure
 from experiments.figures import kernels as kernels_figure
 from experiments.figures import retrieval as retrieval_figure
@@ -107,7 +107,7 @@ def _shows(figure: Figure, *texts: str) -> None:
     """The figure can be drawn and has these texts, none of them as a formula."""
     found = [text for text in figure.findobj(lambda artist: hasattr(artist, "get_parse_math")) if text.get_text()]
     assert not any(text.get_parse_math() for text in found)
-    assert ElementTree.fromstring(curves.render(figure, "svg")).tag.endswith("svg")
+    assert ElementTree.fromstring(style.render(figure, "svg")).tag.endswith("svg")
     every = " ".join(" ".join(text.get_text().split()) for text in found)
     for text in texts:
         assert text in every
@@ -118,18 +118,19 @@ def test_pictures_show_it_as_it_is(name, tmp_path):
     fake_sweep.write_sweep(tmp_path / "sweep", seeds=(0,), epochs=2, name=f"image_folder:{name.replace(chr(0x1b), '')}")
     folder = next((tmp_path / "sweep" / "runs").iterdir())
     run = folder.rename(folder.with_name(name))
+    shown_name = names.plain(name).replace("猫", "Mao")  # where no font has it
     frame = curves.load(run)
     frame["arm"] = name
     frame.attrs["caption"] = f"{name}, 2 epochs"
-    _shows(curves.draw(frame), names.plain(name), f"{names.plain(name)}, 2 epochs")
+    _shows(curves.draw(frame), shown_name, f"{shown_name}, 2 epochs")
     kernels = {0: np.random.default_rng(0).normal(size=(1, 3, 3, 3, 4))}
-    _shows(kernels_figure.draw(kernels, {}, name, f"{name} data"), f"{names.plain(name)}: {names.plain(name)} data")
+    _shows(kernels_figure.draw(kernels, {}, name, f"{name} data"), f"{shown_name}: {shown_name} data")
 
     class Images:
         images, labels, classes = np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1]), (name, f"{name}2")
 
     shown = retrieval_figure.draw(Images, np.full((2, 2), 0.5), Images.classes, Images, np.array([[1], [0]]), name)
-    _shows(shown, names.short(name, 14), names.short(name, 24), names.plain(name))
+    _shows(shown, shown_name)
 
 
 def test_long_names_of_arms_differ_in_a_picture(tmp_path):

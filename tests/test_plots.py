@@ -12,7 +12,7 @@ from PIL import Image
 from alexnet_jax import run_files
 from alexnet_jax.errors import ConfigError
 from experiments.analysis import statistics
-from experiments.figures import curves
+from experiments.figures import curves, style
 
 
 @pytest.fixture(scope="module")
@@ -66,43 +66,97 @@ def test_arms_differ_by_colour_and_by_style_and_marker(sweep):
         assert len({getattr(line, get)() for line in lines}) == 4
     assert len({str(line._unscaled_dash_pattern) for line in lines}) == 4
     assert lines[0].get_color() == "#000000"  # the baseline's
-    assert "#F0E442" not in curves.COLOURS  # Okabe and Ito's yellow, lost on white
+    assert "#F0E442" not in style.COLOURS  # Okabe and Ito's yellow, lost on white
     alone = drawn(curves.draw(sweep, arms=["tanh"]))
     assert alone[0].get_color() == lines[3].get_color()  # an arm looks the same in every figure
 
 
-def test_many_arms_are_still_told_apart(tmp_path):
+def test_beyond_some_arms_each_has_a_panel_beside_the_baseline(tmp_path):
     arms = {"baseline": ("", {}, 0.0, 0.0)}
-    arms |= {f"arm{i}": ("mine", {"model.dropout": 0.05 * i}, float(i), 0.0) for i in range(14)}
-    lines = drawn(curves.draw(fake_sweep.write_sweep(tmp_path, arms=arms, seeds=(0,), epochs=2)))
-    looks = {(line.get_color(), line.get_marker(), str(line._unscaled_dash_pattern)) for line in lines}
-    assert len(looks) == len(lines) == 15
+    arms |= {f"arm{i}": ("mine", {"model.dropout": 0.03 * i}, float(i), 0.0) for i in range(1, 15)}
+    frame = curves.load(fake_sweep.write_sweep(tmp_path, arms=arms, seeds=(0,), epochs=3))
+    figure = curves.draw(frame)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == 2 * [f"arm{i}" for i in range(1, 15)]
+    ends = frame[frame["epoch"] == 3].set_index("arm")
+    for axes, quantity in ((figure.axes[4], "eval_top1_error"), (figure.axes[14 + 4], "train_top1_error")):
+        first, second = axes.lines
+        assert first.get_ydata()[-1] == pytest.approx(100 * ends.loc["baseline", quantity])
+        assert second.get_ydata()[-1] == pytest.approx(100 * ends.loc["arm5", quantity])
+        assert first.get_color() != second.get_color()
+    assert len({axes.get_ylim() for axes in figure.axes[:14]}) == 1
+    few = curves.draw(frame, arms=[f"arm{i}" for i in range(1, 1 + curves.TOGETHER)])
+    assert len(few.axes) == 2
+    without = curves.draw(frame, arms=[f"arm{i}" for i in range(1, 2 + curves.TOGETHER)])  # the baseline all the same
+    assert [len(axes.lines) for axes in without.axes] == 2 * (1 + curves.TOGETHER) * [2]
 
 
-def test_text_doesn_t_overlap_and_stays_on_the_page(tmp_path):
-    """Legend, caption, title and axis labels, in the crowded case."""
+def test_an_arm_far_from_the_others_has_an_axis_of_its_own(tmp_path):
     arms = {"baseline": ("", {}, 0.0, 0.0)}
-    arms |= {f"a_rather_long_name_{i}": ("mine", {"model.dropout": 0.05 * i}, float(i), 0.0)
-             for i in range(9)}
-    states = {("a_rather_long_name_3", 0): "diverged", ("a_rather_long_name_4", 1): "not started"}
-    workdir = fake_sweep.write_sweep(tmp_path, arms=arms, seeds=(0, 1), epochs=3, states=states,
-                                     name="image_folder:" + "a-long-name-" * 7)
-    for panels in (("eval_top1_error", "train_top1_error"), ("eval_top5_error",)):
-        figure = curves.draw(workdir, panels=panels)
-        with matplotlib.rc_context(curves.STYLE):
-            renderer = figure.canvas.get_renderer()
-            figure.draw(renderer)
-            boxes = [text.get_window_extent(renderer) for text in figure.texts]
-            boxes += [legend.get_window_extent(renderer) for legend in figure.legends]
-            for axes in figure.axes:
-                boxes.append(axes.get_tightbbox(renderer))
-        page = figure.bbox
-        for i, box in enumerate(boxes):
-            assert page.x0 <= box.x0, i
-            assert box.x1 <= page.x1, i
-            assert page.y0 <= box.y0, i
-            assert box.y1 <= page.y1, i
-            assert not any(box.overlaps(other) for other in boxes[:i]), i
+    arms |= {f"arm{i}": ("mine", {"model.dropout": 0.03 * i}, float(i), 0.0) for i in range(1, 10)}
+    frame = curves.load(fake_sweep.write_sweep(tmp_path, arms=arms, seeds=(0,), epochs=3))
+    frame.loc[(frame["arm"] == "arm4") & (frame["epoch"] == 3), "train_top1_error"] = 0.001
+    figure = curves.draw(frame, panels=["train_top1_error"])
+    limits = [axes.get_ylim() for axes in figure.axes]
+    assert len(set(limits)) == 2
+    assert limits.count(limits[3]) == 1
+    assert any("Axes in colour" in text.get_text().replace("\n", " ") for text in figure.texts)
+
+
+def test_of_thousands_of_arms_those_that_differ_most(tmp_path):
+    arms = {"baseline": ("", {}, 0.0, 0.0)}
+    arms |= {f"arm{i:02}": ("mine", {"model.dropout": i / 200}, i / 4, 0.0) for i in range(1, 71)}
+    frame = curves.load(fake_sweep.write_sweep(tmp_path, seeds=(0,), arms=arms, pair_sd=0.0, epochs=1))
+    figure = curves.draw(frame, panels=["eval_top1_error"])
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [f"arm{i:02}" for i in range(11, 71)]
+    assert any("60 of 70 arms" in text.get_text().replace("\n", " ") for text in figure.texts)
+
+
+def test_training_and_evaluation_have_axes_of_their_own(sweep):
+    evaluation, training = (axes.get_ylim() for axes in curves.draw(sweep).axes)
+    assert evaluation != training
+    frame = curves.load(sweep)
+    frame["train_top1_error"] /= 50
+    assert curves.draw(frame).axes[0].get_ylim() == evaluation
+
+
+def test_arms_of_the_same_runs_are_one_line(tmp_path):
+    arms = {**fake_sweep.ARMS, "zero": ("", {}, 0.0, 0.0), "same": ("lrn", {"model.lrn.layers": ()}, 1.4, 1.2)}
+    figure = curves.draw(fake_sweep.write_sweep(tmp_path, arms=arms, epochs=2))
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["baseline = zero", "no_lrn = same", "nonoverlapping", "tanh"]
+    assert len(drawn(figure)) == 4
+    assert any("the same runs" in text.get_text().replace("\n", " ") for text in figure.texts)
+
+
+def test_of_lines_that_coincide_the_lower_ones_show(sweep):
+    frame = curves.load(sweep)
+    frame["eval_top1_error"] = 0.9
+    lines = drawn(curves.draw(frame))
+    assert [line.get_ydata()[0] for line in lines] == 4 * [90.0]
+    for get in ("get_linewidth", "get_markersize"):
+        sizes = [getattr(line, get)() for line in sorted(lines, key=lambda line: line.get_zorder())]
+        assert sizes == sorted(sizes, reverse=True)
+        assert len(set(sizes)) == 4
+
+
+def test_one_epoch_is_one_tick(tmp_path):
+    figure = curves.draw(fake_sweep.write_sweep(tmp_path, epochs=1))
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
+    assert any(text.get_text().endswith(", 1 epoch") for text in figure.texts)
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_all_or_nothing_wrong_lies_within_the_panel(sweep, log):
+    frame = curves.load(sweep)
+    frame.loc[frame["epoch"] == 1, "eval_top1_error"] = 1.0
+    frame.loc[frame["epoch"] == 6, "train_top1_error"] = 0.0
+    evaluation, training = curves.draw(frame, log=log).axes
+    assert evaluation.get_ylim()[1] >= 102
+    assert max(evaluation.get_yticks()) <= 100
+    assert training.get_ylim()[0] < -1
+    assert min(training.get_yticks()) >= 0
 
 
 def test_a_diverged_run_is_drawn_alone_and_not_averaged(tmp_path):
@@ -143,7 +197,7 @@ def test_a_perfect_run_falls_back_to_a_linear_axis(sweep):
     frame = curves.load(sweep)
     frame.loc[frame["epoch"] == 6, "train_top1_error"] = 0.0
     figure = curves.draw(frame)
-    assert {axes.get_yscale() for axes in figure.axes} == {"linear"}  # one axis for both panels
+    assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear"]
     assert {axes.get_yscale() for axes in curves.draw(sweep).axes} == {"log"}
     assert {axes.get_yscale() for axes in curves.draw(sweep, log=False).axes} == {"linear"}
 
@@ -183,10 +237,10 @@ def test_other_panels(sweep):
 
 
 def test_bytes_are_deterministic_and_without_a_date(sweep, tmp_path):
-    one, two = (curves.render(curves.draw(sweep), "svg") for _ in range(2))
+    one, two = (style.render(curves.draw(sweep), "svg") for _ in range(2))
     assert one == two
     assert b"<dc:date>" not in one
-    curves.save(curves.draw(sweep), tmp_path / "curves.png")
+    style.save(curves.draw(sweep), tmp_path / "curves.png")
     assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
     image = Image.open(io.BytesIO((tmp_path / "curves.png").read_bytes()))
     assert image.width == 2160  # 7.2 inches at 300 dots
@@ -195,5 +249,5 @@ def test_bytes_are_deterministic_and_without_a_date(sweep, tmp_path):
 
 def test_drawing_leaves_the_global_settings_alone(sweep):
     before = dict(matplotlib.rcParams)
-    curves.render(curves.draw(sweep), "png")
+    style.render(curves.draw(sweep), "png")
     assert dict(matplotlib.rcParams) == before

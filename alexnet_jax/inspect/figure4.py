@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pathlib
-import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from alexnet_jax import environment, files, names
+from alexnet_jax import environment, files
+
+if TYPE_CHECKING:
+    from alexnet_jax.inspect.lettering import Letters
 
 MOST = 24  # images of a picture
 _COLUMNS = 4
@@ -33,17 +35,16 @@ def draw(rows: Sequence[tuple[str, np.ndarray, Sequence[Guess]]], title: str, of
       of: how many there are in all. file: of which `paths.output` approves.
     """
     environment.prepare_matplotlib()
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+
+    from alexnet_jax.inspect.lettering import Letters
 
     across = min(_COLUMNS, len(rows))
     down, cell = -(-len(rows) // across), _IMAGE + _LINE + _BARS + 2 * _GAP
     width, height = max(across, 2) * _CELL + _GAP, down * cell + 2.4 * _LINE + _GAP
-    style: Any = {"font.family": environment.fonts(), "svg.hashsalt": "alexnet", "text.usetex": False,
-                  "text.parse_math": False}
-    with matplotlib.rc_context(style), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of signs that no font has
+    letters = Letters([title, *(name for name, _, _ in rows), *(guess.name for _, _, best in rows for guess in best)])
+    with letters.style({"svg.hashsalt": "alexnet"}):
         figure = Figure(figsize=(width, height), facecolor="white")
         FigureCanvasAgg(figure)
 
@@ -53,27 +54,28 @@ def draw(rows: Sequence[tuple[str, np.ndarray, Sequence[Guess]]], title: str, of
             return made
 
         some = f", the first {len(rows)} of {of:,}" if len(rows) < of else ""
-        room = int(width * 14)
-        figure.text(_GAP / width, 1 - 0.6 * _LINE / height, names.short(title, room - len(some), room // 2) + some,
-                    fontsize=8, va="top", weight="bold")
-        figure.text(_GAP / width, 1 - 1.5 * _LINE / height, "Bars are probabilities, full width 1.", fontsize=7,
-                    va="top", color="#444444")
+        room = width - 2 * _GAP - letters.width(some, 8, "bold")
+        figure.text(_GAP / width, 1 - 0.6 * _LINE / height, letters.fitted(title, room, 8, "bold") + some, fontsize=8,
+                    va="top", weight="bold")
+        about = letters.fitted(f"Bars are probabilities, full width 1. {letters.note}", width - 2 * _GAP, 7)
+        figure.text(_GAP / width, 1 - 1.5 * _LINE / height, about, fontsize=7, va="top", color="#444444")
         for i, (name, image, best) in enumerate(rows):
             x = _GAP + i % across * _CELL
             top = height - 2.4 * _LINE - i // across * cell
             axes(x, top - _IMAGE, _IMAGE, _IMAGE).imshow(image, interpolation="antialiased")
-            figure.text((x + _IMAGE / 2) / width, (top - _IMAGE - _LINE / 2) / height, names.short(name, 26, 21),
-                        fontsize=6.5, ha="center", va="center", weight="bold")
-            _bars(axes(x, top - _IMAGE - _LINE - _BARS, _IMAGE, _BARS), best)
+            figure.text((x + _IMAGE / 2) / width, (top - _IMAGE - _LINE / 2) / height,
+                        letters.fitted(name, _IMAGE, 6.5, "bold"), fontsize=6.5, ha="center", va="center",
+                        weight="bold")
+            _bars(axes(x, top - _IMAGE - _LINE - _BARS, _IMAGE, _BARS), best, letters)
         kind = file.suffix.lower()[1:]
         dated = {"png": "Software", "svg": "Date", "pdf": "CreationDate"}[kind]
         with files.replacing(file) as temporary:
             figure.savefig(temporary, format=kind, dpi=_DOTS, metadata={dated: None})
 
 
-def _bars(axes: Any, best: Sequence[Guess]) -> None:
+def _bars(axes: Any, best: Sequence[Guess], letters: Letters) -> None:
     for place, guess in enumerate(best):
         axes.barh(place, guess.probability, color="#9DB8D9", height=0.86)
-        axes.text(0.02, place, names.short(guess.name, 28), fontsize=7, va="center", clip_on=True)
+        axes.text(0.02, place, letters.fitted(guess.name, 0.97 * _IMAGE, 7, end=0), fontsize=7, va="center")
     axes.set_xlim(0, 1)
     axes.set_ylim(4.6, -0.6)  # fewer bars are no thicker

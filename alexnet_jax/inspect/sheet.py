@@ -7,8 +7,6 @@ batch: what images share there (`augment.chunk`) they share here.
 from __future__ import annotations
 
 import pathlib
-import warnings
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -76,10 +74,10 @@ def draw(config: ConfigDict, split: Split, file: pathlib.Path) -> None:
       config: resolved. split: of training. file: of which `paths.output` approves.
     """
     environment.prepare_matplotlib()
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.transforms import Bbox, TransformedBbox
+
+    from alexnet_jax.inspect.lettering import Letters
 
     places = chosen(split)
     stored, seen = split.read(places), views(config, split, places)
@@ -87,16 +85,16 @@ def draw(config: ConfigDict, split: Split, file: pathlib.Path) -> None:
     pitch, row = _THUMB + _GAP, _THUMB + _LINE + 2 * _GAP
     block = pitch * (1 + VIEWS) + 3 * _GAP
     width, height = _COLUMNS * block + _GAP, down * row + 2 * _LINE + _GAP
-    style: Any = {"font.family": environment.fonts(), "svg.hashsalt": "alexnet", "text.usetex": False}
-    with matplotlib.rc_context(style), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of signs that no font has
+    labels = [_label(split, int(place)) for place in places]
+    title = _title(config, split)
+    letters = Letters([title, *labels])
+    with letters.style({"svg.hashsalt": "alexnet"}):
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
 
         def text(x, y, line, size, room):
-            box = TransformedBbox(Bbox.from_extents(x / width, 0, (x + room) / width, 1), figure.transSubfigure)
-            figure.text(x / width, y / height, line, fontsize=size, va="bottom", parse_math=False, color="#222222",
-                        clip_box=box, clip_on=True)
+            figure.text(x / width, y / height, letters.fitted(line, room, size), fontsize=size, va="bottom",
+                        color="#222222")
 
         def picture(x, y, image):
             axes = figure.add_axes((x / width, y / height, _THUMB / width, _THUMB / height))
@@ -105,10 +103,10 @@ def draw(config: ConfigDict, split: Split, file: pathlib.Path) -> None:
             axes.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255,
                         interpolation="nearest")
 
-        text(2 * _GAP, height - 1.6 * _LINE, _title(config, split), 8, width)
-        for i, place in enumerate(places):
+        text(2 * _GAP, height - 1.6 * _LINE, f"{title}. {letters.note}".rstrip(". "), 8, width - 4 * _GAP)
+        for i, label in enumerate(labels):
             x, y = (i // down) * block + 2 * _GAP, height - 2 * _LINE - (i % down + 1) * row + _GAP
-            text(x, y + _THUMB + 0.03, _label(split, int(place)), 7, block - 4 * _GAP)
+            text(x, y + _THUMB + 0.03, label, 7, block - 4 * _GAP)
             for j, image in enumerate((stored[i], *seen[i])):
                 picture(x + j * pitch + (_GAP if j else 0), y, image)
         figure.savefig(file, dpi=_DOTS, facecolor="white", metadata={"Date": None} if file.suffix == ".svg" else None)

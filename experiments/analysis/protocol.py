@@ -81,18 +81,22 @@ def sentence(p: Mapping[str, Any]) -> str:
     version = f" {listed('version')}" if p["version"] else ""
     return (f"{listed('dataset')}{version}: trained on {code('train_split')} ({images('train_images')} "
             f"images){''.join(p['folded'])}, errors on {code('eval_split')} ({images('eval_images')} images), "
-            f"{p['views']}; {size}. Network: {listed('network')}. {listed('epochs')} epochs, batches of "
+            f"{p['views']}; {size}. Network: {listed('network')}. {many_epochs(p)}, batches of "
             f"{listed('batch_size')}, seeds {_range(p['seeds'])}; base config {names.code(p['config'])}. "
             f"Device: {listed('device')}; jax {listed('jax')}; git {listed('revision')}.{cost}")
 
 
 def caption(p: Mapping[str, Any]) -> str:
     """The part of the protocol that a figure's caption has room for."""
-    epochs = " or ".join(str(v) for v in p["epochs"])
     dataset = names.short(" or ".join(p["dataset"]) or "unknown data", 100, 30)
     images = f", {p['train_images'][0]:,} training images" if p["train_images"] else ""
     crop = f", {p['crop'][0]}-pixel crops" if p["crop"] else ""
-    return f"{dataset}{images}{crop}, {epochs or '?'} epochs"
+    return f"{dataset}{images}{crop}, {many_epochs(p)}"
+
+
+def many_epochs(p: Mapping[str, Any]) -> str:
+    """'1 epoch', '5 or up to 90 epochs'."""
+    return f"{' or '.join(map(str, p['epochs'])) or '?'} epoch{'' if p['epochs'] == [1] else 's'}"
 
 
 def is_imagenet(p: Mapping[str, Any]) -> bool:

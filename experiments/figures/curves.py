@@ -1,43 +1,35 @@
 """Convergence curves of a sweep or of a single run, from its metrics.csv files.
 
-`load` gives all rows as one table, `curves` a figure for print: a line an arm (mean over seeds), a band over
-seeds, colours of Okabe and Ito with line styles and markers besides, so that it also reads in grey.
-Drawn without pyplot and without a display; the same workdir gives the same bytes.
+`load` gives all rows as one table, `draw` a figure for print: a line an arm (mean over seeds), a band over
+seeds, colours of Okabe and Ito with line styles and markers besides, so that it also reads in grey. Of more arms than
+can be told apart on one axis each has a small one of its own, beside the baseline.
 """
 
 from __future__ import annotations
 
 import array
 import dataclasses
-import io
 import math
 import pathlib
-import textwrap
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from alexnet_jax import environment, files, names, run_files
+from alexnet_jax import run_files
 from alexnet_jax.errors import ConfigError
+from alexnet_jax.inspect.lettering import Letters
 from experiments.analysis import statistics
 from experiments.analysis.protocol import caption as protocol_caption
 from experiments.analysis.protocol import protocol
 from experiments.analysis.workdirs import Arm, Run, Sweep, default_views, read_run, read_sweep
-
-# Okabe and Ito's palette without yellow, which is lost on white paper. Black is the baseline's.
-COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.6, 1.2, 1.6)), (0, (3, 1.2)), (0, (8, 2)),
-          (0, (6, 1.4, 1.2, 1.4, 1.2, 1.4)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
+from experiments.figures import style
+from experiments.figures.style import COLOURS, DASHES, MARGIN, MARKERS, WIDTH
 
 PANELS = {  # column of metrics.csv: (title, axis label, is it a fraction to be shown in percent?)
     "eval_top1_error": ("Evaluation, centre crop", "top-1 error", True),
@@ -50,13 +42,9 @@ PANELS = {  # column of metrics.csv: (title, axis label, is it a fraction to be 
 ERRORS = ("eval_top1_error", "train_top1_error")
 _TOP5 = "eval_top5_error"
 BANDS = {"range": "lowest to highest seed", "interval": "95% interval of the mean (Student's t)"}
-WIDTH = 7.2  # inches: a page's text width; type is legible at half of it
-STYLE: Any = {"font.size": 9.0, "axes.labelsize": 9.0, "axes.titlesize": 9.5, "xtick.labelsize": 8.5,
-              "ytick.labelsize": 8.5, "legend.fontsize": 8.5, "font.family": environment.fonts(), "axes.linewidth": 0.7,
-              "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "alexnet_jax",
-              "svg.fonttype": "path", "path.simplify": False,
-              # A name with two dollars is no formula, whatever the user's own settings are.
-              "text.parse_math": False, "text.usetex": False}
+TOGETHER = 7  # arms on one axis, the baseline counted
+MOST = 60  # small multiples: a sweep may have thousands of arms
+_ACROSS = 4  # small multiples side by side
 
 
 def load(workdir: pathlib.Path) -> pd.DataFrame:
@@ -69,7 +57,7 @@ def load(workdir: pathlib.Path) -> pd.DataFrame:
       has a row yet.
 
     Raises:
-      ConfigError, WorkdirError: as `readout.read_sweep`.
+      ConfigError, WorkdirError: as `workdirs.read_sweep`.
     """
     workdir = pathlib.Path(workdir)
     single = (workdir / "run.json").exists() and not (workdir / "plan.json").exists()
@@ -104,12 +92,13 @@ def _alone(run: Run) -> Sweep:
 
 
 def draw(source: pathlib.Path | pd.DataFrame, panels: Sequence[str] = ERRORS, band: str = "range",
-           arms: Sequence[str] | None = None, title: str | None = None, log: bool = True) -> Figure:
-    """The figure: one panel a quantity, one line an arm, against epochs.
+         arms: Sequence[str] | None = None, title: str | None = None, log: bool = True) -> Figure:
+    """The figure: up to `TOGETHER` arms one panel a quantity, side by side, with a line an arm against epochs; of more
+    arms a block a quantity with a small panel an arm, its line beside the baseline's, all with the same axis.
 
     Args:
       source: a workdir or the result of `load`.
-      panels: keys of PANELS, from left to right.
+      panels: keys of PANELS, in order.
       band: 'range' (lowest to highest seed) or 'interval' (95% interval of the mean).
       arms: which, in which order; None takes all, in the plan's order.
       title: None takes the protocol: dataset, crop, epochs.
@@ -117,18 +106,31 @@ def draw(source: pathlib.Path | pd.DataFrame, panels: Sequence[str] = ERRORS, ba
         A panel with a zero in it is linear all the same.
 
     An arm's line is the mean over its finished runs, or over those under way while none has finished, and
-    ends where the first of them ends. A run that diverged or failed is drawn alone, thin, with a cross.
+    ends where the first of them ends. A run that diverged or failed is drawn alone, thin, with a cross. Arms of the
+    same runs are one line.
 
     Raises:
       ConfigError: an unknown panel, band or arm, or nothing to draw yet.
     """
     frame = source if isinstance(source, pd.DataFrame) else load(source)
     names = _check(frame, panels, band, arms)
-    others = list(dict.fromkeys(frame.loc[~frame["baseline"].astype(bool), "arm"]))
-    lines = [_line(frame[frame["arm"] == name], name, i, others) for i, name in enumerate(names)]
+    is_baseline = frame["baseline"].astype(bool)
+    others = list(dict.fromkeys(frame.loc[~is_baseline, "arm"]))
+    rows = {str(name): part for name, part in frame.groupby("arm", sort=False)}
+    same: dict[tuple[str, ...], list[str]] = {}
+    for name in names:
+        same.setdefault(tuple(sorted(set(rows[name]["run"]))), []).append(name)
+    lines = [_line(rows[alike[0]], alike, i, others) for i, alike in enumerate(same.values())]
     title = frame.attrs.get("caption", "") if title is None else title
-    with matplotlib.rc_context(STYLE):
-        return _figure(lines, panels, band, title, log)
+    letters = Letters([title, *names])
+    with style.drawing(letters):
+        if len(lines) <= TOGETHER:
+            return _together(letters, lines, panels, band, title, log)
+        first = next((line for line in lines if line.baseline), None)
+        if first is None and is_baseline.any():
+            name = frame.loc[is_baseline, "arm"].iloc[0]
+            first = _line(rows[name], [name], 0, others)
+        return _multiples(letters, first, [line for line in lines if line is not first], panels, band, title, log)
 
 
 def _check(frame: pd.DataFrame, panels: Sequence[str], band: str, arms: Sequence[str] | None) -> list[str]:
@@ -142,22 +144,32 @@ def _check(frame: pd.DataFrame, panels: Sequence[str], band: str, arms: Sequence
         raise ConfigError("curves: no run has an evaluation yet; wait for the first epoch")
     if _TOP5 in panels and frame[_TOP5].isna().all():
         raise ConfigError(f"curves: panel {_TOP5!r}: among five or fewer classes five guesses miss none; leave it out")
-    return list(arms or present)
+    return list(dict.fromkeys(arms or present))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Line:
-    """What one arm shows, and in which style."""
+    """What one arm, or several of the same runs, shows, and in which style."""
 
-    label: str
+    names: list[str]
+    notes: str  # ' (8 of 10 seeds)'
     rows: pd.DataFrame  # of the runs that make the mean
     lost: list[pd.DataFrame]  # the rows of each diverged or failed run
-    style: dict
+    how: dict[str, Any]  # colour, line and marker
     seeds: int
     rank: int  # place among the arms, to stagger the markers
+    baseline: bool
+
+    def label(self, letters: Letters, inches: float, size: float = style.LEGEND, notes: bool = True) -> str:
+        """The name, as much of it as there is room for, and all notes."""
+        said = self.notes if notes else ""
+        room = inches - letters.width(said, size)
+        shown = self.names if len(self.names) < 4 else [*self.names[:2], f"{len(self.names) - 2} more"]
+        each = (room - letters.width(" = " * (len(shown) - 1), size)) / len(shown)
+        return style.label(letters, " = ".join(letters.fitted(n, each, size) for n in shown), room, size) + said
 
 
-def _line(rows: pd.DataFrame, name: str, rank: int, others: Sequence[str]) -> _Line:
+def _line(rows: pd.DataFrame, names: list[str], rank: int, others: Sequence[str]) -> _Line:
     """`others`: all arms but the baseline, shown or not, so that an arm looks the same in every figure."""
     used = rows[rows["state"] == "finished"]
     partial = used.empty
@@ -169,136 +181,201 @@ def _line(rows: pd.DataFrame, name: str, rank: int, others: Sequence[str]) -> _L
     notes += ["under way"] if partial and seeds else []
     notes += [f"{len(lost)} broken off"] if lost else []
     baseline = bool(rows["baseline"].iloc[0])
-    place = 0 if baseline else 1 + others.index(name)
-    i = place % len(COLOURS)
-    if place >= len(COLOURS):  # a second round: other styles for the same colours
-        i = 1 + (place - 1) % (len(COLOURS) - 1)
-    style = {"color": COLOURS[i], "linestyle": DASHES[place % len(DASHES)],
-             "marker": MARKERS[place % len(MARKERS)], "linewidth": 1.7 if baseline else 1.4,
-             "markersize": 4.2, "markeredgewidth": 0.0}
-    # Matplotlib leaves labels out of a legend that begin with an underscore.
-    shown = names.short(name, 64, 24)
-    shown = f"\N{ZERO WIDTH SPACE}{shown}" if shown.startswith("_") else shown
-    return _Line(shown + (f" ({', '.join(notes)})" if notes else ""), used, lost, style, seeds, rank)
+    place = 0 if baseline else 1 + others.index(names[0])
+    i = place if place < len(COLOURS) else 1 + (place - 1) % (len(COLOURS) - 1)  # black is the baseline's alone
+    # The later a line is drawn the thinner it is, so that those below it show where lines coincide.
+    drawn = min(rank, TOGETHER)
+    how = {"color": COLOURS[i], "linestyle": DASHES[place % len(DASHES)], "marker": MARKERS[place % len(MARKERS)],
+           "linewidth": 2.2 - 0.17 * drawn, "markersize": 6.0 - 0.4 * drawn, "markeredgewidth": 0.0,
+           "zorder": 3 + 0.1 * drawn}
+    return _Line(names, f" ({', '.join(notes)})" if notes else "", used, lost, how, seeds, rank, baseline)
 
 
-def _figure(lines: Sequence[_Line], panels: Sequence[str], band: str, title: str, log: bool) -> Figure:
-    """Heights are summed in inches, so that title, panels, legend and caption can't meet."""
-    many = any(line.seeds > 1 for line in lines)
-    lost = any(line.lost for line in lines)
+def _words(lines: Sequence[_Line], panels: Sequence[str], band: str) -> list[str]:
+    """The sentences below the figure."""
     seeds = {line.seeds for line in lines if line.seeds}
     over = f"{min(seeds)} seeds" if len(seeds) == 1 else "an arm's seeds"
-    words = [f"Line: mean over {over}; band: {BANDS[band]}." if many else "One run." if len(lines) == 1 else
-             "One seed an arm."]
+    words = [f"Line: mean over {over}; band: {BANDS[band]}." if max(seeds, default=0) > 1 else
+             "One run." if len(lines) == 1 else "One seed an arm."]
     if "train_top1_error" in panels or "train_loss" in panels:
         words.append("Training values are running means over the epoch, with dropout and augmentation on.")
-    if lost:
+    if any(len(line.names) > 1 for line in lines):
+        words.append("Arms with = between them are the same runs.")
+    if any(line.lost for line in lines):
         words.append("Thin line with a cross: a run that diverged or failed.")
-    note = textwrap.wrap(" ".join(words), 116)
-    heading = wrapped(title, 84)
-    columns = _legend_columns([line.label for line in lines])
-    rows = math.ceil(len(lines) / columns)
-    top, legend, foot = 0.08 + 0.17 * len(heading), 0.1 + 0.18 * rows, 0.08 + 0.145 * len(note)
-    panel, axis, head = 2.4, 0.42, 0.26
-    height = top + head + panel + axis + legend + foot
-    figure = Figure(figsize=(WIDTH, height), facecolor="white")
-    FigureCanvasAgg(figure)
-    left, right, gap = 0.7, 0.16, 0.7
-    width = (WIDTH - left - right - gap * (len(panels) - 1)) / len(panels)
-    drawn: dict[str, list[Axes]] = {}
-    for i, name in enumerate(panels):
-        box = (left + i * (width + gap), axis + legend + foot, width, panel)
-        axes = figure.add_axes((box[0] / WIDTH, box[1] / height, box[2] / WIDTH, box[3] / height))
-        _panel(axes, lines, name, band)
-        drawn.setdefault(PANELS[name][1], []).append(axes)
-    for label, group in drawn.items():
-        _scale(label, group, log)
-    if heading:
-        figure.text(0.5, 1 - 0.08 / height, "\n".join(heading), ha="center", va="top", fontsize=9.5,
-                    weight="bold")
-    handles = [Line2D([], [], label=line.label, **line.style) for line in lines]
-    figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, (legend + foot) / height),
-                  ncol=columns, frameon=False, handlelength=3.4, columnspacing=1.8, borderpad=0.2)
-    figure.text(left / WIDTH, 0.06 / height, "\n".join(note), ha="left", va="bottom", fontsize=7.5,
-                color="#444444")
-    return figure
+    return words
 
 
-def wrapped(title: str, most: int) -> list[str]:
-    """The lines of a title that may have names in it, `most` signs each."""
-    return textwrap.wrap(names.plain(title), most)
+def _together(letters: Letters, lines: Sequence[_Line], panels: Sequence[str], band: str, title: str,
+              log: bool) -> Figure:
+    """All arms on one panel a quantity."""
+    right, gap, panel, axis, head = 0.16, 0.14, 2.4, 0.45, 0.26
+    room = WIDTH - 0.9
+    handles = [Line2D([], [], label=line.label(letters, room), **line.how) for line in lines]
+    page = style.Page(letters, head + panel + axis, title, _words(lines, panels, band), handles)
+    drawn, before = [], []
+    for name in panels:
+        axes = page.axes(0, axis, 1, panel)
+        axes.set_xlabel("epoch")
+        for line in lines:
+            _plot(axes, line, name, band, 0.16 if len(lines) < 6 else 0.09)
+        _scale([axes], name, log)
+        drawn.append(axes)
+        before.append(0.38 + max(letters.width(label, 8.5) for label in _tick_labels(axes)))
+    width = (WIDTH - MARGIN - sum(before) - gap * (len(panels) - 1) - right) / len(panels)
+    for i, (name, axes) in enumerate(zip(panels, drawn, strict=True)):
+        page.place(axes, MARGIN + sum(before[:i + 1]) + i * (width + gap), axis, width, panel)
+        axes.set_title(letters.fitted(PANELS[name][0], width + gap, style.TITLE), loc="left")
+    return page.figure
 
 
-def _legend_columns(labels: Sequence[str]) -> int:
-    """As many columns as fit the width, a character taken as 0.07 inch, spread evenly over the lines."""
-    widest = max(len(label) for label in labels) * 0.07 + 0.65
-    most = max(1, min(len(labels), int((WIDTH - 0.2) / widest)))
-    return math.ceil(len(labels) / math.ceil(len(labels) / most))
+def _tick_labels(axes: Axes) -> list[str]:
+    return [axes.yaxis.get_major_formatter()(value, 0) for value in axes.yaxis.get_majorticklocs()]
 
 
-def _panel(axes: Axes, lines: Sequence[_Line], name: str, band: str) -> None:
-    heading, _, fraction = PANELS[name]
-    scale = 100.0 if fraction else 1.0
-    for line in lines:
-        stats = _over_seeds(line.rows, name)
-        if not stats.empty:
-            x = stats.index.to_numpy(dtype=float)
-            step = max(1, round(len(x) / 8))
-            # Markers of different arms at different epochs, so that close lines stay apart.
-            axes.plot(x, scale * stats["mean"], markevery=(line.rank % step, step), zorder=3, **line.style)
-            if stats["n"].max() > 1:
-                low, high = ("min", "max") if band == "range" else ("low", "high")
-                axes.fill_between(x, scale * stats[low], scale * stats[high], color=line.style["color"],
-                                  alpha=0.16 if len(lines) < 6 else 0.09, linewidth=0, zorder=2)
-        for run in line.lost:
-            run = run.dropna(subset=[name])
-            axes.plot(run["epoch"], scale * run[name], color=line.style["color"], linewidth=0.7, zorder=2)
-            axes.plot(run["epoch"].tail(1), scale * run[name].tail(1), color=line.style["color"], marker="x",
-                      markersize=6, zorder=4)
-    axes.set_title(heading, loc="left")
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.margins(x=0.02)
+def _multiples(letters: Letters, baseline: _Line | None, lines: Sequence[_Line], panels: Sequence[str], band: str,
+               title: str, log: bool) -> Figure:
+    """A block a quantity, in it a panel an arm."""
+    left, right, gap, cell, head, axis, size = 0.72, 0.12, 0.42, 0.95, 0.22, 0.45, style.NOTE
+    shown = _most_different(baseline, lines, panels[0])
+    width = (WIDTH - left - right - gap * (_ACROSS - 1)) / _ACROSS
+    headings = [[*letters.wrapped(line.label(letters, 1.9 * width, size, False), width, size, most=2),
+                 *letters.wrapped(line.notes.strip(" ()"), width + gap, size, most=1)] for line in shown]
+    pitch = cell + 0.12 + 0.125 * max(map(len, headings))
+    words = [f"In every panel {baseline.label(letters, 4.0, size)} in black, dashed." if baseline else "",
+             *_words([*([baseline] if baseline else []), *shown], panels, band)]
+    if len(shown) < len(lines):
+        words.append(f"The {len(shown)} of {len(lines)} arms that differ most from the baseline at their end.")
+    spans = {name: [_span([*([baseline] if baseline else []), line], name) for line in shown] for name in panels}
+    apart = {name: _outliers(spans[name]) if log else [] for name in panels}
+    if any(apart.values()):
+        words.append("Axes in colour: other limits than the other panels'.")
+    down = math.ceil(len(shown) / _ACROSS)
+    block = head + down * pitch + axis
+    page = style.Page(letters, block * len(panels), title, words)
+    for number, name in enumerate(panels):
+        top = block * (len(panels) - number)
+        page.text(MARGIN, top - 0.06, f"{PANELS[name][0]}: {PANELS[name][1]}", fontsize=style.TITLE, va="top")
+        cells = []
+        for i, (line, heading) in enumerate(zip(shown, headings, strict=True)):
+            row, column = divmod(i, _ACROSS)
+            axes = page.axes(left + column * (width + gap), top - head - (row + 1) * pitch, width, cell)
+            axes.set_title("\n".join(heading), loc="left", fontsize=size, pad=3)
+            if baseline:
+                _plot(axes, dataclasses.replace(baseline, how=_BEHIND), name, band, 0.1)
+            _plot(axes, dataclasses.replace(line, how=_BEFORE), name, band, 0.2)
+            cells.append(axes)
+        alike = [axes for i, axes in enumerate(cells) if i not in apart[name]]
+        _scale(alike, name, log, few=True)
+        for i, axes in enumerate(cells):
+            if axes not in alike:
+                _scale([axes], name, log, few=True)
+                axes.tick_params(axis="y", colors=_BEFORE["color"])
+            first = not any(before in alike for before in cells[i - i % _ACROSS:i])  # of its row with that axis
+            axes.tick_params(labelleft=axes not in alike or first, labelbottom=i + _ACROSS >= len(cells))
+            axes.set_ylabel("")
+            axes.set_xlabel("epoch" if i + _ACROSS >= len(cells) else "")
+    return page.figure
 
 
-def _scale(label: str, group: Sequence[Axes], log: bool) -> None:
-    """One y axis for the panels of one quantity: the gap between training and evaluation can be read."""
-    is_error = label.endswith("error")
-    lines = _heights([line.get_ydata() for axes in group for line in axes.lines])
-    bands = _heights([np.asarray(path.vertices)[:, 1]
-                      for axes in group for band in axes.collections for path in band.get_paths()])
+def _span(lines: Sequence[_Line], name: str) -> tuple[float, float]:
+    """Lowest and highest value of the lines."""
+    tables = [_over_seeds(line.rows, name) for line in lines]
+    lost = [run[name] for line in lines for run in line.lost]
+    values = _finite([table["mean"] for table in tables if not table.empty] + lost)
+    return (float(values.min()), float(values.max())) if values.size else (1.0, 1.0)
+
+
+def _outliers(spans: Sequence[tuple[float, float]]) -> list[int]:
+    """The panels that would squeeze all others on a common logarithmic axis: at most a third of them."""
+    heights = [math.log(high / low) if low > 0 else math.inf for low, high in spans]
+    usual = sorted(heights)[len(heights) * 2 // 3]
+    return [i for i, height in enumerate(heights) if height > 1.5 * usual]
+
+
+_BEHIND: dict[str, Any] = {"color": COLOURS[0], "linestyle": (0, (4, 1.4)), "marker": "o", "markersize": 3.2,
+                           "markeredgewidth": 0.0, "linewidth": 1.5, "zorder": 3}
+_BEFORE: dict[str, Any] = {**_BEHIND, "color": COLOURS[1], "linestyle": "-", "marker": "s", "markersize": 2.6,
+                           "linewidth": 1.0, "zorder": 4}
+
+
+def _most_different(baseline: _Line | None, lines: Sequence[_Line], name: str) -> list[_Line]:
+    """At most MOST lines, in their order."""
+    if len(lines) <= MOST:
+        return list(lines)
+
+    def end(line: _Line) -> float:
+        table = _over_seeds(line.rows, name)
+        return math.nan if table.empty else float(table["mean"].iloc[-1])
+
+    start = end(baseline) if baseline else 0.0
+    distance = [-abs(end(line) - start) for line in lines]
+    kept = set(sorted(range(len(lines)), key=lambda i: (math.isnan(distance[i]), distance[i]))[:MOST])
+    return [line for i, line in enumerate(lines) if i in kept]
+
+
+def _plot(axes: Axes, line: _Line, name: str, band: str, alpha: float) -> None:
+    """One line with its band, and its broken-off runs."""
+    scale, colour = 100.0 if PANELS[name][2] else 1.0, line.how["color"]
+    stats = _over_seeds(line.rows, name)
+    if not stats.empty:
+        x = stats.index.to_numpy(dtype=float)
+        step = max(1, round(len(x) / 8))
+        # Markers of different arms at different epochs, so that close lines stay apart.
+        axes.plot(x, scale * stats["mean"], markevery=(line.rank % step, step), **line.how)
+        if stats["n"].max() > 1:
+            low, high = ("min", "max") if band == "range" else ("low", "high")
+            axes.fill_between(x, scale * stats[low], scale * stats[high], color=colour, alpha=alpha, linewidth=0,
+                              zorder=2)
+    for run in line.lost:
+        run = run.dropna(subset=[name])
+        axes.plot(run["epoch"], scale * run[name], color=colour, linewidth=0.7, zorder=2)
+        axes.plot(run["epoch"].tail(1), scale * run[name].tail(1), color=colour, marker="x", markersize=6, zorder=4)
+
+
+def _scale(group: Sequence[Axes], name: str, log: bool, few: bool = False) -> None:
+    """The axes of one quantity: all the same, so that panels can be compared. `few`: ticks."""
+    _, label, is_error = PANELS[name]
+    lines = _finite([line.get_ydata() for axes in group for line in axes.lines])
+    bands = _finite([np.asarray(path.vertices)[:, 1]
+                     for axes in group for band in axes.collections for path in band.get_paths()])
     low, high = (float(lines.min()), float(lines.max())) if lines.size else (0.0, 1.0)
     if bands.size:  # a 95% interval of two seeds can be huge: it may leave the panel, the lines may not
         low = min(low, max(float(bands.min()), 0.6 * low))
         high = max(high, min(float(bands.max()), 1.5 * high))
     log = low > 0 and (label == "learning rate" or (log and is_error))
+    # Beyond 0% and 100% there is room for a marker, and no tick.
     if log:
         edge = max((high / low) ** 0.05, 1.02 if is_error else 2.0)
-        limits = low / edge, min(high * edge, max(100.0, high)) if is_error else high * edge
+        limits = low / edge, min(high * edge, max(105.0, high)) if is_error else high * edge
+        ticks = _log_ticks(limits[0], min(limits[1], 100.0) if is_error else limits[1])
     else:
         edge = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
-        limits = (max(0.0, low - edge) if low >= 0 else low - edge), high + edge
+        limits = low - edge, high + edge
+        ticks = [t for t in MaxNLocator(nbins=6).tick_values(max(0.0, limits[0]), limits[1])
+                 if limits[0] <= t <= (100.0 if is_error else math.inf) and t <= limits[1]]
+    epochs = _finite([line.get_xdata() for axes in group for line in axes.lines])
+    first, last = (float(epochs.min()), float(epochs.max())) if epochs.size else (0.0, 1.0)
+    room = 0.03 * (last - first) or 0.5
     for axes in group:
         if log:
             axes.set_yscale("log")
-            axes.yaxis.set_major_locator(FixedLocator(_log_ticks(*limits)))
-            axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(FixedLocator(ticks))
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.set_ylim(*limits)
         axes.set_ylabel(label + (", log scale" if log else ""))
-        axes.yaxis.set_major_formatter(FuncFormatter(_percent if is_error else _plain))
-
-
-def _percent(value: float, _: int) -> str:
-    return f"{value:g}%"
+        axes.yaxis.set_major_formatter(FuncFormatter(style.percent if is_error else _plain))
+        axes.set_xlim(first - room, last + room)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4 if few else 8, min_n_ticks=1))
+        axes.grid(axis="y", color=style.GRID, linewidth=0.6)
+        axes.set_axisbelow(True)
 
 
 def _plain(value: float, _: int) -> str:
     return f"{value:g}"
 
 
-def _heights(parts: Sequence[Any]) -> np.ndarray:
+def _finite(parts: Sequence[Any]) -> np.ndarray:
     every = np.concatenate([np.empty(0), *(np.asarray(part, dtype=float) for part in parts)])
     return every[np.isfinite(every)]
 
@@ -321,19 +398,3 @@ def _over_seeds(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     for key in ("low", "high"):  # without an interval (one seed, equal values) the band is the mean itself
         table[key] = [e.mean if getattr(e, key) is None else getattr(e, key) for e in estimates]
     return table
-
-
-def render(figure: Figure, kind: str) -> bytes:
-    """The figure as 'png' (300 dots an inch) or 'svg', with no date in it."""
-    buffer = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it
-        figure.savefig(buffer, format=kind, dpi=300, metadata=metadata)
-    return buffer.getvalue()
-
-
-def save(figure: Figure, path: pathlib.Path) -> None:
-    """Writes the figure in one move; the name's ending is the format."""
-    with files.replacing(path) as temporary:
-        temporary.write_bytes(render(figure, path.suffix[1:]))

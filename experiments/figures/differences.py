@@ -1,188 +1,217 @@
-"""The differences of a sweep with their intervals, beside the paper's: one row an arm, every seed's pair a dot."""
+"""Differences with their intervals, beside the paper's and its author's log's: a row each, every seed's pair a dot."""
 
 from __future__ import annotations
 
-import math
-import textwrap
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from alexnet_jax import names
 from alexnet_jax.errors import ConfigError
+from alexnet_jax.inspect.lettering import Letters
 from alexnet_jax.training import views
 from experiments.analysis.protocol import caption as protocol_caption
 from experiments.analysis.text import signed, span
-from experiments.analysis.verdicts import NOT_COMPARABLE, starred
-from experiments.figures import curves
+from experiments.analysis.verdicts import (
+    CONTRADICTED,
+    NO_EFFECT,
+    NOT_COMPARABLE,
+    PRELIMINARY,
+    REPRODUCED,
+    SMALLER,
+    UNRESOLVED,
+    starred,
+)
+from experiments.figures import style
+from experiments.figures.style import COLOURS, WIDTH
 
-COLOURS = {"reproduced": curves.COLOURS[2], "contradicted": curves.COLOURS[1]}
-_UNRESOLVED, _UNCLAIMED = "#7A7A7A", curves.COLOURS[4]
-_CLAIMS = {"paper": ("D", "the paper"), "log": ("s", "its author's log")}
-_ROW, _LEFT, _RIGHT = 0.21, 1.55, 1.95  # inches
-_LABEL, _LONGEST, _SIGN = 22, 44, 0.082  # signs that _LEFT has room for, those of the widest label, inches of one
+# word → (colour, marker); the words are those of the tables.
+NO_CLAIM = "no size claimed"
+WORDS = {REPRODUCED: (COLOURS[2], "o"), CONTRADICTED: (COLOURS[1], "o"), NO_EFFECT: (COLOURS[3], "o"),
+         SMALLER: (COLOURS[5], "o"), UNRESOLVED: ("#7A7A7A", "o"), PRELIMINARY: ("#A8A8A8", "o"),
+         NOT_COMPARABLE: ("#444444", "X"), NO_CLAIM: (COLOURS[4], "o")}
+_CLAIMS = {"paper": ("D", 5.5, "the paper"), "log": ("s", 3.6, "its author's log")}
+_ROW, _SIZE, _BESIDE, _GAP = 0.21, 8.5, 7.5, 0.14  # inches, points of labels and of numbers, inches
+_MOST_LABEL = 2.5  # inches
 MOST = 60  # rows: a sweep may have thousands of arms
 
 
-def rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """The summary's arms that can be drawn: with a difference, and not their reference's own runs once more."""
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One difference, in points.
+
+    Attributes:
+      label: what is compared. mean, low, high: with its interval; None without one.
+      each: the pairs' own, one a seed. over: the interval over seeds and other images.
+      paper, log: what these have for it. word: of WORDS, or one that begins so.
+      kept: does the word survive the correction?
+    """
+
+    label: str
+    mean: float
+    low: float | None
+    high: float | None
+    each: Sequence[float]
+    word: str
+    over: tuple[float, float] | None = None
+    paper: float | None = None
+    log: float | None = None
+    kept: bool = True
+
+    @property
+    def text(self) -> str:
+        return f"{signed(self.mean, 2)} {span(self.low, self.high)}".rstrip()
+
+
+def rows(summary: dict[str, Any]) -> list[Row]:
+    """Of `claims.summary.summarise`: its arms with a difference that are not their reference's own runs once more."""
     by_name = {arm["name"]: arm for arm in summary["arms"]}
-    return [arm for arm in summary["arms"] if _mean(arm) is not None and (
-        arm["views"] or arm["runs"] != by_name.get(arm["against"], by_name[summary["baseline"]])["runs"])]
+    return [_row_of(arm) for arm in summary["arms"]
+            if arm["difference"] and arm["difference"]["top1"]["mean"] is not None and (
+                arm["views"] or arm["runs"] != by_name.get(arm["against"], by_name[summary["baseline"]])["runs"])]
+
+
+def _row_of(arm: dict[str, Any]) -> Row:
+    difference, claimed = arm["difference"], arm["paper"] or {}
+    e, over, verdict = difference["top1"], difference["over_images"], arm["verdict"]
+    word = verdict["word"] if verdict else NOT_COMPARABLE if claimed else NO_CLAIM
+    label = arm["name"] + (f" − {arm['against']}" if arm["against"] else "")
+    label += f" ({views.NAMES[arm['views']]})" if arm["views"] else ""
+    paper, log = ((claimed.get(who) or {}).get("top1") for who in _CLAIMS)
+    return Row(label, e["mean"], e["low"], e["high"], difference["each"], word,
+               (over["low"], over["high"]) if over and over["low"] is not None else None, paper, log,
+               kept=not (verdict and starred(word, verdict["by_sign"], difference["p_holm"])))
+
+
+def _look(word: str) -> tuple[str, str]:
+    """(colour, marker)."""
+    return next(look for begins, look in WORDS.items() if word.startswith(begins))
 
 
 def draw(summary: dict[str, Any]) -> Figure:
-    """The figure.
+    """The differences of a sweep in top-1 error.
 
     Args:
-      summary: of `claims.summary.summarise`. Drawn are the arms with a pair of finished runs, in its order; of
-        more than `MOST` those with the largest differences.
+      summary: of `claims.summary.summarise`.
 
     Raises:
       ConfigError: no arm has a difference yet.
     """
-    arms = rows(summary)
-    if not arms:
+    found = rows(summary)
+    if not found:
         raise ConfigError("differences: no arm has a finished run beside one of its baseline with the same seed yet")
-    largest = sorted(arms, key=lambda arm: -abs(_mean(arm) or 0.0))[:MOST]
-    shown = [arm for arm in arms if arm in largest]
     level = f"{summary['confidence']:.0%}"
-    seen = views.NAMES[summary["views"]]
-    words = [f"Arm minus baseline (or the arm named after a minus sign), top-1 error by {seen}, paired by seed: dots "
-             f"are pairs, bars {level} intervals of the mean (Student's t). Colours: the verdict at this scale; "
-             "hollow: no longer so after Holm's correction over "
-             f"{summary['family']['tests']} tests. "
-             "The paper's and the log's numbers are of "
-             "their own networks and data."]
-    if any(map(_over, shown)):
+    what = ("Arm minus baseline (or the arm named after a minus sign), top-1 error by "
+            f"{views.NAMES[summary['views']]}, paired by seed.")
+    return draw_rows(found, protocol_caption(summary["protocol"]), what, level,
+                     "difference in top-1 error, points (right: more errors)", summary["family"]["tests"])
+
+
+def draw_rows(found: Sequence[Row], title: str, what: str, level: str, axis_label: str,
+              tests: int = 0) -> Figure:
+    """Any differences in points, in their order; of more than `MOST` the largest.
+
+    Args:
+      what: the sentence of the note that says what a row is. level: of the intervals, '95%'.
+      tests: that Holm's correction is over.
+    """
+    largest = sorted(range(len(found)), key=lambda i: -abs(found[i].mean))[:MOST]
+    shown = [found[i] for i in sorted(largest)]
+    limits = _limits(shown)
+    words = [what, f"Dots are pairs, bars {level} intervals of the mean (Student's t)."]
+    hollow = f"; hollow: no longer so after Holm's correction over {tests} tests"
+    words.append(f"Colours: the verdict at this scale{'' if all(row.kept for row in shown) else hollow}.")
+    if any(value is not None for row in shown for value in (row.paper, row.log)):
+        words.append("The paper's and the log's numbers are of their own networks and data.")
+    if any(row.over for row in shown):
         words.append("Thin: intervals over seeds and over other images to report on.")
-    if len(arms) > len(shown):
-        words.append(f"The {len(shown)} largest of {len(arms)} differences.")
-    note, heading = textwrap.wrap(" ".join(words), 116), curves.wrapped(protocol_caption(summary["protocol"]), 84)
-    handles = _handles(shown)
-    columns = len(handles) if len(handles) < 6 else math.ceil(len(handles) / 2)
-    top, axis, foot = 0.3 + 0.17 * len(heading), 0.42, 0.1 + 0.145 * len(note)
-    legend = 0.08 + 0.18 * math.ceil(len(handles) / columns)
-    panel = _ROW * (len(shown) + 0.6)
-    height = top + panel + axis + legend + foot
-    with matplotlib.rc_context(curves.STYLE):
-        figure = Figure(figsize=(curves.WIDTH, height), facecolor="white")
-        FigureCanvasAgg(figure)
-        labels = [_label(arm) for arm in shown]
-        left = _LEFT + _SIGN * max(0, max(map(len, labels)) - _LABEL)
-        axes = figure.add_axes((left / curves.WIDTH, (axis + legend + foot) / height,
-                                (curves.WIDTH - left - _RIGHT) / curves.WIDTH, panel / height))
-        axes.set_xlim(*_limits(shown))
+    if any(not limits[0] <= value <= limits[1] for row in shown for value in (*row.each, *_ends(row))):
+        words.append("Triangles at the edge: what lies beyond it.")
+    if len(found) > len(shown):
+        words.append(f"The {len(shown)} largest of {len(found)} differences.")
+    letters = Letters([title, *(row.label for row in shown)])
+    with style.drawing(letters):
+        labels = [letters.fitted(row.label, _MOST_LABEL, _SIZE) for row in shown]
+        left = 0.2 + max(letters.width(label, _SIZE) for label in labels)
+        points = max(letters.width(text, _BESIDE) for text in (f"points [{level} interval]", *(r.text for r in shown)))
+        seeds = letters.width("seeds", _BESIDE)
+        right = points + seeds + 3 * _GAP
+        panel, axis, head = _ROW * (len(shown) + 0.6), 0.42, 0.1
+        page = style.Page(letters, head + panel + axis, title, words, _handles(shown))
+        axes = page.axes(left, axis, WIDTH - left - right, panel)
+        axes.set_xlim(*limits)
         axes.set_ylim(len(shown) - 0.2, -0.8)
-        _beside(axes, -0.85, f"points [{level} interval]", "seeds", color="#444444")
-        for place, arm in enumerate(shown):
-            _row(axes, place, arm)
+        places = (_GAP, points + 2 * _GAP)
+        _beside(axes, -0.85, places, f"points [{level} interval]", "seeds", color=style.QUIET)
+        for place, row in enumerate(shown):
+            _row(axes, place, row)
+            _beside(axes, place, places, row.text, str(len(row.each)))
         axes.axvline(0, color="#000000", linewidth=0.8, zorder=1)
-        axes.set_xlabel("difference in top-1 error, points (right: more errors)")
-        axes.set_yticks(range(len(shown)), labels)
+        axes.locator_params(axis="x", nbins=max(3, min(9, int(2.2 * (WIDTH - left - right)))))
+        page.text(left + (WIDTH - left - right) / 2, 0.02, axis_label, ha="center", va="bottom", fontsize=9)
+        axes.set_yticks(range(len(shown)), labels, fontsize=_SIZE)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-        axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+        axes.grid(axis="x", color=style.GRID, linewidth=0.6)
         axes.set_axisbelow(True)
-        figure.text(0.5, 1 - 0.08 / height, "\n".join(heading), ha="center", va="top", fontsize=9.5, weight="bold")
-        figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, (legend + foot) / height),
-                      ncol=columns, frameon=False, handlelength=1.6, columnspacing=1.3, borderpad=0.2)
-        figure.text(0.12 / curves.WIDTH, 0.06 / height, "\n".join(note), va="bottom", fontsize=7.5, color="#444444")
-    return figure
+        return page.figure
 
 
-def _handles(arms: list[dict[str, Any]]) -> list[Line2D]:
-    """The legend: whose numbers are drawn, and the colours that occur."""
+def _handles(shown: Sequence[Row]) -> list[Line2D]:
+    """The legend: whose numbers are drawn, and the words that occur."""
     whose = [Line2D([], [], color="none", marker=marker, markeredgecolor="#000000", markerfacecolor="white",
-                    markersize=4.5, label=label) for who, (marker, label) in _CLAIMS.items()
-             if any(_claimed(arm)[0] == who for arm in arms)]
-    names = {colour: word for word, colour in COLOURS.items()}
-    others = {"": "no size claimed", "not comparable": "not comparable"}
-    rest = [words for word, words in others.items() if word in map(_word, arms)]
-    open_ = dict.fromkeys(word for arm in arms if _colour(word := _word(arm)) == _UNRESOLVED)
-    names |= {_UNRESOLVED: " or ".join(open_), _UNCLAIMED: " or ".join(rest)}
-    present = {_colour(_word(arm)) for arm in arms}
-    return whose + [Line2D([], [], color=colour, marker="o", markersize=5, label=name)
-                    for colour, name in names.items() if colour in present]
+                    markersize=size, label=label) for who, (marker, size, label) in _CLAIMS.items()
+             if any(getattr(row, who) is not None for row in shown)]
+    words = sorted({row.word for row in shown}, key=lambda word: (list(WORDS.values()).index(_look(word)), word))
+    return whose + [Line2D([], [], color=_look(word)[0], marker=_look(word)[1], markersize=5, label=word)
+                    for word in words]
 
 
-def _row(axes: Axes, place: int, arm: dict[str, Any]) -> None:
-    e, colour = arm["difference"]["top1"], _colour(_word(arm))
-    verdict = arm["verdict"]
-    lost = verdict is not None and starred(verdict["word"], verdict["by_sign"], arm["difference"]["p_holm"])
-    if e["low"] is not None:
-        axes.plot([e["low"], e["high"]], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=3,
-                  clip_on=True)
+def _row(axes: Axes, place: int, row: Row) -> None:
+    colour, marker = _look(row.word)
+    if row.low is not None and row.high is not None:
+        axes.plot([row.low, row.high], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=3)
+    if row.over:
+        axes.plot(row.over, [place, place], color=colour, linewidth=0.7, solid_capstyle="butt", zorder=3)
     left, right = axes.get_xlim()
-    if over := _over(arm):
-        axes.plot(over, [place, place], color=colour, linewidth=0.7, solid_capstyle="butt", zorder=3)
-    ends = (_over(arm) or [e["low"], e["high"]]) if e["low"] is not None else []
-    for end, edge, marker in zip(ends, (left, right), "<>", strict=False):
-        if not left <= end <= right:  # the interval goes on outside
-            axes.plot(edge, place, marker=marker, markersize=5, color=colour, markeredgewidth=0, clip_on=False)
-    each = arm["difference"]["each"]
-    axes.plot(each, [place + 0.22] * len(each), linestyle="none", marker="o", markersize=2.0, markeredgewidth=0,
+    inside = [value for value in row.each if left <= value <= right]
+    axes.plot(inside, [place + 0.22] * len(inside), linestyle="none", marker="o", markersize=2.0, markeredgewidth=0,
               color=colour, alpha=0.6, zorder=2)
-    axes.plot(e["mean"], place, marker="o", markersize=5, color=colour, markeredgewidth=1.2,
-              markerfacecolor="white" if lost else colour, zorder=5)
-    who, claimed = _claimed(arm)
-    if claimed is not None:
-        axes.plot(claimed, place, marker=_CLAIMS[who][0], markersize=4.5, markerfacecolor="white",
-                  markeredgecolor="#000000", markeredgewidth=0.8, linestyle="none", zorder=4)
-    _beside(axes, place, f"{signed(e['mean'], 2)} {span(e['low'], e['high'])}".rstrip(), str(e["n"]))
+    for values, height, size in ((_ends(row), place, 5.0), (row.each, place + 0.22, 3.0)):
+        for edge, pointer, beyond in ((left, "<", any(v < left for v in values)),
+                                      (right, ">", any(v > right for v in values))):
+            if beyond:
+                axes.plot(edge, height, marker=pointer, markersize=size, color=colour, markeredgewidth=0,
+                          clip_on=False)
+    axes.plot(row.mean, place, marker=marker, markersize=5, color=colour, markeredgewidth=0.3 if marker == "X" else 1.2,
+              markerfacecolor=colour if row.kept else "white", zorder=5)
+    for who, (shape, size, _) in _CLAIMS.items():
+        if (claimed := getattr(row, who)) is not None:
+            axes.plot(claimed, place, marker=shape, markersize=size, markerfacecolor="white",
+                      markeredgecolor="#000000", markeredgewidth=0.8, linestyle="none", zorder=4)
 
 
-def _beside(axes: Axes, place: float, *texts: str, color: str = "#000000") -> None:
-    """Text right of the panel, in two columns."""
-    for text, x in zip(texts, (6, 72 * _RIGHT - 36), strict=True):
-        axes.annotate(text, (1, place), xycoords=("axes fraction", "data"), xytext=(x, 0), textcoords="offset points",
-                      va="center", fontsize=7.5, color=color, annotation_clip=False)
+def _beside(axes: Axes, place: float, places: Sequence[float], *texts: str, color: str = "#000000") -> None:
+    """Text right of the panel, in columns that begin so many inches from it."""
+    for text, x in zip(texts, places, strict=True):
+        axes.annotate(text, (1, place), xycoords=("axes fraction", "data"), xytext=(72 * x, 0),
+                      textcoords="offset points", va="center", fontsize=_BESIDE, color=color, annotation_clip=False)
 
 
-def _limits(rows: list[dict[str, Any]]) -> tuple[float, float]:
+def _ends(row: Row) -> list[float]:
+    """Of the widest interval that is drawn."""
+    return [end for end in (row.over or (row.low, row.high)) if end is not None]
+
+
+def _limits(shown: Sequence[Row]) -> tuple[float, float]:
     """All means and claimed numbers; intervals and pairs as far as they go, but the one of two seeds can be huge."""
-    points = [0.0, *(value for arm in rows for value in (_mean(arm), _claimed(arm)[1]) if value is not None)]
+    points = [0.0, *(value for row in shown for value in (row.mean, row.paper, row.log) if value is not None)]
     low, high = min(points), max(points)
     room = 0.6 * max(high - low, 0.5)
-    ends = [value for arm in rows for value in (arm["difference"]["top1"]["low"], arm["difference"]["top1"]["high"],
-                                                *arm["difference"]["each"]) if value is not None]
+    ends = [value for row in shown for value in (row.low, row.high, *row.each) if value is not None]
     low, high = max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)
     edge = 0.04 * (high - low) or 0.1  # all may be zero
     return low - edge, high + edge
-
-
-def _mean(arm: dict[str, Any]) -> float | None:
-    return arm["difference"]["top1"]["mean"] if arm["difference"] else None
-
-
-def _claimed(arm: dict[str, Any]) -> tuple[str, float | None]:
-    """(whose, top-1 in points): the paper's number, else its author's log's."""
-    for who in _CLAIMS:
-        value = (arm["paper"] or {}).get(who)
-        if value is not None and value["top1"] is not None:
-            return who, value["top1"]
-    return "", None
-
-
-def _over(arm: dict[str, Any]) -> list[float]:
-    """The ends of the interval over seeds and images; [] without."""
-    found = arm["difference"]["over_images"]
-    return [found["low"], found["high"]] if found and found["low"] is not None else []
-
-
-def _word(arm: dict[str, Any]) -> str:
-    return arm["verdict"]["word"] if arm["verdict"] else ""
-
-
-def _colour(word: str) -> str:
-    return COLOURS.get(word, _UNCLAIMED if word in ("", NOT_COMPARABLE) else _UNRESOLVED)
-
-
-def _label(arm: dict[str, Any]) -> str:
-    name = arm["name"] + (f" − {arm['against']}" if arm["against"] else "")
-    name += f" ({views.NAMES[arm['views']]})" if arm["views"] else ""
-    return names.short(name, _LONGEST, _LONGEST // 2 - 1)

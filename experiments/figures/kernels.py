@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Mapping
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from alexnet_jax.inspect.lettering import Letters
 from experiments.analysis import colour
-from experiments.figures import curves
+from experiments.figures import style
+from experiments.figures.style import MARGIN, WIDTH
 
 MOST = 5  # runs in one figure
 _DOTS, _GAP = 4, 3  # dots of a weight, and between two kernels
@@ -48,34 +47,34 @@ def draw(by_seed: Mapping[int, np.ndarray], measured: Mapping[int, colour.Separa
     columns, _, _, _, count = by_seed[seeds[0]].shape
     across = next(n for n in range(math.isqrt(2 * count), count + 1) if count % n == 0)
     size = tile(by_seed[seeds[0]][0], across).shape
-    heading = curves.wrapped(f"First-layer kernels, {arm}: {caption}", 100)
-    left, gap, head, between = 0.75, 0.25, 0.38 + 0.17 * len(heading), 0.3
-    width = (curves.WIDTH - left - 0.15 - gap * (columns - 1)) / columns
+    gap, line = 0.25, 0.13
+    shares = {seed: colour.colour_shares(by_seed[seed]) for seed in seeds}
+    told = {seed: [f"seed {seed}"] + ([f"p = {measured[seed].p_value:.2g}"] if seed in measured else [])
+            for seed in seeds}
+    letters = Letters([arm, caption])
+    left = MARGIN + 0.15 + max(letters.width(words, 8) for lines in told.values() for words in lines)
+    width = (WIDTH - left - MARGIN - gap * (columns - 1)) / columns
     width = min(width, 3.0 * size[1] / size[0])
     each = width * size[0] / size[1]
-    note = textwrap.wrap(
-        f"Each kernel stretched to its own range, grey where it is zero; of a column by rising colour share (the part "
-        f"of its energy that a grey kernel couldn't have; random weights: 0.67). p: permutation test over the kernels' "
-        f"columns, {colour.SHUFFLES:,} shufflings." + (f" {len(seeds)} of {len(by_seed)} runs."
-                                                       if len(seeds) < len(by_seed) else ""), 120)
-    foot = 0.12 + 0.145 * len(note)
-    height = head + len(seeds) * (each + between) + foot
-    with matplotlib.rc_context(curves.STYLE):
-        figure = Figure(figsize=(curves.WIDTH, height), facecolor="white")
-        FigureCanvasAgg(figure)
-        figure.text(0.5, 1 - 0.08 / height, "\n".join(heading), ha="center", va="top", fontsize=9,
-                    weight="bold")
+    room = width + gap - 0.05
+    names = {(seed, i): letters.wrapped(f"column {i + 1}: colour share {shares[seed][i].mean():.2f}", room, 8)
+             for seed in seeds for i in range(columns)}
+    head = 0.08 + line * max(map(len, names.values()))
+    pitch = head + max(each, 0.16 * max(map(len, told.values())))
+    note = ["Each kernel stretched to its own range, grey where it is zero; of a column by rising colour share (the "
+            "part of its energy that a grey kernel couldn't have; random weights: 0.67).",
+            f"p: permutation test over the kernels' columns, {colour.SHUFFLES:,} shufflings." if measured else "",
+            f"{len(seeds)} of {len(by_seed)} runs." if len(seeds) < len(by_seed) else ""]
+    with style.drawing(letters):
+        page = style.Page(letters, len(seeds) * pitch, f"First-layer kernels, {arm}: {caption}", note)
         for row, seed in enumerate(seeds):
-            kernels, shares = by_seed[seed], colour.colour_shares(by_seed[seed])
-            bottom = height - head - row * (each + between) - each
-            words = f"seed {seed}" + (f"\np = {measured[seed].p_value:.2g}" if seed in measured else "")
-            figure.text(0.08 / curves.WIDTH, (bottom + each / 2) / height, words, va="center", fontsize=8)
-            for column in range(columns):
-                axes = figure.add_axes(((left + column * (width + gap)) / curves.WIDTH, bottom / height,
-                                        width / curves.WIDTH, each / height))
-                order = np.argsort(shares[column], kind="stable")
-                axes.imshow(tile(kernels[column][..., order], across), interpolation="nearest")
+            top = (len(seeds) - row) * pitch - head
+            page.text(MARGIN, top - each / 2, "\n".join(told[seed]), va="center", fontsize=8)
+            for i in range(columns):
+                x = left + i * (width + gap)
+                axes = page.axes(x, top - each, width, each)
+                order = np.argsort(shares[seed][i], kind="stable")
+                axes.imshow(tile(by_seed[seed][i][..., order], across), interpolation="nearest")
                 axes.set_axis_off()
-                axes.set_title(f"column {column + 1}: colour share {shares[column].mean():.2f}", fontsize=8, pad=3)
-        figure.text(0.08 / curves.WIDTH, 0.06 / height, "\n".join(note), va="bottom", fontsize=7.5, color="#444444")
-        return figure
+                page.text(x, top + 0.03, "\n".join(names[seed, i]), va="bottom", fontsize=8)
+        return page.figure

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from alexnet_jax import names
 from alexnet_jax.data import Split
-from experiments.figures import curves
+from alexnet_jax.inspect.lettering import Letters
+from experiments.figures import style
+from experiments.figures.style import MARGIN, WIDTH
 
-RIGHT, WRONG = curves.COLOURS[1], "#9DB8D9"
-_ROW, _LEFT, _BARS = 0.86, 0.78, 1.55  # inches
+RIGHT, WRONG = style.COLOURS[1], "#9DB8D9"
+_ROW, _IMAGE, _LEFT, _BARS, _LINE = 0.92, 0.6, 1.0, 1.6, 0.11  # inches: the last is a line of a class's name
+_NAME, _BAR = 6.5, 6.5  # points
 
 
 def draw(queries: Split, probabilities: np.ndarray, classes: Sequence[str], gallery: Split, found: np.ndarray,
@@ -26,55 +26,47 @@ def draw(queries: Split, probabilities: np.ndarray, classes: Sequence[str], gall
       found: rows of `gallery`, [images, neighbours], the nearest first.
     """
     count, near = found.shape
-    height = 0.62 + count * _ROW + 0.42
     guesses = min(5, probabilities.shape[1])
-    with matplotlib.rc_context(curves.STYLE):
-        figure = Figure(figsize=(curves.WIDTH, height), facecolor="white")
-        FigureCanvasAgg(figure)
-
-        def axes(x: float, row: int, width: float, tall: float):
-            bottom = height - 0.62 - (row + 1) * _ROW + 0.08
-            return figure.add_axes((x / curves.WIDTH, bottom / height, width / curves.WIDTH, tall / height))
-
-        start = 0.12 + _LEFT + _BARS + 0.35
-        each = min(_ROW - 0.14, (curves.WIDTH - start - 0.1) / near - 0.06)
-        figure.text(0.5, 1 - 0.08 / height, names.short(title, 95, 40), ha="center", va="top", fontsize=9,
-                    weight="bold")
+    order = np.argsort(-probabilities, kind="stable", axis=1)[:, :guesses]
+    called = [[classes[i] if i < len(classes) else f"output {i}" for i in row] for row in order]
+    own = [queries.classes[int(label)] for label in queries.labels]
+    letters = Letters([title, *own, *(name for row in called for name in row)])
+    note = ("Orange: the right class; neighbours of the query's class have an orange frame. The network sees the "
+            "centre crops. Bars are probabilities, full width 1.")
+    with style.drawing(letters):
+        page = style.Page(letters, 0.24 + count * _ROW, title, [note])
+        start = MARGIN + _LEFT + _BARS + 0.3
+        each = min(_ROW - 0.14, (WIDTH - start - MARGIN) / near - 0.06)
+        top = count * _ROW + 0.06
         most = "five most probable classes" if probabilities.shape[1] > 5 else "the classes' probabilities"
-        figure.text(0.12 / curves.WIDTH, 1 - 0.5 / height, f"image and class; {most}", fontsize=8.5)
-        figure.text(start / curves.WIDTH, 1 - 0.5 / height,
-                    f"the {near} nearest by the last hidden layer", fontsize=8.5)
+        page.text(MARGIN, top, "image and class", fontsize=8)
+        page.text(MARGIN + _LEFT, top, most, fontsize=8)
+        page.text(start, top, f"the {near} nearest by the last hidden layer", fontsize=8)
         for row in range(count):
-            label = int(queries.labels[row])
-            own = axes(0.12, row, _ROW - 0.3, _ROW - 0.3)
-            own.imshow(queries.images[row], interpolation="nearest")
-            own.set_axis_off()
-            own.set_title(names.short(queries.classes[label], 14), fontsize=7, pad=2)
-            _bars(axes(0.12 + _LEFT, row, _BARS, _ROW - 0.16), probabilities[row], classes, guesses,
-                  queries.classes[label])
+            below = (count - row - 1) * _ROW
+            image = page.axes(MARGIN, below + 0.28, _IMAGE, _IMAGE)
+            image.imshow(queries.images[row], interpolation="nearest")
+            image.set_axis_off()
+            lines = letters.wrapped(own[row], _LEFT - 0.08, _NAME, most=2, end=0)
+            page.text(MARGIN, below + 0.26, "\n".join(lines), fontsize=_NAME, va="top", linespacing=1.05)
+            bars = page.axes(MARGIN + _LEFT, below + 0.04, _BARS, _ROW - 0.08)
+            for place, (index, name) in enumerate(zip(order[row], called[row], strict=True)):
+                right = name == own[row]
+                bars.barh(place, probabilities[row, index], color=RIGHT if right else WRONG, height=0.82)
+                weight = "bold" if right else "normal"
+                shown = letters.fitted(name, 0.97 * _BARS, _BAR, weight, end=0)
+                bars.text(0.02, place, shown, fontsize=_BAR, va="center", weight=weight)
+            bars.set_xlim(0, 1)
+            bars.set_ylim(4.6, -0.6)  # fewer bars are no thicker
+            bars.set_axis_off()
             for place, neighbour in enumerate(found[row]):
-                panel = axes(start + place * (each + 0.06), row, each, each)
+                panel = page.axes(start + place * (each + 0.06), below + 0.28 + _IMAGE - each, each, each)
                 panel.imshow(gallery.images[neighbour], interpolation="nearest")
                 panel.set_xticks([])
                 panel.set_yticks([])
-                same = gallery.classes[int(gallery.labels[neighbour])] == queries.classes[label]
+                same = gallery.classes[int(gallery.labels[neighbour])] == own[row]
                 for spine in panel.spines.values():
                     spine.set_visible(True)
                     spine.set_color(RIGHT if same else "#BBBBBB")
                     spine.set_linewidth(2.0 if same else 0.6)
-        figure.text(0.12 / curves.WIDTH, 0.08 / height, "Orange: the right class; neighbours of the query's class have "
-                    "an orange frame.\nThe network sees the centre crops. Bars are probabilities, full width 1.",
-                    fontsize=7.5, va="bottom", color="#444444")
-        return figure
-
-
-def _bars(axes, probabilities: np.ndarray, classes: Sequence[str], guesses: int, right: str) -> None:
-    order = np.argsort(-probabilities, kind="stable")[:guesses]
-    for place, index in enumerate(order):
-        name = classes[index] if index < len(classes) else f"output {index}"
-        axes.barh(place, probabilities[index], color=RIGHT if name == right else WRONG, height=0.82)
-        axes.text(0.02, place, names.short(name, 24), fontsize=6.5, va="center",
-                  weight="bold" if name == right else None)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(4.6, -0.6)  # fewer bars are no thicker
-    axes.set_axis_off()
+        return page.figure

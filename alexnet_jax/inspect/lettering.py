@@ -1,0 +1,142 @@
+"""Text in a picture: in which letters names can be written here, how wide they are, and how they fit the room there is.
+
+Names may have any signs. Those that Matplotlib's own font lacks come from another font of this machine; those that none
+has are written in Latin letters, and the picture says so. To be imported after `environment.prepare_matplotlib`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import matplotlib
+from anyascii import anyascii
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.font_manager import FontProperties, get_font
+
+from alexnet_jax import names
+
+OWN = "DejaVu Sans"  # comes with Matplotlib
+# Asked first for what it lacks: they have Chinese, Japanese and Korean signs, and go with it.
+_FIRST = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Source Han Sans",
+          "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "IPAGothic", "Droid Sans Fallback", "Unifont", "Hiragino Sans",
+          "PingFang SC", "Arial Unicode MS", "Yu Gothic", "Microsoft YaHei", "Malgun Gothic")
+_NO_LETTERS = ("last resort", "emoji", "stix", "dejavu")  # boxes for everything, pictures, formulas, the own font
+_DOTS = 300  # an inch, to measure at
+_SLACK = 1.03  # at fewer dots letters are set on whole ones, and a line grows
+NOTE = "Signs that no font here has are written in Latin letters."
+
+
+@functools.cache
+def _families() -> dict[str, str]:
+    """Family → file of the machine's other fonts, in the order in which they are asked."""
+    found = {font.name: font.fname for font in reversed(font_manager.fontManager.ttflist)
+             if not any(word in font.name.lower() for word in _NO_LETTERS) and not font.name.startswith("cm")}
+    return {name: found[name] for name in (*_FIRST, *sorted(found)) if name in found}
+
+
+@functools.cache
+def _signs(file: str) -> frozenset[int]:
+    with contextlib.suppress(OSError, RuntimeError):
+        font = get_font(file)
+        return frozenset(font.get_charmap()) if font.scalable else frozenset()
+    return frozenset()
+
+
+@functools.cache
+def _family(sign: str) -> str | None:
+    """Which font is asked for a sign; None: no font here has it."""
+    if ord(sign) in _signs(font_manager.findfont(OWN)) or not sign.isprintable():
+        return OWN
+    return next((name for name, file in _families().items() if ord(sign) in _signs(file)), None)
+
+
+@functools.lru_cache(maxsize=20_000)
+def _width(text: str, size: float, weight: str, family: tuple[str, ...]) -> float:
+    font = FontProperties(family=list(family), size=size, weight=weight)
+    return _SLACK * _renderer().get_text_width_height_descent(text, font, ismath=False)[0] / _DOTS
+
+
+@functools.cache
+def _renderer() -> RendererAgg:
+    return RendererAgg(1, 1, _DOTS)
+
+
+class Letters:
+    """How a picture with these names in it is lettered.
+
+    Args:
+      texts: all names that it will have; `note` is '' or a sentence for it on how they are written.
+    """
+
+    def __init__(self, texts: Iterable[str] = ()):
+        signs = sorted(set("".join(map(names.plain, texts))))
+        found = {sign: _family(sign) for sign in signs}
+        self._latin = {ord(sign): anyascii(sign) for sign, family in found.items() if family is None}
+        self.family = (OWN, *dict.fromkeys(family for family in found.values() if family not in (None, OWN)))
+        self.note = NOTE if self._latin else ""
+
+    @contextlib.contextmanager
+    def style(self, style: Any) -> Iterator[None]:
+        """Matplotlib's settings: `style` in these letters; a name with two dollars is no formula, whatever the user's
+        own settings are."""
+        with matplotlib.rc_context({**style, "font.family": list(self.family), "text.parse_math": False,
+                                    "text.usetex": False}):
+            yield
+
+    def write(self, text: str) -> str:
+        """A name in one line, as it can be written here."""
+        return names.plain(text).translate(self._latin)
+
+    def width(self, text: str, size: float, weight: str = "normal") -> float:
+        """Inches of one line in `size` points."""
+        return _width(text, size, weight, self.family)
+
+    def fitted(self, text: str, inches: float, size: float, weight: str = "normal", end: float = 0.5) -> str:
+        """A name in one line no longer than that: its beginning and its end, with '…' for what had to go.
+
+        `end`: which part of what stays is from the end.
+        """
+        text = self.write(text)
+        if self.width(text, size, weight) <= inches:
+            return text
+
+        def cut(kept: int) -> str:
+            last = int(end * kept)
+            return text[:kept - last] + "…" + text[len(text) - last:]
+
+        low, high = 0, len(text) - 1
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.width(cut(middle), size, weight) <= inches else (low, middle - 1)
+        return cut(low)
+
+    def wrapped(self, text: str, inches: float, size: float, weight: str = "normal", most: int = 0,
+                end: float = 0.5) -> list[str]:
+        """A text with names in it as lines no longer than that; words that are longer are cut anywhere.
+
+        `most`: lines; the last one is `fitted`.
+        """
+        lines: list[str] = []
+        rest = self.write(text).strip()
+        while rest:
+            if len(lines) + 1 == most:
+                return [*lines, self.fitted(rest, inches, size, weight, end)]
+            taken = self._line(rest, inches, size, weight)
+            lines.append(rest[:taken].rstrip())
+            rest = rest[taken:].lstrip()
+        return lines
+
+    def _line(self, text: str, inches: float, size: float, weight: str) -> int:
+        """How many signs of a text its first line takes."""
+        if self.width(text, size, weight) <= inches:
+            return len(text)
+        low, high = 1, len(text) - 1
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.width(text[:middle], size, weight) <= inches else (low, middle - 1)
+        space = text.rfind(" ", 0, low + 1)
+        return space if space > 0 else low
