@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import cli, commands, errors, files, names, notes, paths, run_files, signals, streams
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
+from alexnet_jax.training import checks
 from experiments import executors
 from experiments.executors import local
 from experiments.launch import costs, display, dry_run, schedule
@@ -170,8 +171,8 @@ class Command:
         if flags.FLAGS.dry_run:
             executor = self._executor(asked, workdir)
             if standing is not None and standing.choices is None:
-                check_runs(standing.plan, workdir and workdir / search.FOLDER, self._check)
-            check_runs(asked, workdir, self._check)
+                check_runs(standing.plan, workdir and workdir / search.FOLDER, self._check, executor.devices)
+            check_runs(asked, workdir, self._check, executor.devices)
             if self._check is _check:
                 _tell_downloads(_todo(asked, workdir))
             if standing is not None:
@@ -271,7 +272,7 @@ def carry_out(asked: plan_lib.Plan, workdir: pathlib.Path, executor: executors.E
     """
     # Missing data is one message, not one a run; images are packed once, not while others wait.
     if check is not None or prepare is None:
-        check_runs(asked, workdir, check or _check)
+        check_runs(asked, workdir, check or _check, executor.devices)
     for run in {json.dumps(run.config["data"]): run for run in _todo(asked, workdir)}.values():
         (prepare or _prepare)(config_lib.from_json(run.config).data)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -295,21 +296,27 @@ def _todo(asked: plan_lib.Plan, workdir: pathlib.Path | None) -> list[plan_lib.R
     return [run for run in runs if plan_lib.state_of(workdir / run.dir) not in plan_lib.DONE]
 
 
-def check_runs(asked: plan_lib.Plan, workdir: pathlib.Path | None, check: Callable[[ConfigDict], None]) -> None:
-    """Calls `check` once for all runs with the same images, of those that are to be done.
+def check_runs(asked: plan_lib.Plan, workdir: pathlib.Path | None, check: Callable[[ConfigDict], None],
+               devices: int | None = None) -> None:
+    """Refuses what the start of a run would refuse, of those that are to be done; a dry run and a start both call this.
+
+    Args:
+      check: of the images, called once for all runs that have the same. devices: that a run has, where that is known.
 
     Raises:
-      UserError: what `check` raises, with the arm's name.
+      UserError: what `checks.layers` and `check` raise, with the arm's name.
     """
-    for run in {json.dumps([run.config["data"], run.config["model"]["classes"]]): run
-                for run in reversed(_todo(asked, workdir))}.values():
-        try:
-            check(config_lib.from_json(run.config))
-        except errors.UserError as error:
-            arm = asked.arm_of(run.id).name
-            if arm != BASELINE:
-                raise type(error)(f"arm {arm}: {error}") from error
-            raise
+    todo = list(reversed(_todo(asked, workdir)))  # of several runs that are alike, the first one is named
+    for kind, parts in ((lambda config: checks.layers(config, devices), ("model", "mesh")), (check, ("data",))):
+        for run in {json.dumps([*map(run.config.get, parts), run.config["model"]["classes"],
+                                run.config["train"]["batch_size"]]): run for run in todo}.values():
+            try:
+                kind(config_lib.from_json(run.config))
+            except errors.UserError as error:
+                arm = asked.arm_of(run.id).name
+                if arm != BASELINE:
+                    raise type(error)(f"arm {arm}: {error}") from error
+                raise
 
 
 def tell_failures(plan: plan_lib.Plan, state: schedule.State, workdir: pathlib.Path) -> None:
@@ -334,11 +341,7 @@ def _prepare(data: ConfigDict) -> None:
 
 
 def _check(config: ConfigDict) -> None:
-    from alexnet_jax import data
-    from alexnet_jax.data.classes import check_outputs
-
-    keys, known = data.check_splits(config.data), data.classes_of(config.data)
-    check_outputs(config.model.classes, len(keys or ()) or (known or (0, ""))[0], config.data.name)
+    checks.images(config)
 
 
 def _tell_downloads(runs: list[plan_lib.Run]) -> None:

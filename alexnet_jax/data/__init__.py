@@ -10,6 +10,7 @@ from alexnet_jax.data.opening import (
     check_splits,
     classes_of,
     downloads,
+    find,
     naming,
     open_split,
     open_splits,
@@ -17,5 +18,5 @@ from alexnet_jax.data.opening import (
 from alexnet_jax.data.split import Split
 from alexnet_jax.data.statistics import Statistics
 
-__all__ = ["FIELDS", "Classes", "Split", "Statistics", "check_splits", "classes_of", "downloads", "naming",
-           "open_split", "open_splits"]
+__all__ = ["FIELDS", "Classes", "Split", "Statistics", "check_splits", "classes_of", "downloads", "find",
+           "naming", "open_split", "open_splits"]

@@ -6,7 +6,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -27,7 +27,16 @@ class Batch(NamedTuple):
     index: np.ndarray  # type: ignore[assignment]  # hides tuple.index, which nobody needs
 
 
-def steps_per_epoch(split: Split, batch_size: int) -> int:
+class Named(Protocol):
+    """Some images under a split string, opened or not."""
+
+    @property
+    def split(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+
+def steps_per_epoch(split: Named, batch_size: int) -> int:
     """Whole batches in the split. Raises ConfigError if there is none."""
     steps = len(split) // batch_size
     if steps == 0:

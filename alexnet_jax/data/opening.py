@@ -13,7 +13,7 @@ import numpy as np
 
 from alexnet_jax import names
 from alexnet_jax.data import classes as classes_lib
-from alexnet_jax.data import order, registry, splits
+from alexnet_jax.data import loader, order, registry, splits
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.classes import Classes
 from alexnet_jax.data.dataset import Dataset, Report
@@ -49,13 +49,19 @@ class _Known:
         return common(self.places, other.places)
 
 
-def check_splits(data: Any, dataset: Dataset | None = None) -> tuple[str, ...] | None:
+def find(data: Any) -> Dataset:
+    """The dataset of config.data. Raises ConfigError, DataError: there is none of that name, or not there."""
+    return registry.find(data, store_lib.root(data.store))
+
+
+def check_splits(data: Any, dataset: Dataset | None = None, batch_size: int = 0) -> tuple[str, ...] | None:
     """Checks every split that the config names, its classes and its images, as far as that is known without decoding.
 
     Builds and writes nothing.
 
     Args:
-      data: config.data. dataset: its dataset, where that has been looked for already.
+      data: config.data. dataset: its dataset, where that has been looked for already. batch_size: that the images
+        learnt from have to be enough for.
 
     Returns:
       What identifies the classes of a run; None if only reading tells.
@@ -63,7 +69,7 @@ def check_splits(data: Any, dataset: Dataset | None = None) -> tuple[str, ...] |
     Raises:
       ConfigError, DataError: as `open_splits`.
     """
-    dataset = dataset or registry.find(data, store_lib.root(data.store))
+    dataset = dataset or find(data)
     registry.check_dir(data, dataset)
     found = {}
     for field in FIELDS:
@@ -78,7 +84,11 @@ def check_splits(data: Any, dataset: Dataset | None = None) -> tuple[str, ...] |
             classes_lib.check(training.every or (), data.name, split.keys or (), split.split)
     if data.names:
         classes_lib.read_names(data.names)
-    check_apart({field: split for field, split in found.items() if split.places is not None})
+    known = {field: split for field, split in found.items() if split.places is not None}
+    check_apart(known)
+    for field in ("train_split", "fold_split"):
+        if batch_size and field in known:
+            loader.steps_per_epoch(known[field], batch_size)
     return training.every
 
 
@@ -135,7 +145,7 @@ def classes_of(data: Any) -> tuple[int, str] | None:
     return None if known.every is None else (len(known.every), f"the images of {dataset.title}")
 
 
-def open_splits(data: Any, *, report: Report = names.say) -> dict[str, Split]:
+def open_splits(data: Any, *, report: Report = names.say, dataset: Dataset | None = None) -> dict[str, Split]:
     """Every split that the config names, {field: split}, with labels by the classes of the training split.
 
     All splits and their classes are checked before the first image is decoded, as far as that can be known.
@@ -143,12 +153,14 @@ def open_splits(data: Any, *, report: Report = names.say) -> dict[str, Split]:
     Args:
       data: config.data.
       report: takes lines about the building.
+      dataset: `find`'s, if `check_splits` has checked it.
 
     Raises:
       ConfigError, DataError: as `open_split`; a split has classes that training lacks, or training has one class only.
     """
-    dataset = registry.find(data, store_lib.root(data.store))
-    check_splits(data, dataset)
+    if dataset is None:
+        dataset = find(data)
+        check_splits(data, dataset)
     opened: dict[str, Split] = {}
     for field in FIELDS:
         if text := getattr(data, field):

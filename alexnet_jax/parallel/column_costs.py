@@ -51,6 +51,32 @@ def device_columns(config: ConfigDict) -> int:
     return devices
 
 
+def mesh_shape(config: ConfigDict, count: int | None, kind: str = "device") -> tuple[int, int]:
+    """(data, column): the mesh that `config.mesh` asks for of `count` devices of a kind; None: as many as it needs.
+
+    'auto' for `column` takes two devices a replica where there are two and the columns allow it, as the paper
+    did; 'auto' for `data` takes as many replicas as there are devices left and the batch divides into.
+
+    Raises:
+      ConfigError: the columns or the batch don't divide, the norms need the columns together, or there are too few
+        devices.
+    """
+    batch, asked, column = config.train.batch_size, config.mesh.data, device_columns(config)
+    if config.mesh.column == "auto" and (count or 1) < column * (1 if asked == "auto" else int(asked)):
+        column = 1
+    if asked == "auto":
+        data = max((d for d in range(1, (count or 1) // column + 1) if batch % d == 0), default=1)
+    else:
+        data = int(asked)
+    if count is not None and data * column > count:
+        raise ConfigError(f"config.mesh: {data} × {column} devices are asked for and {count} {kind}"
+                          f"{' is' if count == 1 else 's are'} present (on a CPU, JAX_NUM_CPU_DEVICES=N emulates N)")
+    if batch % data:
+        raise ConfigError(f"config.mesh.data: a batch of {batch} does not divide over {data} devices; the nearest "
+                          f"batch that does is {batch - batch % data or data}")
+    return data, column
+
+
 def exchanges(config: ConfigDict, classes: int, devices: int) -> list[Exchange]:
     """The exchanges of a network whose columns lie on `devices` devices, in order; none on a single one.
 

@@ -16,33 +16,16 @@ DATA, COLUMN = "data", "column"
 
 
 def make_mesh(config: ConfigDict, devices: list[jax.Device] | None = None) -> Mesh:
-    """The mesh that `config.mesh` asks for, over the first data × column devices.
-
-    'auto' for `column` takes two devices a replica where there are two and the columns allow it, as the paper
-    did; 'auto' for `data` takes as many replicas as there are devices left and the batch divides into.
+    """The mesh that `config.mesh` asks for, over the first data × column devices: `column_costs.mesh_shape`.
 
     Raises:
-      ConfigError: the columns or the batch don't divide, the norms need the columns together, or there are too few
-        devices.
+      ConfigError: as that; or some of several processes would have no part in it.
     """
     devices = devices or _present()
-    count, batch, asked_data = len(devices), config.train.batch_size, config.mesh.data
-    column = column_costs.device_columns(config)
-    if config.mesh.column == "auto" and count < column * (1 if asked_data == "auto" else int(asked_data)):
-        column = 1
-    if asked_data == "auto":
-        data = max((d for d in range(1, count // column + 1) if batch % d == 0), default=1)
-    else:
-        data = int(asked_data)
-    if data * column > count:
-        raise ConfigError(f"config.mesh: {data} × {column} devices are asked for and {count} {_kind(devices)} present "
-                          "(on a CPU, JAX_NUM_CPU_DEVICES=N emulates N)")
-    if jax.process_count() > 1 and data * column != count:
-        raise ConfigError(f"config.mesh: {data} × {column} devices leave some of the {count} out, and with them whole "
-                          "processes; choose data × column = all of them")
-    if batch % data:
-        raise ConfigError(f"config.mesh.data: a batch of {batch} does not divide over {data} devices; the nearest "
-                          f"batch that does is {batch - batch % data or data}")
+    data, column = column_costs.mesh_shape(config, len(devices), f"{devices[0].platform} device")
+    if jax.process_count() > 1 and data * column != len(devices):
+        raise ConfigError(f"config.mesh: {data} × {column} devices leave some of the {len(devices)} out, and with them "
+                          "whole processes; choose data × column = all of them")
     return Mesh(np.asarray(devices[: data * column]).reshape(data, column), (DATA, COLUMN))
 
 
@@ -55,10 +38,6 @@ def _present() -> list[jax.Device]:
                 "JAX finds no devices here; set JAX_PLATFORMS=cpu")
         said = " ".join(str(error).split())[:160]
         raise ConfigError(f"{what}, or install JAX for them{f' ({said})' if said else ''}") from error
-
-
-def _kind(devices: list[jax.Device]) -> str:
-    return f"{devices[0].platform} device{' is' if len(devices) == 1 else 's are'}"
 
 
 def shardings(mesh: Mesh, specs):

@@ -29,12 +29,11 @@ from alexnet_jax.data import loader
 from alexnet_jax.data.classes import check_outputs
 from alexnet_jax.data.comparing import about_data, about_data_words
 from alexnet_jax.errors import Interrupted, TrainingError, WorkdirError
-from alexnet_jax.models import geometry
 from alexnet_jax.parallel import distributed
 from alexnet_jax.parallel.mesh import make_mesh, put_whole
 from alexnet_jax.progress import Progress
 from alexnet_jax.text import duration, percent
-from alexnet_jax.training import augment, checkpoint, evaluate, initial_signal, inputs, optim, views
+from alexnet_jax.training import augment, checkpoint, checks, evaluate, initial_signal, inputs, optim, views
 from alexnet_jax.training import result as result_lib
 from alexnet_jax.training import workdir as workdir_lib
 from alexnet_jax.training.events import Events
@@ -63,7 +62,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", override
     """
     config = config_lib.resolve(config)
     numerics.check(config.train.precision)
-    geometry.layers(config)  # impossible shapes are refused before anything is touched
+    checks.layers(config)  # impossible shapes are refused before anything is touched
     make_mesh(config)
     workdir = workdir.absolute()
     paths.check_text(str(workdir), "--workdir")
@@ -124,7 +123,7 @@ class _Run:
         self.config, self.workdir, self.name, self.log, self.show = config, workdir, name, log, show
         self.signals, self.asked, self.id = signals, asked, workdir_lib.id_of(config, workdir)
         d = config.data
-        splits = data.open_splits(d, report=log)
+        splits = data.open_splits(d, report=log, dataset=checks.images(config))
         self.train_split, self.eval_split = splits["train_split"], splits["eval_split"]
         self.tune_split, self.fold_split, self.fit_split = map(splits.get, ("tune_split", "fold_split", "fit_split"))
         if distributed.several():

@@ -53,6 +53,11 @@ class Executor(Protocol):
         """What a run gets, for estimates; None where that isn't known before one is under way."""
         ...
 
+    @property
+    def devices(self) -> int | None:
+        """How many devices a run has; None where that isn't known."""
+        ...
+
     def room(self, run: str) -> bool:
         """Can this run be started now?"""
         ...
@@ -95,6 +100,7 @@ class Unasked:
     running: Collection[str] = ()
     unplaced: Collection[str] = ()
     device: Device | None = None
+    devices: int | None = None
 
     @property
     def description(self) -> str:

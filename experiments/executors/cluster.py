@@ -278,6 +278,10 @@ class RayExecutor:
     def device(self) -> Device | None:
         return None  # its nodes may be of several kinds
 
+    @property
+    def devices(self) -> int | None:
+        return None  # a run gets as many as its mesh asks for (`needs`)
+
     def room(self, run: str) -> bool:
         if self._jobs and len(self._tasks) >= self._jobs:
             return False

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import subprocess
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 from alexnet_jax import provenance
@@ -30,9 +32,19 @@ def all_of(about: Mapping[str, Any]) -> list[Device]:
     for part in provenance.stretches(about):
         device = part.get("device")
         if isinstance(device, Mapping) and device.get("kind"):
-            cores = device.get("cores") if device.get("platform") == "cpu" else 0
-            found.append(Device(str(device["kind"]), int(cores or 0), int(device.get("count") or 1)))
+            cpu = device.get("platform") == "cpu"  # whose devices are emulated, and share its cores
+            found.append(Device(str(device["kind"]), int(device.get("cores") or 0) if cpu else 0,
+                                1 if cpu else int(device.get("count") or 1)))
     return list(dict.fromkeys(found))
+
+
+def of_a_cpu(env: Mapping[str, str]) -> int | None:
+    """How many devices JAX sees where it has no accelerator; None where it may have one of another make."""
+    others = importlib.util.find_spec("libtpu") or list(metadata.entry_points(group="jax_plugins"))
+    if (others and env.get("JAX_PLATFORMS") != "cpu") or "host_platform_device_count" in env.get("XLA_FLAGS", ""):
+        return None
+    emulated = env.get("JAX_NUM_CPU_DEVICES", "")
+    return int(emulated) if emulated.isdecimal() and int(emulated) else 1
 
 
 def here(cores: int, gpus: Sequence[str]) -> Device | None:

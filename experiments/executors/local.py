@@ -72,6 +72,10 @@ class LocalExecutor:
     def device(self) -> Device | None:
         return devices.here(len(share(self.cores, 0, self.slots, self._each)), self.accelerators)
 
+    @property
+    def devices(self) -> int | None:
+        return 1 if self.accelerators else devices.of_a_cpu(os.environ)
+
     def room(self, run: str) -> bool:
         return len(self._processes) < self.slots
 
