@@ -191,11 +191,16 @@ def given() -> dict[str, Any]:
     return dict(_given)
 
 
-def parsed_config() -> tuple[ConfigDict, dict[str, Any]]:
-    """(the resolved config, the overrides given on the command line as {'train.epochs': 3, …})."""
+def config_file() -> str:
+    """The value of --config, FILE or FILE:recipe. Raises ConfigError where it isn't given."""
     value = flags.FLAGS["config"].value
     if not value:
         raise ConfigError(f"--config=FILE is needed, e.g. {_EXAMPLE}")
-    config = config_lib.resolve(config_lib.override(load_config(value), _given))
+    return value
+
+
+def parsed_config() -> tuple[ConfigDict, dict[str, Any]]:
+    """(the resolved config, the overrides given on the command line as {'train.epochs': 3, …})."""
+    config = config_lib.resolve(config_lib.override(load_config(config_file()), _given))
     flat = config_lib.flatten(config)
     return config, {name: flat[name] for name in _given}

@@ -3,6 +3,11 @@
 A table of layers (shapes, parameters, multiply-adds, activations, what each sees), the totals beside the paper's, and
 every field in which the config departs from the recipes `paper` and `released`.
 
+With `--all`, in place of these: every field with its value and where that was set, be it in a config file, a recipe,
+a sweep's overrides or on the command line. "Why 0.01 here?" is answered by
+
+    python -m alexnet_jax.describe --config=configs/cifar10.py --all | grep learning_rate
+
 With `--target=h100:1x2` (kind of accelerator, devices along 'data' × devices along 'column') it compiles the config's
 programs for such devices, which need not be there, and prints what they communicate and the memory they take.
 """
@@ -17,7 +22,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import cli, commands, data, names, notes, paths, recipes, schema, text
 from alexnet_jax import config as config_lib
-from alexnet_jax.inspect import drawing, targets
+from alexnet_jax.inspect import drawing, origins, targets
 from alexnet_jax.models import geometry
 from alexnet_jax.parallel import column_costs
 
@@ -142,12 +147,24 @@ def describe(config: ConfigDict, given: Mapping[str, Any] | None = None) -> str:
     return "\n".join(lines)
 
 
+def fields(config: ConfigDict, places: Mapping[str, str]) -> str:
+    """A line for each field: its value and where it was set (`origins.load`)."""
+    values = config_lib.flatten(config)
+    return "\n".join(text.table([(f"config.{name}", names.plain(repr(values[name])), names.plain(place))
+                                for name, place in places.items()]))
+
+
 def _show(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else repr(value)
 
 
 def main(_argv: Sequence[str]) -> None:
-    config, given = cli.parsed_config()
+    given = cli.given()
+    places: dict[str, str] = {}
+    if flags.FLAGS.all:
+        config, places = origins.load(cli.config_file(), given)
+    else:
+        config, given = cli.parsed_config()
     picture = paths.output(flags.FLAGS.draw) if flags.FLAGS.draw is not None else None
     if flags.FLAGS.target is not None:
         target = targets.parse(flags.FLAGS.target)
@@ -156,7 +173,7 @@ def main(_argv: Sequence[str]) -> None:
 
         print(report.report(config, classes_of(config), target, flags.FLAGS.largest_batch))
         return
-    print(describe(config, given))
+    print(fields(config, places) if flags.FLAGS.all else describe(config, given))
     if picture is not None:
         drawing.draw(config, classes_of(config), picture)
         print(f"\ndrawn: {picture}")
@@ -164,6 +181,7 @@ def main(_argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     cli.define_config_flag()
+    flags.DEFINE_bool("all", False, "print every field, its value and where that was set")
     flags.DEFINE_string("draw", None, "draw the network into this .svg, .png or .pdf")
     flags.DEFINE_string("target", None, "accelerators to compile for, e.g. h100:1x2 or v5e:128x2")
     flags.DEFINE_bool("largest_batch", True, "with --target: look for the largest batch that fits")
