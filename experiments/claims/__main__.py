@@ -17,7 +17,7 @@ import pathlib
 from collections.abc import Sequence
 
 from alexnet_jax import commands, errors, run_files
-from experiments import repeats
+from experiments.analysis import repeats
 from experiments.claims import table
 from experiments.claims.rows import rows
 
