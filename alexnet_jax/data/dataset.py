@@ -44,13 +44,17 @@ class Corrupt(NamedTuple):
 class Reading:
     """A whole split about to be read.
 
-    `count` counts the images, those that turn out corrupt included. `classes` are the names for display,
-    `class_keys` what identifies them in the dataset (folder names), both in the order of the labels.
-    `examples(done)` takes bool [count] and yields every rank below `count` that is not done, in any order; it
-    may yield others too. `origin` names the files in messages. `made_by` is what the images depend on besides
-    the dataset's version (the decoder's, say): an unfinished store made by something else is not gone on with.
-    `names`, or what `names()` gives, are those of the images by rank, any text ('<class folder>/<path>').
-    `left_out` counts files that lie among the images and are not read: {kind: {class key, '' for none: files}}.
+    Attributes:
+      count: its images, those that turn out corrupt included.
+      classes: their names for display. class_keys: what identifies them (names of folders, say). Both in the order of
+        the labels.
+      examples: takes `done`, bool [count], and gives every rank below `count` that is not done, in any order; it may
+        give others too. Where it has a `close`, that is called at the end.
+      origin: names the files in messages.
+      made_by: what the images depend on besides the dataset's version, the decoder's, say: an unfinished store that
+        was made by something else is discarded.
+      names: those of the images by rank, any text ('<class folder>/<path>'), or what gives them.
+      left_out: files that lie among the images and are not read, {kind: {class key, '' for none: files}}.
     """
 
     count: int
