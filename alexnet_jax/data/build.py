@@ -206,7 +206,9 @@ def refusal(name: str, reason: str) -> DataError:
 
 
 class _Shown:
-    """Shows how far a build is: a bar on a terminal, else a line now and then. Rates are this process's own.
+    """Shows how far a build is: a bar on a terminal, else a line now and then.
+
+    Rates are those since the first image: before it, an archive is passed over up to what an earlier builder left.
 
     Args:
       done: images that need no reading, of `count`.
@@ -214,9 +216,9 @@ class _Shown:
 
     def __init__(self, label: str, done: int, count: int, report: Report):
         self._label, self._before, self._count, self._report = label, done, count, report
-        self._new = 0
-        self._start = time.monotonic()
-        self._said = self._start - 7.0  # the first line after three seconds: quick builds say nothing in between
+        self._new = self._first = 0
+        self._start: float | None = None  # when the `_first` new images were there
+        self._said = time.monotonic() - 7.0  # the first line after three seconds: quick builds say nothing in between
         self._bar: Any = None
         self._task: Any = None
 
@@ -238,10 +240,13 @@ class _Shown:
     def advance(self, images: int) -> None:
         self._new += images
         now = time.monotonic()
+        if self._start is None:
+            self._start, self._first = now, self._new
+            return
         if now - self._said < (0.2 if self._bar is not None else 10.0):
             return
         self._said = now
-        rate = self._new / (now - self._start)
+        rate = (self._new - self._first) / max(now - self._start, 1e-3)
         done = self._before + self._new
         how = f"{rate:.0f} images/s, {duration((self._count - done) / rate if rate else None)} left"
         if self._bar is not None:
