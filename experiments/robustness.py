@@ -1,0 +1,163 @@
+"""What other choices would have made of a claim's row: seeds, tests, views, quantities, baselines, devices, images.
+
+    python -m experiments.robustness decay pca           # by the claims' names, of experiments.claims.registry
+    python -m experiments.robustness --images            # and what is in the images of the plan's regime
+
+For each way of measuring a claim, in its own regime: every pair; the sign test; what is left without any one seed; the
+other quantities; the arm against all runs of its baseline on such a device, unpaired (Welch); ±x over seeds, and over
+seeds and images; the pairs of each record; runs that were made on two kinds of device. It prints what is recorded and
+decides nothing: the verdict is that of the table of claims.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+
+from alexnet_jax import commands, text
+from alexnet_jax import config as config_lib
+from alexnet_jax.errors import ConfigError
+from alexnet_jax.training import views
+from experiments.analysis import compare, protocol, statistics
+from experiments.analysis.text import interval, p_text, signed, span
+from experiments.analysis.workdirs import Run, Sweep, read_sweep
+from experiments.claims.judging import Found, judged
+from experiments.claims.record import Claim
+from experiments.claims.regimes import PAPER_LIKE_30
+from experiments.claims.registry import CLAIMS
+
+RESULTS = pathlib.Path(__file__).resolve().parent / "results"
+_OTHERS = ("error", "gap", "fit", "running", "first", "early")
+
+
+def of_claim(claim: Claim, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
+    """Lines about a claim's measures, each in its own regime. `sweeps`: what is recorded, by folder."""
+    for what in claim.measures:
+        found = judged(claim, what, what.regimes[0], sweeps)
+        if found is not None and found.ratio is None:
+            yield from ("", f"{claim.id}: {'; '.join(filter(None, (claim.claim, what.part)))}")
+            yield from (f"  {line}" for line in _of_measure(found, sweeps))
+
+
+def _of_measure(found: Found, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
+    c, what = found.comparison, found.measure
+    sign = -1 if what.turned else 1
+    each = {seed: sign * value for seed, value in zip(c.pairs, c.each, strict=True)}
+    yield (f"{compare.QUANTITIES[c.quantity]}, {found.regime.name}: {interval(found.difference)}, {len(each)} seeds; "
+           f"{found.verdict.word}: {'; '.join(filter(None, (found.verdict.why, found.remark)))}")
+    yield "pairs: " + ", ".join(f"{seed}: {signed(value, 2)}" for seed, value in each.items())
+    if len(each) > 2:
+        yield from _tests(list(each.values()))
+    if found.p_holm is not None:
+        family = found.corrected.family
+        yield f"Holm's p {p_text(found.p_holm)} over {len(family.tests)} tests ({family.name})"
+    others = (compare.compare(c.arm, c.reference, quantity, c.views) for quantity in _OTHERS if quantity != c.quantity)
+    told = [f"{compare.QUANTITIES[one.quantity]} {interval(one.difference if sign > 0 else -one.difference)}"
+            for one in others if one.pairs]
+    yield "other quantities: " + "; ".join(dict.fromkeys(told))
+    yield from _against_all(found, sweeps, sign)
+    x, over = found.verdict.margin, found.over_images
+    if x is not None and found.difference.low is not None:
+        yield f"within ±{x:g} over seeds: {'yes' if found.verdict.inside else 'no'}" + (
+            "" if over is None or over.low is None or over.high is None else
+            f"; over seeds and {over.images:,} images {span(over.low, over.high)}: "
+            f"{'yes' if -x < over.low and over.high < x else 'no'}")
+    if not all(what.name in (sweep.search or {}).get("arms", {}) for sweep in found.sweeps.values()):
+        yield "the learning rate is the baseline's: none was searched for this arm"
+
+
+def _tests(each: Sequence[float]) -> Iterator[str]:
+    """The sign test, and what any one seed does."""
+    above, below = sum(value > 0 for value in each), sum(value < 0 for value in each)
+    p = stats.binomtest(above, above + below).pvalue if above + below else 1.0
+    yield f"signs: {above} above zero, {below} below; sign test p {p_text(p)}"
+    less = [statistics.estimate([*each[:i], *each[i + 1:]]) for i in range(len(each))]
+    means = [one.mean for one in less if one.mean is not None]
+    worst = max((one.p_value for one in less if one.p_value is not None), default=None)
+    yield (f"without any one seed: mean {signed(min(means), 2)} to {signed(max(means), 2)}"
+           + ("" if worst is None else f", p at most {p_text(worst)}"))
+
+
+def _against_all(found: Found, sweeps: Mapping[str, Sweep], sign: int) -> Iterator[str]:
+    """The arm against all recorded runs of its reference on the same kind of device, not only those of its seeds."""
+    c = found.comparison
+    kinds = {kind: [run for run in c.arm.runs.values() if _device(run) == kind] for kind in map(_device, c.runs)}
+    kind = max(kinds, key=lambda one: len(kinds[one]))
+    runs = {run.id: run for name in found.regime.records if name in sweeps for arm in sweeps[name].arms
+            if arm.name == c.reference.name for run in arm.runs.values() if _device(run) == kind}
+    mine, all_ = ([value for run in part if (value := compare.value_of(run, c.quantity, c.views)) is not None]
+                  for part in (kinds[kind], runs.values()))
+    if len(mine) < 2 or len(all_) <= len(mine) or c.arm.views:
+        return
+    welch = stats.ttest_ind(mine, all_, equal_var=False)
+    ends = welch.confidence_interval(statistics.CONFIDENCE)
+    low, high = sorted((sign * ends.low, sign * ends.high))
+    yield (f"{len(mine)} runs against all {len(all_)} of {c.reference.name} on {kind}, unpaired: "
+           f"{signed(sign * float(np.mean(mine) - np.mean(all_)), 2)} {span(low, high)}, p {p_text(welch.pvalue)}")
+
+
+def _device(run: Run) -> str:
+    return str((run.about.get("device") or {}).get("kind") or protocol.platform(run.about) or "an unknown device")
+
+
+def twice(sweeps: Mapping[str, Sweep]) -> Iterator[str]:
+    """The same run made on two kinds of device: how far its errors lie apart, in points."""
+    made: dict[str, dict[str, Run]] = {}  # by id and device: two records may share a run
+    for run in (run for sweep in sweeps.values() for run in sweep.runs.values() if run.state == "finished"):
+        made.setdefault(run.id, {}).setdefault(_device(run), run)
+    errors: list[float] = []
+    for id_, runs in made.items():
+        for first, second in itertools.combinations(runs.values(), 2):
+            a, b = (compare.value_of(run, "error", views.TEN) for run in (first, second))
+            if a is not None and b is not None:
+                errors.append(b - a)
+                yield (f"  {first.about.get('name', id_)} seed {first.seed}: {_device(first)} {a:.2f}%, "
+                       f"{_device(second)} {b:.2f}% ({signed(b - a, 2)})")
+    if errors:
+        spread = float(np.sqrt(np.mean(np.square(errors))))
+        yield f"  root mean square {spread:.2f} points of top-1 error by ten views, {len(errors)} pairs"
+
+
+def of_images(sweep: Sweep) -> Iterator[str]:
+    """How the classes lie in the images of a sweep's baseline, and which of the reported ones were learnt from."""
+    from alexnet_jax.data import duplicates, open_splits  # stores are opened, so only where it is asked for
+
+    config = config_lib.from_json(next(iter(sweep.arm(sweep.baseline).runs.values())).config)
+    splits = open_splits(config_lib.override(config, {"data.dir": "", "data.store": ""}).data)
+    learnt, reported = splits["train_split"], splits["eval_split"]
+    for name, split in (("learnt from", learnt), ("reported on", reported)):
+        counts = split.per_class
+        p = stats.chisquare(counts).pvalue
+        yield (f"  {name}: {split.split}, {len(split):,} images; of a class {min(counts):,} to {max(counts):,} "
+               f"(equal shares: p {p_text(p)}): " + ", ".join(map(str, counts)))
+    yield f"  reported images that were learnt from too, by their bytes: {duplicates.between(learnt, reported)}"
+    yield f"  images that stand twice among those learnt from: {duplicates.within(learnt)}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = commands.Parser("experiments.robustness", __doc__)
+    parser.add_argument("claims", nargs="*", metavar="CLAIM", help="names of claims; default: those whose own regime "
+                        "is the evidence plan's")
+    parser.add_argument("--images", action="store_true", help="tell of the images too; needs the data")
+    parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="the folder of recorded results")
+    options = parser.parse_args(argv)
+    if unknown := [name for name in options.claims if name not in CLAIMS]:
+        raise ConfigError(f"{unknown[0]}: no claim of that name; there is {text.listed(list(CLAIMS), len(CLAIMS))}")
+    asked = options.claims or [name for name, claim in CLAIMS.items()
+                               if any(what.regimes[0].seeds for what in claim.measures)]
+    sweeps = {path.parent.name: read_sweep(path.parent) for path in sorted(options.results.glob("*/plan.json"))}
+    lines = [line for name in asked for line in of_claim(CLAIMS[name], sweeps)]
+    regime = {name: sweeps[name] for name in PAPER_LIKE_30.records if name in sweeps}
+    print("\n".join(lines or ["nothing is recorded of these claims in their own regimes"]))
+    if not options.claims:
+        print("\n".join(["", "the same run on two kinds of device:", *twice(regime)]))
+    if options.images and regime:
+        print("\n".join(["", "images:", *of_images(next(iter(regime.values())))]))
+
+
+if __name__ == "__main__":
+    commands.run_main(main)

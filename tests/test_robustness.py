@@ -1,0 +1,67 @@
+"""What other choices make of a claim's row, on simulated runs: held against scipy and plain counting."""
+
+import fake_sweep
+import numpy as np
+import pytest
+from fake_sweep import arms_of
+from scipy import stats
+
+from alexnet_jax import run_files
+from alexnet_jax.errors import ConfigError
+from experiments import robustness
+from experiments.analysis import workdirs
+
+
+def _told(results, capsys, *words):
+    robustness.main([*words, f"--results={results}"])
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def results(tmp_path):
+    arms = arms_of(pca__no_pca=0.1)
+    fake_sweep.write_sweep(tmp_path / "paper_like_30_seeds", arms=arms, seeds=range(1, 31), epochs=2, outcomes=True)
+    return tmp_path
+
+
+def test_pairs_signs_and_equivalence_are_those_of_the_runs(results, capsys):
+    sweep = workdirs.read_sweep(results / "paper_like_30_seeds")
+    error = {arm.name: np.array([run.counts("ten_view")["top1_wrong"] / 100 for run in arm.runs.values()])
+             for arm in sweep.arms}
+    each = error["baseline"] - error["no_pca"]  # as the claim has it: with less without
+    text = _told(results, capsys, "pca")
+    assert f"pairs: 1: {each[0]:+.2f}".replace("-", "−") in text
+    above = int((each > 0).sum())
+    p = stats.binomtest(above, 30).pvalue
+    assert f"signs: {above} above zero, {30 - above} below; sign test p {p:.3f}" in text
+    means = [np.delete(each, i).mean() for i in range(30)]
+    assert f"mean {min(means):+.2f} to {max(means):+.2f}, p at most".replace("-", "−") in text
+    ends = stats.ttest_1samp(each, 0).confidence_interval(0.95)
+    inside = "yes" if ends.low > -0.5 and ends.high < 0.5 else "no"
+    assert f"within ±0.5 over seeds: {inside}; over seeds and 10,000 images [" in text
+    assert "over 15 tests (the first quantities of docs/evidence-plan.md)" in text
+    assert "none was searched for this arm" in text
+
+
+def test_an_arm_is_held_against_all_baselines_of_its_device(results, capsys):
+    fake_sweep.write_sweep(results / "paper_like_10_seeds", arms=arms_of(decay__no_decay=2.0), seeds=range(1, 11),
+                           epochs=2, gaps={"no_decay": -2.0}, states={("no_decay", 10): "not started"})
+    text = _told(results, capsys, "decay")
+    assert "9 runs against all 10 of baseline on Imaginary 9000, unpaired: " in text  # that have the quantity
+    assert "10 above zero" not in text
+
+
+def test_the_same_run_on_two_devices(results, capsys):
+    fake_sweep.write_sweep(results / "paper_like_cpu", arms=arms_of(), seeds=(9, 10), epochs=2)
+    for folder in (results / "paper_like_cpu").glob("runs/*"):
+        about = run_files.read_json(folder / "run.json")
+        run_files.write_json(folder / "run.json", {**about, "device": {**about["device"], "kind": "Another"}})
+    text = _told(results, capsys)
+    assert "baseline seed 9: Imaginary 9000 " in text
+    assert "2 pairs" in text
+
+
+def test_nothing_recorded_and_a_claim_that_is_none(tmp_path, capsys):
+    assert "nothing is recorded of these claims" in _told(tmp_path, capsys, "pca")
+    with pytest.raises(ConfigError, match=r"^nonsense: no claim of that name; there is relu, "):
+        robustness.main(["nonsense"])
