@@ -13,6 +13,7 @@ from PIL import Image
 
 from alexnet_jax import cli, run_files
 from alexnet_jax import config as config_lib
+from alexnet_jax import evaluate as evaluate_command
 from alexnet_jax.errors import ConfigError, WorkdirError
 from alexnet_jax.inspect.trained import Trained
 from alexnet_jax.training import augment, evaluate, loop, views
@@ -215,7 +216,7 @@ def test_five_views_are_right_where_half_of_ten_are_another_class(trained):
 
 def test_a_checkpoint_counted_again(trained, capsys, tmp_path):
     kept = (trained[0] / "result.json").read_bytes()
-    assert evaluate.main([str(trained[0])]) == 0
+    assert evaluate_command.main([str(trained[0])]) == 0
     told = capsys.readouterr().out
     counts = run_files.read_json(trained[0] / "result.json")["eval"]
     for name, words in views.NAMES.items():
@@ -223,14 +224,14 @@ def test_a_checkpoint_counted_again(trained, capsys, tmp_path):
         assert f"{words} {100 * wrong / 40:.1f}% ({wrong} of 40 wrong)" in told
     assert "top-5" not in told
     assert (trained[0] / "result.json").read_bytes() == kept
-    assert evaluate.main([str(trained[0]), "--split=train"]) == 0
+    assert evaluate_command.main([str(trained[0]), "--split=train"]) == 0
     assert "of 96 wrong" in capsys.readouterr().out
-    assert evaluate.main([str(trained[0]), "--record"]) == 0
+    assert evaluate_command.main([str(trained[0]), "--record"]) == 0
     assert "has nothing to add: it is there" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="leave out --data and --split"):
-        evaluate.main([str(trained[0]), "--record", "--split=train"])
+        evaluate_command.main([str(trained[0]), "--record", "--split=train"])
     with pytest.raises(WorkdirError, match="no run of"):
-        evaluate.main([str(tmp_path)])
+        evaluate_command.main([str(tmp_path)])
 
 
 def _as_before(run: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
@@ -246,7 +247,7 @@ def _as_before(run: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
 def test_an_old_result_gets_its_five_views_from_the_checkpoint(trained, tmp_path, capsys):
     old = _as_before(trained[0], tmp_path / "old")
     assert workdirs.default_views([workdirs.read_run(old), workdirs.read_run(trained[1])]) == "ten_view"
-    assert evaluate.main([str(old), "--record"]) == 0
+    assert evaluate_command.main([str(old), "--record"]) == 0
     assert "has five views now" in capsys.readouterr().out
     for name in ("result.json", "outcomes.json"):
         assert (old / name).read_bytes() == (trained[0] / name).read_bytes()
@@ -260,11 +261,11 @@ def test_counts_of_another_checkpoint_are_not_added(trained, tmp_path):
     run_files.write_json(old / "result.json", tree)
     before = (old / "result.json").read_bytes()
     with pytest.raises(WorkdirError, match="centre crop 1 of 40 wrong there and 0 of 40 by this checkpoint"):
-        evaluate.main([str(old), "--record"])
+        evaluate_command.main([str(old), "--record"])
     assert (old / "result.json").read_bytes() == before
     (old / "result.json").unlink()
     with pytest.raises(WorkdirError, match="has no finished result to add to"):
-        evaluate.main([str(old), "--record"])
+        evaluate_command.main([str(old), "--record"])
 
 
 def test_averages_of_networks_that_never_saw_a_mirror_image(trained, tmp_path, capsys):

@@ -16,10 +16,11 @@ from tiny_run import go
 
 from alexnet_jax import cli, run_files, weights
 from alexnet_jax import config as config_lib
+from alexnet_jax import evaluate as evaluate_command
 from alexnet_jax.errors import CheckpointError, ConfigError, DataError, WorkdirError
 from alexnet_jax.inspect.trained import Trained
 from alexnet_jax.models import geometry
-from alexnet_jax.training import augment, evaluate, inputs
+from alexnet_jax.training import augment, inputs
 from alexnet_jax.weights import __main__ as command
 from alexnet_jax.weights import fitting, importing
 from experiments import ensemble, kernels, retrieval
@@ -317,7 +318,7 @@ def test_every_command_takes_an_imported_run(networks, finished, tmp_path, capsy
     trained, network = Trained(finished), Trained(networks[0])
     assert network.known == trained.known
     assert network.log_probs(network.open("test[:10]")).shape == (10, 10)
-    assert evaluate.main([first, "--split=test[:10]"]) == 0
+    assert evaluate_command.main([first, "--split=test[:10]"]) == 0
     said = capsys.readouterr().out
     assert "step 0, shapes test[:10]: error centre crop" in said
     assert "note: an imported network, of whose training nothing is on record" in said
