@@ -210,6 +210,8 @@ def test_no_run_of_a_record_is_lost(tmp_path):
 
 @pytest.mark.parametrize(("name", "change", "message"), [
     ("runs.jsonl", lambda text: text[:-40], r"runs\.jsonl: line 8 is damaged"),
+    ("runs.jsonl", lambda text: None, r"runs\.jsonl: missing"),
+    ("timing.csv", lambda text: None, r"timing\.csv: missing"),
     ("runs.jsonl", lambda text: text.replace('"dir"', '"dim"', 1), r"runs\.jsonl: line 1 is damaged"),
     ("metrics.csv", lambda text: text[:-4].rpartition(",")[0], r"metrics\.csv: a row is damaged"),
     ("timing.csv", lambda text: "", r"timing\.csv: no table"),
@@ -217,6 +219,9 @@ def test_no_run_of_a_record_is_lost(tmp_path):
 def test_a_damaged_record_is_one_line(tmp_path, name, change, message):
     recording.copy_sweep(fake_sweep.write_sweep(tmp_path / "w", seeds=(0, 1), epochs=2, outcomes=True), tmp_path / "k")
     path = tmp_path / "k" / name
-    path.write_text(change("" if name.endswith("npz") else path.read_text()))
+    content = change("" if name.endswith("npz") else path.read_text())
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
     with pytest.raises(WorkdirError, match=message + r".*restore it from git"):
         _ = [(run.rows, run.wrong("centre")) for run in workdirs.read_sweep(tmp_path / "k").runs.values()]

@@ -38,7 +38,7 @@ OUTCOMES = "outcomes.npz"
 TREES = {"run": "run.json", "result": "result.json"}
 _ANEW, _LACKS = "=", "-"
 _KINDS = ("top1_wrong", "top5_wrong")
-_AGAIN = "restore it from git, or record the sweep again (python -m experiments.recording)"
+AGAIN = "restore it from git, or record the sweep again (python -m experiments.recording)"
 
 
 class RunFiles(Protocol):
@@ -131,7 +131,7 @@ class Record:
                 run = Planned(row["id"], row["dir"], int(row["seed"]), config,
                               _Recorded(folder / row["dir"], row["id"], trees, self))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise WorkdirError(f"{folder / RUNS}: line {number} is damaged ({error}); {_AGAIN}") from error
+                raise WorkdirError(f"{folder / RUNS}: line {number} is damaged ({error}); {AGAIN}") from error
             self.runs[run.id] = run
 
     def table(self, name: str) -> dict[str, list[str]]:
@@ -144,12 +144,12 @@ class Record:
         for name in TABLES:
             head, *rows = _lines(self.folder / name) or [""]
             if head.partition(",")[0] != "run":
-                raise WorkdirError(f"{self.folder / name}: no table of a record; {_AGAIN}")
+                raise WorkdirError(f"{self.folder / name}: no table of a record; {AGAIN}")
             columns, by = head.partition(",")[2], found.setdefault(name, {})
             for row in rows:
                 run, _, cells = row.partition(",")
                 if run not in self.runs or cells.count(",") != columns.count(","):
-                    raise WorkdirError(f"{self.folder / name}: a row is damaged ({row[:60]!r}); {_AGAIN}")
+                    raise WorkdirError(f"{self.folder / name}: a row is damaged ({row[:60]!r}); {AGAIN}")
                 by.setdefault(run, [columns]).append(cells)
         return found
 
@@ -175,7 +175,7 @@ class Record:
                         raise ValueError(f"{views}: other bytes than images")
             return found
         except (OSError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as error:
-            raise WorkdirError(f"{path}: damaged ({error}); {_AGAIN}") from error
+            raise WorkdirError(f"{path}: damaged ({error}); {AGAIN}") from error
 
 
 def is_packed(folder: pathlib.Path) -> bool:
@@ -300,4 +300,4 @@ def _lines(path: pathlib.Path) -> list[str]:
     try:
         return [line for line in path.read_text(encoding="utf-8").splitlines() if line]
     except (FileNotFoundError, UnicodeDecodeError) as error:
-        raise WorkdirError(f"{path}: missing or damaged; {_AGAIN}") from error
+        raise WorkdirError(f"{path}: missing or damaged; {AGAIN}") from error

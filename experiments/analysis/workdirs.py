@@ -155,6 +155,8 @@ def read_sweep(workdir: pathlib.Path) -> Sweep:
     plan = run_files.read_json(path, shared=True)
     if not isinstance(plan, dict):
         raise WorkdirError(f"{path}: cut short or not JSON; {plan_lib.AGAIN}")
+    if "runs" not in plan and "arms" in plan and not packed.is_packed(workdir):
+        raise WorkdirError(f"{workdir / packed.RUNS}: missing; {packed.AGAIN}")
     if not isinstance(plan.get("schema"), int) or plan["schema"] > run_files.SCHEMA:
         raise WorkdirError(f"{path}: schema {plan.get('schema')!r} is not one that this version reads")
     try:
