@@ -1,8 +1,9 @@
 """What outside the config could change a number: pinned, refused, or put on record.
 
-Pinned, whatever the environment and `jax.config` say: the random generator, JAX's rules of promotion (`Program` traces
-under `pinned`). Refused: 64-bit mode in a run that isn't `train.precision=float64`, and the other way about (`check`).
-On record, where it isn't the default: all else that a user could ask of JAX, XLA or the libraries below (`asked`).
+Pinned, whatever the environment and `jax.config` say: the random generator, and JAX's rules of promotion, at their
+strictest (`Program` traces under `pinned`). Refused: 64-bit mode in a run that isn't `train.precision=float64`, and the
+other way about (`check`). On record, where it isn't the default: all else that a user could ask of JAX, XLA or the
+libraries below (`asked`).
 """
 
 from __future__ import annotations
@@ -77,8 +78,8 @@ def pinned(products: str | None = None) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.threefry_partitionable(True))
-        stack.enter_context(jax.numpy_dtype_promotion("standard"))
-        stack.enter_context(jax.numpy_rank_promotion("allow"))
+        stack.enter_context(jax.numpy_dtype_promotion("strict"))
+        stack.enter_context(jax.numpy_rank_promotion("raise"))
         if products is not None:
             stack.enter_context(jax.default_matmul_precision(products))
         yield

@@ -1,4 +1,4 @@
-"""For all tests: how XLA compiles, which files come first, and Ctrl-C."""
+"""For all tests: how XLA compiles, how strict JAX is, which files come first, and Ctrl-C."""
 
 import os
 import signal
@@ -8,6 +8,8 @@ import emulated
 # Most of the tests' time is XLA's, for programs that run once or twice. Parity (oracle.py) and a training on real
 # images (test_health.py) are compiled as a user's programs are; XLA_FLAGS=" " make test does so with everything.
 os.environ.setdefault("XLA_FLAGS", emulated.QUICK)
+# No array is widened and no axis added without a word, in the tests, in the code, and in processes that tests start.
+os.environ["JAX_NUMPY_DTYPE_PROMOTION"], os.environ["JAX_NUMPY_RANK_PROMOTION"] = "strict", "raise"
 
 # A shell without job control starts what is in its background with SIGINT ignored, nohup with SIGHUP, and that is
 # inherited. The tests send both to themselves and to processes that they start.

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from alexnet_jax.models import arithmetic
+from alexnet_jax.models import arithmetic, layers
 from alexnet_jax.models.geometry import Layer
 
 
@@ -126,8 +126,8 @@ class ColumnSum(nnx.Module):
     def __call__(self, x: jax.Array, axis: str | None) -> jax.Array:
         """[column, batch, in] → [batch, out], in float32 at least: the softmax follows."""
         kernel = self.kernel[...].astype(x.dtype)
-        wide = jnp.promote_types(x.dtype, jnp.float32)
+        wide = layers.wide_dtype(x.dtype)
         y = arithmetic.dense(x, kernel, wide).sum(axis=0)
         if axis is not None:
             y = lax.psum(y, axis)
-        return y + self.bias[...].astype(wide)
+        return y + self.bias[...].astype(wide)[None, :]

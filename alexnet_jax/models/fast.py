@@ -195,9 +195,10 @@ def _dense_forward(x, kernel, dtype):
 
 def _dense_backward(dtype, residuals, g):
     x, kernel = residuals
-    to_x = jnp.einsum("cio,cbo->cib", kernel, g)
+    # In the type of g, which is wider than x where `dtype` is.
+    to_x = jnp.einsum("cio,cbo->cib", kernel.astype(g.dtype), g)
     to_x = to_x.sum(axis=0).T if x.ndim == 2 else jnp.swapaxes(to_x, 1, 2)
-    to_kernel = jnp.einsum("cbi,cbo->cio", _for_each(x, kernel), g)
+    to_kernel = jnp.einsum("cbi,cbo->cio", _for_each(x, kernel).astype(g.dtype), g)
     # The kernel's gradient waits for the input's: measured to be quicker on two cores, for reasons that are not known
     # (benchmarks/RESULTS.md).
     return lax.platform_dependent(to_x.astype(x.dtype), to_kernel.astype(kernel.dtype),
@@ -224,11 +225,11 @@ def pool(x: jax.Array, window: int, stride: int, kind: str = "max", rounding: st
             x = _combine("max", _Windows(axis, x.shape[axis], window, stride, 0, positions[axis - axes[0]]), x)
         return x
     total = layers.wide(x)
-    inside = np.ones((1, 1, 1))
+    inside = np.ones([1] * x.ndim)
     for axis, count in zip(axes, positions, strict=True):
         starts = np.arange(count) * stride
         along = np.minimum(starts + window, x.shape[axis]) - starts
-        inside = inside * along.reshape((-1, 1, 1) if axis == axes[0] else (1, -1, 1))
+        inside = inside * np.expand_dims(along, [other for other in range(x.ndim) if other != axis])
         total = _sum_of_windows(total, axis, window, stride)
     return (total / jnp.asarray(inside, total.dtype)).astype(x.dtype)
 

@@ -51,7 +51,12 @@ def same_map_norm(x: jax.Array, size: int, alpha: float, beta: float) -> jax.Arr
 
 def wide(x: jax.Array) -> jax.Array:
     """x in float32 at least: half precision has neither the digits nor the range for sums of squares."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(wide_dtype(x.dtype))
+
+
+def wide_dtype(dtype) -> jnp.dtype:
+    """`dtype`, or float32 for one that is narrower."""
+    return jnp.dtype(dtype if jnp.dtype(dtype).itemsize >= 4 else jnp.float32)
 
 
 def _sum_around(x: jax.Array, axis: int, n: int) -> jax.Array:
@@ -152,7 +157,7 @@ def dropout_mask(key: jax.Array, columns: jax.Array, rows: jax.Array, features: 
         example = jax.random.fold_in(column_key, index)
         if rate == 0.5:  # one random bit a unit
             words = jax.random.bits(example, (-(-features // 32),), jnp.uint32)
-            bits = (words[:, None] >> jnp.arange(32, dtype=jnp.uint32)) & 1
+            bits = (words[:, None] >> jnp.arange(32, dtype=jnp.uint32)[None, :]) & 1
             return bits.reshape(-1)[:features].astype(bool)
         return jax.random.bits(example, (features,), jnp.uint16) >= round(rate * 65536)
 

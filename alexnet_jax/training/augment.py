@@ -77,7 +77,7 @@ def _pixels(images: jax.Array, config: ConfigDict) -> jax.Array:
 def _scaled(x: jax.Array, config: ConfigDict) -> jax.Array:
     """Centred pixels divided by `augment.divide`, as codes do that feed a network values of about 1."""
     divide = config.augment.divide
-    return x / jnp.asarray(divide, x.dtype) if divide else x
+    return x / jnp.asarray(divide, x.dtype).reshape(*[1] * (x.ndim - 1), -1) if divide else x
 
 
 def training_views(images: jax.Array, key: jax.Array, rows: jax.Array, noise: jax.Array, consts: Constants,
@@ -114,10 +114,12 @@ def training_views(images: jax.Array, key: jax.Array, rows: jax.Array, noise: ja
         if augment.mean == "centre":
             view = view - consts.mean
         if augment.pca.amount:
-            alpha = noise * jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, 1), row), (3,))
+            alpha = jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, 1), row), (3,))
+            alpha = jnp.asarray(noise, alpha.dtype) * alpha
             # Written out. A matrix product may run in reduced precision on an accelerator, and jaxlib 0.10.2 for CPUs
             # miscompiles a reduction here once a batch has more than 455 images: they shared a few shifts.
-            view = view + sum(consts.colour[:, i] * alpha[i] for i in range(3))
+            shift = sum(consts.colour[:, i].astype(alpha.dtype) * alpha[i] for i in range(3))
+            view = view.astype(alpha.dtype) + shift[None, None, :]
             # "So that the overall scale of the training data doesn't become too different from the test data"
             # (convdata.py): only in training, and only while there is noise.
             view = view / jnp.where(noise > 0, augment.pca.divide_by, 1.0)
@@ -157,10 +159,10 @@ def test_view(images: jax.Array, view: jax.Array, consts: Constants, config: Con
     crop = config.data.crop
     x = _pixels(images, config)
     if config.augment.mean != "centre":
-        x = x - consts.mean
+        x = x - consts.mean[None]
     zero = jnp.zeros_like(view[0])
     x = lax.dynamic_slice(x, (zero, view[0], view[1], zero), (x.shape[0], crop, crop, x.shape[-1]))
     x = jnp.where(view[2] == 1, x[:, :, ::-1], x)
     if config.augment.mean == "centre":
-        x = x - consts.mean
+        x = x - consts.mean[None]
     return _scaled(x, config)

@@ -76,7 +76,7 @@ def count(log_probs: jax.Array, labels: jax.Array, weight: jax.Array) -> Counts:
       log_probs: [batch, classes]. labels: int32 [batch]. weight: [batch], 0 for padding.
     """
     own = jnp.take_along_axis(log_probs, labels[:, None], axis=1)
-    earlier = jnp.arange(log_probs.shape[1])[None, :] < labels[:, None]
+    earlier = jnp.arange(log_probs.shape[1], dtype=labels.dtype)[None, :] < labels[:, None]
     rank = jnp.sum((log_probs > own) | (earlier & (log_probs == own)), axis=1)
     bad = ~jnp.isfinite(own[:, 0])
     counted = weight > 0
@@ -192,7 +192,7 @@ class Program:
             views = augment.training_views(images, aug_key, index, noise, consts, self.config)
             logits = self.model(params)(views, axis=self._column, dropout=Dropout(drop_key, index))
             losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)[:, 0]
-            wrong = jnp.argmax(logits, axis=1) != labels
+            wrong = jnp.argmax(logits, axis=1).astype(labels.dtype) != labels
             # One reduction for all scalars.
             scalars = jnp.stack([losses.sum(), wrong.sum().astype(losses.dtype)])
             return lax.psum(scalars, self._data) if self._data else scalars
@@ -283,7 +283,7 @@ class Program:
         def body(done, counts):
             images, labels = lax.optimization_barrier(self._gather(source, order, index, place + done))
             weight = (place + done) * index.shape[0] + index < total
-            new = count(log_probs(images), labels, weight)
+            new = count(log_probs(images), labels, weight.astype(jnp.float32))
             return jax.tree.map(lambda all_, one: all_.at[done].set(one.astype(all_.dtype)), counts, new)
 
         wide = jnp.float64 if self.config.train.precision == "float64" else jnp.float32
