@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for views in views_lib.counted(network.config):
             seen: list[np.ndarray] = []
             counts[views] = evaluate.evaluate(network.program, network.params, network.consts, split, views,
-                                     outcomes=seen.append)
+                                              outcomes=seen.append)
             outcomes[views] = run_files.packed_outcomes(np.concatenate(seen))
         classes = run_files.classes_of(network.about) or network.classes
         told = "; ".join([result_lib.in_words(views, counts[views], classes) for views in counts]
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         names.say(f"{folder}: step {network.step:,}, {split.name} {split.split}: error {told}")
         if options.record:
             with workdir_lib.lock(folder):
-                names.say(f"{folder}: {evaluate.add_five_views(folder, counts, outcomes)}")
+                names.say(f"{folder}: {result_lib.add_five_views(folder, counts, outcomes)}")
     return 0
 
 

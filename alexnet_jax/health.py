@@ -21,7 +21,7 @@ def table(found: list[initial_signal.Signal]) -> str:
 
 
 def check(config: ConfigDict) -> list[initial_signal.Signal]:
-    """The signals of a config's network at step 0 on its first training images, on one device."""
+    """The initial signal of a config's network on its first training images, on one device."""
     from alexnet_jax import data
     from alexnet_jax.parallel.mesh import make_mesh
     from alexnet_jax.training.program import Program
@@ -31,7 +31,7 @@ def check(config: ConfigDict) -> list[initial_signal.Signal]:
     mesh = make_mesh(config, jax.devices()[:1])
     program = Program(config, len(split.classes), mesh)
     params = program.init(np.uint32(config.seed)).params
-    return initial_signal.signals(program, params, augment.constants(config, split.statistics()), split.images)
+    return initial_signal.of(program, params, augment.constants(config, split.statistics()), split.images)
 
 
 def main(_argv) -> None:

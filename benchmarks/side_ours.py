@@ -25,7 +25,7 @@ from alexnet_jax.data import loader, store  # noqa: E402
 from alexnet_jax.data.statistics import Statistics  # noqa: E402
 from alexnet_jax.parallel.mesh import make_mesh, put_batch  # noqa: E402
 from alexnet_jax.training import augment, evaluate, loop, optim  # noqa: E402
-from alexnet_jax.training.program import Program  # noqa: E402
+from alexnet_jax.training.program import Moment, Program  # noqa: E402
 from benchmarks import networks, tracing  # noqa: E402
 
 
@@ -69,8 +69,8 @@ class Step:
         return time.perf_counter() - begin
 
     def _arguments(self) -> tuple:
-        return (self.state, self.sums, self.batch, self.consts, np.uint32(0), np.int32(self.done), self.rates,
-                self.noise)
+        return (self.state, self.sums, self.batch, self.consts,
+                Moment(np.uint32(0), np.int32(self.done), self.rates, self.noise))
 
     def compiled_text(self) -> str | None:
         """XLA's text of the compiled step, which `run` runs from here on.

@@ -41,7 +41,7 @@ def subsets(members: int, size: int, most: int, seed: int = 0) -> list[tuple[int
 
 
 def wrong(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """bool [2, images]: is the right class not the first, not among the first five? As `program.count` has it."""
+    """bool [2, images]: is the right class not the first, not among the first five? As `program.count_mistakes`."""
     own = np.take_along_axis(log_probs, labels[:, None], axis=1)
     earlier = np.arange(log_probs.shape[1])[None] < labels[:, None]
     rank = ((log_probs > own) | (earlier & (log_probs == own))).sum(axis=1)

@@ -211,11 +211,11 @@ def test_ties_nan_and_padding_are_counted_by_rule():
         ([nan, nan, nan, nan, nan, nan], 0, 0, (0, 0)),
     ]
     for scores, label, weight, expected in rows:
-        counts = program.count(np.asarray([scores], np.float32), np.asarray([label]), np.asarray([weight]))
+        counts = program.count_mistakes(np.asarray([scores], np.float32), np.asarray([label]), np.asarray([weight]))
         assert (int(counts.top1_wrong), int(counts.top5_wrong)) == expected, (scores, label)
         assert int(counts.total) == weight
         assert weight or float(counts.loss) == 0
-    together = program.count(*(np.asarray([row[i] for row in rows], kind)
+    together = program.count_mistakes(*(np.asarray([row[i] for row in rows], kind)
                                for i, kind in ((0, np.float32), (1, np.int32), (2, np.float32))))
     assert [int(together.top1_wrong), int(together.top5_wrong), int(together.total)] == [6, 4, 8]
     assert together.outcome.tolist() == [sum(expected) if weight else -1 for *_, weight, expected in rows]

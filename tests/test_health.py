@@ -38,7 +38,7 @@ def _signals(c, split, params=None):
     built = program.Program(c, 10, make_mesh(c, jax.devices()[:1]))
     consts = augment.constants(c, split.statistics())
     own = built.init(np.uint32(0)).params if params is None else params(built)
-    return initial_signal.signals(built, own, consts, split.images)
+    return initial_signal.of(built, own, consts, split.images)
 
 
 def test_sizes_and_spreads_by_hand(images):

@@ -59,8 +59,8 @@ for data, column in ((1, 1), (1, 2), (2, 1), (2, 2)):
     step = None
     losses, zero = [], put(m, program.Sums(jnp.zeros((), jnp.float64), jnp.int32(0), jnp.int32(0)))
     for number in range(4):
-        args = (state, zero, batch, put(m, consts), put(m, jnp.int32(1)), put(m, jnp.int32(number)), put(m, rates),
-                put(m, jnp.float64(0.1)))
+        moment = program.Moment(jnp.int32(1), jnp.int32(number), rates, jnp.float64(0.1))
+        args = (state, zero, batch, put(m, consts), put(m, moment))
         step = step or p.train_step.lower(*args).compile()
         state, sums = step(*args)
         losses.append(float(sums.loss) / 8)
@@ -155,7 +155,7 @@ def test_float32_is_float32_on_accelerators_unless_asked(monkeypatch):
         batch = shape((2, 256, 256, 3), "uint8"), shape((2,), "int32"), shape((2,), "int32")
         consts = augment.Constants(shape((256, 256, 3), "float32"), shape((3, 3), "float32"))
         rates = dict.fromkeys(("weights", "biases", "conv1_weights", "conv1_biases"), shape((), "float32"))
-        text = p.train_step.trace(state, p.zero_sums(), batch, consts, 0, 0, rates, 0.1).lower(
+        text = p.train_step.trace(state, p.zero_sums(), batch, consts, program.Moment(0, 0, rates, 0.1)).lower(
             lowering_platforms=("cuda",)).as_text()
         return [line for line in text.splitlines() if re.search(r"stablehlo\.(dot_general|convolution)", line)]
 

@@ -85,7 +85,7 @@ for column in (1, 2, 4):
     zero = put(program.Sums(jnp.zeros((), jnp.float64), jnp.int32(0), jnp.int32(0)))
     for number in range(3):
         args = (state, zero, mesh_lib.put_batch(p.mesh, (images, labels, np.arange(8, dtype=np.int32))),
-                *map(put, (consts, jnp.int32(1), jnp.int32(number), rates, jnp.float64(0.1))))
+                *map(put, (consts, program.Moment(jnp.int32(1), jnp.int32(number), rates, jnp.float64(0.1)))))
         step = step or p.train_step.lower(*args).compile()
         state, sums = step(*args)
         losses.append(float(sums.loss) / 8)

@@ -23,26 +23,27 @@ base = TINY | {"data.store": str(folder / "store"), "train.precision": precision
                "model.conv1.features": 8, "model.conv1.init_std": 0.01, "model.conv2.features": 16,
                "model.conv3.features": 16, "model.fc6.features": 64, "model.fc7.features": 64, "model.dropout": 0.5,
                "model.init_scaling": "full_fan_in", "optim.learning_rate": 0.01}
-real, losses, updates = train_lib._Run._step, [], []
+real, losses, updates = train_lib.Run._step, [], []
 states = {}  # one device's, by step, where the others start from these
 
 def step(self, batch):
-    if self.step == self.stop:
+    here = self.standing.step
+    if here == self.stop:
         interrupt()
-    if self.step in states and name != "1x1":
-        self.state = jax.device_put(states[self.step], self.program.state_shardings)
+    if here in states and name != "1x1":
+        self.state = jax.device_put(states[here], self.program.state_shardings)
     elif precision != "float64" and name == "1x1":
-        states[self.step] = jax.tree.map(np.array, self.state)
+        states[here] = jax.tree.map(np.array, self.state)
     state, sums = real(self, batch)
     losses.append(float(sums.loss))
     if precision != "float64" and name != "start":
-        after = states.setdefault(self.step + 1, jax.tree.map(np.array, state))
+        after = states.setdefault(here + 1, jax.tree.map(np.array, state))
         updates.append(max(float(np.linalg.norm(np.asarray(mine) - theirs) / np.linalg.norm(update))
                            for part in (0, 1) for mine, theirs, update in zip(*map(
                                jax.tree.leaves, (state[part], after[part], after.velocity)))))
     return state, sums
 
-train_lib._Run._step = step
+train_lib.Run._step = step
 out = {}
 # Fewer in float32 and bfloat16: 2x2 has what 1x2 and 2x1 have.
 for name in ("start", "1x1", *(("1x2", "2x1") if precision == "float64" else ()), "2x2", "1x4"):
@@ -51,7 +52,7 @@ for name in ("start", "1x1", *(("1x2", "2x1") if precision == "float64" else ())
     data, column = start if name == "start" else map(int, name.split("x"))
     fields = {"mesh.data": data, "mesh.column": column}
     # In float64 the copies go on to the end, where all ten views of the evaluation are compared too.
-    train_lib._Run.stop = STOP if name == "start" else -1 if precision == "float64" else STOP + steps
+    train_lib.Run.stop = STOP if name == "start" else -1 if precision == "float64" else STOP + steps
     c = config.resolve(config.override(config.default(), base | {"model.columns": 4} | fields))
     losses.clear(), updates.clear()
     if name != "start":

@@ -80,7 +80,7 @@ def test_a_run_saves_a_checkpoint(results, way):
     assert progress["state"] == "stopped"
     assert (folder / "checkpoints" / str(progress["step"])).is_dir()
     assert said.splitlines()[-1] == (
-        f"error: stopped at step {progress['step']} of 1600; the same command goes on from there")
+        f"error: stopped at step {progress['step']} of 1600; the same command resumes it")
     assert progress["step"] >= 4 * int(WAYS[way][1][-1][0].removeprefix("epoch ").rstrip("/"))
 
 

@@ -76,7 +76,7 @@ def test_every_image_counts_once_though_the_last_batch_is_filled_up(finished):
 
 def test_a_finished_run_is_not_run_again(tiny, finished, monkeypatch):
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file() and p.name != ".lock"}
-    monkeypatch.setattr(train_lib, "_Run", pytest.fail)
+    monkeypatch.setattr(train_lib, "Run", pytest.fail)
     assert go(tiny(), finished) == run_files.read_json(finished / "result.json")
     assert before == {p: p.stat().st_mtime_ns for p in before}
 

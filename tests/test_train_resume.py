@@ -19,7 +19,7 @@ from alexnet_jax import config as config_lib
 from alexnet_jax import numerics, run_files
 from alexnet_jax.data import opening
 from alexnet_jax.errors import CheckpointError, Interrupted, WorkdirError
-from alexnet_jax.training import evaluate
+from alexnet_jax.training import evaluate, resume
 from alexnet_jax.training import loop as train_lib
 
 # Where one array of a checkpoint can't be read, Orbax closes its event loop under the reads of the others. What is left
@@ -46,7 +46,7 @@ unfinished = tiny_run.unfinished
 def test_a_run_stopped_by_a_signal_goes_on(tiny, tmp_path, finished, monkeypatch, step):
     with monkeypatch.context() as patch:
         at(patch, step, interrupt)
-        with pytest.raises(Interrupted, match=rf"stopped at step {step + 1} of 8; the same command goes on") as error:
+        with pytest.raises(Interrupted, match=rf"stopped at step {step + 1} of 8; the same command resumes") as error:
             go(tiny(), tmp_path, name="baseline")
     assert error.value.exit_code == 130
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -92,10 +92,10 @@ def test_a_signal_before_the_first_step(tiny, tmp_path, finished, monkeypatch):
 
 
 def _only_look(self):
-    """In place of a run: the steps of the rows that it would go on from."""
-    for part in (self.metrics, self.timing, self.events, self.checkpoints):
-        part.close()
-    return [row["step"] for row in self.metrics.rows]
+    """In place of a run: the steps of the rows that it would be resumed from."""
+    self.recorder.close()
+    self.saves.close()
+    return [row["step"] for row in self.recorder.metrics.rows]
 
 
 @pytest.mark.parametrize(("step", "where", "after", "resumes_at"), [
@@ -115,7 +115,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tiny, tmp_path, finished, monk
     assert (steps_of(tmp_path) or [None])[-1] == resumes_at
     with monkeypatch.context() as patch:
         # The rows beyond the checkpoint go at once, not only when they are computed again.
-        patch.setattr(train_lib._Run, "run", _only_look)
+        patch.setattr(train_lib.Run, "run", _only_look)
         assert go(tiny(), tmp_path) == [s for s in (4, 8) if s <= (resumes_at or 0)]
     go(tiny(), tmp_path, name="baseline")
     assert_same_run(tiny(), tmp_path, finished)
@@ -129,13 +129,9 @@ def test_a_checkpoint_from_before_outcomes_were_kept(tiny, tmp_path, finished, m
         at(patch, 8, kill, "_save", True)
         with pytest.raises(Killed):
             go(tiny(), tmp_path, name="baseline")
-    real = train_lib._Run._restore
-
-    def older(self):
-        real(self)
-        self.outcomes = {}
-
-    monkeypatch.setattr(train_lib._Run, "_restore", older)
+    real = resume.Standing.from_json
+    monkeypatch.setattr(resume.Standing, "from_json", lambda host: real(
+        {key: value for key, value in host.items() if key != "outcomes"}))
     go(tiny(), tmp_path, name="baseline")
     assert_same_run(tiny(), tmp_path, finished)
 
@@ -324,16 +320,16 @@ def test_a_disk_that_is_full_from_the_start(tiny, tmp_path, monkeypatch):
 
 def test_nothing_is_saved_twice(tiny, unfinished, finished, monkeypatch):
     # Writing a checkpoint once more would leave one fewer for a moment.
-    real, saves = train_lib._Run._evaluate, []
+    real, saves = train_lib.Run._evaluate, []
 
-    def interrupted(self, split, views, progress):
+    def interrupted(self, split, views):
         if views == "ten_view":
-            monkeypatch.setattr(self.checkpoints, "save", lambda *_: saves.append(1))
+            monkeypatch.setattr(self.saves, "save", lambda *_: saves.append(1))
             interrupt()
-        return real(self, split, views, progress)
+        return real(self, split, views)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_lib._Run, "_evaluate", interrupted)
+        patch.setattr(train_lib.Run, "_evaluate", interrupted)
         with pytest.raises(Interrupted):
             go(tiny(checkpoint__keep=2), unfinished)
     assert not saves

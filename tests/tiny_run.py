@@ -16,7 +16,7 @@ import pytest
 from alexnet_jax import config
 from alexnet_jax.data.readers import shapes
 from alexnet_jax.parallel.mesh import make_mesh
-from alexnet_jax.training import checkpoint, program
+from alexnet_jax.training import checkpoint, program, resume
 from alexnet_jax.training import loop as train_lib
 
 COUNTS = {"train": 80, "test": 30}  # 64 to train on: 4 steps an epoch; 30 fill one batch and 14 of another
@@ -98,10 +98,8 @@ def go(c, folder, **options):
 def arrays(c, folder):
     """The newest checkpoint's arrays as NumPy's, by path."""
     built = train_lib.Program(c, 10, make_mesh(c))
-    state = train_lib._with_shardings(jax.eval_shape(built.init, np.uint32(0)), built.state_shardings)
-    sums = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), built.zero_sums())
     checkpoints = checkpoint.Checkpoints(folder / "checkpoints", 2)
-    found = checkpoints.restore({"state": state._asdict(), "sums": sums._asdict()}, pytest.fail)
+    found = checkpoints.restore(resume.like(built), pytest.fail)
     checkpoints.close()
     assert found is not None
     leaves = jax.tree_util.tree_flatten_with_path(found[0])[0]
@@ -127,18 +125,18 @@ class Killed(Exception):
 
 def at(monkeypatch, step, action, name="_step", after=False):
     """Calls `action` where the run is about to leave `step` (or has saved it)."""
-    real = getattr(train_lib._Run, name)
+    real = getattr(train_lib.Run, name)
 
     def method(self, *arguments):
-        if self.step == step and not after:
+        if self.standing.step == step and not after:
             action()
         result = real(self, *arguments)
-        if self.step == step and after:
-            self.checkpoints.wait()
+        if self.standing.step == step and after:
+            self.saves.wait()
             action()
         return result
 
-    monkeypatch.setattr(train_lib._Run, name, method)
+    monkeypatch.setattr(train_lib.Run, name, method)
 
 
 def kill():

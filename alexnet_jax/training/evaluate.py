@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import collections
-import math
-import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax import run_files
-from alexnet_jax.errors import WorkdirError
+from alexnet_jax.parallel.mesh import put_whole
 from alexnet_jax.training import augment
-from alexnet_jax.training import views as views_lib
 from alexnet_jax.training.feed import Feed, streamed_evaluation
 from alexnet_jax.training.program import Counts, Program
 from alexnet_jax.training.views import CENTRE, FIVE, TEN
@@ -32,18 +27,18 @@ def places(config: ConfigDict, views: str) -> np.ndarray:
     return found
 
 
-def log_probs(program: Program, params, consts, images, views: np.ndarray) -> jax.Array:
+def log_probs(program: Program, params, consts, images, views: Sequence | np.ndarray) -> jax.Array:
     """log of the softmax, averaged over the views of a batch uint8 [batch, size, size, 3]: [batch, classes].
 
     Args:
-      views: of `places`.
+      views: of `places`, on the host or each on the mesh.
     """
-    mean = None
+    of_sum = None
     for view in views:
         one = program.in_turn(program.view_log_probs(params, images, view, consts))
-        mean = one if mean is None else jnp.logaddexp(mean, one)
-    assert mean is not None
-    return mean - math.log(len(views))
+        of_sum = one if of_sum is None else jnp.logaddexp(of_sum, one)
+    assert of_sum is not None
+    return program.mean_log_probs(of_sum, len(views))
 
 
 def evaluate(program: Program, params, consts, split, views: str = "centre",
@@ -63,10 +58,10 @@ def evaluate(program: Program, params, consts, split, views: str = "centre",
     found: Iterator[Counts] | None = feed.evaluation(split, params, consts, at) if feed else None
     if found is None:
         batches = feed.evaluation_batches(split) if feed else streamed_evaluation(program, split)
-        found = _one_by_one(program, params, consts, at, batches)
+        found = _one_by_one(program, params, consts, put_whole(program.mesh, list(at)), batches)
     wrong1 = wrong5 = total = 0
     loss = 0.0
-    for counts in _settled(found, check):
+    for counts in map(jax.device_get, _settled(found, check)):
         wrong1 += int(np.sum(counts.top1_wrong))
         wrong5 += int(np.sum(counts.top5_wrong))
         total += int(np.sum(counts.total))
@@ -77,9 +72,9 @@ def evaluate(program: Program, params, consts, split, views: str = "centre",
     return {"top1_wrong": wrong1, "top5_wrong": wrong5, "total": total, "loss": loss / total}
 
 
-def _one_by_one(program: Program, params, consts, views: np.ndarray, batches: Iterable) -> Iterator[Counts]:
+def _one_by_one(program: Program, params, consts, views: Sequence, batches: Iterable) -> Iterator[Counts]:
     for images, labels, weight in batches:
-        yield program.count(log_probs(program, params, consts, images, views), labels, weight)
+        yield program.count_mistakes(log_probs(program, params, consts, images, views), labels, weight)
 
 
 def _settled(counts: Iterator[Counts], check: Callable[[], object]) -> Iterator[Counts]:
@@ -92,34 +87,3 @@ def _settled(counts: Iterator[Counts], check: Callable[[], object]) -> Iterator[
             yield pending.popleft()
         check()
     yield from pending
-
-
-def add_five_views(folder: pathlib.Path, counts: Mapping[str, dict], outcomes: Mapping[str, Mapping[str, Any]]) -> str:
-    """Adds five views to the result of a finished run that was made before they were counted; returns what was done.
-
-    Args:
-      counts, outcomes: of all views, by the run's checkpoint (`evaluate`, `records.packed_outcomes`).
-
-    Raises:
-      WorkdirError: the run has not finished, or its result has other counts of the views that it has: the checkpoint
-        isn't the one that it was counted by, or this machine rounds otherwise.
-    """
-    result = run_files.read_json(folder / "result.json") or {}
-    if result.get("status") != "finished":
-        raise WorkdirError(f"{folder}: has no finished result to add to; the command that started the run goes on")
-    if views_lib.FIVE not in counts or result["eval"].get(views_lib.FIVE):
-        return "has nothing to add: " + ("its training mirrors" if views_lib.FIVE not in counts else "it is there")
-    for views, there in result["eval"].items():
-        here = counts.get(views, there)
-        if here["top1_wrong"] != there["top1_wrong"] or here["total"] != there["total"]:
-            raise WorkdirError(f"{folder / 'result.json'}: {views_lib.NAMES[views]} {there['top1_wrong']} of "
-                               f"{there['total']} wrong there and {here['top1_wrong']} of {here['total']} by this "
-                               "checkpoint on this machine; nothing is added")
-    kept = run_files.read_json(folder / run_files.OUTCOMES)
-    if kept is not None:
-        old = {views: kept[views] for views in views_lib.NAMES if views in kept}
-        run_files.write_outcomes(folder, kept["images"], {**old, views_lib.FIVE: outcomes[views_lib.FIVE]})
-    known = {**result["eval"], views_lib.FIVE: counts[views_lib.FIVE]}
-    order = [*(views for views in counts if views in known), *(name for name in known if name not in counts)]
-    run_files.write_json(folder / "result.json", {**result, "eval": {name: known[name] for name in order}})
-    return "has five views now"

@@ -8,6 +8,7 @@ CPUs runs convolutions inside a loop about twenty times slower.
 from __future__ import annotations
 
 import bisect
+import collections
 import contextlib
 import pathlib
 import time
@@ -24,20 +25,19 @@ from alexnet_jax.errors import ConfigError
 from alexnet_jax.parallel import distributed
 from alexnet_jax.parallel.mesh import local_rows, put_batch, put_whole
 from alexnet_jax.training import optim
-from alexnet_jax.training.program import SLOTS, Program, Source, State, Sums
+from alexnet_jax.training.program import SLOTS, Batches, Counts, DeviceImages, Moment, Program, State, Sums
 
 SHARE = 0.3  # of a device's free memory that images may take: the step's own temporaries come later
 TARGET = 0.25  # seconds a call; up to three are under way when a signal comes
+_LAG = 2  # calls that may be under way before the host looks at a result
 
 
 class Call(NamedTuple):
-    """What one call trains on: a batch on the mesh, or `steps` batches of `source` in `order`, from `place` on."""
+    """What one call trains on: a batch on the mesh, or as many `batches` of device images as it has `steps`."""
 
     steps: int
     batch: Any = None
-    source: Source | None = None
-    order: Any = None
-    place: int = 0
+    batches: Batches | None = None
 
 
 class Pace:
@@ -61,10 +61,36 @@ class Pace:
         self._last = now
 
 
+class UnderWay:
+    """Calls that were started and not looked at yet, a few of them: the host is always some calls behind the devices.
+
+    Waiting for an earlier call keeps their queue short without letting the devices stand idle.
+    """
+
+    def __init__(self, pace: Pace):
+        self._pace, self._calls = pace, collections.deque[tuple[int, Sums]]()
+        self.seen: Sums | None = None  # of the newest call that was looked at, on the host
+
+    def add(self, steps: int, sums: Sums) -> None:
+        """Takes in a call that was started; looks at the one before the last `_LAG`."""
+        self._calls.append((steps, sums))
+        if len(self._calls) > _LAG:
+            done, earlier = self._calls.popleft()
+            self.seen = jax.device_get(earlier)
+            self._pace.ended(done)
+
+    def forget(self, seen: bool = False) -> None:
+        """Something else comes between, so the pace starts anew; where that waits for all calls, `seen` goes too."""
+        self._pace.begin()
+        if seen:
+            self._calls.clear()
+            self.seen = None
+
+
 class Resident(NamedTuple):
     """A slice of a store on every device: the images from `first` on."""
 
-    source: Source
+    images: DeviceImages
     first: int
 
 
@@ -83,7 +109,7 @@ class Feed:
                  say: Callable[[str], None] = lambda line: None):
         self._program, self._course, self._mesh, self._batch = program, course, program.mesh, config.train.batch_size
         self._rows = local_rows(self._mesh, self._batch)
-        self._index = put_batch(self._mesh, np.arange(self._batch, dtype=np.int32)[self._rows], self._batch)
+        self._rows_of_batch = put_batch(self._mesh, np.arange(self._batch, dtype=np.int32)[self._rows], self._batch)
         self._resident = _place(config.data.placement, self._mesh, [*course.splits, *others], say)
         self._orders: dict[int, Any] = {}
         asked, on_cpu = config.train.steps_per_call, _is_cpu(self._mesh)
@@ -121,7 +147,7 @@ class Feed:
 
     def _from_host(self, seed: int, step: int) -> Generator[Call, None, None]:
         def put(batch: loader.Batch):  # in the reading thread: the step needn't wait for the transfer
-            return *put_batch(self._mesh, (batch.images, batch.labels), self._batch), self._index
+            return *put_batch(self._mesh, (batch.images, batch.labels), self._batch), self._rows_of_batch
 
         with contextlib.closing(loader.training_batches(
                 self._course, seed, step, self._course.steps, self._rows, put)) as batches:
@@ -137,23 +163,25 @@ class Feed:
             if epoch != order_epoch:
                 order, order_epoch = self._order(loader.epoch_order(len(split), seed, epoch), split, resident), epoch
             if self.looped:
-                call = Call(min(self.pace.steps, self.boundary(step) - step), None, resident.source, order, place)
+                steps = min(self.pace.steps, self.boundary(step) - step)
+                call = Call(steps, batches=self._batches(resident, order, place))
             else:
                 call = Call(1, self._gather(resident, order, place))
             yield call
             step += call.steps
 
-    def train(self, call: Call, state: State, sums: Sums, consts, seed, step, rates, noise) -> tuple[State, Sums]:
+    def train(self, call: Call, state: State, sums: Sums, consts, moment: Moment) -> tuple[State, Sums]:
         """Runs a call; arguments and result as of `Program.train_step`."""
-        if call.source is None:
-            return self._program.train_step(state, sums, call.batch, consts, seed, step, rates, noise)
-        return self._program.train_steps(state, sums, call.source, call.order, self._index, np.int32(call.place),
-                                         np.int32(call.steps), consts, seed, step, rates, noise)
+        moment = put_whole(self._mesh, moment)
+        if call.batches is None:
+            return self._program.train_step(state, sums, call.batch, consts, moment)
+        return self._program.train_steps(state, sums, call.batches, put_whole(self._mesh, np.int32(call.steps)), consts,
+                                         moment)
 
     # Evaluation.
 
-    def evaluation(self, split: Split, params, consts, views: np.ndarray) -> Generator[Any, None, None] | None:
-        """`Counts` of the batches of a resident split, arrays of [batches]; None where one call is one batch.
+    def evaluation(self, split: Split, params, consts, views: np.ndarray) -> Generator[Counts, None, None] | None:
+        """`Counts` of the batches of a resident split, arrays of [SLOTS]; None where one call is one batch.
 
         Args:
           views: int32 [views, 3] of evaluate.places.
@@ -161,17 +189,18 @@ class Feed:
         resident = self.resident(split)
         return self._counts(split, resident, params, consts, views) if resident and self.looped else None
 
-    def _counts(self, split: Split, resident: Resident, params, consts, views) -> Generator[Any, None, None]:
+    def _counts(self, split: Split, resident: Resident, params, consts, views) -> Generator[Counts, None, None]:
         order, pace = self._in_order(split, resident), Pace(self._evaluation_fixed, SLOTS)
         done, batches = 0, -(-len(split) // self._batch)
+        total, views = put_whole(self._mesh, (np.int32(len(split)), views))
         while done < batches:
-            count = min(pace.steps, batches - done)
+            many = min(pace.steps, batches - done)
             counts = self._program.in_turn(self._program.count_batches(
-                params, resident.source, order, self._index, np.int32(done), np.int32(count), np.int32(len(split)),
-                views, consts))
-            yield jax.tree.map(lambda leaf, count=count: leaf[:count], counts)
-            pace.ended(count)
-            done += count
+                params, self._batches(resident, order, done), put_whole(self._mesh, np.int32(many)), total, views,
+                consts))
+            yield counts
+            pace.ended(many)
+            done += many
 
     def evaluation_batches(self, split: Split) -> Generator[Any, None, None]:
         """`loader.evaluation_batches` on the mesh, from wherever the images are."""
@@ -196,9 +225,12 @@ class Feed:
     def _order(self, order: np.ndarray, split: Split, resident: Resident):
         return put_whole(self._mesh, (split.places(order) - resident.first).astype(np.int32))
 
+    def _batches(self, resident: Resident, order, place: int) -> Batches:
+        return Batches(resident.images, order, self._rows_of_batch, put_whole(self._mesh, np.int32(place)))
+
     def _gather(self, resident: Resident, order, place: int):
         # A program of its own: the step stays the very same one, whose last bits a fusion might change.
-        return *self._program.gather(resident.source, order, self._index, np.int32(place)), self._index
+        return *self._program.gather(self._batches(resident, order, place)), self._rows_of_batch
 
 
 def streamed_evaluation(program: Program, split) -> Generator[Any, None, None]:
@@ -254,7 +286,7 @@ def _place(placement: str, mesh, splits: Sequence[Split], say: Callable[[str], N
             continue
         # All are of one run, so its classes are those of any; images between them that are of no class are not used.
         labels = parts[0].mapped(store.labels[first:last])
-        placed[folder] = Resident(Source(*put_whole(mesh, (store.images[first:last], labels))), first)
+        placed[folder] = Resident(DeviceImages(*put_whole(mesh, (store.images[first:last], labels))), first)
         used += need
     if used:
         say(f"images on the device: {text.size(used)}")

@@ -54,10 +54,10 @@ def measure(model, images: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
     return seen
 
 
-def signals(program, params, consts: augment.Constants, images: np.ndarray) -> list[Signal]:
+def of(program, params, consts: augment.Constants, images: np.ndarray) -> list[Signal]:
     """What the network of `program` with `params` makes of centre crops of `images`, uint8 [batch, size, size, 3]."""
     names = ["images", *(layer.name for layer in program.layers)]
-    found = program.signals(params, np.array(images[:IMAGES]), consts)
+    found = program.initial_signal(params, np.array(images[:IMAGES]), consts)
     return [Signal(name, float(size), float(spread)) for name, (size, spread) in zip(names, found, strict=True)]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +25,6 @@ def group_of(path: tuple) -> str:
     return f"conv1_{kind}" if names[0] == "conv1" else kind
 
 
-class VelocityState(NamedTuple):
-    velocity: Any  # like the parameters
-
-
 def paper_sgd(momentum: float, weight_decay: float, decay_biases: bool,
               layer_decay: Mapping[str, float] | None = None) -> optax.GradientTransformationExtraArgs:
     """v ← momentum · v − decay · ε · w − ε · g;  w ← w + v   (paper, section 5).
@@ -38,16 +34,17 @@ def paper_sgd(momentum: float, weight_decay: float, decay_biases: bool,
     update, decay and velocity included (released code, `weights.cuh`).
 
     `layer_decay` gives layers a decay of their own, {name: decay}; a negative one stands for `weight_decay`.
-    `update` takes `rates`, {group: ε} for `GROUPS`, so a schedule never recompiles the step.
+    The state is the velocity, a tree like the parameters. `update` takes `rates`, {group: ε} for `GROUPS`, so a
+    schedule never recompiles the step.
     """
 
     own_decay = {name: decay for name, decay in (layer_decay or {}).items() if decay >= 0}
 
     def init(params):
-        return VelocityState(jax.tree.map(jnp.zeros_like, params))
+        return jax.tree.map(jnp.zeros_like, params)
 
-    def update(grads, state, params=None, *, rates: Rates, **_):
-        def velocity(path, v, g, w):
+    def update(grads, velocity, params=None, *, rates: Rates, **_):
+        def accelerated(path, v, g, w):
             group = group_of(path)
             rate = jnp.asarray(rates[group], w.dtype)
             decay = own_decay.get(str(getattr(path[0], "key", path[0])), weight_decay)
@@ -58,8 +55,8 @@ def paper_sgd(momentum: float, weight_decay: float, decay_biases: bool,
         def step(path, v):
             return jnp.where(jnp.asarray(rates[group_of(path)], v.dtype) == 0, jnp.zeros_like(v), v)
 
-        new = jax.tree_util.tree_map_with_path(velocity, state.velocity, grads, params)
-        return jax.tree_util.tree_map_with_path(step, new), VelocityState(new)
+        new = jax.tree_util.tree_map_with_path(accelerated, velocity, grads, params)
+        return jax.tree_util.tree_map_with_path(step, new), new
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 from jax import lax
 from jax.sharding import Mesh, NamedSharding
@@ -49,11 +50,32 @@ class Sums(NamedTuple):
     images: Any
 
 
-class Source(NamedTuple):
+class Moment(NamedTuple):
+    """What a step depends on beside state and images: the seed, the step (int32, from 0), {group: rate}, the noise."""
+
+    seed: Any
+    step: Any
+    rates: optim.Rates
+    noise: Any
+
+
+class DeviceImages(NamedTuple):
     """Images that lie whole on every device: uint8 [n, size, size, 3], and their labels, int32 [n]."""
 
     images: Any
     labels: Any
+
+
+class Batches(NamedTuple):
+    """Batches of device images in an order, from batch `place` on.
+
+    order: int32 [at least (place + 1) · batch]. rows: int32 [batch], 0 … batch − 1, split over 'data'.
+    """
+
+    images: DeviceImages
+    order: Any
+    rows: Any
+    place: Any
 
 
 class Counts(NamedTuple):
@@ -69,12 +91,13 @@ class Counts(NamedTuple):
     outcome: Any
 
 
-def count(log_probs: jax.Array, labels: jax.Array, weight: jax.Array) -> Counts:
+def count_mistakes(log_probs: jax.Array, labels: jax.Array, weight: jax.Array) -> Counts:
     """Mistakes among the images of weight 1; a tie goes to the lower class, NaN counts as a mistake.
 
     Args:
       log_probs: [batch, classes]. labels: int32 [batch]. weight: [batch], 0 for padding.
     """
+    labels = jnp.asarray(labels)
     own = jnp.take_along_axis(log_probs, labels[:, None], axis=1)
     earlier = jnp.arange(log_probs.shape[1], dtype=labels.dtype)[None, :] < labels[:, None]
     rank = jnp.sum((log_probs > own) | (earlier & (log_probs == own)), axis=1)
@@ -153,8 +176,9 @@ class Program:
         self.zero_sums = jax.jit(
             lambda: Sums(jnp.zeros((), wide), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)),
             out_shardings=self._replicated)
-        self.count = jax.jit(count, out_shardings=self._replicated)
-        self.signals = jax.jit(exact(self._signals), out_shardings=self._replicated)
+        self.mean_log_probs = jax.jit(lambda of_sum, views: of_sum - math.log(views), static_argnums=1)
+        self.count_mistakes = jax.jit(count_mistakes, out_shardings=self._replicated)
+        self.initial_signal = jax.jit(exact(self._initial_signal), out_shardings=self._replicated)
 
     def in_turn(self, result):
         """`result`, awaited where a CPU plays several devices.
@@ -173,14 +197,14 @@ class Program:
     def _init(self, seed) -> State:
         key = jax.random.fold_in(numerics.key(seed), _INIT)
         params = nnx.to_pure_dict(nnx.state(models.build(self.config, key, self.classes)))
-        return State(params, jax.tree.map(jnp.zeros_like, params))
+        return State(params, self.tx.init(params))
 
-    def _train_step(self, state: State, sums: Sums, batch, consts: augment.Constants, seed, step, rates, noise
+    def _train_step(self, state: State, sums: Sums, batch, consts: augment.Constants, moment: Moment
                     ) -> tuple[State, Sums]:
         """One update. batch: (images uint8 [batch, size, size, 3], labels, index), split over 'data'."""
         images, labels, index = batch
         total = images.shape[0]
-        key = numerics.key(seed)
+        key = numerics.key(moment.seed)
 
         def local(params, images, labels, index, consts, seed_key, step, noise):
             if self._data:
@@ -202,54 +226,54 @@ class Program:
                 local, mesh=self.mesh,
                 in_specs=(self.param_specs, P(self._data), P(self._data), P(self._data), P(), P(), P(), P()),
                 out_specs=P(),
-            )(params, images, labels, index, consts, key, step, noise)
+            )(params, images, labels, index, consts, key, moment.step, moment.noise)
             return out[0] / total, out
 
         grads, scalars = jax.grad(loss, has_aux=True)(state.params)
-        updates, new = self.tx.update(grads, optim.VelocityState(state.velocity), state.params, rates=rates)
-        params = jax.tree.map(jnp.add, state.params, updates)
+        updates, velocity = self.tx.update(grads, state.velocity, state.params, rates=moment.rates)
+        params = optax.apply_updates(state.params, updates)
         # The count stands still once the loss is not finite: it tells at which step that was.
         sums = Sums(sums.loss + scalars[0].astype(sums.loss.dtype), sums.wrong + scalars[1].astype(jnp.int32),
                     sums.images + jnp.where(jnp.isfinite(sums.loss), total, 0))
-        return State(params, new.velocity), sums
+        return State(params, velocity), sums
 
-    def _gather(self, source: Source, order, index, place) -> tuple[jax.Array, jax.Array]:
-        """Images and labels of batch `place` of `order`, int32 [at least (place + 1) · batch], split over 'data'.
+    def _gather(self, batches: Batches) -> tuple[jax.Array, jax.Array]:
+        """Images and labels of the first of `batches`, split over 'data'.
 
-        Each device takes its rows from its own copy. index: int32 [batch], 0 … batch − 1, split over 'data'.
+        Each device takes its rows from its own copy.
         """
-        batch = index.shape[0]
+        batch = batches.rows.shape[0]
 
-        def local(source, order, index, place):
-            chosen = jnp.take(order, place * batch + index, mode="clip")
-            return tuple(jnp.take(x, chosen, axis=0, mode="clip") for x in source)
+        def local(device_images, order, rows, place):
+            chosen = jnp.take(order, place * batch + rows, mode="clip")
+            return tuple(jnp.take(x, chosen, axis=0, mode="clip") for x in device_images)
 
         return jax.shard_map(local, mesh=self.mesh, in_specs=(P(), P(), P(self._data), P()),
-                             out_specs=P(self._data))(source, order, index, place)
+                             out_specs=P(self._data))(*batches)
 
-    def _train_steps(self, state: State, sums: Sums, source: Source, order, index, place, count, consts, seed, step,
-                     rates, noise) -> tuple[State, Sums]:
-        """`count` updates in one call, on the batches of `order` from `place` on (see `_gather`); the rest as one step.
+    def _train_steps(self, state: State, sums: Sums, batches: Batches, steps, consts, moment: Moment
+                     ) -> tuple[State, Sums]:
+        """`steps` updates in one call, on as many `batches`; `moment` is that of the first, the others differ in step.
 
-        `count` is no constant, so one compiled program serves all: a run is the same however it is cut into calls.
+        `steps` is no constant, so one compiled program serves all: a run is the same however it is cut into calls.
         Stops after a step whose loss is not finite.
         """
 
-        def go_on(carry):
+        def unfinished(carry):
             done, _, sums = carry
-            return (done < count) & jnp.isfinite(sums.loss)
+            return (done < steps) & jnp.isfinite(sums.loss)
 
         def body(carry):
             done, state, sums = carry
             # The barrier keeps the step what it is alone, rather than fused with the reading of its images.
-            images, labels = lax.optimization_barrier(self._gather(source, order, index, place + done))
-            return done + 1, *self._train_step(state, sums, (images, labels, index), consts, seed, step + done, rates,
-                                               noise)
+            images, labels = lax.optimization_barrier(self._gather(batches._replace(place=batches.place + done)))
+            return done + 1, *self._train_step(state, sums, (images, labels, batches.rows), consts,
+                                               moment._replace(step=moment.step + done))
 
-        _, state, sums = lax.while_loop(go_on, body, (jnp.zeros_like(count), state, sums))
+        _, state, sums = lax.while_loop(unfinished, body, (jnp.zeros_like(steps), state, sums))
         return state, sums
 
-    def _signals(self, params, images, consts: augment.Constants):
+    def _initial_signal(self, params, images, consts: augment.Constants):
         """`initial_signal.measure` of the centre crops. Outside `shard_map`: XLA moves the columns as it needs them."""
         views = augment.test_view(images, augment.centre_view(self.config)[0], consts, self.config)
         return initial_signal.measure(self.model(params), views)
@@ -264,11 +288,11 @@ class Program:
         return jax.shard_map(local, mesh=self.mesh, in_specs=(self.param_specs, P(self._data), P(), P()),
                              out_specs=P(self._data))(params, images, view, consts)
 
-    def _count_batches(self, params, source: Source, order, index, place, batches, total, views, consts) -> Counts:
-        """`Counts` [SLOTS, …] of `batches` batches of `order` from `place` on (see `_gather`), the rest zeros.
+    def _count_batches(self, params, batches: Batches, many, total, views, consts) -> Counts:
+        """`Counts` [SLOTS, …] of the first `many` of `batches`; the other slots count nothing.
 
         Args:
-          total: positions of `order` from here on are padding. views: int32 [views, 3], averaged as probabilities.
+          total: positions of the order from here on are padding. views: int32 [views, 3], averaged as probabilities.
         """
 
         def log_probs(images):
@@ -281,12 +305,13 @@ class Program:
             return lax.fori_loop(1, len(views), add, first) - math.log(len(views))
 
         def body(done, counts):
-            images, labels = lax.optimization_barrier(self._gather(source, order, index, place + done))
-            weight = (place + done) * index.shape[0] + index < total
-            new = count(log_probs(images), labels, weight.astype(jnp.float32))
+            here = batches._replace(place=batches.place + done)
+            images, labels = lax.optimization_barrier(self._gather(here))
+            weight = here.place * here.rows.shape[0] + here.rows < total
+            new = count_mistakes(log_probs(images), labels, weight.astype(jnp.float32))
             return jax.tree.map(lambda all_, one: all_.at[done].set(one.astype(all_.dtype)), counts, new)
 
         wide = jnp.float64 if self.config.train.precision == "float64" else jnp.float32
         none = jnp.zeros(SLOTS, jnp.int32)
-        nothing = Counts(none, none, none, jnp.zeros(SLOTS, wide), jnp.zeros((SLOTS, index.shape[0]), jnp.int8))
-        return lax.fori_loop(0, batches, body, nothing)
+        nothing = Counts(none, none, none, jnp.zeros(SLOTS, wide), jnp.full((SLOTS, len(batches.rows)), -1, jnp.int8))
+        return lax.fori_loop(0, many, body, nothing)

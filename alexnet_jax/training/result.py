@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import run_files
 from alexnet_jax.data import Split
 from alexnet_jax.data.comparing import about_data_words
+from alexnet_jax.errors import WorkdirError
 from alexnet_jax.text import percent
 from alexnet_jax.training import learning
 from alexnet_jax.training import views as views_lib
@@ -82,3 +84,34 @@ def last_words(result: Mapping[str, Any], classes: int | None = None) -> str:
     notes = "".join(f"; note: {line}" for line in about_data_words(result.get("data") or {}))
     early = f" {result['stopped']}" if "stopped" in result else ""
     return f"finished{early}: error {'; '.join(parts)}{notes}{warning}"
+
+
+def add_five_views(folder: pathlib.Path, counts: Mapping[str, dict], outcomes: Mapping[str, Mapping[str, Any]]) -> str:
+    """Adds five views to the result of a finished run that was made before they were counted; returns what was done.
+
+    Args:
+      counts, outcomes: of all views, by the run's checkpoint (`evaluate.evaluate`, `run_files.packed_outcomes`).
+
+    Raises:
+      WorkdirError: the run has not finished, or its result has other counts of the views that it has: the checkpoint
+        isn't the one that it was counted by, or this machine rounds otherwise.
+    """
+    result = run_files.read_json(folder / "result.json") or {}
+    if result.get("status") != "finished":
+        raise WorkdirError(f"{folder}: has no finished result to add to; the command that started the run resumes it")
+    if views_lib.FIVE not in counts or result["eval"].get(views_lib.FIVE):
+        return "has nothing to add: " + ("its training mirrors" if views_lib.FIVE not in counts else "it is there")
+    for views, there in result["eval"].items():
+        here = counts.get(views, there)
+        if here["top1_wrong"] != there["top1_wrong"] or here["total"] != there["total"]:
+            raise WorkdirError(f"{folder / 'result.json'}: {views_lib.NAMES[views]} {there['top1_wrong']} of "
+                               f"{there['total']} wrong there and {here['top1_wrong']} of {here['total']} by this "
+                               "checkpoint on this machine; nothing is added")
+    kept = run_files.read_json(folder / run_files.OUTCOMES)
+    if kept is not None:
+        old = {views: kept[views] for views in views_lib.NAMES if views in kept}
+        run_files.write_outcomes(folder, kept["images"], {**old, views_lib.FIVE: outcomes[views_lib.FIVE]})
+    known = {**result["eval"], views_lib.FIVE: counts[views_lib.FIVE]}
+    order = [*(views for views in counts if views in known), *(name for name in known if name not in counts)]
+    run_files.write_json(folder / "result.json", {**result, "eval": {name: known[name] for name in order}})
+    return "has five views now"

@@ -166,13 +166,14 @@ class Log:
 
 @dataclasses.dataclass
 class Clock:
-    """Seconds by kind since the last row of timing.csv."""
+    """Seconds by kind, and images that were trained on, since the last row of timing.csv, when it was `started`."""
 
     train: float = 0.0
     eval: float = 0.0
     checkpoint: float = 0.0
     compile: float = 0.0
     images: int = 0
+    started: float = dataclasses.field(default_factory=time.perf_counter)
 
     @contextlib.contextmanager
     def measure(self, kind: str):

@@ -28,7 +28,7 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.inspect.targets import Target, hlo
 from alexnet_jax.parallel.mesh import DATA, make_mesh
 from alexnet_jax.training import augment, optim
-from alexnet_jax.training.program import Program, State, Sums
+from alexnet_jax.training.program import Moment, Program, State, Sums
 
 # Chips of the v5e slices that libtpu knows, by their topology's name.
 _SLICES = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
@@ -137,8 +137,8 @@ def arguments(program: Program) -> tuple[tuple, tuple]:
     sums = Sums(scalar(jnp.float32), scalar(jnp.int32), scalar(jnp.int32))
     numbers = split(batch, dtype=jnp.int32)
     rates = {group: scalar(jnp.float32) for group in optim.GROUPS}
-    step = (state, sums, (images, numbers, numbers), consts, scalar(jnp.uint32), scalar(jnp.int32), rates,
-            scalar(jnp.float32))
+    moment = Moment(scalar(jnp.uint32), scalar(jnp.int32), rates, scalar(jnp.float32))
+    step = (state, sums, (images, numbers, numbers), consts, moment)
     return step, (state.params, images, whole((3,), jnp.int32), consts)
 
 
