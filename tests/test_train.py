@@ -7,7 +7,11 @@ import struct
 import subprocess
 import sys
 import textwrap
+import threading
+import traceback
 
+import jax
+import numpy as np
 import pytest
 import tiny_run
 from tiny_run import COUNTS, STEPS, TINY, assert_same_run, at, go, interrupt, steps_of
@@ -16,6 +20,7 @@ from alexnet_jax import config, run_files
 from alexnet_jax.data.readers import shapes
 from alexnet_jax.errors import Interrupted
 from alexnet_jax.training import loop as train_lib
+from alexnet_jax.training import resume
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Fixtures of this file too: pytest finds them by their names here.
@@ -228,3 +233,53 @@ def test_the_error_on_images_that_were_learnt_from(tiny, tmp_path, finished):
     assert {k: result["eval"][k] for k in ("centre", "ten_view")} == before["eval"]
     twin = train_lib.train(tiny(data__eval_split="train[:64]"), tmp_path / "twin", show=False)
     assert result["eval"]["fit"] == twin["eval"]["centre"]
+
+
+# Transfers between host and devices.
+
+
+def test_no_step_may_move_a_number_by_the_way(tiny, tmp_path, monkeypatch):
+    real = train_lib.Run._step
+
+    def careless(self, call):
+        jax.jit(lambda x: x + 1)(np.float32(self.standing.step))  # NumPy's numbers go to the device unasked
+        return real(self, call)
+
+    monkeypatch.setattr(train_lib.Run, "_step", careless)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
+        go(tiny(), tmp_path)
+
+
+@pytest.mark.parametrize("fields", [{}, {"data__placement": "device", "train__steps_per_call": 3}])
+def test_what_the_loop_reads_back_it_fetches(tiny, tmp_path, monkeypatch, fields):
+    """As on an accelerator, where the guard watches this way too: on a CPU an array is in the host's memory already."""
+    array, fetching, read = type(jax.device_put(0.0)), [], []
+    real_value, real_get, real_save = array._value, jax.device_get, resume.Saves.save
+
+    def value(self):
+        if threading.current_thread() is threading.main_thread() and not fetching:
+            read.append("".join(traceback.format_stack(limit=6)))
+        return real_value.fget(self)
+
+    def explicitly(function):
+        def called(*arguments):
+            fetching.append(1)
+            try:
+                return function(*arguments)
+            finally:
+                fetching.pop()
+
+        return called
+
+    real_loop = train_lib.Run._loop
+
+    def watched(self):
+        with monkeypatch.context() as patch:
+            patch.setattr(array, "_value", property(value))
+            patch.setattr(jax, "device_get", explicitly(real_get))
+            patch.setattr(resume.Saves, "save", explicitly(real_save))  # Orbax, by leave
+            return real_loop(self)
+
+    monkeypatch.setattr(train_lib.Run, "_loop", watched)
+    assert go(tiny(**fields), tmp_path)["status"] == "finished"
+    assert not read, read[0]
