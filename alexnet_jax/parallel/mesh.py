@@ -58,8 +58,9 @@ def put_whole(mesh: Mesh, arrays):
     sharding = NamedSharding(mesh, PartitionSpec())
     if sharding.is_fully_addressable:
         return jax.device_put(arrays, sharding)
-    return jax.tree.map(lambda array: jax.make_array_from_callback(
-        array.shape, sharding, lambda index: np.asarray(array[index])), arrays)
+    with jax.transfer_guard("allow"):  # which counts only `device_put` as asked for
+        return jax.tree.map(lambda array: jax.make_array_from_callback(
+            np.shape(array), sharding, lambda index: np.asarray(array[index])), arrays)
 
 
 def put_batch(mesh: Mesh, arrays, batch: int | None = None):
@@ -80,4 +81,5 @@ def put_batch(mesh: Mesh, arrays, batch: int | None = None):
 
         return jax.make_array_from_callback((batch, *array.shape[1:]), sharding, part)
 
-    return jax.tree.map(put, arrays)
+    with jax.transfer_guard("allow"):
+        return jax.tree.map(put, arrays)
