@@ -122,8 +122,9 @@ class AlexNet(nnx.Module):
         if dropout is not None:
             local, features = x.shape[0], math.prod(x.shape[2:])
             first = 0 if axis is None else lax.axis_index(axis) * local
-            mask = arithmetic.dropout_mask(jax.random.fold_in(dropout.key, number), first + jnp.arange(local),
-                                           dropout.rows, features, self.dropout_rate).reshape(x.shape)
+            columns_here = first + jnp.arange(local, dtype=jnp.int32)
+            mask = arithmetic.dropout_mask(jax.random.fold_in(dropout.key, number), columns_here, dropout.rows,
+                                           features, self.dropout_rate).reshape(x.shape)
         return arithmetic.dropout(x, mask, self.dropout_rate, self.dropout_scale)
 
 
