@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -287,7 +288,16 @@ def test_refusing_keeps_what_is_safe(whole, tmp_path):
     assert tuple(toy.read_ranks) == ORDER[2:]
 
 
-def test_a_source_that_changes_while_it_is_read_is_not_gone_on_with(tmp_path):
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_dataset_that_changes_while_it_is_read_leaves_nothing(tmp_path, monkeypatch, wait):
+    save = partial.Partial._save
+
+    def slow(self, *arguments):
+        time.sleep(0.0 if wait else 0.05)  # it is still being kept when that is found out
+        save(self, *arguments)
+
+    monkeypatch.setattr(partial.Partial, "_save", slow)
+    monkeypatch.setattr(partial.Partial, "keep_now_and_then", lambda self: self.keep(wait=wait))
     toy = Toy()
     toy.read = lambda *arguments: Reading(COUNT, ("a", "b"), ("0", "1"), lambda done: (
         Block(rank, np.zeros((1, SIZE, SIZE, 3), np.uint8), np.zeros(1, np.int32)) for rank in range(COUNT - 1)),

@@ -241,6 +241,7 @@ class Partial:
 
     def discard(self) -> None:
         """Nothing in here is worth keeping: `close` is followed by the folder's removal."""
+        self._keeper.shutdown()  # what it is keeping would count
         self.kept = 0
 
     def close(self) -> None:
