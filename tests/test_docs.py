@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+from experiments import robustness
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```[a-z]*\n(.*?)^```", re.M | re.S)
@@ -55,6 +57,8 @@ def trial(command: str) -> str | None:
     module, arguments = words[2], words[3:]
     if any(" ".join(words[2:]).startswith(name) for name in NOT_RUN):
         return None
+    if module == "experiments.robustness":
+        return " ".join([module, *arguments])
     if module == "experiments.run":
         kept = [word for word in arguments if not word.startswith(("--executor", "--ray_address", "--dry_run"))]
         return " ".join([module, *kept, *(() if "--list" in kept else ("--dry_run",))])
@@ -113,6 +117,24 @@ def test_a_page_starts_with_its_one_sentence(page):
     assert title.startswith("# ")
     assert (blank, end) == ("", "") or sentence
     assert f"docs/{page.name}" in PAGES[0].read_text("utf-8") or page.stem == "CONTRIBUTING"
+
+
+NUMBERS = re.compile(r"[+−-]?(\d+\.\d+)[^\s\[]* \[[+−-]?(\d+\.\d+), [+−-]?(\d+\.\d+)\]")
+
+
+def _intervals(text: str) -> set[tuple[str, ...]]:
+    """(mean, both ends) of the intervals in a text, without their signs: claims turn them round."""
+    return {(found[1], *sorted((found[2], found[3]))) for found in NUMBERS.finditer(text)}
+
+
+def test_the_intervals_of_the_results_are_what_commands_print(capsys):
+    robustness.main([])
+    printed = capsys.readouterr().out + (ROOT / "experiments" / "CLAIMS.md").read_text("utf-8")
+    pages = [page for page in PAGES if page.stem in ("README", "results")]
+    for page in pages:
+        found = _intervals(page.read_text("utf-8").replace("\n", " ").replace("points ", ""))
+        assert len(found) > 15
+        assert found <= _intervals(printed), found - _intervals(printed)
 
 
 def test_the_readme_is_read_in_three_minutes():
