@@ -3,7 +3,7 @@
     python -m alexnet_jax.describe --config=configs/author_runs.py:150
     python -m alexnet_jax.main --config=configs/author_runs.py:145-half --workdir=runs/145-half
 
-From layers/layers-*.cfg of the released source; errors that the author logged for them: experiments/paper.py. Runs 132
+From layers/layers-*.cfg of the released source; errors that the author logged: experiments/claims/paper.py. Runs 132
 and 127 were variants of run 120, which had a third, blurred path (layers/layers-120.cfg); here they are variants of run
 145. The same for networks of any size: the ablations `columns`, `pooling` and `lrn`.
 """

@@ -14,10 +14,10 @@ from fake_sweep import arms_of
 
 from alexnet_jax import cli, config, run_files
 from alexnet_jax.errors import ConfigError
-from experiments import paper, report
+from experiments import report
 from experiments.analysis import image_noise, statistics, workdirs
 from experiments.claims import __main__ as command
-from experiments.claims import judging, summary, table
+from experiments.claims import judging, paper, summary, table
 from experiments.claims.record import Claim, Measure, Regime, of_arm
 from experiments.claims.regimes import FIRST, LOCAL, PAPER_LIKE_10
 from experiments.claims.registry import CLAIMS

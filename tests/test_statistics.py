@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import paper
 from experiments.analysis import statistics, text
 from experiments.analysis.statistics import Estimate, estimate, paired_difference
+from experiments.claims import paper
 
 
 def test_estimate_equals_a_hand_calculation():

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from experiments.analysis import verdicts
 from experiments.analysis.families import Family
 from experiments.analysis.text import signed
-from experiments.paper import Value, log_difference
+from experiments.claims.paper import Value, log_difference
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,7 @@ from typing import Any
 
 from experiments.claims import counted
 from experiments.claims import regimes as r
-from experiments.claims.record import Claim, Measure, turned
-from experiments.paper import (
+from experiments.claims.paper import (
     CIFAR,
     LOG,
     LOG_RUNS,
@@ -22,6 +21,7 @@ from experiments.paper import (
     Value,
     log_difference,
 )
+from experiments.claims.record import Claim, Measure, turned
 
 _FULL = "python -m alexnet_jax.main --config=configs/imagenet_released.py"
 _SWEEP = f"python -m experiments.run --sweep={r.FIVE.sweep}"
