@@ -96,7 +96,7 @@ def copy_sweep(workdir: pathlib.Path, destination: pathlib.Path) -> None:
     """Writes a sweep's plan and its runs' small files as a record, without checkpoints, logs and machine paths.
 
     The search of its learning rates, if there was one, is copied with it; of arms of which no run has begun only the
-    names are kept, under "not_begun". A run that the record has and the workdir hasn't begun stays.
+    names are kept, under "not_begun". A run that the record has stays where the workdir hasn't begun or ended it.
 
     Args:
       workdir: or a record.
@@ -122,7 +122,10 @@ def copy_sweep(workdir: pathlib.Path, destination: pathlib.Path) -> None:
         read = workdirs.read_files(run.files)
         if read.state == "unreadable":
             raise WorkdirError(f"{read.folder}: {read.message}; the sweep's own command mends it")
-    found = {id_: there[id_] if id_ in there and not _begun(run) else run for id_, run in found.items()}
+    for id_, recorded in there.items():
+        if id_ in found and any(recorded.files.has(name) and not found[id_].files.has(name)
+                                for name in packed.TREES.values()):
+            found[id_] = recorded
     # Names that an earlier record has, too: a workdir that was made from it has forgotten them.
     arms = dict.fromkeys([*(arm["name"] for arm in tree["arms"]), *(tree.get("not_begun") or ()),
                           *((known or {}).get("not_begun") or ())])
@@ -151,6 +154,7 @@ def unpack(record: pathlib.Path, workdir: pathlib.Path) -> None:
     if workdir.exists() and any(workdir.iterdir()):
         raise WorkdirError(f"{workdir}: not empty; choose a new folder")
     kept = packed.Record(record)
+    workdir.mkdir(parents=True, exist_ok=True)
     for run in kept.runs.values():
         folder, content = workdir / run.dir, run.files
         names = [name for name in _SMALL if content.has(name)]
@@ -161,12 +165,12 @@ def unpack(record: pathlib.Path, workdir: pathlib.Path) -> None:
                 files.write_text(folder / name, "\n".join(content.lines(name)) + "\n")
             else:
                 run_files.write_json(folder / name, content.tree(name) or {})
-    runs = {run.id: {"dir": run.dir, "seed": run.seed, "config": run.config} for run in kept.runs.values()}
-    plan = {**kept.plan, "runs": runs, "not_begun": kept.plan.get("not_begun") or []}
-    run_files.write_json(workdir / "plan.json", plan)  # last: what stopped before is no workdir
     if (record / SEARCH).exists():
         shutil.copyfile(record / SEARCH, workdir / SEARCH)
         unpack(record / SEARCH.stem, workdir / SEARCH.stem)
+    runs = {run.id: {"dir": run.dir, "seed": run.seed, "config": run.config} for run in kept.runs.values()}
+    plan = {**kept.plan, "runs": runs, "not_begun": kept.plan.get("not_begun") or []}
+    run_files.write_json(workdir / "plan.json", plan)  # last: what stopped before is no workdir
 
 
 def _planned(folder: pathlib.Path) -> tuple[dict[str, Any] | None, dict[str, packed.Planned]]:

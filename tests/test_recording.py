@@ -141,7 +141,8 @@ def test_what_is_recorded_comes_back_key_by_key_and_digit_by_digit(tmp_path):
     odd = fake_sweep.folder_of(workdir, "tanh", 1) / "run.json"
     about = json.loads(odd.read_text())
     # Keys that the form itself uses, another order, none of a key that others have, numbers that look alike.
-    odd.write_text(json.dumps({"note": {"=": 1, "-": [2], "+": None}, **dict(reversed(about.items())), "seed": 1.0}))
+    odd.write_text(json.dumps({"note": {"=": 1, "-": [2], "+": "\u2028\x85\x1e\r"}, **dict(reversed(about.items())),
+                               "seed": 1.0}))
     run_files.write_json(fake_sweep.folder_of(workdir, "tanh", 0) / "run.json",
                        {key: value for key, value in about.items() if key != "versions"} | {"id": "x", "big": 1e22,
                                                                                            "exact": 0.1 + 0.2})
@@ -204,6 +205,9 @@ def test_no_run_of_a_record_is_lost(tmp_path):
                                                         ("tanh", 1): "not started"})
     recording.copy_sweep(fewer, kept)  # planned there, and not begun
     assert summary.summarise(workdirs.read_sweep(kept)) == summary.summarise(before)
+    fake_sweep.write_sweep(tmp_path / "begun", seeds=(0, 1), states={("no_lrn", 0): "unfinished"})
+    recording.copy_sweep(tmp_path / "begun", kept)  # begun there a second time, and not at its end
+    assert summary.summarise(workdirs.read_sweep(kept)) == summary.summarise(before)
     with pytest.raises(WorkdirError, match=r"kept: has runs that .*other does not plan"):
         recording.copy_sweep(fake_sweep.write_sweep(tmp_path / "other", seeds=(0,)), kept)
 
@@ -213,6 +217,8 @@ def test_no_run_of_a_record_is_lost(tmp_path):
     ("runs.jsonl", lambda text: None, r"runs\.jsonl: missing"),
     ("timing.csv", lambda text: None, r"timing\.csv: missing"),
     ("runs.jsonl", lambda text: text.replace('"dir"', '"dim"', 1), r"runs\.jsonl: line 1 is damaged"),
+    ("runs.jsonl", lambda text: text + text.splitlines()[1] + "\n", r"runs\.jsonl: line 9 is damaged \(.* a second"),
+    ("plan.json", lambda text: text.replace('": "', '": "0', 30), r"plan\.json: lacks or misspells"),
     ("metrics.csv", lambda text: text[:-4].rpartition(",")[0], r"metrics\.csv: a row is damaged"),
     ("timing.csv", lambda text: "", r"timing\.csv: no table"),
     ("outcomes.npz", lambda text: "PK", r"outcomes\.npz: damaged")])

@@ -132,6 +132,8 @@ class Record:
                               _Recorded(folder / row["dir"], row["id"], trees, self))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise WorkdirError(f"{folder / RUNS}: line {number} is damaged ({error}); {AGAIN}") from error
+            if run.id in self.runs:
+                raise WorkdirError(f"{folder / RUNS}: line {number} is damaged ({run.id} a second time); {AGAIN}")
             self.runs[run.id] = run
 
     def table(self, name: str) -> dict[str, list[str]]:
@@ -298,6 +300,7 @@ def _packed_outcomes(runs: Iterable[Planned]) -> dict[str, np.ndarray]:
 
 def _lines(path: pathlib.Path) -> list[str]:
     try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+        # Not splitlines: a message may have other signs that end a line.
+        return [line for line in path.read_text(encoding="utf-8").split("\n") if line]
     except (FileNotFoundError, UnicodeDecodeError) as error:
         raise WorkdirError(f"{path}: missing or damaged; {AGAIN}") from error

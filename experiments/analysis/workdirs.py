@@ -169,7 +169,8 @@ def read_sweep(workdir: pathlib.Path) -> Sweep:
                       tuple(map(str, plan.get("not_begun") or ())))
         sweep.arm(sweep.baseline)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise WorkdirError(f"{path}: lacks or misspells {error}; {plan_lib.AGAIN}") from error
+        again = packed.AGAIN if packed.is_packed(workdir) else plan_lib.AGAIN
+        raise WorkdirError(f"{path}: lacks or misspells {error}; {again}") from error
     except StopIteration:
         raise WorkdirError(f"{path}: its baseline {plan['baseline']!r} is not among its arms") from None
     return sweep
