@@ -24,7 +24,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from alexnet_jax import cli, commands, errors, files, names, notes, paths, run_files, signals, streams
+from alexnet_jax import cli, commands, environment, errors, files, names, notes, paths, run_files, signals, streams
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
 from alexnet_jax.training import checks
@@ -398,6 +398,8 @@ def _workdir(optional: bool) -> pathlib.Path | None:
         raise WorkdirError(f"--workdir={text}: not a folder")
     if (workdir / "run.json").exists():
         raise WorkdirError(f"--workdir={text}: holds a single run; choose another folder for a sweep")
+    if not environment.writable(workdir):
+        raise WorkdirError(f"--workdir={text}: this user may not write there")
     return workdir
 
 

@@ -11,7 +11,7 @@ from fake_driver import ROOT
 
 from alexnet_jax import cli
 from alexnet_jax import config as config_lib
-from alexnet_jax.errors import ConfigError
+from alexnet_jax.errors import ConfigError, DataError
 from alexnet_jax.training import checks
 from experiments import run
 from experiments.executors import Unasked, devices
@@ -55,6 +55,16 @@ def test_a_dry_run_refuses_what_a_start_refuses(tmp_path, overrides, message):
     config = _config(tmp_path, **overrides)
     with pytest.raises(ConfigError, match=message):  # as a single run's start
         _ = checks.layers(config), checks.images(config)
+
+
+def test_a_dry_run_looks_where_packed_images_and_runs_would_go(tmp_path):
+    (tmp_path / "file").touch()
+    asked = plan_lib.build(_config(tmp_path, **{"data.store": str(tmp_path / "file" / "store")}), "", "mine", [], (0,))
+    with pytest.raises(DataError, match=r"file/store: no folder that this user may write to \(config\.data\.store or"):
+        run.check_runs(asked, None, run._check)
+    command = ["experiments.run", "--config=configs/shapes.py", "--dry_run", f"--workdir={tmp_path / 'file' / 'w'}"]
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.stderr == f"error: --workdir={tmp_path / 'file' / 'w'}: this user may not write there\n"
 
 
 def test_a_dry_run_knows_how_many_devices_a_run_has(tmp_path):

@@ -8,6 +8,7 @@ from alexnet_jax.data.classes import Classes
 from alexnet_jax.data.opening import (
     FIELDS,
     check_splits,
+    check_store,
     classes_of,
     downloads,
     find,
@@ -18,5 +19,5 @@ from alexnet_jax.data.opening import (
 from alexnet_jax.data.split import Split
 from alexnet_jax.data.statistics import Statistics
 
-__all__ = ["FIELDS", "Classes", "Split", "Statistics", "check_splits", "classes_of", "downloads", "find",
+__all__ = ["FIELDS", "Classes", "Split", "Statistics", "check_splits", "check_store", "classes_of", "downloads", "find",
            "naming", "open_split", "open_splits"]

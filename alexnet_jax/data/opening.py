@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import names
+from alexnet_jax import environment, names
 from alexnet_jax.data import classes as classes_lib
 from alexnet_jax.data import loader, order, registry, splits
 from alexnet_jax.data import store as store_lib
@@ -94,14 +94,27 @@ def check_splits(data: Any, dataset: Dataset | None = None, batch_size: int = 0)
 
 def downloads(data: Any) -> list[str]:
     """The addresses that a run's images would be downloaded from before they are read."""
+    dataset = find(data)
+    return list(dict.fromkeys(filter(None, map(dataset.fetched, _unpacked(data, dataset)))))
+
+
+def check_store(data: Any, dataset: Dataset) -> None:
+    """Raises DataError if images are still to be packed and this user may not write where their store would be."""
     root = store_lib.root(data.store)
-    dataset, found = registry.find(data, root), []
+    if _unpacked(data, dataset) and not environment.writable(root):
+        raise DataError(f"{root}: no folder that this user may write to (config.data.store or $ALEXNET_STORE_DIR is "
+                        "where the packed images go)")
+
+
+def _unpacked(data: Any, dataset: Dataset) -> list[str]:
+    """The whole splits that the config names slices of and that have no packed store yet."""
+    root, found = store_lib.root(data.store), []
     for text in (text for field in FIELDS if (text := getattr(data, field))):
         whole = _whole(dataset, splits.parse(text), data, root)
         folder = _find(dataset, whole, data.size, root)
         if folder is None or not folder.exists():
-            found.append(dataset.fetched(whole))
-    return list(dict.fromkeys(filter(None, found)))
+            found.append(whole)
+    return list(dict.fromkeys(found))
 
 
 def check_apart(found: Mapping[str, Any]) -> None:
