@@ -2,8 +2,9 @@
 
     python -m experiments.report --workdir=runs/sweep
 
-writes report.md, report.csv, report.json, curves.{png,svg} (error against epochs) and differences.{png,svg} (each arm's
-difference with its interval) into the workdir and prints report.md.
+writes report.md, report.csv, report.json, curves.{png,svg} (error against epochs), differences.{png,svg} (each arm's
+difference with its interval) and, where runs have an error on images learnt from (config.data.fit_split),
+overfitting.{png,svg} (that error against the reported one) into the workdir and prints report.md.
 It works at any moment of a sweep, says what is missing, and gives the same bytes for the same workdir.
 """
 
@@ -21,16 +22,19 @@ from matplotlib.figure import Figure
 
 from alexnet_jax import commands, names, run_files
 from alexnet_jax.training import views as views_lib
-from experiments.analysis.protocol import sentence
+from experiments.analysis import overfitting
+from experiments.analysis.protocol import caption, sentence
 from experiments.analysis.text import markdown_table, with_span
 from experiments.analysis.verdicts import starred
 from experiments.analysis.workdirs import Sweep, read_sweep
 from experiments.claims.summary import regime_of, summarise
 from experiments.figures import curves, style
 from experiments.figures import differences as differences_figure
+from experiments.figures import overfitting as overfitting_figure
 
 _NONE = "–"
-_PICTURES = {"curves": "Error against epoch, all arms", "differences": "Differences with their intervals, all arms"}
+_PICTURES = {"curves": "Error against epoch, all arms", "differences": "Differences with their intervals, all arms",
+             "overfitting": "Training error against reported error, all arms"}
 
 
 def render(workdir: pathlib.Path, views: str | None = None) -> str:
@@ -50,7 +54,8 @@ def write_report(workdir: pathlib.Path, *, plots: bool = True, views: str | None
     """Writes report.{md,csv,json} and the pictures into the workdir, each in one move.
 
     Args:
-      plots: draw curves.{png,svg} and, where an arm has a difference, differences.{png,svg}.
+      plots: draw curves.{png,svg}, where an arm has a difference differences.{png,svg}, and where runs have an error on
+        images learnt from overfitting.{png,svg}.
       views: of `alexnet_jax.training.views`, for all arms; None takes those that `training.views.shared` gives.
 
     Returns:
@@ -61,7 +66,9 @@ def write_report(workdir: pathlib.Path, *, plots: bool = True, views: str | None
     curves = plots and _draw_curves(sweep, workdir)  # reads the curves, which the notes say something of
     summary = summarise(sweep, views, beside(workdir, sweep))
     differences = plots and _draw_differences(summary, workdir)
-    text = markdown(summary, [name for name, drawn in (("curves", curves), ("differences", differences)) if drawn])
+    overfits = plots and _draw_overfitting(sweep, summary, workdir)
+    pictures = {"curves": curves, "differences": differences, "overfitting": overfits}
+    text = markdown(summary, [name for name, drawn in pictures.items() if drawn])
     run_files.write_json(workdir / "report.json", summary)
     run_files.write_text(workdir / "report.csv", to_csv(summary))
     run_files.write_text(workdir / "report.md", text)
@@ -82,6 +89,14 @@ def _draw_differences(summary: dict[str, Any], workdir: pathlib.Path) -> bool:
     if rows:
         _save(differences_figure.draw(summary), workdir, "differences")
     return bool(rows)
+
+
+def _draw_overfitting(sweep: Sweep, summary: dict[str, Any], workdir: pathlib.Path) -> bool:
+    """False where no finished run has an error on images learnt from."""
+    points = overfitting.points([sweep])
+    if points:
+        _save(overfitting_figure.draw(points, caption(summary["protocol"])), workdir, "overfitting")
+    return bool(points)
 
 
 def _save(figure: Figure, workdir: pathlib.Path, name: str) -> None:

@@ -1,6 +1,7 @@
 """What stands where in a figure: the texts that are really drawn, with their boxes."""
 
 from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.text import Text
 
 from experiments.figures import style
 
@@ -21,7 +22,8 @@ def texts(figure):
     with style.matplotlib.rc_context(style.STYLE):
         recorder = _Recorder(figure)
         figure.draw(recorder)
-        return [(text.get_text(), text.get_window_extent(recorder)) for text in recorder.texts]
+        # An annotation's own extent has its arrow in it.
+        return [(text.get_text(), Text.get_window_extent(text, recorder)) for text in recorder.texts]
 
 
 def faults(figure):

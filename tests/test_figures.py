@@ -7,9 +7,11 @@ import pytest
 
 from alexnet_jax.inspect import lettering
 from alexnet_jax.inspect.lettering import Letters
-from experiments.analysis import workdirs
-from experiments.claims import summary
-from experiments.figures import curves, differences, kernels, retrieval
+from experiments.analysis import compare, statistics, workdirs
+from experiments.analysis import overfitting as numbers
+from experiments.claims import pictures, summary
+from experiments.claims import rows as claims_rows
+from experiments.figures import by_images, curves, differences, kernels, overfitting, retrieval
 
 LONG = "an_arm_with_a_very_long_name_of_sixty_signs_to_the_very_last"
 SHORT = "b"
@@ -59,11 +61,20 @@ def test_differences(extreme):
     assert drawn_text.faults(differences.draw(summary.summarise(workdirs.read_sweep(extreme)))) == []
 
 
+@pytest.mark.filterwarnings("error")
+def test_overfitting(extreme):
+    sweep = workdirs.read_sweep(extreme)
+    points = numbers.points([sweep])
+    assert len(points) == len(sweep.arms)
+    assert drawn_text.faults(overfitting.draw(points, f"{LONG} {LONG} {CHINESE}")) == []
+
+
 @pytest.mark.parametrize("size", [1.0, 1000.0])
 def test_numbers_of_any_size_stay_in_their_column(size):
     rows = [differences.Row(f"{LONG}{i}", size, -size * 123, size * 456, [size, -3 * size], "unresolved",
                             paper=size, log=-size) for i in range(2)]
-    assert drawn_text.faults(differences.draw_rows(rows, LONG * 4, "what.", "95%", "points")) == []
+    blocks = {"points": rows, f"points of {LONG} {LONG}": rows[:1]}
+    assert drawn_text.faults(differences.draw_blocks(blocks, LONG * 4, "what.", "95%", 15)) == []
 
 
 @pytest.mark.filterwarnings("error")
@@ -124,3 +135,98 @@ def test_text_is_cut_and_wrapped_by_its_width(size):
         assert "".join(lines).replace(" ", "") == text.replace(" ", "")
         assert all(letters.width(line, size) <= 2.0 for line in lines)
     assert len(letters.wrapped("many short words " * 12, 2.0, size, most=2)) == 2
+
+
+def test_a_point_is_an_arm_with_both_intervals_and_a_diagonal_has_one_gap(tmp_path):
+    arms = {name: fake_sweep.ARMS[name] for name in ("baseline", "no_lrn")}
+    sweep = workdirs.read_sweep(fake_sweep.write_sweep(tmp_path, arms=arms, gaps={"baseline": 3.0, "no_lrn": 9.0}))
+    points = numbers.points([sweep])
+    runs = sweep.arm("no_lrn").runs.values()
+    learnt = [100 * run.result["eval"]["fit"]["top1_wrong"] / 10_000 for run in runs]
+    reported = [100 * run.result["eval"]["centre"]["top1_wrong"] / 10_000 for run in runs]
+    assert points[1] == numbers.Point("no_lrn", statistics.estimate(learnt), statistics.estimate(reported))
+    assert points[0].baseline
+    axes = overfitting.draw(points, "").axes[0]
+    means = {line.get_xydata()[0].tolist()[0]: line.get_xydata()[0].tolist()[1] for line in axes.lines
+             if line.get_marker() in "oD"}
+    assert means == {p.learnt.mean: p.reported.mean for p in points}
+    bars = [np.ptp(path.vertices, axis=0).max() for bar in axes.collections for path in bar.get_paths()]
+    assert sorted(bars) == pytest.approx(sorted(2 * e.half for p in points for e in (p.learnt, p.reported)))
+    gaps = [np.subtract(line.get_ydata(), line.get_xdata()) for line in axes.lines if line.get_marker() == "None"
+            and len(line.get_xdata()) == 2]
+    assert len(gaps) > 2
+    assert all(gap[0] == pytest.approx(gap[1]) for gap in gaps)
+
+
+def test_of_two_records_the_first_that_tells_a_seed_counts(tmp_path):
+    arms = {name: fake_sweep.ARMS[name] for name in ("baseline", "no_lrn")}
+    first, second = (workdirs.read_sweep(fake_sweep.write_sweep(
+        tmp_path / str(i), arms=arms, gaps={}, rng_seed=i, states={("no_lrn", 2): "not started"} if i == 0 else None))
+        for i in (0, 1))
+    both, alone = numbers.points([first, second]), numbers.points([first])
+    assert both[0] == alone[0]
+    assert (both[1].learnt.n, alone[1].learnt.n) == (3, 2)
+
+
+def by_number_of_images(folder, images):
+    """Sweeps with and without dropout, of so many images each."""
+    arms = {"baseline": ("", {}, 0.0, 0.0), "no_dropout": ("dropout", {"model.dropout": 0.0}, 2.0, 1.0),
+            "other": ("mine", {"model.dropout": 0.0, "model.activation": "tanh"}, 9.0, 1.0)}
+    return [workdirs.read_sweep(fake_sweep.write_sweep(folder / str(count), arms=arms, gaps={"no_dropout": 5.0},
+                                                       train_images=count, epochs=1)) for count in images]
+
+
+@pytest.mark.parametrize("images", [(3_000, 6_000, 12_000, 24_000, 40_000), (40_000,)])
+def test_dropout_by_images(tmp_path, images):
+    sweeps = by_number_of_images(tmp_path, images)
+    found = numbers.worth_of_dropout(sweeps[::-1])
+    assert [worth.images for worth in found] == list(images)
+    same = compare.compare(sweeps[0].arm("no_dropout"), sweeps[0].arm("baseline"), "gap").difference
+    assert found[0].gap == same
+    assert found[0].gap.mean == pytest.approx(4.0, abs=1.5)
+    figure = by_images.draw(found, f"{LONG} {LONG} {LONG}")
+    assert drawn_text.faults(figure) == []
+    assert list(figure.axes[0].get_xticks()) == list(images)
+
+
+def test_names_beside_the_panel_keep_their_order_and_distance():
+    rng = np.random.default_rng(0)
+    for count in (1, 2, 9, 20):
+        places = [float(x) for x in rng.choice([1.0, 1.01, 3.0, 3.3], count) + rng.normal(0, 0.01, count)]
+        spread = overfitting._spread(places, 0.17, 4.0)
+        order = np.argsort(places)
+        assert np.diff(np.asarray(spread)[order]).min(initial=9) >= 0.17 - 1e-9
+        assert min(spread) >= 0
+        assert max(spread) <= 4.0
+    assert overfitting._spread([1.0, 2.0], 0.17, 4.0) == [1.0, 2.0]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Records of the paper's regime with a few of its arms."""
+    results = tmp_path_factory.mktemp("recorded")
+    arms = {**fake_sweep.ARMS, "no_dropout": ("dropout", {"model.dropout": 0.0}, 2.0, 1.0)}
+    fake_sweep.write_sweep(results / "paper_like_30_seeds", arms=arms, gaps={"no_dropout": 5.0}, seeds=range(1, 31),
+                           epochs=1)
+    return results
+
+
+def test_the_pictures_of_the_paper_s_regime_have_the_claims_numbers(recorded, tmp_path):
+    assert [path.name for path in pictures.write(recorded, tmp_path)] == ["training_and_reported_error.png",
+                                                                          "differences.png"]
+    sweep = workdirs.read_sweep(recorded / "paper_like_30_seeds")
+    blocks = pictures._first_quantities({"paper_like_30_seeds": sweep})
+    rows = {(row.label, axis.split(",")[0].removeprefix("difference in ")): row for axis, found in blocks.items()
+            for row in found}
+    assert set(rows) == {("no_lrn", "reported error"), ("nonoverlapping", "reported error"),
+                         ("no_dropout", "the gap"), ("nonoverlapping", "the gap")}
+    row, judged = rows["no_lrn", "reported error"], {r.id: r for r in claims_rows.rows(recorded)[0] if r.measured}
+    assert row.mean == -judged["lrn"].value  # the claim's sign is of the norm, the picture's of its absence
+    assert (row.paper, row.log, row.word) == (1.4, pytest.approx(1.37), judged["lrn"].verdict)
+    assert rows["no_dropout", "the gap"].mean == judged["dropout"].value
+    for figure in pictures.draw(recorded).values():
+        assert drawn_text.faults(figure) == []
+
+
+def test_pictures_need_records(tmp_path):
+    assert pictures.draw(tmp_path) == {}

@@ -1,8 +1,9 @@
 """Every claim of the paper beside what was measured here.
 
     python -m experiments.claims                  # prints the table
-    python -m experiments.claims --write          # and writes experiments/CLAIMS.md, .csv and .json, and the tables
-                                                  # of README.md and docs/results.md (`make claims`)
+    python -m experiments.claims --write          # and writes experiments/CLAIMS.md, .csv and .json, the pictures in
+                                                  # experiments/pictures, and the tables of README.md and
+                                                  # docs/results.md (`make claims`)
     python -m experiments.claims --brief          # prints what is measured, a line each
 
 Built from the results recorded under experiments/results alone: sweeps of experiments.run and the claim files of the
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 
 from alexnet_jax import commands, errors, run_files
 from experiments.analysis import repeats
-from experiments.claims import table
+from experiments.claims import pictures, table
 from experiments.claims.rows import rows
 
 HERE = pathlib.Path(__file__).resolve().parents[1]
@@ -34,8 +35,8 @@ def _shown(folder: pathlib.Path) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = commands.Parser("experiments.claims", __doc__)
     parser.add_argument("--results", type=pathlib.Path, default=HERE / "results", help="the folder of recorded results")
-    parser.add_argument("--write", action="store_true", help="write CLAIMS.md, CLAIMS.csv, CLAIMS.json and the tables "
-                        "of README.md and docs/results.md too")
+    parser.add_argument("--write", action="store_true", help="write CLAIMS.md, CLAIMS.csv, CLAIMS.json, the "
+                        "pictures and the tables of README.md and docs/results.md too")
     parser.add_argument("--brief", action="store_true", help="print only what is measured, a line each")
     parser.add_argument("--out", type=pathlib.Path, default=HERE, help="the folder that they are written to")
     options = parser.parse_args(argv)
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run_files.write_json(options.out / "CLAIMS.json", table.to_json(found, troubles))
         run_files.write_text(options.out / "CLAIMS.csv", table.to_csv(found))
         run_files.write_text(options.out / "CLAIMS.md", text)
+        pictures.write(options.results, options.out)
         if options.out == HERE:
             for page, rows_of_page in PAGES.items():
                 run_files.write_text(page, table.fill(page.read_text(encoding="utf-8"), rows_of_page(found)))

@@ -16,7 +16,7 @@ _GAP = ("no_dropout", "no_augmentation", "no_crops", "no_mirrors", "nonoverlappi
 FIRST = Family("the first quantities of docs/evidence-plan.md", (
     *((arm, "error") for arm in _ERROR), *((arm, "gap") for arm in _GAP), ("no_decay", "fit")))
 
-# docs/evidence-plan.md: A1 and A2, D, E, F and H. What completes A2 was made on two CPUs with baselines of their own.
+# docs/evidence-plan.md: A1 and A2, C, D, E, F and H. What completes A2 was made on two CPUs, with own baselines.
 PAPER_LIKE_30 = Regime("90 epochs on 12,000 images, the paper's parameters an image",
                        ("paper_like_30_seeds", "paper_like_10_seeds", "paper_like_cpu_xeon", "paper_like_cpu"),
                        "configs/sweeps/paper_like_30_seeds.py", seeds=30, family=FIRST)
@@ -27,6 +27,8 @@ EARLY = Regime("one epoch on 40,000 images at a constant rate", ("early_learning
                "configs/sweeps/early_learning.py", whole=True, seeds=30, family=DESCRIPTIVE)
 QUARTER = Regime("130 of 520 epochs on 30,000 images", ("conv_local_quarter",),
                  "configs/sweeps/conv_local_quarter.py", whole=True, seeds=3, family=DESCRIPTIVE)
+BY_IMAGES = Regime("90 epochs on 3,000 to 40,000 images", ("dropout_by_images",),
+                   "configs/sweeps/dropout_by_images.py", whole=True, seeds=5, family=DESCRIPTIVE)
 ITERATIONS = Regime("12,000 images until the error stops improving", ("dropout_iterations",),
                     "configs/sweeps/dropout_iterations.py", whole=True, seeds=10, family=DESCRIPTIVE)
 

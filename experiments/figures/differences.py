@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -26,7 +26,7 @@ from experiments.analysis.verdicts import (
     starred,
 )
 from experiments.figures import style
-from experiments.figures.style import COLOURS, WIDTH
+from experiments.figures.style import COLOURS, MARGIN, WIDTH
 
 # word → (colour, marker); the words are those of the tables.
 NO_CLAIM = "no size claimed"
@@ -35,7 +35,7 @@ WORDS = {REPRODUCED: (COLOURS[2], "o"), CONTRADICTED: (COLOURS[1], "o"), NO_EFFE
          NOT_COMPARABLE: ("#444444", "X"), NO_CLAIM: (COLOURS[4], "o")}
 _CLAIMS = {"paper": ("D", 5.5, "the paper"), "log": ("s", 3.6, "its author's log")}
 _ROW, _SIZE, _BESIDE, _GAP = 0.21, 8.5, 7.5, 0.14  # inches, points of labels and of numbers, inches
-_MOST_LABEL = 2.5  # inches
+_MOST_LABEL, _LEAST_PANEL = 2.5, 1.5  # inches
 MOST = 60  # rows: a sweep may have thousands of arms
 
 
@@ -106,58 +106,89 @@ def draw(summary: dict[str, Any]) -> Figure:
     level = f"{summary['confidence']:.0%}"
     what = ("Arm minus baseline (or the arm named after a minus sign), top-1 error by "
             f"{views.NAMES[summary['views']]}, paired by seed.")
-    return draw_rows(found, protocol_caption(summary["protocol"]), what, level,
-                     "difference in top-1 error, points (right: more errors)", summary["family"]["tests"])
+    return draw_blocks({"difference in top-1 error, points (right: more errors)": found},
+                       protocol_caption(summary["protocol"]), what, level, summary["family"]["tests"])
 
 
-def draw_rows(found: Sequence[Row], title: str, what: str, level: str, axis_label: str,
-              tests: int = 0) -> Figure:
-    """Any differences in points, in their order; of more than `MOST` the largest.
+def draw_blocks(blocks: Mapping[str, Sequence[Row]], title: str, what: str, level: str, tests: int = 0) -> Figure:
+    """Any differences in points; of a block with more than `MOST` the largest.
 
     Args:
+      blocks: by the name of their axis, each with an axis of its own, in their order.
       what: the sentence of the note that says what a row is. level: of the intervals, '95%'.
       tests: that Holm's correction is over.
     """
-    largest = sorted(range(len(found)), key=lambda i: -abs(found[i].mean))[:MOST]
-    shown = [found[i] for i in sorted(largest)]
-    limits = _limits(shown)
+    kept = {name: _largest(found) for name, found in blocks.items()}
+    shown = [row for found in kept.values() for row in found]
+    limits = {name: _limits(found) for name, found in kept.items()}
     words = [what, f"Dots are pairs, bars {level} intervals of the mean (Student's t)."]
     hollow = f"; hollow: no longer so after Holm's correction over {tests} tests"
     words.append(f"Colours: the verdict at this scale{'' if all(row.kept for row in shown) else hollow}.")
-    if any(value is not None for row in shown for value in (row.paper, row.log)):
+    claims = [who for who in _CLAIMS if any(getattr(row, who) is not None for row in shown)]
+    if claims:
         words.append("The paper's and the log's numbers are of their own networks and data.")
     if any(row.over for row in shown):
         words.append("Thin: intervals over seeds and over other images to report on.")
-    if any(not limits[0] <= value <= limits[1] for row in shown for value in (*row.each, *_ends(row))):
+    if any(not limits[name][0] <= value <= limits[name][1] for name, found in kept.items() for row in found
+           for value in (*row.each, *_ends(row))):
         words.append("Triangles at the edge: what lies beyond it.")
-    if len(found) > len(shown):
-        words.append(f"The {len(shown)} largest of {len(found)} differences.")
+    words += [f"The {len(kept[name])} largest of {len(found)} differences." for name, found in blocks.items()
+              if len(found) > len(kept[name])]
     letters = Letters([title, *(row.label for row in shown)])
     with style.drawing(letters):
-        labels = [letters.fitted(row.label, _MOST_LABEL, _SIZE) for row in shown]
+        columns = [(f"points [{level} interval]", [row.text for row in shown]),
+                   ("seeds", [str(len(row.each)) for row in shown]),
+                   *((who, [_number(getattr(row, who)) for row in shown]) for who in claims)]
+        places = [_GAP]
+        for name, texts in columns:
+            places.append(places[-1] + _GAP + max(letters.width(text, _BESIDE) for text in (name, *texts)))
+        right = places.pop()
+        room = min(_MOST_LABEL, WIDTH - right - 0.2 - _LEAST_PANEL)
+        labels = [letters.fitted(row.label, room, _SIZE) for row in shown]
         left = 0.2 + max(letters.width(label, _SIZE) for label in labels)
-        points = max(letters.width(text, _BESIDE) for text in (f"points [{level} interval]", *(r.text for r in shown)))
-        seeds = letters.width("seeds", _BESIDE)
-        right = points + seeds + 3 * _GAP
-        panel, axis, head = _ROW * (len(shown) + 0.6), 0.42, 0.1
-        page = style.Page(letters, head + panel + axis, title, words, _handles(shown))
-        axes = page.axes(left, axis, WIDTH - left - right, panel)
-        axes.set_xlim(*limits)
-        axes.set_ylim(len(shown) - 0.2, -0.8)
-        places = (_GAP, points + 2 * _GAP)
-        _beside(axes, -0.85, places, f"points [{level} interval]", "seeds", color=style.QUIET)
-        for place, row in enumerate(shown):
-            _row(axes, place, row)
-            _beside(axes, place, places, row.text, str(len(row.each)))
-        axes.axvline(0, color="#000000", linewidth=0.8, zorder=1)
-        axes.locator_params(axis="x", nbins=max(3, min(9, int(2.2 * (WIDTH - left - right)))))
-        page.text(left + (WIDTH - left - right) / 2, 0.02, axis_label, ha="center", va="bottom", fontsize=9)
-        axes.set_yticks(range(len(shown)), labels, fontsize=_SIZE)
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
-        axes.grid(axis="x", color=style.GRID, linewidth=0.6)
-        axes.set_axisbelow(True)
+        width = WIDTH - left - right
+        panels, axis, head = {name: _ROW * (len(found) + 0.6) for name, found in kept.items()}, 0.42, 0.1
+        between = 0.16 * (len(kept) - 1)
+        page = style.Page(letters, head + sum(panels.values()) + axis * len(panels) + between, title, words,
+                          _handles(shown))
+        top, number = sum(panels.values()) + axis * len(panels) + between, 0
+        for name, found in kept.items():
+            top -= panels[name]
+            axes = page.axes(left, top, width, panels[name])
+            axes.set_xlim(*limits[name])
+            axes.set_ylim(len(found) - 0.2, -0.8)
+            own = [any(texts[number:number + len(found)]) for _, texts in columns]
+            _beside(axes, -0.85, places, [said if there else "" for (said, _), there in zip(columns, own, strict=True)],
+                    style.QUIET)
+            for place, row in enumerate(found):
+                _row(axes, place, row)
+                _beside(axes, place, places, [texts[number + place] for _, texts in columns])
+            axes.axvline(0, color="#000000", linewidth=0.8, zorder=1)
+            tick = max(letters.width(f"{limit:.1f}", 8.5) for limit in limits[name])
+            axes.locator_params(axis="x", nbins=max(1, min(9, int(width / (tick + 0.2)))))
+            label = letters.fitted(name, WIDTH - 2 * MARGIN, 9)
+            middle = min(max(left + width / 2, MARGIN + letters.width(label, 9) / 2),
+                         WIDTH - MARGIN - letters.width(label, 9) / 2)
+            page.text(middle, top - axis + 0.02, label, ha="center", va="bottom", fontsize=9)
+            axes.set_yticks(range(len(found)), labels[number:number + len(found)], fontsize=_SIZE)
+            axes.tick_params(axis="y", length=0)
+            axes.spines["left"].set_visible(False)
+            axes.grid(axis="x", color=style.GRID, linewidth=0.6)
+            axes.set_axisbelow(True)
+            top, number = top - axis - 0.16, number + len(found)
         return page.figure
+
+
+def _largest(found: Sequence[Row]) -> list[Row]:
+    largest = sorted(range(len(found)), key=lambda i: -abs(found[i].mean))[:MOST]
+    return [found[i] for i in sorted(largest)]
+
+
+def _number(value: float | None) -> str:
+    """A claimed difference: +1.4, +1.37."""
+    if value is None:
+        return ""
+    return signed(value, 1 if round(value, 1) == round(value, 2) else 2)
 
 
 def _handles(shown: Sequence[Row]) -> list[Line2D]:
@@ -190,15 +221,17 @@ def _row(axes: Axes, place: int, row: Row) -> None:
               markerfacecolor=colour if row.kept else "white", zorder=5)
     for who, (shape, size, _) in _CLAIMS.items():
         if (claimed := getattr(row, who)) is not None:
-            axes.plot(claimed, place, marker=shape, markersize=size, markerfacecolor="white",
-                      markeredgecolor="#000000", markeredgewidth=0.8, linestyle="none", zorder=4)
+            axes.plot(claimed, place, marker=shape, markersize=size, markerfacecolor="none",
+                      markeredgecolor="#000000", markeredgewidth=0.8, linestyle="none", zorder=6)
 
 
-def _beside(axes: Axes, place: float, places: Sequence[float], *texts: str, color: str = "#000000") -> None:
+def _beside(axes: Axes, place: float, places: Sequence[float], texts: Sequence[str], color: str = "#000000") -> None:
     """Text right of the panel, in columns that begin so many inches from it."""
     for text, x in zip(texts, places, strict=True):
-        axes.annotate(text, (1, place), xycoords=("axes fraction", "data"), xytext=(72 * x, 0),
-                      textcoords="offset points", va="center", fontsize=_BESIDE, color=color, annotation_clip=False)
+        if text:
+            axes.annotate(text, (1, place), xycoords=("axes fraction", "data"), xytext=(72 * x, 0),
+                          textcoords="offset points", va="center", fontsize=_BESIDE, color=color,
+                          annotation_clip=False)
 
 
 def _ends(row: Row) -> list[float]:

@@ -23,7 +23,7 @@ from alexnet_jax.inspect.lettering import OWN, Letters
 
 # Okabe and Ito's palette without yellow, which is lost on white paper. Black is the baseline's.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.6, 1.2, 1.6)), (0, (3, 1.2)), (0, (8, 2)),
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.6, 1.2, 1.6)), (0, (3, 1.2)), (0, (8, 2)),
           (0, (6, 1.4, 1.2, 1.4, 1.2, 1.4)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 QUIET, GRID = "#444444", "#DDDDDD"  # of notes, of the lines behind the data

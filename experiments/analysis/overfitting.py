@@ -1,0 +1,68 @@
+"""How far the error on images learnt from lies from the reported one: by arm, and what dropout is worth by images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from alexnet_jax.training import views as views_lib
+from experiments.analysis import statistics
+from experiments.analysis.compare import by_seed, compare
+from experiments.analysis.statistics import Estimate
+from experiments.analysis.workdirs import Sweep, default_views
+
+NO_DROPOUT = {"model.dropout": 0.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """An arm's two errors in percent, both by centre crops and the last weights: on images learnt from, and reported;
+    over its seeds that tell both."""
+
+    name: str
+    learnt: Estimate
+    reported: Estimate
+    baseline: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Worth:
+    """What an arm without dropout has more than one with it, on so many training images; points, paired by seed."""
+
+    images: int
+    error: Estimate  # reported, by the views of both
+    centre: Estimate  # reported, by the centre crop
+    gap: Estimate  # reported, by the centre crop, less that on images learnt from
+
+
+def points(sweeps: Sequence[Sweep]) -> list[Point]:
+    """The arms of one regime's records, in their order; of a seed that two records tell the first one's run."""
+    arms: dict[str, tuple[dict[int, float], dict[int, float]]] = {}
+    for sweep in sweeps:
+        for arm in sweep.arms:
+            if not arm.views:
+                learnt, reported = arms.setdefault(arm.name, ({}, {}))
+                mine = by_seed(arm, "error", views_lib.CENTRE)
+                for seed, value in by_seed(arm, "fit").items():
+                    if seed in mine and seed not in learnt:
+                        learnt[seed], reported[seed] = value, mine[seed]
+    return [Point(name, statistics.estimate(list(learnt.values())), statistics.estimate(list(reported.values())),
+                  name == sweeps[0].baseline) for name, (learnt, reported) in arms.items() if learnt]
+
+
+def worth_of_dropout(sweeps: Iterable[Sweep]) -> list[Worth]:
+    """By rising numbers of images; of two records with the same number the first counts."""
+    found: dict[int, Worth] = {}
+    for sweep in sweeps:
+        views = default_views(sweep.runs.values())
+        for arm in sweep.arms:
+            against = sweep.reference(arm)
+            if arm.overrides != {**against.overrides, **NO_DROPOUT} or arm.overrides == against.overrides:
+                continue
+            error, centre, gap = (compare(arm, against, quantity, by) for quantity, by in (
+                ("error", views), ("error", views_lib.CENTRE), ("gap", views)))
+            images = {int(((run.result or {}).get("data") or {}).get("train_images") or 0) for run in error.runs}
+            if error.pairs and gap.pairs and len(images) == 1 and 0 not in images:
+                count = images.pop()
+                found.setdefault(count, Worth(count, error.difference, centre.difference, gap.difference))
+    return [found[count] for count in sorted(found)]

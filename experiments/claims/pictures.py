@@ -1,0 +1,94 @@
+"""The pictures of the paper's regime, from what is recorded: numbers of `experiments.analysis`, words of the claims.
+
+    training_and_reported_error   an arm a point, with diagonals of equal gap
+    differences                   the first quantities of docs/evidence-plan.md beside the paper's and the log's numbers
+    dropout_by_images             what dropout is worth on how many training images
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from alexnet_jax.training import views
+from experiments.analysis import overfitting, protocol
+from experiments.analysis.statistics import CONFIDENCE
+from experiments.analysis.verdicts import starred
+from experiments.analysis.workdirs import Sweep, default_views, read_sweep
+from experiments.claims import regimes
+from experiments.claims.judging import Found, judged
+from experiments.claims.record import of_arm
+from experiments.claims.registry import CLAIMS
+from experiments.figures import by_images, differences, style
+from experiments.figures import overfitting as overfitting_figure
+
+FOLDER = "pictures"
+_AXES = {"error": "difference in reported error, points (right: more errors)",
+         "gap": "difference in the gap, points: reported error − error on images learnt from (right: overfits more)",
+         "fit": "difference in error on images learnt from, points (right: more errors)"}
+
+
+def draw(results: pathlib.Path) -> dict[str, Figure]:
+    """The pictures by name, as far as there are records for them.
+
+    Raises:
+      WorkdirError: a record can't be read.
+    """
+    sweeps = {name: read_sweep(results / name) for name in (*regimes.PAPER_LIKE_30.records, *regimes.BY_IMAGES.records)
+              if (results / name / "plan.json").exists()}
+    here = [sweeps[name] for name in regimes.PAPER_LIKE_30.records if name in sweeps]
+    found: dict[str, Figure] = {}
+    if here:
+        title = protocol.caption(protocol.protocol(here[0], default_views(here[0].runs.values())))
+        if points := overfitting.points(here):
+            found["training_and_reported_error"] = overfitting_figure.draw(points, title)
+        if blocks := _first_quantities(sweeps):
+            what = ("Arm minus baseline, paired by seed: the first quantities of docs/evidence-plan.md. Reported error "
+                    f"by {views.NAMES[views.TEN]}, both parts of the gap by centre crops.")
+            found["differences"] = differences.draw_blocks(blocks, title, what, f"{CONFIDENCE:.0%}",
+                                                           len(regimes.FIRST.tests))
+    worth = overfitting.worth_of_dropout(sweeps.values())
+    if len(worth) > 1:
+        found["dropout_by_images"] = by_images.draw(worth, "CIFAR-10, 24-pixel crops, 90 epochs")
+    return found
+
+
+def write(results: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
+    """Writes what can be drawn into `out`/pictures; returns the files."""
+    files = []
+    for name, figure in draw(results).items():
+        files.append(out / FOLDER / f"{name}.png")
+        files[-1].parent.mkdir(parents=True, exist_ok=True)
+        style.save(figure, files[-1])
+    return files
+
+
+def _first_quantities(sweeps: Mapping[str, Sweep]) -> dict[str, list[differences.Row]]:
+    """The rows of the declared family, by the name of their axis, in the family's order."""
+    rows: dict[tuple[str, str], differences.Row] = {}
+    for claim in CLAIMS.values():
+        for what in claim.measures:
+            for regime in (one for one in what.regimes if one.family is regimes.FIRST):
+                one = judged(claim, what, regime, sweeps)
+                if one is not None and one.test in regimes.FIRST.tests:
+                    rows.setdefault(one.test, _row(one))
+    blocks: dict[str, list[differences.Row]] = {}
+    for test in regimes.FIRST.tests:
+        if test in rows:
+            blocks.setdefault(_AXES[test[1]], []).append(rows[test])
+    return blocks
+
+
+def _row(found: Found) -> differences.Row:
+    c, verdict = found.comparison, found.verdict
+    claimed = of_arm(CLAIMS, found.measure.ablation, c.arm.name) if c.quantity == "error" else None
+    paper, log = (value.top1 if value is not None else None
+                  for value in ((claimed.paper, claimed.log) if claimed else (None, None)))
+    over = c.over_images
+    e = c.difference
+    assert e.mean is not None
+    return differences.Row(c.arm.name, e.mean, e.low, e.high, c.each, verdict.word,
+                           (over.low, over.high) if over and over.low is not None and over.high is not None else None,
+                           paper, log, not starred(verdict.word, verdict.by_sign, found.p_holm))
