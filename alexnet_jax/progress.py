@@ -1,20 +1,66 @@
-"""How a run shows that it is alive: a bar on a terminal, a line now and then elsewhere, and progress.json."""
+"""How work shows that it is alive: a bar on a terminal, a line now and then elsewhere; a run's progress.json."""
 
 from __future__ import annotations
 
 import pathlib
 import sys
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
-from alexnet_jax import run_files
+from alexnet_jax import names, run_files
 from alexnet_jax.text import duration, percent
 
 _FILE_SECONDS, _LINE_SECONDS = 1.0, 30.0
 
 
+class Bar:
+    """A bar on a terminal, elsewhere a line now and then. A context manager.
+
+    Args:
+      total: of the work, in any unit.
+      stream: where the bar is drawn if that is a terminal; None: nowhere.
+      say: prints a line where no bar is drawn; None: nothing does.
+      seconds: at least, between two lines; the first is said after `first` seconds.
+    """
+
+    def __init__(self, total: int, stream: Any, say: Callable[[str], object] | None, seconds: float = _LINE_SECONDS,
+                 first: float = 0.0):
+        self._total, self._stream, self._say, self._seconds = total, stream, say, seconds
+        self._said = time.monotonic() - seconds + first
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        if self._stream is not None and self._stream.isatty():
+            try:
+                from rich import progress
+                from rich.console import Console
+            except ImportError:
+                return self
+            self._bar = progress.Progress(
+                progress.TextColumn("{task.description}", markup=False), progress.BarColumn(),
+                progress.TextColumn("{task.fields[what]}", markup=False), console=Console(file=self._stream),
+                transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task("", total=self._total, what="starting")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, label: str, what: str, joint: str = " · ") -> None:
+        """`label` stands before the bar, `what` behind it; in a line `joint` is between them."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, description=names.plain(label), what=names.plain(what))
+        elif self._say is not None and time.monotonic() - self._said >= self._seconds:
+            self._said = time.monotonic()
+            self._say(f"{label}{joint}{what}")
+
+
 class Progress:
-    """Told the state often, shows it seldom. A context manager.
+    """Told the state of a run often, shows it seldom. A context manager.
 
     Args:
       workdir: where progress.json goes. steps: of the whole run.
@@ -22,30 +68,17 @@ class Progress:
     """
 
     def __init__(self, workdir: pathlib.Path, epochs: int, steps: int, show: bool):
-        self._path, self._epochs, self._steps, self._show = workdir / "progress.json", epochs, steps, show
-        self._bar: Any = None
-        self._task: Any = None
-        self._written = self._printed = 0.0
+        self._path, self._epochs, self._steps = workdir / "progress.json", epochs, steps
+        self._bar = Bar(steps, sys.stderr if show else None, _say if show else None)
+        self._written = 0.0
         self._error: float | None = None
 
     def __enter__(self) -> Progress:
-        if self._show and sys.stderr.isatty():
-            try:
-                from rich import progress as rich_progress
-                from rich.console import Console
-            except ImportError:
-                return self
-            self._bar = rich_progress.Progress(
-                rich_progress.TextColumn("epoch {task.fields[epoch]}/" + str(self._epochs)), rich_progress.BarColumn(),
-                rich_progress.TextColumn("{task.fields[what]}", markup=False), console=Console(stderr=True),
-                transient=True)
-            self._bar.start()
-            self._task = self._bar.add_task("", total=self._steps, epoch=0, what="starting")
+        self._bar.__enter__()
         return self
 
-    def __exit__(self, *_) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+    def __exit__(self, *error: object) -> None:
+        self._bar.__exit__(*error)
 
     def evaluated(self, error: float) -> None:
         """Takes in the newest evaluation error (a fraction), shown from now on."""
@@ -64,8 +97,8 @@ class Progress:
         what = state if state != "training" else (
             f"{rate or 0:,.0f} images/s · error: training {percent(error)}, evaluation {percent(self._error)} · "
             f"{duration(left)} left")
-        if self._bar is not None:
-            self._bar.update(self._task, completed=step, epoch=f"{epoch:.1f}", what=what)
-        elif self._show and now - self._printed >= _LINE_SECONDS:
-            self._printed = now
-            print(f"epoch {epoch:.1f}/{self._epochs} · {what}", file=sys.stderr, flush=True)
+        self._bar.update(step, f"epoch {epoch:.1f}/{self._epochs}", what)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

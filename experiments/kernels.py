@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import commands, run_files
+from alexnet_jax import commands, files, run_files
 from alexnet_jax.errors import CheckpointError, ConfigError, WorkdirError
 from experiments import recording
 from experiments.analysis import colour, selection, verdicts
@@ -53,7 +53,7 @@ def gather(sweep, say) -> tuple[Kernels, dict[str, Any]]:
 
 def save(path: pathlib.Path, kernels: Kernels, caption: str) -> None:
     arrays: dict[str, Any] = {f"{arm}/{seed}": k for arm, by in kernels.items() for seed, k in by.items()}
-    with path.open("wb") as file:
+    with files.replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays, caption=np.array(caption))
 
 

@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 
+from alexnet_jax import progress
 from alexnet_jax.data import build, partial
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.dataset import Block, Corrupt, Dataset, Reading
@@ -118,6 +119,7 @@ KILLER = """
 import filelock, json, os, pathlib, signal, sys
 import numpy as np
 import test_data_partial as t
+from alexnet_jax import progress
 from alexnet_jax.data import partial
 partial.Partial.keep_now_and_then = partial.Partial.keep
 partial._PIECE = 2 * 48
@@ -362,6 +364,8 @@ def test_rates_count_this_process_alone(tmp_path, monkeypatch):
     interrupted(tmp_path)
     clock = iter(range(0, 10_000, 20))  # 20 s from one look to the next
     monkeypatch.setattr(build, "time", type("time", (), {"monotonic": lambda: next(clock)}))
+    shows = iter(range(0, 10_000, 20))
+    monkeypatch.setattr(progress, "time", type("time", (), {"monotonic": lambda: next(shows)}))
     said = []
     make(tmp_path, Toy(), said=said)
     lines = [line for line in said if "images/s" in line]

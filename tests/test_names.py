@@ -164,7 +164,7 @@ def test_terminals_show_it_as_it_is(name, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "200")
     with build._Shown(f"packing {name}", 0, 9, names.say) as bar:
-        bar._said = 0.0
+        bar.advance(3)
         bar.advance(3)
         bar._bar.refresh()
     assert f"packing {shown}" in terminal.getvalue()

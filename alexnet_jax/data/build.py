@@ -27,6 +27,7 @@ from alexnet_jax.data.dataset import Block, Corrupt, Dataset, Reading, Report
 from alexnet_jax.data.leftovers import copy, may_go_on, place_of, progress
 from alexnet_jax.data.partial import Partial, finished, storing, sync_folder, under_construction
 from alexnet_jax.errors import DataError, Interrupted
+from alexnet_jax.progress import Bar
 from alexnet_jax.signals import Signals
 from alexnet_jax.text import duration
 
@@ -205,8 +206,8 @@ def refusal(name: str, reason: str) -> DataError:
     return DataError(f"{name}: {reason}; mend or remove it, or set config.data.on_corrupt=skip")
 
 
-class _Shown:
-    """Shows how far a build is: a bar on a terminal, else a line now and then.
+class _Shown(Bar):
+    """Shows how far a build is.
 
     Rates are those since the first image: before it, an archive is passed over up to what an earlier builder left.
 
@@ -215,27 +216,11 @@ class _Shown:
     """
 
     def __init__(self, label: str, done: int, count: int, report: Report):
-        self._label, self._before, self._count, self._report = label, done, count, report
+        # The first line after three seconds: quick builds say nothing in between.
+        super().__init__(count, sys.stdout if report in (print, names.say) else None, report, seconds=10.0, first=3.0)
+        self._label, self._before, self._count = label, done, count
         self._new = self._first = 0
         self._start: float | None = None  # when the `_first` new images were there
-        self._said = time.monotonic() - 7.0  # the first line after three seconds: quick builds say nothing in between
-        self._bar: Any = None
-        self._task: Any = None
-
-    def __enter__(self) -> _Shown:
-        if self._report in (print, names.say) and sys.stdout.isatty():
-            from rich import progress
-
-            columns = (progress.TextColumn("{task.description}", markup=False), progress.BarColumn(),
-                       progress.MofNCompleteColumn(), progress.TextColumn("{task.fields[how]}", markup=False))
-            self._bar = progress.Progress(*columns, transient=True)
-            self._bar.start()
-            self._task = self._bar.add_task(names.plain(self._label), total=self._count, completed=self._before, how="")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def advance(self, images: int) -> None:
         self._new += images
@@ -243,13 +228,7 @@ class _Shown:
         if self._start is None:
             self._start, self._first = now, self._new
             return
-        if now - self._said < (0.2 if self._bar is not None else 10.0):
-            return
-        self._said = now
         rate = (self._new - self._first) / max(now - self._start, 1e-3)
         done = self._before + self._new
-        how = f"{rate:.0f} images/s, {duration((self._count - done) / rate if rate else None)} left"
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, how=how)
-        else:
-            self._report(f"{self._label}: {done} of {self._count}, {how}")
+        left = duration((self._count - done) / rate if rate else None)
+        self.update(done, f"{self._label}: {done} of {self._count}", f"{rate:.0f} images/s, {left} left", joint=", ")

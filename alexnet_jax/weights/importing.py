@@ -62,7 +62,7 @@ def run_folder(source: pathlib.Path, config: ConfigDict, workdir: pathlib.Path, 
         inputs.write(new, consts, known)
         if workdir.is_dir():
             workdir.rmdir()
-        os.replace(new, workdir)
+        new.rename(workdir)  # a folder
     except OSError as error:
         raise WorkdirError(describe_os_error(error)) from error
     finally:

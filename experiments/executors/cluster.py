@@ -22,7 +22,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from alexnet_jax import environment
+from alexnet_jax import environment, files
 from alexnet_jax.errors import ConfigError, UserError, WorkdirError
 from experiments.executors import Ended, local, storage, supervisor
 from experiments.executors.devices import Device
@@ -85,7 +85,8 @@ def connect(address: str) -> Any:
     with contextlib.suppress(AttributeError):
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
     # The nodes needn't have the project's folder on their path.
-    ray.cloudpickle.register_pickle_by_value(supervisor)
+    for module in (supervisor, files):  # a lock is what the supervisor takes from there
+        ray.cloudpickle.register_pickle_by_value(module)
     return ray
 
 

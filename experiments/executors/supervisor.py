@@ -1,7 +1,7 @@
 """What runs on a cluster's nodes beside the runs: a supervisor of each, and a look at the paths that they need.
 
-Standard library and Ray only. The code travels with the tasks, so that a node which lacks the project's folder
-can still say so.
+Standard library, Ray and `files.lock` only. The code travels with the tasks, that of the lock too, so that a node which
+lacks the project's folder can still say so.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from alexnet_jax.files import lock
 
 INTERRUPTED = 130  # as in experiments.launch.worker
 
@@ -97,8 +99,6 @@ def lease(count: int, folder: pathlib.Path | None = None) -> Iterator[list[int]]
     Args:
       folder: where the machine's leases are kept; by default in its temporary folder, by user.
     """
-    import fcntl
-
     available = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if count >= len(available):
         yield available
@@ -110,14 +110,8 @@ def lease(count: int, folder: pathlib.Path | None = None) -> Iterator[list[int]]
         for core in available:
             if len(mine) == count:
                 break
-            file = (folder / str(core)).open("w")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.close()
-                continue
-            stack.enter_context(file)
-            mine.append(core)
+            if stack.enter_context(lock(folder / str(core), seconds=0.0)):
+                mine.append(core)
         others = [core for core in available if core not in mine]
         yield sorted(mine + others[: count - len(mine)])
 

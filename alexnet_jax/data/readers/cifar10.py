@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import pathlib
 import tarfile
 import urllib.error
@@ -189,25 +188,21 @@ def download(store: pathlib.Path, data_dir: pathlib.Path | None, report: Report)
 
 def _fetch(folder: pathlib.Path, data_dir: pathlib.Path | None, report: Report) -> pathlib.Path:
     target = folder / ARCHIVE
-    part = folder / f"{ARCHIVE}.{os.getpid()}.part"
     place = f"in {data_dir}" if data_dir else "in a folder and set config.data.dir or ALEXNET_DATA_DIR to it"
     remedy = f"put {ARCHIVE} from {URL}, or the folder {FOLDER} of it, {place}"
     report(f"downloading {URL} (170 MB)")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         digest = hashlib.md5(usedforsecurity=False)
-        with urllib.request.urlopen(URL, timeout=_SECONDS) as answer, part.open("wb") as file:
-            while piece := answer.read(1 << 20):
-                file.write(piece)
-                digest.update(piece)
-        if digest.hexdigest() != ARCHIVE_MD5:
-            raise DataError(f"what {URL} sent is not the official archive (MD5 {digest.hexdigest()}); "
-                            f"{remedy}")
-        os.replace(part, target)
+        with files.replacing(target) as part:
+            with urllib.request.urlopen(URL, timeout=_SECONDS) as answer, part.open("wb") as file:
+                while piece := answer.read(1 << 20):
+                    file.write(piece)
+                    digest.update(piece)
+            if digest.hexdigest() != ARCHIVE_MD5:
+                raise DataError(f"what {URL} sent is not the official archive (MD5 {digest.hexdigest()}); {remedy}")
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
         raise DataError(f"cifar10 is not here and cannot be downloaded ({' '.join(str(reason).split())}); "
                         f"{remedy}") from error
-    finally:
-        part.unlink(missing_ok=True)
     return target
