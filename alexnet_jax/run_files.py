@@ -211,8 +211,3 @@ def wrong_images(outcomes: Mapping[str, Any] | None, views: str, counts: Mapping
     wrong = np.unpackbits(packed)[:counts["total"]].astype(bool)
     whole = len(wrong) == counts["total"] == tree.get("images")
     return wrong if whole and int(wrong.sum()) == counts[f"{key}_wrong"] else None
-
-
-def read_outcomes(folder: pathlib.Path, views: str, counts: Mapping[str, Any], key: str = "top1") -> np.ndarray | None:
-    """`wrong_images` of a run's folder."""
-    return wrong_images(read_json(folder / OUTCOMES), views, counts, key)

@@ -183,3 +183,8 @@ def folder_of(workdir: pathlib.Path, arm: str, seed: int) -> pathlib.Path:
     plan = plan_of(workdir)
     run_id = next(a for a in plan["arms"] if a["name"] == arm)["runs"][str(seed)]
     return workdir / plan["runs"][run_id]["dir"]
+
+
+def read_outcomes(folder: pathlib.Path, views: str, counts: Mapping[str, Any], key: str = "top1") -> np.ndarray | None:
+    """`run_files.wrong_images` of a run's folder."""
+    return run_files.wrong_images(run_files.read_json(folder / run_files.OUTCOMES), views, counts, key)

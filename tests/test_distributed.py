@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import fake_sweep
 import pytest
 from tiny_run import TINY
 
@@ -100,7 +101,7 @@ def test_one_of_two_processes_is_killed_and_the_run_goes_on_in_one(store, alone,
     result = run_files.read_json(tmp_path / "run" / "result.json")
     assert result["status"] == "finished"
     for views in ("centre", "ten_view"):
-        assert run_files.read_outcomes(tmp_path / "run", views, result["eval"][views]) is not None
+        assert fake_sweep.read_outcomes(tmp_path / "run", views, result["eval"][views]) is not None
 
 
 @pytest.mark.slow

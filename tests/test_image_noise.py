@@ -23,7 +23,7 @@ def _kept(tmp_path):
 
 def test_outcomes_come_back(tmp_path):
     for key, least in (("top1", 1), ("top5", 2)):
-        np.testing.assert_array_equal(run_files.read_outcomes(_kept(tmp_path), "centre", COUNTS, key), least <= FOUND)
+        np.testing.assert_array_equal(fake_sweep.read_outcomes(_kept(tmp_path), "centre", COUNTS, key), least <= FOUND)
 
 
 @pytest.mark.parametrize(("old", "new"), [
@@ -33,13 +33,13 @@ def test_outcomes_that_are_damaged_or_belong_to_another_result_are_none(tmp_path
     path = _kept(tmp_path) / run_files.OUTCOMES
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
-    assert run_files.read_outcomes(tmp_path, "centre", COUNTS) is None
+    assert fake_sweep.read_outcomes(tmp_path, "centre", COUNTS) is None
 
 
 def test_outcomes_of_other_counts_are_none(tmp_path):
     for change in ({"top1_wrong": 4}, {"total": 9}, {"total": 16}):
-        assert run_files.read_outcomes(_kept(tmp_path), "centre", COUNTS | change) is None
-    assert run_files.read_outcomes(tmp_path / "absent", "centre", COUNTS) is None
+        assert fake_sweep.read_outcomes(_kept(tmp_path), "centre", COUNTS | change) is None
+    assert fake_sweep.read_outcomes(tmp_path / "absent", "centre", COUNTS) is None
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def _between(workdir, name, views=("ten_view", "ten_view")):
 def test_the_noise_is_that_of_the_runs_images(sweep):
     found = workdirs.read_sweep(sweep)
     over = _between(sweep, "no_lrn")
-    wrong = [[run_files.read_outcomes(run.folder, "ten_view", run.counts("ten_view"))
+    wrong = [[fake_sweep.read_outcomes(run.folder, "ten_view", run.counts("ten_view"))
               for run in found.arm(name).runs.values()] for name in ("no_lrn", "baseline")]
     assert over == statistics.over_images(*map(np.stack, wrong), scale=100)
     own = summary.summarise(found)["arms"][1]["difference"]

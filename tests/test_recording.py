@@ -190,6 +190,17 @@ def test_a_record_of_before_becomes_one_of_now(tmp_path):
     assert len(workdirs.read_sweep(before).runs) == 12
 
 
+@pytest.mark.parametrize("change", [
+    lambda tree: {**tree, "images": tree["images"] - 9}, lambda tree: {**tree, "centre": {"top1_wrong": "?"}}])
+def test_outcomes_that_are_none_are_not_recorded(tmp_path, change):
+    workdir = fake_sweep.write_sweep(tmp_path / "w", seeds=(0,), epochs=1, outcomes=True)
+    path = fake_sweep.folder_of(workdir, "tanh", 0) / "outcomes.json"
+    run_files.write_json(path, change(json.loads(path.read_text())))
+    with pytest.raises(WorkdirError, match=r"tanh-.*outcomes\.json: damaged"):
+        recording.copy_sweep(workdir, tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
 def test_a_workdir_is_not_recorded_into(tmp_path):
     workdir, mine = _workdir(tmp_path / "a"), _workdir(tmp_path / "b")
     with pytest.raises(WorkdirError, match=r"a workdir \(runs/no_lrn-.* is in no record\); choose another folder"):

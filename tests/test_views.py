@@ -203,7 +203,7 @@ def test_five_views_are_right_where_half_of_ten_are_another_class(trained):
     probabilities = np.mean([np.exp(np.concatenate([np.asarray(evaluate.log_probs(
         network.program, network.params, network.consts, np.asarray(split.images[i:i + 8]), np.asarray([view])))
         for i in range(0, 40, 8)])) for view in augment.five_views(network.config)], axis=0)
-    np.testing.assert_array_equal(run_files.read_outcomes(trained[0], "five_view", five),
+    np.testing.assert_array_equal(fake_sweep.read_outcomes(trained[0], "five_view", five),
                                   probabilities.argmax(axis=1) != split.labels)
     log = (trained[0] / "log.txt").read_text()
     assert "finished: error centre crop 0.0% (0 of 40 wrong); five views 0.0% (0 of 40 wrong)" in log
