@@ -19,7 +19,7 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import paths
+from alexnet_jax import messages, paths
 from alexnet_jax.errors import ConfigError
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -164,7 +164,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         positional = flags.FLAGS(rest)
     except flags.Error as error:
-        raise ConfigError(_in_words(str(error))) from error
+        raise ConfigError(messages.of_flag(error)) from error
     if len(positional) > 1:
         raise ConfigError(f"{positional[1]!r}: not understood; every argument is of the form --name=value")
     if overrides and not flags.FLAGS["config"].value:
@@ -172,18 +172,6 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     _given.clear()
     _given.update(overrides)
     return positional
-
-
-def _in_words(message: str) -> str:
-    """An error of absl's in one line of this project's words."""
-    message = " ".join(message.removeprefix("flag ").split())
-    flag, colon, why = message.partition(": ")
-    value = flag.partition("=")[2]
-    if colon and why.startswith("invalid literal for int()"):
-        return f"{flag}: {value!r} is not a whole number"
-    if colon and "boolean" in why:
-        return f"{flag}: {value!r} is not True or False"
-    return message
 
 
 def given() -> dict[str, Any]:

@@ -9,12 +9,11 @@ import argparse
 import difflib
 import itertools
 import pathlib
-import re
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from alexnet_jax import names, paths, signals, streams
+from alexnet_jax import messages, names, paths, signals, streams
 from alexnet_jax.errors import RUN, USAGE, ConfigError, Interrupted, UserError, describe_os_error
 
 
@@ -51,15 +50,6 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(message)
 
 
-# What JAX says of a variable of its own that it cannot read: `invalid truth value 'x' for environment 'JAX_…'`.
-_VARIABLE = re.compile(r"^[Ii]nvalid (truth )?value .* for (environment|JAX flag) ")
-
-
-def _of_environment(error: BaseException) -> bool:
-    """Is it JAX's complaint, as it is imported, of a variable with a value that it does not know?"""
-    return isinstance(error, ValueError) and bool(_VARIABLE.search(str(error)))
-
-
 def report(error: BaseException) -> int | None:
     """Prints the line that tells a user of `error`; returns the exit code. None: it is not one that users can mend."""
     if isinstance(error, UserError):
@@ -71,7 +61,7 @@ def report(error: BaseException) -> int | None:
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return Interrupted.exit_code
-    if _of_environment(error):
+    if messages.is_about_a_variable(error):
         print(f"error: {names.plain(str(error))}; set that variable of the environment to another value, or unset it",
               file=sys.stderr)
         return USAGE

@@ -22,11 +22,10 @@ import time
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from alexnet_jax import messages
 from alexnet_jax.errors import ConfigError, ProcessLost, TrainingError, UserError
 
 EVERY = 16  # steps or batches between two agreements: a signal is heeded that late
-_LOSS = re.compile(r"\b[Gg]loo\b|[Cc]oordination service|[Bb]arrier timed|UNAVAILABLE|DEADLINE_EXCEEDED|"
-                   r"[Cc]onnection (closed|reset)")
 _HEARTBEAT = 30  # seconds without a sign of life after which a process counts as lost
 
 
@@ -201,11 +200,11 @@ def is_loss(error: BaseException | None) -> bool:
         return False
     while error is not None:
         if isinstance(error, jax.errors.JaxRuntimeError):
-            if "RESOURCE_EXHAUSTED" not in str(error):  # that is this one's own memory
+            if not messages.is_out_of_memory(error):  # that is this one's own memory
                 return True
         # This project's and the system's own messages name paths, which may be called anything.
         elif isinstance(error, ConnectionError) or (
-                not isinstance(error, (UserError, OSError)) and _LOSS.search(str(error))):
+                not isinstance(error, (UserError, OSError)) and messages.is_loss(error)):
             return True
         error = error.__cause__ or error.__context__
     return False

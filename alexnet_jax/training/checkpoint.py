@@ -19,15 +19,13 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from alexnet_jax import messages
 from alexnet_jax.errors import CheckpointError
 from alexnet_jax.parallel import distributed
 
 # Orbax logs every step of every save, and failures with a traceback beside the error that it raises.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
-# What the libraries below Orbax say where a file may well be whole: it cannot be had now.
-_NOT_NOW = re.compile(r"RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|ABORTED|[Oo]ut of memory|"
-                      r"Too many open files|Stale file handle|Input/output error|Permission denied")
 _ABSENT = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 
 
@@ -39,7 +37,7 @@ def _is_damage(error: BaseException | None, folder: pathlib.Path) -> bool:
         if isinstance(error, OSError):
             if error.errno not in _ABSENT:
                 return False
-        elif _NOT_NOW.search(str(error).replace(str(folder), "")):
+        elif messages.is_for_now(error, str(folder)):
             return False
         error = error.__cause__ or error.__context__
     return True

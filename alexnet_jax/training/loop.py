@@ -18,7 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import names, notes, numerics, paths, provenance, run_files, streams
+from alexnet_jax import messages, names, notes, numerics, paths, provenance, run_files, streams
 from alexnet_jax import signals as signals_lib
 from alexnet_jax.errors import Interrupted, TrainingError, WorkdirError
 from alexnet_jax.parallel import distributed
@@ -63,7 +63,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", override
     except Exception as error:
         if distributed.is_loss(error):
             raise distributed.lost(error) from error
-        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+        if isinstance(error, jax.errors.JaxRuntimeError) and messages.is_out_of_memory(error):
             said = " ".join(str(error).split())[:120]
             raise TrainingError(f"config.train.batch_size: there is not enough memory for batches of "
                                 f"{config.train.batch_size}; a smaller one, config.train.precision=bfloat16 or "

@@ -23,6 +23,7 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
+from alexnet_jax import messages
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import UserError
 from alexnet_jax.inspect.targets import Target, hlo
@@ -161,7 +162,7 @@ def compile_program(program: Program, which: str, target: Target) -> Compiled:
     try:
         compiled = function.trace(*given).lower(lowering_platforms=(target.kind.platform,)).compile()
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" in str(error):
+        if messages.is_out_of_memory(error):
             raise MemoryError(str(error).splitlines()[0]) from error
         raise
     seconds = time.perf_counter() - started

@@ -1,0 +1,59 @@
+"""What libraries say, where only the text of an error tells what happened: each with the versions it was seen in.
+
+A library may change its words in any version. tests/test_messages.py has most of them said for real, and fails then.
+"""
+
+from __future__ import annotations
+
+import re
+
+# XLA, on all platforms (jax 0.10.2, 0.11.2): the device, or the machine on a CPU, has too little memory.
+_OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+
+# JAX, while it is imported (jax 0.10.2, 0.11.2): "invalid truth value 'x' for environment 'JAX_…'", 'Invalid value "x"
+# for JAX flag jax_…': a variable of the environment has a value that it doesn't know.
+_VARIABLE = re.compile(r"^[Ii]nvalid (truth )?value .* for (environment|JAX flag) ")
+
+# TensorStore (0.1.86, below Orbax 0.12.8), with ValueErrors that begin with a status, and the system's words
+# in them: a file may well be whole and cannot be had now.
+_NOT_NOW = re.compile(r"RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|ABORTED|[Oo]ut of memory|"
+                      r"Too many open files|Stale file handle|Input/output error|Permission denied")
+
+# Gloo and JAX's coordination service (jax 0.10.2), as Orbax and others pass it on: another process ended, or is slow.
+_LOSS = re.compile(r"\b[Gg]loo\b|[Cc]oordination service|[Bb]arrier timed|UNAVAILABLE|DEADLINE_EXCEEDED|"
+                   r"[Cc]onnection (closed|reset)")
+
+# absl's flags (absl-py 2.5.1), after "flag --name=value: ".
+_NO_WHOLE_NUMBER, _NO_BOOLEAN = "invalid literal for int()", "boolean"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """`error` is a `jax.errors.JaxRuntimeError`."""
+    return _OUT_OF_MEMORY in str(error)
+
+
+def is_about_a_variable(error: BaseException) -> bool:
+    """Is it JAX's complaint of a variable of the environment?"""
+    return isinstance(error, ValueError) and bool(_VARIABLE.search(str(error)))
+
+
+def is_for_now(error: BaseException, folder: str) -> bool:
+    """Says this failure of reading in `folder` nothing of what is there? The folder may be called anything."""
+    return bool(_NOT_NOW.search(str(error).replace(folder, "")))
+
+
+def is_loss(error: BaseException) -> bool:
+    """Does the text tell of a process that no longer answers? Not to be asked of messages that name paths."""
+    return bool(_LOSS.search(str(error)))
+
+
+def of_flag(error: BaseException) -> str:
+    """An error of absl's flags in one line of this project's words."""
+    message = " ".join(str(error).removeprefix("flag ").split())
+    flag, colon, why = message.partition(": ")
+    value = flag.partition("=")[2]
+    if colon and why.startswith(_NO_WHOLE_NUMBER):
+        return f"{flag}: {value!r} is not a whole number"
+    if colon and _NO_BOOLEAN in why:
+        return f"{flag}: {value!r} is not True or False"
+    return message
