@@ -36,10 +36,8 @@ FORMATS = (".npz", ".safetensors")
 
 def of_split(split: Split) -> dict[str, Any]:
     """names, labels, class_keys and class_names of a split, as the file has them."""
-    kept = split.store.names
-    names = [""] * len(split) if kept is None else [kept[row] for row in split.places(np.arange(len(split))).tolist()]
-    return {"names": names, "labels": np.asarray(split.labels, np.int32), "class_keys": list(split.class_keys),
-            "class_names": list(split.classes)}
+    return {"names": split.names_of(np.arange(len(split))), "labels": np.asarray(split.labels, np.int32),
+            "class_keys": list(split.class_keys), "class_names": list(split.classes)}
 
 
 def write(path: pathlib.Path, content: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ on, and the exit code is 1.
 from __future__ import annotations
 
 import argparse
-import collections
 import itertools
 import json
 import pathlib
@@ -47,16 +46,10 @@ def guesses(log_probs: np.ndarray, known: Classes, count: int = GUESSES) -> list
     if not np.isfinite(log_probs.max()):
         raise CheckpointError("the network's outputs are not numbers; its training has diverged, or its weights are "
                               "damaged")
-    shown = _told_apart(known)
+    shown = known.told_apart()
     best = np.argsort(-log_probs, kind="stable")[:count].tolist()
     named = [(known.keys[i], shown[i]) if i < len(known) else (f"output {i}", f"output {i}") for i in best]
     return [Guess(key, name, float(np.exp(log_probs[i]))) for i, (key, name) in zip(best, named, strict=True)]
-
-
-def _told_apart(known: Classes) -> list[str]:
-    """Names; with what identifies the class where another has the same name (ImageNet has two kinds of crane)."""
-    times = collections.Counter(known.names)
-    return [name if times[name] == 1 else f"{name} ({key})" for key, name in zip(known.keys, known.names, strict=True)]
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -20,7 +20,7 @@ FENCE = re.compile(r"^```[a-z]*\n(.*?)^```", re.M | re.S)
 NOT_RUN = {
     "alexnet_jax.predict": "needs a trained run: test_predict.py",
     "alexnet_jax.features": "needs a trained run: test_predict.py",
-    "alexnet_jax.evaluate": "needs a trained run: test_evaluate.py",
+    "alexnet_jax.evaluate": "needs a trained run: test_mistakes.py",
     "alexnet_jax.weights": "needs weights of others: test_weights_import.py, test_weights_export.py",
     "experiments.report": "needs a sweep: test_report.py",
     "experiments.status": "needs a sweep: test_run.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -29,6 +30,12 @@ class Classes:
         """The same classes under the given names, {key: name}."""
         names = {same(key): name for key, name in names.items()}
         return Classes(self.keys, tuple(names.get(same(k), n) for k, n in zip(self.keys, self.names, strict=True)))
+
+    def told_apart(self) -> list[str]:
+        """Names; with what identifies the class where another has the same name (ImageNet has two kinds of crane)."""
+        times = collections.Counter(self.names)
+        return [name if times[name] == 1 else f"{name} ({key})"
+                for key, name in zip(self.keys, self.names, strict=True)]
 
     def extended(self, other: Classes) -> Classes:
         """These classes, and behind them those of `other` that aren't among them."""

@@ -91,6 +91,11 @@ class Split:
         """Positions in the split → rows of the store."""
         return self.rows.start + index if isinstance(self.rows, range) else self.rows[index]
 
+    def names_of(self, index: np.ndarray) -> list[str]:
+        """The files of the images at these positions; '' of each where the dataset has none."""
+        kept = self.store.names
+        return [""] * len(index) if kept is None else [kept[row] for row in self.places(index).tolist()]
+
     @property
     def span(self) -> tuple[int, int]:
         """The store's rows that hold all of the images: the first, and one past the last."""

@@ -43,7 +43,8 @@ def log_probs(program: Program, params, consts, images, views: Sequence | np.nda
 
 def evaluate(program: Program, params, consts, split, views: str = "centre",
              check: Callable[[], object] = lambda: None, feed: Feed | None = None,
-             outcomes: Callable[[np.ndarray], object] = lambda some: None) -> dict:
+             outcomes: Callable[[np.ndarray], object] = lambda some: None,
+             answers: Callable[[np.ndarray], object] | None = None) -> dict:
     """Counts every image of `split` once: {'top1_wrong', 'top5_wrong', 'total', 'loss'}.
 
     Softmax outputs are averaged over the views (paper, section 4.1; `alexnet_jax.training.views` says which). `loss` is
@@ -53,12 +54,14 @@ def evaluate(program: Program, params, consts, split, views: str = "centre",
       check: called between batches; may raise to stop.
       feed: where the images are; without it they are streamed from the split.
       outcomes: gets each image's outcome (`program.Counts`), int8, some images at a time in the split's order.
+      answers: gets each image's `log_probs`, float32 [some, classes], likewise; where there is no `feed`.
     """
+    assert answers is None or feed is None
     at = places(program.config, views)
     found: Iterator[Counts] | None = feed.evaluation(split, params, consts, at) if feed else None
     if found is None:
         batches = feed.evaluation_batches(split) if feed else streamed_evaluation(program, split)
-        found = _one_by_one(program, params, consts, put_whole(program.mesh, list(at)), batches)
+        found = _one_by_one(program, params, consts, put_whole(program.mesh, list(at)), batches, answers)
     wrong1 = wrong5 = total = 0
     loss = 0.0
     for counts in map(jax.device_get, _settled(found, check)):
@@ -72,9 +75,13 @@ def evaluate(program: Program, params, consts, split, views: str = "centre",
     return {"top1_wrong": wrong1, "top5_wrong": wrong5, "total": total, "loss": loss / total}
 
 
-def _one_by_one(program: Program, params, consts, views: Sequence, batches: Iterable) -> Iterator[Counts]:
+def _one_by_one(program: Program, params, consts, views: Sequence, batches: Iterable,
+                answers: Callable[[np.ndarray], object] | None) -> Iterator[Counts]:
     for images, labels, weight in batches:
-        yield program.count_mistakes(log_probs(program, params, consts, images, views), labels, weight)
+        found = log_probs(program, params, consts, images, views)
+        if answers is not None:
+            answers(np.asarray(found)[np.asarray(weight) > 0])
+        yield program.count_mistakes(found, labels, weight)
 
 
 def _settled(counts: Iterator[Counts], check: Callable[[], object]) -> Iterator[Counts]:
