@@ -49,7 +49,7 @@ class ProcessLost(TrainingError):
 
 
 class Interrupted(UserError):
-    """Stopped by a signal, with everything saved: the same command goes on."""
+    """Stopped by a signal, with everything saved: the same command resumes what was stopped."""
 
     exit_code = 130
 

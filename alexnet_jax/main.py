@@ -1,6 +1,6 @@
 """One training run: `python -m alexnet_jax.main --config=configs/cifar10.py --workdir=runs/one`.
 
-The same command goes on after an interruption. Any field can be overridden: `--config.train.epochs=3`. Several
+The same command resumes an interrupted run. Any field can be overridden: `--config.train.epochs=3`. Several
 processes: alexnet_jax/parallel/distributed.py.
 """
 

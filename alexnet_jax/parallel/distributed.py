@@ -213,7 +213,7 @@ def is_loss(error: BaseException | None) -> bool:
 def lost(error: Exception) -> ProcessLost:
     """What a failed collective means to the user of several processes."""
     return ProcessLost("another process of this run has ended or cannot be reached; start all of them again with the "
-                         f"same command, and the run goes on from its last checkpoint ({_short(error)})")
+                         f"same command, and the run is resumed from its last checkpoint ({_short(error)})")
 
 
 def leave(code: int) -> NoReturn:

@@ -160,7 +160,7 @@ def _stablehlo(network: Exported, path: pathlib.Path, batch: int) -> None:
     config = network.config
     program = Program(config, len(network.classes["keys"]), make_mesh(config, jax.devices()[:1]))
     params = jax.tree.map(np.asarray, dict(network.params))
-    mean, divide = network.crop_mean(), np.asarray(config.augment.divide or (1.0,), np.float32)
+    mean, divide = network.crop_mean()[None], np.asarray(config.augment.divide or (1.0,), np.float32)[None, None, None]
 
     def logits(images):  # float32 [batch, crop, crop, 3], red, green, blue, 0 to 255
         x = images @ _grey() if config.augment.grey else images
