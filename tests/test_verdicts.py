@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.analysis import families, statistics, verdicts
+from experiments.analysis import families, speed, statistics, verdicts
+from experiments.analysis.speed import Arrival
 from experiments.analysis.statistics import Estimate, estimate
 from experiments.analysis.verdicts import Claimed, judge
 
@@ -75,6 +76,9 @@ def test_before_the_planned_seeds_are_there_there_is_no_word():
     assert (v.word, v.why, v.sign) == ("preliminary", "3 of 4 seeds", 1)
     assert not verdicts.starred(v.word, v.by_sign, 0.9)
     assert judge(estimate([1.3, 1.5, 1.4]), SIZED[1], planned=3).word == "reproduced"
+    twice = speed.ratio({s: Arrival(8 + s, True) for s in range(3)}, {s: Arrival(17 + 2 * s, True) for s in range(3)})
+    assert [verdicts.ratio(twice, 2.0, planned).word for planned in (0, 3, 4)] == [
+        "reproduced", "reproduced", "preliminary"]
 
 
 def test_signs_are_called_wrongly_as_often_as_the_level_says():

@@ -106,9 +106,13 @@ def judge(difference: Estimate, claimed: Claimed, planned: int = 0) -> Verdict:
         found = Verdict(UNRESOLVED, why.get(difference.n, "the same difference at every seed: no measure of the noise"))
     else:
         found = _of_interval(difference, claimed)
-    if difference.n < planned:
-        return dataclasses.replace(found, word=PRELIMINARY, why=f"{difference.n} of {planned} seeds", seeds_needed=None)
-    return found
+    return _once_planned(found, difference.n, planned)
+
+
+def _once_planned(found: Verdict, seeds: int, planned: int) -> Verdict:
+    """The verdict, without its word before the planned seeds are there."""
+    return found if seeds >= planned else dataclasses.replace(
+        found, word=PRELIMINARY, why=f"{seeds} of {planned} seeds", seeds_needed=None)
 
 
 def _of_interval(difference: Estimate, claimed: Claimed) -> Verdict:
@@ -171,8 +175,12 @@ def _seeds_for_none(difference: Estimate, margin: float | None) -> tuple[str, in
     return f"if there is no difference, {need} would show that nothing larger than {margin:g} is there", n
 
 
-def ratio(measured: Ratio, claimed: float) -> Verdict:
+def ratio(measured: Ratio, claimed: float, planned: int = 0) -> Verdict:
     """How many times as many epochs: `judge` of ln(ratio) against ln(claimed); of a bound only what it can show."""
+    return _once_planned(_of_ratio(measured, claimed), measured.log.n, planned)
+
+
+def _of_ratio(measured: Ratio, claimed: float) -> Verdict:
     if measured.bound == "unknown":
         return Verdict(UNRESOLVED, "runs of both kinds never got there")
     if not measured.bound:

@@ -83,14 +83,13 @@ def judged(claim: Claim, what: Measure, regime: Regime, sweeps: Mapping[str, Swe
     used = {name: here[name] for name, seeds in zip(parts, taken, strict=True) if seeds}
     claimed = claim.claimed(what)
     over = _turned(c.over_images, what)
-    ten, centre = ((None, None) if arm.views else
-                   (_error(c, what, by) for by in (views, views_lib.CENTRE)))
+    ten, centre = (None if arm.views else _error(c, what, by) for by in (views, views_lib.CENTRE))
     remarks = [_by_the_centre(c, claimed, ten, centre, regime.seeds), *_without(what, c, parts, taken, views)]
     ratio, difference = None, _turned(c.difference, what)
     if c.quantity == compare_lib.EPOCHS:
         fast, slow = (arm, reference) if what.turned else (reference, arm)
         ratio = speed.ratio(compare_lib.arrivals(fast), compare_lib.arrivals(slow))
-        verdict = verdicts.ratio(ratio, what.ratio)
+        verdict = verdicts.ratio(ratio, what.ratio, regime.seeds)
     else:
         verdict = _with_images(verdicts.judge(difference, claimed, regime.seeds), difference, over, claimed)
     if c.stalled:
