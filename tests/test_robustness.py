@@ -6,7 +6,8 @@ import pytest
 from fake_sweep import arms_of
 from scipy import stats
 
-from alexnet_jax import run_files
+from alexnet_jax import config, run_files
+from alexnet_jax.data import open_splits
 from alexnet_jax.errors import ConfigError
 from experiments import robustness
 from experiments.analysis import workdirs
@@ -65,3 +66,17 @@ def test_nothing_recorded_and_a_claim_that_is_none(tmp_path, capsys):
     assert "nothing is recorded of these claims" in _told(tmp_path, capsys, "pca")
     with pytest.raises(ConfigError, match=r"^nonsense: no claim of that name; there is relu, "):
         robustness.main(["nonsense"])
+
+
+def test_what_is_in_the_images(results, capsys):
+    """Of the embedded dataset, counted from its arrays."""
+    text = _told(results, capsys, "pca", "--images")
+    sweep = workdirs.read_sweep(results / "paper_like_30_seeds")
+    splits = open_splits(config.from_json(next(iter(sweep.runs.values())).config).data)
+    images = {np.asarray(image).tobytes() for image in splits["train_split"].images[:]}
+    for name, place in (("train_split", "learnt from: train"), ("eval_split", "reported on: test")):
+        counts = np.bincount(splits[name].labels)
+        assert f"{place}, {len(splits[name]):,} images; of a class {min(counts):,} to {max(counts):,}" in text
+    seen = sum(np.asarray(image).tobytes() in images for image in splits["eval_split"].images[:])
+    assert f"learnt from too, by their bytes: {seen}\n" in text
+    assert f"twice among those learnt from: {len(splits['train_split']) - len(images)}\n" in text
