@@ -202,7 +202,7 @@ def _source(arm: dict[str, Any]) -> str:
         told = f"**{arm['verdict']['word']}**: {arm['verdict']['why']}"
         if _starred(arm):
             told += "; *no longer so after Holm's correction, see the notes"
-    elif arm["paper"]["claim"] == "relu":
+    elif arm["paper"]["kind"] == "ratio":
         told = "not comparable: the paper gives a speed, no error; see the notes"
     else:
         told = "not comparable: no effect on this difference is claimed; experiments.claims judges what is"

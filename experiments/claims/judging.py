@@ -95,8 +95,7 @@ def judged(claim: Claim, what: Measure, regime: Regime, sweeps: Mapping[str, Swe
     if c.stalled:
         verdict = verdicts.Verdict(verdicts.NOT_COMPARABLE, c.stalled)
     elif what.own_rate and not all(what.name in (sweep.search or {}).get("arms", {}) for sweep in used.values()):
-        verdict = verdicts.Verdict(verdicts.NOT_COMPARABLE,
-                                   "tanh ran at ReLU's learning rate; the claim is about rates chosen separately")
+        verdict = verdicts.Verdict(verdicts.NOT_COMPARABLE, what.own_rate)
     return Found(claim, what, regime, used, c, difference, ratio, _turned(c.top5, what), over, ten, centre, verdict,
                  "; ".join(filter(None, remarks)), corrected(regime, here, c.quantity, views))
 

@@ -59,7 +59,7 @@ class Measure:
       also: other names of the arm.
       local: of cuda-convnet's conv-local networks (True), of others (False), of any (None).
       in_kind: not the claim itself but something near it: no row where it isn't measured.
-      own_rate: does it need an arm whose learning rate was searched?
+      own_rate: why an arm whose learning rate wasn't searched is not comparable; '' where that makes no difference.
       with_field: (a field, what the row says where the reference's config has it set).
     """
 
@@ -75,7 +75,7 @@ class Measure:
     also: tuple[str, ...] = ()
     local: bool | None = None
     in_kind: bool = False
-    own_rate: bool = False
+    own_rate: str = ""
     with_field: tuple[str, str] | None = None
 
     @property

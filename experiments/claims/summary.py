@@ -92,7 +92,8 @@ def _arm(sweep: Sweep, arm: Arm, views: str, found: compare.Comparison | None, c
     }
     claimed = of_arm(CLAIMS, arm.ablation, arm.name, sweep.local)
     if claimed is not None and not (arm.views and views != views_lib.TEN):  # the paper's is of ten views
-        row["paper"] = {"claim": claimed.id, "where": claimed.where, "protocol": claimed.claim.protocol,
+        row["paper"] = {"claim": claimed.id, "kind": claimed.claim.kind, "where": claimed.where,
+                        "protocol": claimed.claim.protocol,
                         "paper": claimed.paper and dataclasses.asdict(claimed.paper),
                         "log": claimed.log and dataclasses.asdict(claimed.log)}
         planned = regime_of(sweep, claimed.measure.regimes).seeds
@@ -324,7 +325,7 @@ def _correction(summary: dict[str, Any]) -> str:
 def _speed(sweep: Sweep) -> str:
     """The paper's claim about activations is a speed: give the nearest thing that these runs measured."""
     arms = [arm for arm in sweep.arms
-            if (found := of_arm(CLAIMS, arm.ablation, arm.name, sweep.local)) is not None and found.id == "relu"]
+            if (of := of_arm(CLAIMS, arm.ablation, arm.name, sweep.local)) is not None and of.claim.kind == "ratio"]
     if not arms:
         return ""
     words = []
