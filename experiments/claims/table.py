@@ -154,7 +154,8 @@ def _legend() -> list[str]:
         "about the kernels where every run's p is below 0.05 and the gap's interval above zero, that about "
         "neighbours where the interval of hidden layer less pixels is above zero. A star: the verdict rests on the "
         "sign, and doesn't survive Holm's correction over so many tests as stand beside it; the families are named "
-        "below. \"Here\" stands for \"at this scale\": any dataset but ILSVRC itself, a small network, a short "
+        "below. *Descriptive*: the comparison is in no such family, and has its own interval alone. \"Here\" stands "
+        "for \"at this scale\": any dataset but ILSVRC itself, a small network, a short "
         "schedule. A verdict here says nothing about the paper's number on ImageNet."]
 
 
@@ -176,14 +177,15 @@ def _data(row: Row) -> str:
 def _verdict(row: Row) -> str:
     if not row.verdict:
         return row.why.partition(":")[0]
-    kind = "descriptive" if row.family == DESCRIPTIVE.name and row.p_value is not None else ""
-    return f"{_word(row)}: {'; '.join(filter(None, (row.why, row.remark, kind)))}"
+    return f"{_word(row)}: {'; '.join(filter(None, (row.why, row.remark)))}"
 
 
 def _word(row: Row) -> str:
-    """'reproduced* here (19 tests)'."""
+    """'reproduced* here (22 tests)', 'contradicted here (descriptive)'."""
     here = " here" if row.at_scale and row.verdict in (verdicts.REPRODUCED, verdicts.CONTRADICTED) else ""
-    return f"{row.verdict}*{here} ({row.comparisons} tests)" if row.starred else f"{row.verdict}{here}"
+    if row.starred:
+        return f"{row.verdict}*{here} ({row.comparisons} tests)"
+    return f"{row.verdict}{here}" + (" (descriptive)" if row.family == DESCRIPTIVE.name and row.p_value else "")
 
 
 def _facts(row: Row, number: int) -> list[str]:
