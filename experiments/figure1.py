@@ -32,7 +32,7 @@ from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import recording, run
 from experiments.analysis import selection, speed, verdicts
-from experiments.analysis.workdirs import field, read_sweep
+from experiments.analysis.workdirs import RECORDED, field, read_sweep
 from experiments.executors import local
 from experiments.sweep import grid as grid_lib
 from experiments.sweep import plan as plan_lib
@@ -221,6 +221,14 @@ def measure(folder: pathlib.Path) -> dict[str, Any]:
     return {"grid": grid, "seeds": seeds, "points": points, "rates": rates, "arrivals": arrivals, "ratio": ratio,
             "threshold": threshold, "broken": broken, "beside": beside, "neighbours": neighbours,
             "neighbour_seed": next((r.seed for r in beside.runs.values()), None) if beside is not None else None}
+
+
+def beside(workdir: pathlib.Path, results: pathlib.Path = RECORDED) -> tuple[pathlib.Path, str]:
+    """(A folder for `measure`, whose it is): the workdir's own runs of this experiment, else the recorded ones."""
+    for folder in (workdir, workdir / "figure1", workdir.parent):
+        if all((folder / part / "plan.json").exists() for part in (GRID, SEEDS)):
+            return folder, f"Of {folder.name}."
+    return results / "figure1", f"{workdir.name} has no such runs: these are the project's recorded ones."
 
 
 def summary(found: dict[str, Any]) -> recording.Measured:

@@ -10,6 +10,7 @@ and the figure can be had again without a checkpoint; `--record` writes it with 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import sys
@@ -21,7 +22,9 @@ import numpy as np
 from alexnet_jax import commands, files, run_files
 from alexnet_jax.errors import CheckpointError, ConfigError, WorkdirError
 from experiments import recording
-from experiments.analysis import colour, selection, verdicts
+from experiments.analysis import colour, packed, selection, verdicts
+from experiments.analysis.protocol import caption, protocol
+from experiments.analysis.workdirs import RECORDED, Arm, Sweep, read_run, read_sweep
 
 Kernels = dict[str, dict[int, np.ndarray]]  # by arm and seed: [column, height, width, 3, kernel]
 
@@ -49,6 +52,31 @@ def gather(sweep, say) -> tuple[Kernels, dict[str, Any]]:
     if lost:
         say(f"{len(lost)} runs are left out: {lost[0]}")
     return found, used
+
+
+def beside(workdir: pathlib.Path, results: pathlib.Path = RECORDED) -> tuple[Kernels, str, str]:
+    """(Kernels, caption, whose they are): of the workdir's kernels.npz, of the first checkpoints of its baseline (of
+    its own, where it is a run's folder), else the recorded ones."""
+    if (workdir / "kernels.npz").exists():
+        return *load(workdir / "kernels.npz"), f"Of {workdir.name}."
+    sweep = _first_kept(workdir)
+    if sweep is not None:
+        with contextlib.suppress(CheckpointError, WorkdirError, ConfigError):  # unreadable, or of grey images
+            found, _ = gather(sweep, lambda line: None)
+            return found, caption(protocol(sweep, "centre")), f"Of {workdir.name}'s checkpoints."
+    return *load(results / "kernels" / "kernels.npz"), (
+        f"{workdir.name} has no kernels.npz and no checkpoint: these are the project's recorded ones.")
+
+
+def _first_kept(workdir: pathlib.Path, most: int = 5) -> Sweep | None:
+    """The baseline alone, with its first runs that have checkpoints; None where none has."""
+    if packed.is_packed(workdir):
+        return None
+    whole = read_sweep(workdir) if (workdir / "plan.json").exists() else None
+    arm = whole.arm(whole.baseline) if whole else Arm(workdir.name, "", {}, {0: read_run(workdir)})
+    kept = [(seed, run) for seed, run in sorted(arm.runs.items()) if (run.folder / "checkpoints").is_dir()][:most]
+    alone = dataclasses.replace(arm, runs=dict(kept))
+    return Sweep(workdir.name, whole.config if whole else "", arm.name, [alone]) if kept else None
 
 
 def save(path: pathlib.Path, kernels: Kernels, caption: str) -> None:
@@ -138,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=pathlib.Path, help="a folder with kernels.npz, to draw again")
     options = parser.parse_args(argv)
     if options.results is not None:
-        kernels, caption = load(options.results / "kernels.npz")
+        kernels, what = load(options.results / "kernels.npz")
         first = next(iter(kernels))
         folder = options.results
     else:
@@ -150,14 +178,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                               f"those of {options.arm or sweep.baseline}")
         if options.arm is not None:
             sweep = dataclasses.replace(sweep, baseline=options.arm, arms=[selection.arm_of(sweep, options.arm)])
-        from experiments.analysis.protocol import caption as caption_of
-        from experiments.analysis.protocol import protocol
-
         folder = selection.place(options)
         kernels, used = gather(sweep, lambda line: print(line, file=sys.stderr))
         first = next(name for name in (sweep.baseline, *kernels) if name in kernels)
-        caption = caption_of(protocol(sweep, "centre"))
-        save(folder / "kernels.npz", kernels, caption)
+        what = caption(protocol(sweep, "centre"))
+        save(folder / "kernels.npz", kernels, what)
     measured = measure(kernels)
     print(table(measured) or "one column: nothing to separate")
     if first in measured:
@@ -167,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         about, hours = recording.about(selection.only(sweep, sweep.arm(first), used[first]),
                                        selection.command("experiments.kernels", argv))
         print(write_claim(folder, first, measured, about, hours, control))
-    for path in show(folder, kernels, caption):
+    for path in show(folder, kernels, what):
         print(path)
     return 0
 

@@ -27,7 +27,7 @@ from experiments.analysis.protocol import caption, sentence
 from experiments.analysis.text import markdown_table, with_span
 from experiments.analysis.verdicts import starred
 from experiments.analysis.workdirs import Sweep, read_sweep
-from experiments.claims.summary import regime_of, summarise
+from experiments.claims.summary import of_workdir
 from experiments.figures import curves, style
 from experiments.figures import differences as differences_figure
 from experiments.figures import overfitting as overfitting_figure
@@ -39,15 +39,7 @@ _PICTURES = {"curves": "Error against epoch, all arms", "differences": "Differen
 
 def render(workdir: pathlib.Path, views: str | None = None) -> str:
     """The report as Markdown; writes nothing. Raises ConfigError or WorkdirError."""
-    sweep = read_sweep(workdir)
-    return markdown(summarise(sweep, views, beside(workdir, sweep)))
-
-
-def beside(workdir: pathlib.Path, sweep: Sweep) -> dict[str, Sweep]:
-    """The other records of its regime, of one that lies among its records."""
-    names = regime_of(sweep).records if workdir.resolve().name == sweep.name else ()
-    folders = {name: workdir.resolve().with_name(name) for name in names if name != sweep.name}
-    return {name: read_sweep(folder) for name, folder in folders.items() if (folder / "plan.json").exists()}
+    return markdown(of_workdir(workdir, views))
 
 
 def write_report(workdir: pathlib.Path, *, plots: bool = True, views: str | None = None) -> str:
@@ -64,7 +56,7 @@ def write_report(workdir: pathlib.Path, *, plots: bool = True, views: str | None
     workdir = pathlib.Path(workdir)
     sweep = read_sweep(workdir)
     curves = plots and _draw_curves(sweep, workdir)  # reads the curves, which the notes say something of
-    summary = summarise(sweep, views, beside(workdir, sweep))
+    summary = of_workdir(workdir, views, sweep)
     differences = plots and _draw_differences(summary, workdir)
     overfits = plots and _draw_overfitting(sweep, summary, workdir)
     pictures = {"curves": curves, "differences": differences, "overfitting": overfits}

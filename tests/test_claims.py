@@ -374,7 +374,7 @@ def test_recorded_reports_and_the_recorded_table_agree():
     for name in ("claims_cifar10", "claims_tiny_imagenet", "paper_like_30_seeds", "conv_local_quarter"):
         folder = ROOT / "experiments" / "results" / name
         sweep = workdirs.read_sweep(folder)
-        for arm in summary.summarise(sweep, beside=report.beside(folder, sweep))["arms"]:
+        for arm in summary.of_workdir(folder, sweep=sweep)["arms"]:
             said = of_arm(CLAIMS, arm["ablation"], arm["name"], sweep.local)
             own = [row for row in table_rows if said and row["source"] == name and row["id"] == said.claim.id and
                    row["quantity"] == "top-1 error" and said.measure.part in row["part"]]

@@ -280,7 +280,7 @@ def test_a_home_folder_is_expanded_wherever_a_path_is_taken(monkeypatch, tmp_pat
     assert registry.find(config_lib.override(config_lib.default(), {"data.name": "image_folder:~/cats"}).data,
                         tmp_path)._root == tmp_path / "cats"
     (tmp_path / "w").mkdir()
-    assert workdirs.default_workdir(tmp_path, {"ALEXNET_WORKDIR": "~/w"}) == tmp_path / "w"
+    assert workdirs.choose("", tmp_path, {"ALEXNET_WORKDIR": "~/w"}) == tmp_path / "w"
     for name in ("ALEXNET_DATA_DIR", "ALEXNET_STORE_DIR"):
         monkeypatch.setenv(name, "~/e")
     assert (registry.data_dir(config_lib.default().data), store.root("")) == (tmp_path / "e", tmp_path / "e")

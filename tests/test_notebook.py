@@ -1,23 +1,28 @@
-"""convergence.ipynb runs from top to bottom on any workdir, in this interpreter, from its own folder."""
+"""The notebooks run from top to bottom, convergence.ipynb on any workdir, in this interpreter, from their folder."""
 
 import json
 import pathlib
+import re
 import sys
 
+import emulated
 import fake_sweep
 import numpy as np
 import pytest
 
 from experiments import figure1, kernels
+from experiments.analysis import workdirs
+from experiments.claims import frames as claim_frames
+from experiments.claims import summary
 
-NOTEBOOK = pathlib.Path(__file__).resolve().parents[1] / "experiments" / "convergence.ipynb"
+FOLDER = pathlib.Path(__file__).resolve().parents[1] / "experiments"
 
 nbformat = pytest.importorskip("nbformat", reason="needs nbformat, of the extra dev")
 pytest.importorskip("nbclient", reason="needs nbclient, of the extra dev")
 pytest.importorskip("ipykernel", reason="needs ipykernel, of the extra dev")
 
 
-def execute(workdir, tmp_path, monkeypatch):
+def execute(name, tmp_path, monkeypatch, **environ):
     """The executed notebook; the kernel is this interpreter, whatever kernels the machine has registered."""
     from nbclient import NotebookClient
 
@@ -27,14 +32,18 @@ def execute(workdir, tmp_path, monkeypatch):
         "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
         "display_name": "Python 3", "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
-        monkeypatch.setenv(name, str(tmp_path / name.lower()))
-    monkeypatch.setenv("ALEXNET_WORKDIR", str(workdir))
-    monkeypatch.setenv("ALEXNET_RESULTS", str(tmp_path / "results"))
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    client = NotebookClient(notebook, timeout=120, kernel_name="python3",
-                            resources={"metadata": {"path": str(NOTEBOOK.parent)}})
-    return client.execute()
+    for folder in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
+        monkeypatch.setenv(folder, str(tmp_path / folder.lower()))
+    # As where the project is installed: the notebooks themselves know no paths.
+    monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))
+    for variable, value in environ.items():
+        monkeypatch.setenv(variable, str(value))
+    notebook = nbformat.read(FOLDER / name, as_version=4)
+    done = NotebookClient(notebook, timeout=540, kernel_name="python3",
+                          resources={"metadata": {"path": str(FOLDER)}}).execute()
+    assert not [o for cell in done.cells if cell.cell_type == "code" for o in cell.outputs
+                if o.output_type == "error" or o.get("name") == "stderr"]
+    return done
 
 
 def outputs(notebook, kind):
@@ -42,54 +51,120 @@ def outputs(notebook, kind):
             for output in cell.outputs if kind in output.get("data", {})]
 
 
+def printed(notebook):
+    return "".join(o.text for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs
+                   if o.get("name") == "stdout")
+
+
+def frames(notebook):
+    """The tables that are shown: each a list of rows of cells, the first the names of the columns."""
+    return [[re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in re.findall(
+        r"<tr.*?</tr>", table, re.DOTALL)] for table in outputs(notebook, "text/html") if "<table" in table]
+
+
 # What Jupyter's own packages warn about isn't ours to mend.
 @pytest.mark.filterwarnings("ignore")
-def test_notebook_on_a_sweep(tmp_path, monkeypatch):
-    workdir = fake_sweep.write_sweep(tmp_path / "three", seeds=(0, 1), epochs=4,
+def test_convergence_of_a_sweep(tmp_path, monkeypatch):
+    workdir = fake_sweep.write_sweep(tmp_path / "three", seeds=(0, 1), epochs=4, gaps={},
                                      states={("tanh", 1): "unfinished"})
     before = sorted(p for p in workdir.rglob("*"))
-    notebook = execute(workdir, tmp_path, monkeypatch)
-    assert len(outputs(notebook, "image/png")) == 3
+    notebook = execute("convergence.ipynb", tmp_path, monkeypatch, ALEXNET_WORKDIR=workdir)
+    # Curves, the restyled ones, pandas' own, differences, overfitting, figures 1 and 3.
+    assert len(outputs(notebook, "image/png")) == 7
     (table,) = outputs(notebook, "text/markdown")
     assert "+1.4/+1.2" in table
     assert "tanh seed 1 (unfinished: epoch 2 of 4)" in table
+    assert "6.8× [6.1, 7.5]" in printed(notebook)
+    assert printed(notebook).count("three has no") == 2  # the project's own figures 1 and 3, and it is said
+    epochs, _, compared = frames(notebook)
+    assert {"arm", "seed", "epoch", "eval_top1_error"} <= set(epochs[0])
+    quantity, seeds = (compared[0].index(name) for name in ("quantity", "seeds"))
+    assert [row[quantity] for row in compared[1:]] == 3 * ["error"] + 3 * ["gap"] + 3 * ["fit"]
+    assert [row[seeds] for row in compared[1:]] == 3 * ["2", "2", "1"]
     assert sorted(p for p in workdir.rglob("*")) == before  # it only reads
-    assert not [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs
-                if o.output_type == "error" or o.get("name") == "stderr"]
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_notebook_with_figures_1_and_3(tmp_path, monkeypatch):
-    results = tmp_path / "results"
-    worker = (sys.executable, str(pathlib.Path(__file__).resolve().parent / "fake_curves.py"))
-    figure1.main([f"--workdir={results / 'figure1'}", "--seeds=2", "--grid=0.0005,0.002", "--grid_epochs=2"], worker,
-                 lambda data: None)
-    drawn = np.random.default_rng(0).normal(size=(2, 5, 5, 3, 16)).astype(np.float16)
-    (results / "kernels").mkdir()
-    kernels.save(results / "kernels" / "kernels.npz", {"baseline": {0: drawn, 1: drawn[::-1]}}, "cifar10, 3 epochs")
-    before = sorted(p for p in results.rglob("*"))
-    notebook = execute(fake_sweep.write_sweep(tmp_path / "three", seeds=(0, 1), epochs=4), tmp_path, monkeypatch)
-    assert len(outputs(notebook, "image/png")) == 5
-    printed = "".join(o.text for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs
-                      if o.get("name") == "stdout")
-    assert "6.0×" in printed
-    assert "baseline: colour share by column" in printed
-    assert sorted(p for p in results.rglob("*")) == before
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_notebook_on_a_single_run(tmp_path, monkeypatch):
+def test_convergence_of_a_single_run(tmp_path, monkeypatch):
     workdir = fake_sweep.write_sweep(tmp_path / "three", seeds=(0,), epochs=3)
-    notebook = execute(fake_sweep.folder_of(workdir, "tanh", 0), tmp_path, monkeypatch)
-    assert len(outputs(notebook, "image/png")) == 2
+    folder = fake_sweep.folder_of(workdir, "tanh", 0)
+    notebook = execute("convergence.ipynb", tmp_path, monkeypatch, ALEXNET_WORKDIR=folder)
+    assert len(outputs(notebook, "image/png")) == 5
     assert outputs(notebook, "text/markdown") == []
+    assert "a single run" in printed(notebook)
 
 
-def test_notebook_is_committed_without_outputs():
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")
+def test_columns(tmp_path, monkeypatch):
+    # XLA is to compile quickly, and to have patience with a busy machine.
+    notebook = execute("columns.ipynb", tmp_path, monkeypatch, XLA_FLAGS=emulated._FLAGS)
+    said = printed(notebook)
+    assert "forward pass:  3 all-gather, 1 all-reduce\n" in said
+    assert "training step: 3 all-gather, 1 all-reduce, 3 reduce-scatter\n" in said
+    assert "forward pass: 1 all-reduce\n" in said  # without an exchange
+    assert "a device sees (1, 1, 2)\nand after the exchange (1, 4)" in said
+    (distance,) = re.findall(r"largest distance of two losses: (\S+)", said)
+    assert float(distance) < 0.02
+    assert len(outputs(notebook, "image/png")) == 2  # the network, the curves
+    held = next(table for table in frames(notebook) if "a device holds" in table[0])
+    assert ["conv1", "kernel", "(2, 5, 5, 3, 8)", "P('column',)", "(1, 5, 5, 3, 8)", "2400"] in [r[1:] for r in held]
+    assert ["fc8", "bias", "(10,)", "P()", "(10,)", "40"] in [row[1:] for row in held]
+
+
+def test_figures_of_the_workdir_come_before_the_recorded_ones(tmp_path):
+    worker = (sys.executable, str(pathlib.Path(__file__).resolve().parent / "fake_curves.py"))
+    figure1.main([f"--workdir={tmp_path / 'mine'}", "--seeds=2", "--grid=0.0005,0.002", "--grid_epochs=2"], worker,
+                 lambda data: None)
+    for chosen in (tmp_path / "mine", tmp_path / "mine" / "seeds"):
+        assert figure1.beside(chosen) == (tmp_path / "mine", "Of mine.")
+    sweep = fake_sweep.write_sweep(tmp_path / "three", seeds=(0, 1), epochs=2)
+    folder, whose = figure1.beside(sweep)
+    assert (folder, "recorded" in whose) == (workdirs.RECORDED / "figure1", True)
+
+    drawn = np.random.default_rng(0).normal(size=(2, 5, 5, 3, 16)).astype(np.float16)
+    results = tmp_path / "results"
+    (results / "kernels").mkdir(parents=True)
+    kernels.save(results / "kernels" / "kernels.npz", {"baseline": {0: drawn}}, "recorded")
+    run = fake_sweep.folder_of(sweep, "baseline", 1)
+    for chosen in (sweep, run, workdirs.RECORDED / "claims_cifar10"):
+        assert kernels.beside(chosen, results)[1:] == ("recorded", f"{chosen.name} has no kernels.npz and no "
+                                                       "checkpoint: these are the project's recorded ones.")
+    kernels.save(run / "kernels.npz", {"baseline": {1: drawn}}, "own")
+    assert kernels.beside(run, results)[1:] == ("own", f"Of {run.name}.")
+
+
+def test_kernels_of_the_baseline_s_checkpoints(tmp_path, monkeypatch):
+    sweep = fake_sweep.write_sweep(tmp_path / "three", seeds=range(7), epochs=2)
+    for seed in (1, *range(2, 7)):
+        (fake_sweep.folder_of(sweep, "baseline", seed) / "checkpoints").mkdir()
+    asked = []
+    monkeypatch.setattr(kernels, "gather", lambda of, say: (asked.extend(
+        (arm.name, seed) for arm in of.arms for seed in arm.runs) or {"baseline": {}}, {}))
+    assert kernels.beside(sweep)[2] == "Of three's checkpoints."
+    assert asked == [("baseline", seed) for seed in (1, 2, 3, 4, 5)]
+
+
+def test_comparisons_are_the_report_s(tmp_path):
+    workdir = fake_sweep.write_sweep(tmp_path / "three", gaps={"no_lrn": 4.0}, epochs=2)
+    found = claim_frames.comparisons(workdir).set_index(["arm", "quantity"])
+    assert list(found.columns) == [name for name in claim_frames.COLUMNS if name not in ("arm", "quantity")]
+    arms = {arm["name"]: arm for arm in summary.summarise(workdirs.read_sweep(workdir))["arms"]}
+    row = found.loc["no_lrn", "error"]
+    assert (row["mean"], row["low"]) == tuple(arms["no_lrn"]["difference"]["top1"][key] for key in ("mean", "low"))
+    assert (row["paper"], row["verdict"], row["seeds"]) == (1.4, arms["no_lrn"]["verdict"]["word"], 3)
+    assert found.loc["no_lrn", "gap"]["mean"] == pytest.approx(3.0, abs=1.5)
+    none = claim_frames.comparisons(fake_sweep.folder_of(workdir, "tanh", 0))
+    assert none.empty
+    assert list(none.columns) == list(claim_frames.COLUMNS)
+
+
+@pytest.mark.parametrize("name", ["convergence.ipynb", "columns.ipynb"])
+def test_notebooks_are_committed_without_outputs(name):
+    notebook = nbformat.read(FOLDER / name, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             assert cell.outputs == []
             assert cell.execution_count is None
     # Names of folders on someone's machine don't belong in it either.
-    assert str(pathlib.Path.home()) not in NOTEBOOK.read_text()
+    assert str(pathlib.Path.home()) not in (FOLDER / name).read_text()

@@ -11,7 +11,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGES = ("alexnet_jax", "experiments", "configs", "benchmarks")
-DATA = ("alexnet_jax/inspect/targets/h100.txtpb", "experiments/convergence.ipynb", "experiments/executors/slurm.sh")
+DATA = ("alexnet_jax/inspect/targets/h100.txtpb", "experiments/convergence.ipynb",
+        "experiments/columns.ipynb", "experiments/executors/slurm.sh")
 BUILD = "import setuptools.build_meta, sys; setuptools.build_meta.build_wheel(sys.argv[1])"
 COMMANDS = {
     "main": (["alexnet_jax.main", "--help"], "--config=configs/shapes.py"),

@@ -196,18 +196,21 @@ def test_seconds_over_resumes():
     assert workdirs._seconds([row(10, 10), row(50, 50)]) == 60  # a resume that elapsed time alone doesn't show
 
 
-def test_the_latest_recorded_sweep_is_the_default(tmp_path):
+def test_the_largest_recorded_sweep_is_the_default(tmp_path):
     for name, year in (("b", 2021), ("a", 2022)):
         workdir = fake_sweep.write_sweep(tmp_path / name, seeds=(0,), epochs=1)
         for path in workdir.glob("runs/*/run.json"):
             path.write_text(path.read_text().replace("2020-", f"{year}-"))
     assert [p.name for p in workdirs.recorded(tmp_path)] == ["b", "a"]
-    assert workdirs.default_workdir(tmp_path, {}).name == "a"
+    assert workdirs.choose("", tmp_path, {}).name == "a"  # of two alike the latest
+    fake_sweep.write_sweep(tmp_path / "large", seeds=(0, 1), epochs=1)
+    assert workdirs.choose("", tmp_path, {}).name == "large"
     results = tmp_path / "experiments" / "results"
-    assert workdirs.default_workdir(results, {"ALEXNET_WORKDIR": "a"}) == tmp_path / "a"
-    assert workdirs.default_workdir(results, {"ALEXNET_WORKDIR": str(tmp_path)}) == tmp_path
+    assert workdirs.choose("", results, {"ALEXNET_WORKDIR": "a"}) == tmp_path / "a"
+    assert workdirs.choose("b", results, {"ALEXNET_WORKDIR": "a"}) == tmp_path / "b"
+    assert workdirs.choose("", results, {"ALEXNET_WORKDIR": str(tmp_path)}) == tmp_path
     with pytest.raises(ConfigError, match="ALEXNET_WORKDIR"):
-        workdirs.default_workdir(tmp_path / "none", {})
+        workdirs.choose("", tmp_path / "none", {})
 
 
 def _exit(capsys, *argv):

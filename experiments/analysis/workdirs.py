@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from experiments.analysis import packed
 from experiments.analysis.packed import RunFiles
 from experiments.sweep import plan as plan_lib
 
+RECORDED = pathlib.Path(__file__).resolve().parents[1] / "results"
 _PARTS = ("train_seconds", "eval_seconds", "checkpoint_seconds", "compile_seconds")
 
 
@@ -342,27 +343,41 @@ def _counted(run: Run) -> Mapping[str, Any] | None:
     return (run.result or {}).get("eval") or {} if run.state == "finished" else None
 
 
-def default_workdir(results: pathlib.Path, environ: Mapping[str, str] = os.environ) -> pathlib.Path:
-    """The folder in ALEXNET_WORKDIR, else the latest sweep recorded below `results`; ConfigError if none."""
-    if environ.get("ALEXNET_WORKDIR"):
-        path = paths.given(environ["ALEXNET_WORKDIR"], "ALEXNET_WORKDIR")
-        # A notebook runs in its own folder, and people name workdirs from the project's.
+def choose(name: str | os.PathLike[str] = "", results: pathlib.Path = RECORDED,
+           environ: Mapping[str, str] = os.environ) -> pathlib.Path:
+    """The folder of that name, else that in ALEXNET_WORKDIR, else the recorded sweep with the most runs.
+
+    Args:
+      name: from here on or, as a notebook's own folder is not the one that it was started from, from the project's.
+      results: the folder of records.
+
+    Raises:
+      ConfigError: none is named and none recorded.
+    """
+    asked = os.fspath(name) or environ.get("ALEXNET_WORKDIR")
+    if asked:
+        path = paths.given(asked, "ALEXNET_WORKDIR")
         return path if path.exists() else results.absolute().parents[1] / path
     found = recorded(results)
     if not found:
         raise ConfigError("ALEXNET_WORKDIR: not set, and no sweep is recorded under experiments/results; set "
                           "it to the folder of a sweep or of a run")
-    return found[-1]
+    return max(reversed(found), key=lambda folder: len(_kept(folder)))
 
 
-def recorded(folder: pathlib.Path) -> list[pathlib.Path]:
+def recorded(folder: pathlib.Path = RECORDED) -> list[pathlib.Path]:
     """The sweeps below `folder`, the latest last, by when their last run started."""
     found = []
     for plan in sorted(folder.glob("**/plan.json")) if folder.is_dir() else []:
         if plan.parent.name == "search":
             continue  # of a sweep's learning rates
-        runs = (packed.Record(plan.parent).runs.values() if packed.is_packed(plan.parent) else ())
-        kept = [run.files for run in runs] or [packed.Folder(path) for path in plan.parent.glob("runs/*")]
-        starts = [(one.tree("run.json") or {}).get("started", "") for one in kept]
+        starts = [(one.tree("run.json") or {}).get("started", "") for one in _kept(plan.parent)]
         found.append((max(starts, default=""), plan.parent))
     return [path for _, path in sorted(found)]
+
+
+def _kept(folder: pathlib.Path) -> Sequence[RunFiles]:
+    """The files of each run of a sweep."""
+    if packed.is_packed(folder):
+        return [run.files for run in packed.Record(folder).runs.values()]
+    return [packed.Folder(path) for path in folder.glob("runs/*")]

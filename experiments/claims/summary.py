@@ -7,6 +7,7 @@ function of the workdir alone.
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -18,7 +19,7 @@ from experiments.analysis import compare, families, statistics
 from experiments.analysis import protocol as protocol_lib
 from experiments.analysis.protocol import is_imagenet, protocol
 from experiments.analysis.text import interval, p_text, span
-from experiments.analysis.workdirs import Arm, Run, Sweep, default_views, field, without_five
+from experiments.analysis.workdirs import Arm, Run, Sweep, default_views, field, read_sweep, without_five
 from experiments.claims import judging
 from experiments.claims.record import Regime, of_arm
 from experiments.claims.registry import CLAIMS
@@ -27,6 +28,26 @@ from experiments.sweep import search
 SCHEMA = 1
 _MOST = 30  # runs that a note names
 SPEED_THRESHOLD = 0.25  # training error, as a fraction: the paper's in §3.1
+
+
+def of_workdir(workdir: pathlib.Path, views: str | None = None, sweep: Sweep | None = None) -> dict[str, Any]:
+    """`summarise` of a folder, beside the other records of its regime.
+
+    Args:
+      sweep: what `read_sweep` gave of it, where that is known.
+
+    Raises:
+      ConfigError, WorkdirError: as `read_sweep`.
+    """
+    sweep = sweep or read_sweep(workdir)
+    return summarise(sweep, views, beside(workdir, sweep))
+
+
+def beside(workdir: pathlib.Path, sweep: Sweep) -> dict[str, Sweep]:
+    """The other records of its regime, of one that lies among its records."""
+    names = regime_of(sweep).records if workdir.resolve().name == sweep.name else ()
+    folders = {name: workdir.resolve().with_name(name) for name in names if name != sweep.name}
+    return {name: read_sweep(folder) for name, folder in folders.items() if (folder / "plan.json").exists()}
 
 
 def summarise(sweep: Sweep, views: str | None = None, beside: Mapping[str, Sweep] | None = None) -> dict[str, Any]:

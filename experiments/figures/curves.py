@@ -135,7 +135,8 @@ def draw(source: pathlib.Path | pd.DataFrame, panels: Sequence[str] = ERRORS, ba
 
 def _check(frame: pd.DataFrame, panels: Sequence[str], band: str, arms: Sequence[str] | None) -> list[str]:
     present = list(dict.fromkeys(frame["arm"]))
-    asked = (("panel", panels, list(PANELS)), ("band", (band,), list(BANDS)), ("arm", arms or (), present))
+    arms = present if arms is None else arms
+    asked = (("panel", panels, list(PANELS)), ("band", (band,), list(BANDS)), ("arm", arms, present))
     for what, given, known in asked:
         for name in given:
             if name not in known:
@@ -144,7 +145,7 @@ def _check(frame: pd.DataFrame, panels: Sequence[str], band: str, arms: Sequence
         raise ConfigError("curves: no run has an evaluation yet; wait for the first epoch")
     if _TOP5 in panels and frame[_TOP5].isna().all():
         raise ConfigError(f"curves: panel {_TOP5!r}: among five or fewer classes five guesses miss none; leave it out")
-    return list(dict.fromkeys(arms or present))
+    return list(dict.fromkeys(arms))
 
 
 @dataclasses.dataclass(frozen=True)
