@@ -94,6 +94,7 @@ def test_convergence_of_a_single_run(tmp_path, monkeypatch):
     assert "a single run" in printed(notebook)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")
 def test_columns(tmp_path, monkeypatch):
