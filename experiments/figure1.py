@@ -13,6 +13,12 @@ the chosen rate: the lowest error after a few epochs needn't be that of the rate
 `figure1.json` has the numbers, `figure1.png` and `.svg` the figure.
 The same command goes on after an interruption; the folders are sweeps of experiments.run, which experiments.status
 shows.
+
+Why this isn't one sweep whose arms ask for a search of their rate (`experiments.sweep.search`): that search judges
+candidates on images kept back from training, where the paper's figure is about the error on what is learnt, all 50,000
+images; it scales one field, here two move together; its runs and the sweep's differ in nothing but splits and epochs,
+here the grid has to run on past the error at which the seeds stop; and the neighbours' length is that of a chosen run,
+known only when it is done. What is the same is shared: the grid (`sweep.grid`), plans and the runner.
 """
 
 from __future__ import annotations
