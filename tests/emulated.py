@@ -1,4 +1,4 @@
-"""Scripts on emulated CPU devices, each in a process of its own."""
+"""Programs on emulated CPU devices, each in a process of its own."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+PROGRAMS = ROOT / "tests" / "programs"
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # to compile rather than to run
 # These flags alone: what is inherited depends on the tests that ran before in this process, and the counts of
 # operations depend on the flags. Collectives on the CPU backend end the process when one participant is late, as on a
@@ -16,12 +17,12 @@ _FLAGS = QUICK + "".join(
     for what in ("timeout", "call_warn_stuck_timeout", "call_terminate_timeout"))
 
 
-def run(script, devices, *arguments, x64=False):
-    """What the last line that `script` prints says, as JSON."""
+def run(program, devices, *arguments, x64=False):
+    """What the last line that a file of tests/programs prints says, as JSON."""
     env = dict(os.environ, JAX_PLATFORMS="cpu", JAX_NUM_CPU_DEVICES=str(devices), JAX_ENABLE_X64=str(int(x64)),
                XLA_FLAGS=_FLAGS,
                PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
-    done = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], env=env, cwd=ROOT, capture_output=True,
-                          text=True, timeout=580, check=False)
+    done = subprocess.run([sys.executable, PROGRAMS / program, *map(str, arguments)], env=env, cwd=ROOT,
+                          capture_output=True, text=True, timeout=580, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])

@@ -15,34 +15,6 @@ from alexnet_jax.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
-# Each command in a fork of one process that has the libraries: absl's flags are one set a process.
-DRIVER = """
-import json, os, runpy, sys, warnings
-import experiments.sweep.ablations, experiments.sweep.plan, experiments.analysis.selection, matplotlib.figure
-warnings.simplefilter("ignore")
-codes = {}
-for name, (module, *arguments) in json.load(sys.stdin).items():
-    pid = os.fork()
-    if pid == 0:
-        for fd in (1, 2):
-            os.dup2(os.open(f"{name}.{fd}", os.O_CREAT | os.O_WRONLY), fd)
-        sys.argv = [module, *(os.fsdecode(word.encode("latin-1")) for word in arguments)]
-        code = 99
-        try:
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-        except SystemExit as end:
-            code = end.code or 0
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush(), sys.stderr.flush()
-            os._exit(code)
-    codes[name] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    codes[name] = [codes[name], [m for m in ("jax",) if m in sys.modules]]
-print(json.dumps(codes))
-"""
-
 MAIN, RUN, PREPARE = "alexnet_jax.main", "experiments.run", "alexnet_jax.data.prepare"
 SHAPES = "--config=configs/shapes.py"
 
@@ -164,8 +136,8 @@ def results(tmp_path_factory):
     cases |= {"helpfull": [MAIN, "--helpfull"], "list": [RUN, "--list", "--ablations=mine.py"],
               "fields": _run("--config.train.epochs=1e1", "--config.model.lrn.layers=1,2", "--noconfig.augment.mirror",
                              "--seeds=7,")}
-    done = subprocess.run([sys.executable, "-c", DRIVER], input=json.dumps(cases), capture_output=True, text=True,
-                          encoding="utf-8", cwd=tmp, check=False,
+    done = subprocess.run([sys.executable, ROOT / "tests/programs/commands_forked.py"], input=json.dumps(cases),
+                          capture_output=True, text=True, encoding="utf-8", cwd=tmp, check=False,
                           # With an allocator of the user's main doesn't start itself over.
                           env=os.environ | {"PYTHONPATH": str(ROOT), "GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"})
     assert done.returncode == 0, done.stderr

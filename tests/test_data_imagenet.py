@@ -21,6 +21,7 @@ from alexnet_jax.data.readers import decode, imagenet
 from alexnet_jax.errors import ConfigError, DataError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+SIGNALLED = ROOT / "tests" / "programs" / "signalled_prepare.py"
 TRAIN, VAL, DEVKIT = (imagenet.ARCHIVES[name].file for name in ("train", "val", "devkit"))
 
 
@@ -277,25 +278,8 @@ def prepare(place, store_dir, *program):
                           capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
 
 
-# `prepare` that gets a signal when it has put its tenth image, nine of them safely.
-SIGNALLED = """
-import os, runpy, signal
-from alexnet_jax.data import partial
-partial.Partial.keep_now_and_then = partial.Partial.keep
-put, puts = partial.Partial.put, []
-def signalled(self, block):
-    new = put(self, block)
-    puts.append(block.rank)
-    if len(puts) == 10:
-        os.kill(os.getpid(), signal.SIGNAL)
-    return new
-partial.Partial.put = signalled
-runpy.run_module("alexnet_jax.data.prepare", run_name="__main__", alter_sys=True)
-"""
-
-
 def test_prepare_goes_on_after_a_kill(official, tmp_path):
-    done = prepare(official, tmp_path / "killed", "-c", SIGNALLED.replace("SIGNAL", "SIGKILL"))
+    done = prepare(official, tmp_path / "killed", SIGNALLED, "SIGKILL")
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert list((tmp_path / "killed").glob("[!.]*")) == []
     done = prepare(official, tmp_path / "killed")
@@ -319,7 +303,7 @@ def test_prepare_goes_on_after_a_kill(official, tmp_path):
 
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
 def test_prepare_stopped_by_a_signal_says_how_to_go_on(official, tmp_path, number):
-    done = prepare(official, tmp_path, "-c", SIGNALLED.replace("SIGNAL", number))
+    done = prepare(official, tmp_path, SIGNALLED, number)
     assert done.returncode == 130
     assert re.fullmatch(r"error: packing imagenet train at 16×16: stopped; 1[01] of 25 images are kept, and the same "
                         r"command goes on\n", done.stderr)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import emulated
 import numpy as np
 import pytest
 
@@ -112,81 +113,10 @@ def test_stores_of_before_are_read(whole, tmp_path):
     assert store_lib.open_store(store.folder).names is None
 
 
-# Kills a builder at each of the calls that change the disk, before it or after half of it, and then lets another one
-# finish. Each builder is a process of its own, forked from one that has no threads. What a process has written outlives
-# it without fsync, so to die there is to die before the next call.
-KILLER = """
-import filelock, json, os, pathlib, signal, sys
-import numpy as np
-import test_data_partial as t
-from alexnet_jax import progress
-from alexnet_jax.data import partial
-partial.Partial.keep_now_and_then = partial.Partial.keep
-partial._PIECE = 2 * 48
-os.fsync = lambda file: None
-
-def child(work):
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-            os._exit(0)
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-def deadly(number, half, told):
-    calls = [0]
-    def wrap(name):
-        real = getattr(os, name)
-        def call(*arguments):
-            calls[0] += 1
-            if calls[0] == number:
-                told.write_text(name)
-                if half:
-                    file, content, *place = arguments
-                    real(file, content[: len(content) // 2], *place)
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*arguments)
-        setattr(os, name, call)
-    for name in ("write", "pwrite", "ftruncate", "unlink", "rename", "replace", "mkdir"):
-        wrap(name)
-
-def kept(store):
-    found = partial.read_progress(store / ".toy-1-train-4.building")
-    return np.flatnonzero(found["done"]).tolist() if found else []
-
-results, number = [], 0
-while True:
-    number += 1
-    codes, told = [], pathlib.Path(sys.argv[1], "told")
-    for half in (False, True):
-        if half and told.exists() and told.read_text() not in ("write", "pwrite"):
-            continue  # there is no half of it
-        store = pathlib.Path(sys.argv[1], f"{number}-{half}")
-        store.mkdir()
-        codes.append(child(lambda: (deadly(number, half, told), t.make(store, t.Toy()))))
-        safe = kept(store)
-        whole = (store / "toy-1-train-4").exists() or (store / ".toy-1-train-4.building/meta.json").exists()
-        def resume():
-            toy = t.Toy()
-            t.make(store, toy)
-            (store / "read.json").write_text(json.dumps(toy.read_ranks))
-        code = child(resume)
-        results.append([str(store), safe, whole, code])
-    if 0 in codes:
-        break
-    assert codes in ([-9, -9], [-9]), codes
-print(json.dumps(results))
-"""
-
-
 def test_a_builder_killed_at_any_moment(whole, tmp_path):
     env = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path])}
-    done = subprocess.run([sys.executable, "-c", KILLER, str(tmp_path)], capture_output=True, text=True, check=False,
-                          env=env)
+    done = subprocess.run([sys.executable, emulated.PROGRAMS / "killed_builds.py", str(tmp_path)], env=env,
+                          capture_output=True, text=True, check=False)
     assert done.stderr == ""
     results = json.loads(done.stdout)
     seen = set()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import emulated
 import numpy as np
 import pytest
 from data_files import data_config
@@ -19,26 +20,6 @@ from alexnet_jax.data.readers import shapes
 from alexnet_jax.errors import ConfigError, DataError, Interrupted
 
 COUNTS = {"train": 200, "test": 60}
-# A process that draws 200 images in 20 blocks, taking its time.
-SLOW = """
-import sys, time
-from alexnet_jax import config
-from alexnet_jax.data import open_split
-from alexnet_jax.data.readers import shapes
-shapes.COUNTS.update(train=200, test=60)
-shapes._PIXELS = 640
-draw = shapes.draw
-def slow(*arguments):
-    print("drawing", flush=True)
-    time.sleep({pause})
-    return draw(*arguments)
-shapes.draw = slow
-data = config.default().data
-with data.unlocked():
-    data.store, data.size = sys.argv[1], 8
-split = open_split(data, "train", report=lambda line: print(line, flush=True))
-print("opened", len(split), flush=True)
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -62,8 +43,7 @@ def left_in(store):
 
 def start_slow(store, pause):
     return subprocess.Popen(
-        [sys.executable, "-c", SLOW.format(pause=pause), str(store)], stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, emulated.PROGRAMS / "slow_shapes.py", store, str(pause)], stdout=subprocess.PIPE, text=True)
 
 
 def test_a_slice_is_a_view_of_the_whole_split(data):

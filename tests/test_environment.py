@@ -8,18 +8,12 @@ import sys
 import tempfile
 
 import another_user
+import emulated
 import pytest
 
 from alexnet_jax import environment
 from alexnet_jax.data import store
 from alexnet_jax.errors import DataError
-
-SCRIPT = """
-import os
-from alexnet_jax import environment
-environment.use_allocator()
-print(os.getpid(), os.environ.get("GLIBC_TUNABLES"))
-"""
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is glibc's")
 
@@ -35,7 +29,8 @@ def test_the_users_allocator_is_left_alone():
 @pytest.mark.parametrize("given", [None, "glibc.malloc.check=0"])
 def test_a_program_starts_over_once_with_its_arguments_and_its_number(given):
     env = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"} | ({"GLIBC_TUNABLES": given} if given else {})
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT], env=env, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, emulated.PROGRAMS / "allocator.py"], env=env, stdout=subprocess.PIPE,
+                               text=True)
     number, value = process.communicate(timeout=60)[0].split()
     assert int(number) == process.pid
     assert value == (given or environment.allocator({})["GLIBC_TUNABLES"])

@@ -262,35 +262,10 @@ def test_several_steps_need_the_images_on_the_device(tiny):
     assert next(feed.training(0, 0)).steps == 1
 
 
-# Meshes.
-
-SCRIPT = r'''
-import json, pathlib, sys
-from alexnet_jax import config, run_files
-from alexnet_jax.training import loop as train_lib
-from alexnet_jax.data.readers import shapes
-from tiny_run import COUNTS, TINY
-
-folder = pathlib.Path(sys.argv[1])
-shapes.COUNTS = COUNTS
-out = {}
-# 2 × 1 and 1 × 2 in two processes: test_distributed.py
-for side, placement, steps in ((1, "host", 0), (2, "host", 0), (2, "device", 0), (2, "device", 3)):
-    c = config.resolve(config.override(config.default(), TINY | {
-        "data.store": str(folder / "store"), "mesh.data": side, "mesh.column": side, "data.placement": placement,
-        "train.steps_per_call": steps, "train.precision": "float64"}))
-    name = f"{side}x{side} {placement} {steps}"
-    result = train_lib.train(c, folder / name, show=False)
-    out[name] = [[r["train_loss"], r["eval_loss"]] for r in run_files.read_rows(folder / name / "metrics.csv")] + [
-        [result["eval"]["ten_view"]["loss"], result["eval"]["ten_view"]["top1_wrong"]]]
-print(json.dumps(out))
-'''
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_four_devices_are_fed_alike(tmp_path):
-    out = emulated.run(SCRIPT, 4, tmp_path, x64=True)
+    out = emulated.run("feed_on_devices.py", 4, tmp_path, x64=True)
     alone = out["1x1 host 0"]
     assert len(out) == 4
     assert alone[0] != alone[1]

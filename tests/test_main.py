@@ -14,33 +14,6 @@ USAGE, RUN = 2, 1
 SHAPES = "--config=configs/shapes.py"
 WORKDIR = "--workdir=TMP/run"
 
-# Each command in a fork of one process, before that has started JAX: absl's flags are one set a process.
-DRIVER = """
-import json, os, sys
-from alexnet_jax import main
-results = {}
-for name, arguments in json.load(sys.stdin).items():
-    pid = os.fork()
-    if pid == 0:
-        for fd in (1, 2):
-            os.dup2(os.open(f"{name}.{fd}", os.O_CREAT | os.O_WRONLY), fd)
-        os.environ.update(word.split("=") for word in arguments if word.startswith("JAX_"))
-        sys.argv = ["main.py", *(word for word in arguments if not word.startswith("JAX_"))]
-        code = 99
-        try:
-            main.run()
-        except SystemExit as end:
-            code = end.code or 0
-        finally:
-            if code == 99:
-                import traceback
-                traceback.print_exc()
-            sys.stdout.flush(), sys.stderr.flush()
-            os._exit(code)
-    results[name] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-print(json.dumps(results))
-"""
-
 FILES = {
     "syntax.py": "def get_config():\n    return (\n",
     "raises.py": "import alexnet_jax.config\n\n1 / 0\n",
@@ -106,8 +79,8 @@ def results(tmp_path_factory):
     env = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp / "cache"), "JAX_PLATFORMS": "cpu",
                         "ALEXNET_STORE_DIR": str(tmp / "store")}
     env.pop("ALEXNET_DATA_DIR", None)
-    done = subprocess.run([sys.executable, "-c", DRIVER], input=json.dumps(cases), capture_output=True, text=True,
-                          cwd=tmp, env=env, check=True)
+    done = subprocess.run([sys.executable, ROOT / "tests/programs/main_forked.py"], input=json.dumps(cases),
+                          capture_output=True, text=True, cwd=tmp, env=env, check=True)
     codes = json.loads(done.stdout)
     return {name: (codes[name], *((tmp / f"{name}.{fd}").read_text() for fd in (1, 2)),
                    sorted(p.name for p in (tmp / "runs" / name).glob("[!.]*"))) for name in cases}

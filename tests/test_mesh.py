@@ -16,68 +16,9 @@ from alexnet_jax.training import augment, program
 
 pytestmark = pytest.mark.timeout(600)
 
-SCRIPT = r'''
-import json, re
-import jax, jax.numpy as jnp, numpy as np
-from alexnet_jax import config as config_lib
-from alexnet_jax.parallel import mesh as mesh_lib
-from alexnet_jax.training import program
-from alexnet_jax.training import augment
-from alexnet_jax import networks, recipes
-
-c = config_lib.default()
-networks.alexnet32(c)
-recipes.apply(c, "released")
-for name in ("conv1", "conv2", "conv3", "conv4", "conv5"):
-    c.model[name].features = 8
-c.model.fc6.features = c.model.fc7.features = 16
-c.data.size, c.augment.chunk, c.train.batch_size, c.train.precision = 28, 2, 8, "float64"
-c = config_lib.resolve(c)
-
-rng = np.random.default_rng(0)
-images = rng.integers(0, 256, (8, 28, 28, 3)).astype(np.uint8)
-labels = (np.arange(8) % 10).astype(np.int32)
-consts = augment.Constants(np.full((24, 24, 3), 120, np.float32), (40 * rng.standard_normal((3, 3))).astype(np.float32))
-rates = {g: 0.01 for g in ("weights", "biases", "conv1_weights", "conv1_biases")}
-names = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
-
-def collectives(text):
-    return {n: len(re.findall(r"\s%s(?:-start)?\(" % n, text)) for n in names}
-
-def put(m, tree):
-    return jax.device_put(tree, jax.sharding.NamedSharding(m, jax.sharding.PartitionSpec()))
-
-out = {}
-for data, column in ((1, 1), (1, 2), (2, 1), (2, 2)):
-    m = mesh_lib.make_mesh(config_lib.override(c, {"mesh.data": data, "mesh.column": column}))
-    p = program.Program(c, 10, m)
-    state = p.init(jnp.int32(1))
-    view = np.zeros(3, np.int32)
-    asked = (state.params, mesh_lib.put_batch(m, images), put(m, view), put(m, consts))
-    forward = p.view_log_probs.lower(*asked).compile()
-    batch = mesh_lib.put_batch(m, (images, labels, np.arange(8, dtype=np.int32)))
-    step = None
-    losses, zero = [], put(m, program.Sums(jnp.zeros((), jnp.float64), jnp.int32(0), jnp.int32(0)))
-    for number in range(4):
-        moment = program.Moment(jnp.int32(1), jnp.int32(number), rates, jnp.float64(0.1))
-        args = (state, zero, batch, put(m, consts), put(m, moment))
-        step = step or p.train_step.lower(*args).compile()
-        state, sums = step(*args)
-        losses.append(float(sums.loss) / 8)
-    logs = np.asarray(forward(state.params, mesh_lib.put_batch(m, images), put(m, view), put(m, consts)))
-    out[f"{data}x{column}"] = {
-        "losses": losses, "logs": logs.tolist(), "forward": collectives(forward.as_text()),
-        "step": collectives(step.as_text()), "dtype": str(jax.tree.leaves(state.params)[0].dtype),
-        "kernel": sorted({s.data.shape[0] for s in state.params["conv2"]["kernel"].addressable_shards})}
-auto = {"auto": c, "layer": config_lib.override(c, {"model.lrn.window": "layer"}),
-        "odd": config_lib.override(c, {"train.batch_size": 7}), "one": config_lib.override(c, {"model.columns": 1})}
-out["auto"] = {k: [mesh_lib.make_mesh(v).shape[a] for a in ("data", "column")] for k, v in auto.items()}
-print(json.dumps(out))
-'''
-
 
 def test_every_mesh_trains_alike_and_columns_meet_three_times():
-    out = emulated.run(SCRIPT, 4, x64=True)
+    out = emulated.run("mesh_lines.py", 4, x64=True)
 
     alone = out["1x1"]
     assert alone["dtype"] == "float64"

@@ -24,19 +24,6 @@ unfinished = tiny_run.unfinished
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
-# A run of one epoch as `alexnet_jax.main` and a sweep's worker begin it.
-RUN = """
-import pathlib, sys
-from alexnet_jax import environment
-environment.prepare()
-import tiny_run
-from alexnet_jax.data.readers import shapes
-from alexnet_jax.training.loop import train
-shapes.COUNTS = tiny_run.COUNTS
-config = tiny_run._config(sys.argv[1], train__epochs=1)
-train(config, pathlib.Path(sys.argv[2]), show=False)
-"""
-
 # What the programs pin, and what has no part in a number, all at once.
 WITHOUT_EFFECT = {
     "JAX_ENABLE_X64": "1", "JAX_DEFAULT_PRNG_IMPL": "rbg", "JAX_THREEFRY_PARTITIONABLE": "0",
@@ -54,7 +41,7 @@ def test_a_run_is_the_same_bytes_in_any_environment(store, tmp_path):
         env = {k: v for k, v in os.environ.items() if not k.startswith("JAX_ENABLE_X64")} | {
             "JAX_PLATFORMS": "cpu", "XLA_FLAGS": emulated.QUICK, "PYTHONPATH": os.pathsep.join(
                 [str(ROOT), str(ROOT / "tests")])} | added
-        done = subprocess.run([sys.executable, "-c", RUN, str(store), str(tmp_path / name)], env=env,
+        done = subprocess.run([sys.executable, emulated.PROGRAMS / "one_epoch.py", store, tmp_path / name], env=env,
                               capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         return (tmp_path / name / "metrics.csv").read_bytes(), run_files.read_json(tmp_path / name / "run.json")

@@ -21,30 +21,6 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 REPLICA = 128
 RECIPES = ("paper", "released")
 
-SCRIPT = r'''
-import dataclasses, json, re, sys
-from alexnet_jax import cli, config as config_lib
-from alexnet_jax.inspect import targets
-target = targets.parse(sys.argv[1])
-targets.prepare(target)
-from alexnet_jax.inspect.targets import compiling, report
-out = {}
-for recipe in sys.argv[3].split(","):
-    c = cli.load_config(f"configs/imagenet_{recipe}.py")
-    c = config_lib.override(c, {"train.precision": "bfloat16", "train.batch_size": 128 * target.data})
-    p = compiling.program_for(config_lib.resolve(c), 1000, target)
-    out[recipe] = {"state": compiling.state_bytes(p)}
-    for which in sys.argv[2].split(","):
-        x = compiling.compile_program(p, which, target)
-        out[recipe][which] = {
-            "collectives": [[y.kind, axis, report.place(y, axis), y.handed_in, y.received]
-                            for y, axis in zip(x.collectives, x.axes)],
-            "memory": dataclasses.asdict(x.memory) | {"total": x.memory.total}, "flops": x.flops,
-            "convolutions": {name: len(re.findall(f'custom_call_target="__cudnn.conv{name}', x.text))
-                             for name in ("BiasActivationForward", "Forward", "BackwardFilter", "BackwardInput")}}
-print(json.dumps(out))
-'''
-
 
 @functools.cache
 def compiled(target, which="forward,step"):
@@ -53,7 +29,8 @@ def compiled(target, which="forward,step"):
     if importlib.util.find_spec(kind.module) is None:
         pytest.skip(f"the compiler for {kind.title} is not installed: make test-targets")
     env = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_", "TPU_"))}
-    done = subprocess.run([sys.executable, "-c", SCRIPT, target, which, ",".join(RECIPES)], cwd=ROOT, text=True,
+    command = [sys.executable, ROOT / "tests/programs/targets_compiled.py", target, which, ",".join(RECIPES)]
+    done = subprocess.run(command, cwd=ROOT, text=True,
                           env=env | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=1750, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])

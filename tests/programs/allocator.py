@@ -1,0 +1,8 @@
+"""Starts over with the allocator's settings; prints its number and them."""
+
+import os
+
+from alexnet_jax import environment
+
+environment.use_allocator()
+print(os.getpid(), os.environ.get("GLIBC_TUNABLES"))

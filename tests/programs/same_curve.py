@@ -1,0 +1,69 @@
+"""A run on one or two devices is stopped once it has left chance; copies of it go on, each on another mesh."""
+
+import contextlib
+import json
+import pathlib
+import shutil
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+from tiny_run import COUNTS, TINY, interrupt
+
+from alexnet_jax import config, run_files
+from alexnet_jax.data.readers import shapes
+from alexnet_jax.errors import Interrupted
+from alexnet_jax.training import loop as train_lib
+
+precision, steps, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
+shapes.COUNTS = COUNTS
+STOP = 200
+base = TINY | {"data.store": str(folder / "store"), "train.precision": precision, "train.epochs": 63,
+               "model.conv1.features": 8, "model.conv1.init_std": 0.01, "model.conv2.features": 16,
+               "model.conv3.features": 16, "model.fc6.features": 64, "model.fc7.features": 64, "model.dropout": 0.5,
+               "model.init_scaling": "full_fan_in", "optim.learning_rate": 0.01}
+real, losses, updates = train_lib.Run._step, list[float](), list[float]()
+states: dict[int, Any] = {}  # one device's, by step, where the others start from these
+
+
+def step(self, batch):
+    here = self.standing.step
+    if here == stop:
+        interrupt()
+    if here in states and name != "1x1":
+        self.state = jax.device_put(states[here], self.program.state_shardings)
+    elif precision != "float64" and name == "1x1":
+        states[here] = jax.tree.map(np.array, self.state)
+    state, sums = real(self, batch)
+    losses.append(float(sums.loss))
+    if precision != "float64" and name != "start":
+        after = states.setdefault(here + 1, jax.tree.map(np.array, state))
+        updates.append(max(float(np.linalg.norm(np.asarray(mine) - theirs) / np.linalg.norm(update))
+                           for part in (0, 1) for mine, theirs, update in zip(*map(
+                               jax.tree.leaves, (state[part], after[part], after.velocity)), strict=True)))
+    return state, sums
+
+
+train_lib.Run._step = step  # type: ignore[method-assign]
+out = {}
+# Fewer in float32 and bfloat16: 2x2 has what 1x2 and 2x1 have.
+for name in ("start", "1x1", *(("1x2", "2x1") if precision == "float64" else ()), "2x2", "1x4"):
+    # In bfloat16 the start is on one device, so that 1 → 4 is among the changes too.
+    start = (1, 1) if precision == "bfloat16" else (1, 2)
+    data, column = start if name == "start" else map(int, name.split("x"))
+    fields = {"mesh.data": data, "mesh.column": column}
+    # In float64 the copies go on to the end, where all ten views of the evaluation are compared too.
+    stop = STOP if name == "start" else -1 if precision == "float64" else STOP + steps
+    c = config.resolve(config.override(config.default(), base | {"model.columns": 4} | fields))
+    losses.clear()
+    updates.clear()
+    if name != "start":
+        shutil.copytree(folder / "start", folder / name)
+    with contextlib.suppress(Interrupted):
+        train_lib.train(c, folder / name, show=False)
+    rows = run_files.read_rows(folder / name / "metrics.csv")
+    out[name] = {"losses": list(losses), "updates": list(updates),
+                 "rows": [[r["train_loss"], r["eval_loss"]] for r in rows],
+                 "result": run_files.read_json(folder / name / "result.json")}
+print(json.dumps(out))
