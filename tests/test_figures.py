@@ -1,5 +1,7 @@
 """Every figure at its extremes: no text leaves the canvas, none overlaps another, and nothing is dropped in silence."""
 
+import math
+
 import drawn_text
 import fake_sweep
 import numpy as np
@@ -7,11 +9,13 @@ import pytest
 
 from alexnet_jax.inspect import lettering
 from alexnet_jax.inspect.lettering import Letters
-from experiments.analysis import compare, statistics, workdirs
+from experiments import figure1
+from experiments.analysis import compare, speed, statistics, workdirs
 from experiments.analysis import overfitting as numbers
 from experiments.claims import pictures, summary
 from experiments.claims import rows as claims_rows
 from experiments.figures import by_images, curves, differences, kernels, overfitting, retrieval
+from experiments.figures import figure1 as figure1_figure
 
 LONG = "an_arm_with_a_very_long_name_of_sixty_signs_to_the_very_last"
 SHORT = "b"
@@ -230,3 +234,18 @@ def test_the_pictures_of_the_paper_s_regime_have_the_claims_numbers(recorded, tm
 
 def test_pictures_need_records(tmp_path):
     assert pictures.draw(tmp_path) == {}
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return figure1.measure(workdirs.RECORDED / "figure1")
+
+
+@pytest.mark.parametrize("case", ["as recorded", "many rates", "one rate", "all diverged", "many broken off"])
+def test_figure_1(measured, case):
+    rate = {"many rates": [1e-5 * 2**i for i in range(18)], "one rate": [0.002]}.get(case)
+    error = math.inf if case == "all diverged" else 0.4
+    points = measured["points"] if rate is None and error < 1 else [
+        speed.Point(activation, r, error) for activation in ("relu", "tanh") for r in rate or [0.001, 0.002]]
+    broken = [f"tanh seed {seed} (under way, epoch 100)" for seed in range(30)] if case == "many broken off" else []
+    assert drawn_text.faults(figure1_figure.draw({**measured, "points": points, "broken": broken})) == []

@@ -116,7 +116,7 @@ class Letters:
 
     def wrapped(self, text: str, inches: float, size: float, weight: str = "normal", most: int = 0,
                 end: float = 0.5) -> list[str]:
-        """A text with names in it as lines no longer than that; words that are longer are cut anywhere.
+        """A text with names in it as lines no longer than that; longer words are cut.
 
         `most`: lines; the last one is `fitted`.
         """
@@ -139,4 +139,5 @@ class Letters:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if self.width(text[:middle], size, weight) <= inches else (low, middle - 1)
         space = text.rfind(" ", 0, low + 1)
-        return space if space > 0 else low
+        joint = 1 + max(text.rfind(sign, 0, low) for sign in "_-/:,")  # of a long word
+        return space if space > 0 else joint if joint > low // 2 else low

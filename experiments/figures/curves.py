@@ -243,7 +243,7 @@ def _multiples(letters: Letters, baseline: _Line | None, lines: Sequence[_Line],
     headings = [[*letters.wrapped(line.label(letters, 1.9 * width, size, False), width, size, most=2),
                  *letters.wrapped(line.notes.strip(" ()"), width + gap, size, most=1)] for line in shown]
     pitch = cell + 0.12 + 0.125 * max(map(len, headings))
-    words = [f"In every panel {baseline.label(letters, 4.0, size)} in black, dashed." if baseline else "",
+    words = [f"Black and dashed in every panel: {baseline.label(letters, 4.0, size)}." if baseline else "",
              *_words([*([baseline] if baseline else []), *shown], panels, band)]
     if len(shown) < len(lines):
         words.append(f"The {len(shown)} of {len(lines)} arms that differ most from the baseline at their end.")
@@ -256,7 +256,6 @@ def _multiples(letters: Letters, baseline: _Line | None, lines: Sequence[_Line],
     page = style.Page(letters, block * len(panels), title, words)
     for number, name in enumerate(panels):
         top = block * (len(panels) - number)
-        page.text(MARGIN, top - 0.06, f"{PANELS[name][0]}: {PANELS[name][1]}", fontsize=style.TITLE, va="top")
         cells = []
         for i, (line, heading) in enumerate(zip(shown, headings, strict=True)):
             row, column = divmod(i, _ACROSS)
@@ -268,6 +267,7 @@ def _multiples(letters: Letters, baseline: _Line | None, lines: Sequence[_Line],
             cells.append(axes)
         alike = [axes for i, axes in enumerate(cells) if i not in apart[name]]
         _scale(alike, name, log, few=True)
+        page.text(MARGIN, top - 0.06, f"{PANELS[name][0]}: {alike[0].get_ylabel()}", fontsize=style.TITLE, va="top")
         for i, axes in enumerate(cells):
             if axes not in alike:
                 _scale([axes], name, log, few=True)

@@ -113,8 +113,8 @@ def _limits(estimates: Sequence[Estimate]) -> tuple[float, float]:
     room = 0.5 * max(max(means) - min(means), 1.0)
     low = max(min([*means, *(e.low for e in estimates if e.low is not None)]), min(means) - room)
     high = min(max([*means, *(e.high for e in estimates if e.high is not None)]), max(means) + room)
-    edge = 0.06 * max(high - low, 0.5)
-    return max(low - edge, -edge / 3), high + edge  # no error is below zero
+    edge = max(0.06 * (high - low), 0.5 - (high - low) / 2)  # at least a point, else rounding would look like much
+    return max(low - edge, -0.02 * (high - low) - 0.05), high + edge  # no error is below zero
 
 
 def _spread(places: Sequence[float], apart: float, room: float) -> list[float]:
