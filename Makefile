@@ -52,7 +52,7 @@ $(VENV)/installed-targets: $(VENV)/installed-dev
 	@touch $@
 
 test-targets: $(VENV)/installed-targets
-	$(BIN)/python -m pytest tests/test_targets.py -rs $(ARGS)
+	$(BIN)/python -m pytest tests/test_inspect_targets.py -rs $(ARGS)
 
 $(VENV)/installed-bench: $(VENV)/installed
 	$(PIP) install --quiet -c constraints.txt -e '.[bench]'

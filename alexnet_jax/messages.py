@@ -1,6 +1,7 @@
 """What libraries say, where only the text of an error tells what happened: each with the versions it was seen in.
 
-A library may change its words in any version. tests/test_messages.py has most of them said for real, and fails then.
+A library may change its words in any version. tests/test_ground_messages.py has most of them said for real, and fails
+then.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ import signal
 import emulated
 
 # Most of the tests' time is XLA's, for programs that run once or twice. Parity (oracle.py) and a training on real
-# images (test_health.py) are compiled as a user's programs are; XLA_FLAGS=" " make test does so with everything.
+# images (test_commands_health.py) are compiled as a user's programs are; XLA_FLAGS=" " make test does so with
+# everything.
 os.environ.setdefault("XLA_FLAGS", emulated.QUICK)
 # No array is widened and no axis added without a word, in the tests, in the code, and in processes that tests start.
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"], os.environ["JAX_NUMPY_RANK_PROMOTION"] = "strict", "raise"
@@ -20,7 +21,8 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_I
 
 # Where several processes share the work, the long ones must not be begun last. Minutes each: clusters, emulated
 # devices, whole runs.
-LONG = ("test_cluster", "test_parity", "test_train_resume", "test_distributed", "test_feed", "test_same_curve")
+LONG = ("test_launch_cluster", "test_models_parity", "test_training_resume", "test_parallel_distributed",
+        "test_training_feed", "test_parallel_same_curve")
 
 
 def pytest_collection_modifyitems(items):

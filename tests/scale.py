@@ -3,7 +3,7 @@
     python tests/scale.py FOLDER [RUNS]
 
 writes a hundred arms of finished runs there (through the functions that runs use, in some minutes; kept for the next
-time) and then measures each step in a process of its own. Not a test: what is asserted of it is in test_scale.py.
+time) and then measures each step in a process of its own. Not a test: test_launch_scale.py asserts something of it.
 """
 
 import pathlib

@@ -259,10 +259,10 @@ class Storm:
 def check_events(folder):
     """TensorBoard's scalars are the rows of metrics.csv, whatever was interrupted."""
     try:
-        import test_events
+        import test_training_events
     except ImportError:
         return
-    found = test_events.read(folder)
+    found = test_training_events.read(folder)
     for tag, column in (("eval/loss", "eval_loss"), ("train/top1_error", "train_top1_error")):
         rows = {row["step"]: row[column] for row in run_files.read_rows(folder / "metrics.csv")}
         check(found[tag].keys() == rows.keys() and all(abs(found[tag][step] - rows[step]) < 1e-5 for step in rows),

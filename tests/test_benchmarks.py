@@ -231,7 +231,7 @@ def test_the_roofline_by_hand():
 
 
 def test_the_exchanges_are_those_of_the_compiled_program():
-    # The bytes that tests/test_targets.py finds in programs compiled for h100:4x2.
+    # The bytes that tests/test_inspect_targets.py finds in programs compiled for h100:4x2.
     c = networks.config_of("released", 128, "bfloat16")
     found = {(x["what"], x["collective"]): x["bytes"] for x in roofline.exchanges(c, 128, 4, 2, roofline.CARDS["h100"])}
     assert found[("conv3", "all-gather")] == found[("conv3", "reduce-scatter")] == 5_537_792

@@ -1,7 +1,7 @@
 """What exists for speed: the functions of `layers.py` and `pooling.py` in quicker forms, with gradients of their own.
 
-Equal to the plain forms but for rounding (tests/test_fast.py). Most are for CPUs; `lax.platform_dependent` leaves
-accelerators the plain form where XLA does well by itself. What each saves is in benchmarks/RESULTS.md.
+Equal to the plain forms but for rounding (tests/test_models_fast.py). Most are for CPUs; `lax.platform_dependent`
+leaves accelerators the plain form where XLA does well by itself. What each saves is in benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations

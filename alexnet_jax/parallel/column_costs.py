@@ -1,6 +1,6 @@
 """What each device holds, computes and receives when the columns are spread over several: from the config alone.
 
-`tests/test_mesh_costs.py` holds the bytes of the exchanges against those of compiled programs.
+`tests/test_parallel_mesh_costs.py` holds the bytes of the exchanges against those of compiled programs.
 """
 
 from __future__ import annotations

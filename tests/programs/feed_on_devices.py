@@ -13,7 +13,7 @@ from alexnet_jax.training import loop as train_lib
 folder = pathlib.Path(sys.argv[1])
 shapes.COUNTS = COUNTS
 out = {}
-# 2 × 1 and 1 × 2 in two processes: test_distributed.py
+# 2 × 1 and 1 × 2 in two processes: test_parallel_distributed.py
 for side, placement, steps in ((1, "host", 0), (2, "host", 0), (2, "device", 0), (2, "device", 3)):
     c = config.resolve(config.override(config.default(), TINY | {
         "data.store": str(folder / "store"), "mesh.data": side, "mesh.column": side, "data.placement": placement,

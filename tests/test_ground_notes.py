@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from data_files import encoded, write_tree
-from test_config import CONFIGS, VARIANTS
+from test_ground_config import CONFIGS, VARIANTS
 
 from alexnet_jax import cli, config, data, describe, notes
 from alexnet_jax.errors import ConfigError, DataError

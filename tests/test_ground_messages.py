@@ -48,7 +48,7 @@ def test_a_file_that_cannot_be_had_now(how, now):
 
 
 def test_a_process_that_does_not_answer():
-    """Gloo's own words, when a process is killed, are in test_distributed.py."""
+    """Gloo's own words, when a process is killed, are in test_parallel_distributed.py."""
     from jax._src.lib import _jax
 
     with socket.create_server(("localhost", 0)) as free:

@@ -1,6 +1,6 @@
 """The layers' plain forms against PyTorch and loops in NumPy: outputs and gradients, in float64.
 
-The quick forms are held against these in test_fast.py.
+The quick forms are held against these in test_models_fast.py.
 """
 
 import jax

@@ -64,8 +64,8 @@ def test_four_columns_train_alike_on_one_two_and_four_devices():
 
 
 def test_the_bytes_of_the_exchanges_are_those_of_the_compiled_program():
-    # In float32: the compiler for CPUs widens collectives of bfloat16. Those are tested in test_describe.py, against
-    # the numbers of programs for H100s, and in test_targets.py.
+    # In float32: the compiler for CPUs widens collectives of bfloat16. Those are tested in test_commands_describe.py,
+    # against the numbers of programs for H100s, and in test_inspect_targets.py.
     batch = 8
     for name, both in emulated.run("mesh_bytes.py", 4).items():
         expected = []

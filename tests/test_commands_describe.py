@@ -70,7 +70,7 @@ def test_placement_by_hand():
     assert [(x.layer, x.forward, x.backward) for x in met] == [
         ("conv3", 13 * 13 * 128 * 2, 13 * 13 * 128 * 2), ("fc6", 6 * 6 * 128 * 2, 6 * 6 * 128 * 2),
         ("fc7", 2048 * 2, 2048 * 2), ("fc8", 4000, 0)]
-    # What XLA's compiler for two H100s says of 128 images (README, tests/test_targets.py).
+    # What XLA's compiler for two H100s says of 128 images (README, tests/test_inspect_targets.py).
     assert [(128 * x.handed_in, 128 * x.received) for x in met] == [
         (5_537_792, 11_075_584), (1_179_648, 2_359_296), (524_288, 1_048_576), (512_000, 512_000)]
     numbers = column_costs.per_device(c, 1000, 2)
