@@ -134,8 +134,8 @@ def _batches(decoded: Iterator[tuple[str, np.ndarray | str]], size: int, refused
             else:
                 yield name, item
 
-    source = images()
-    while some := list(itertools.islice(source, size)):
+    readable = images()
+    while some := list(itertools.islice(readable, size)):
         yield some
 
 

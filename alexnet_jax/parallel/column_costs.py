@@ -120,7 +120,7 @@ def activation_values(layer: geometry.Layer) -> int:
 
 
 def lines(config: ConfigDict, classes: int) -> list[str]:
-    """The part of `describe`'s text on placement; [] for a network of one column."""
+    """The part of `describe`'s text on what each device holds and receives; [] for a network of one column."""
     devices, columns = device_columns(config), config.model.columns
     if columns == 1:
         return []
