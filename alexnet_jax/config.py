@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import paths
 from alexnet_jax.errors import ConfigError
-from alexnet_jax.schema import ALIASES, LARGEST, SCHEMA, Field
+from alexnet_jax.schema import ALIASES, LARGEST, LAYERS, SCHEMA, Field
 
 
 def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
@@ -320,6 +320,7 @@ def _check_together(c: ConfigDict) -> None:
         raise ConfigError("config.augment.pca.amount: colour noise has no meaning on grey images; set it to 0")
     if len(c.model.lrn.order) != 2:
         raise ConfigError("config.model.lrn.order: two orders are needed, for conv1 and for conv2")
+    _check_named_layers(c)
     if c.optim.plateau.stop and c.optim.schedule != "plateau":
         raise ConfigError(f"config.optim.plateau.stop: there is no plateau rule with config.optim.schedule="
                           f"{c.optim.schedule}; set that to plateau, or this to False")
@@ -346,6 +347,17 @@ def fold_epoch(config: ConfigDict) -> int:
     if not data.fold_split:
         return train.epochs
     return round(data.fold_at * (train.epochs if train.schedule_unit == "run" else 1))
+
+
+def _check_named_layers(c: ConfigDict) -> None:
+    absent = [name for name in LAYERS[:-1] if not c.model[name].features]
+    for field, names in (("init.skip", c.init.skip), ("optim.freeze", c.optim.freeze)):
+        lacking = [name for name in names if name in absent]
+        if lacking:
+            raise ConfigError(f"config.{field}: {lacking[0]}: the network has no such layer "
+                              f"(config.model.{lacking[0]}.features is 0)")
+    if len(c.optim.freeze) == len(LAYERS) - len(absent):
+        raise ConfigError("config.optim.freeze: every layer of the network, which leaves nothing to train")
 
 
 def _check_folding(c: ConfigDict) -> None:

@@ -126,6 +126,7 @@ def describe(config: ConfigDict, given: Mapping[str, Any] | None = None) -> str:
              *text.table(cells, [False] * 3 + [True, False] + [True] * 4 + [False]), ""]
     lines += [f"{totals['parameters']:,} parameters (the paper's network: 60 million, to the digit 60,965,224)",
               f"{totals['units']:,} neurons (the paper's: 650,000; 659,272 with 55·55·96 in conv1)"]
+    lines += _fine_tuned(config, rows)
     if not config.model.classes and known and where != config.data.name:
         lines.append(f"{known:,} outputs, as many as {names.plain(where)} have classes (config.model.classes)")
     if not classes:
@@ -145,6 +146,20 @@ def describe(config: ConfigDict, given: Mapping[str, Any] | None = None) -> str:
                       [(f"config.{name}", _show(own), f"({recipe}: {_show(theirs)})") for name, own, theirs in changed],
                       [False] * 3))]
     return "\n".join(lines)
+
+
+def _fine_tuned(config: ConfigDict, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where training begins and what of the network it leaves as it is, unless that is as usual."""
+    init, frozen = config.init, config.optim.freeze
+    found = []
+    if init.weights:
+        left = f"; {', '.join(init.skip)} as initialised" if init.skip else ""
+        left += "" if "fc8" in init.skip else "; fc8 as initialised where the classes are others"
+        found.append(f"training begins from the weights of {names.plain(init.weights)}{left}")
+    if frozen:
+        still = sum(row["parameters"] for row in rows if row["name"] in frozen)
+        found.append(f"{still:,} parameters are not updated: {', '.join(frozen)} (config.optim.freeze)")
+    return found
 
 
 def fields(config: ConfigDict, places: Mapping[str, str]) -> str:

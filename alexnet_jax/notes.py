@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
+from alexnet_jax.schema import LAYERS
 
 _SMALL = 0.5  # of an image's area: the smallest crop of the recipes has 56%
 # Fields that have no effect while the config says so: (group or field, when, what to say of that).
@@ -20,6 +21,10 @@ _IDLE: tuple[tuple[str, Callable[[ConfigDict], bool], str], ...] = (
     ("model.pool.kind", lambda c: bool(c.model.pool.kinds), "config.model.pool.kinds names a kind for each layer"),
     ("model.dropout", lambda c: not c.model.dropout_layers, "config.model.dropout_layers is empty"),
     ("model.exchange", lambda c: c.model.columns == 1, "there is one column (config.model.columns)"),
+    ("init.skip", lambda c: not c.init.weights, "config.init.weights is empty"),
+    ("optim.conv1.", lambda c: "conv1" in c.optim.freeze, "config.optim.freeze has conv1"),
+    *((f"optim.layer_decay.{layer}", lambda c, layer=layer: layer in c.optim.freeze,
+       f"config.optim.freeze has {layer}") for layer in LAYERS),
     ("augment.pca.", lambda c: not c.augment.pca.amount, "config.augment.pca.amount is 0"),
     *((f"model.{layer}.", lambda c, layer=layer: not c.model[layer].features,
        f"config.model.{layer}.features is 0, which leaves the layer out")
@@ -37,7 +42,7 @@ def of(config: ConfigDict, given: Mapping[str, Any], classes: int = 0) -> list[s
       given: what was set beside the config file, {'train.epochs': 3, …}.
       classes: of the training images; 0: not known.
     """
-    found = [*_crop(config), *_late(config), *_rates(config, given), *_idle(config, given)]
+    found = [*_crop(config), *_late(config), *_rates(config, given), *_frozen(config), *_idle(config, given)]
     if classes and config.model.classes > classes:
         found.append(f"config.model.classes: {config.model.classes:,} outputs for {classes:,} classes, so that "
                      f"{config.model.classes - classes:,} never have an image; 0 makes as many as there are classes")
@@ -84,6 +89,15 @@ def _rates(config: ConfigDict, given: Mapping[str, Any]) -> list[str]:
         found.append(f"config.optim.weight_decay: {', '.join(own)} keep{'s' if len(own) == 1 else ''} a decay of "
                      "their own (config.optim.layer_decay; -1: the one for all)")
     return found
+
+
+def _frozen(config: ConfigDict) -> list[str]:
+    """Layers that stay as they were drawn, which no training ever sees to."""
+    drawn = [name for name in config.optim.freeze if not config.init.weights or name in config.init.skip]
+    if not drawn:
+        return []
+    why = "config.init.skip has it too" if config.init.weights else "config.init.weights is empty"
+    return [f"config.optim.freeze: {', '.join(drawn)} stays random, as initialised ({why})"]
 
 
 def _idle(config: ConfigDict, given: Mapping[str, Any]) -> list[str]:

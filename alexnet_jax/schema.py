@@ -173,6 +173,13 @@ SCHEMA: dict[str, Any] = {
                                 choices=("train", "ilsvrc2012")),
         },
     },
+    "init": {
+        "weights": Field("", "what training begins from: a run's folder, or a weights file (docs/weights.md); empty: "
+                         "weights are drawn", identity=False),
+        "sha256": Field("", "which weights these are; filled in where it is empty, and refused where it is another's"),
+        "skip": Field((), "layers that stay as initialised; fc8 does anyway where the classes are others", item=str,
+                      choices=LAYERS, unordered=True),
+    },
     "optim": {  # paper, section 5
         "learning_rate": Field(0.01, "initial ε of the weights", low=0.0),
         "bias_learning_rate": Field(0.0, "initial ε of the biases; 0: the weights' own", low=0.0),
@@ -182,6 +189,8 @@ SCHEMA: dict[str, Any] = {
         "decay_biases": Field(True, "does decay pull on the biases too?"),
         "layer_decay": {name: Field(-1.0, "weight decay of this layer; -1: `weight_decay`", low=-1.0)
                         for name in LAYERS},
+        "freeze": Field((), "layers whose weights and biases are not updated", item=str, choices=LAYERS,
+                        unordered=True),
         "schedule": Field("plateau", "plateau: ÷10 when the tuning error stops improving; table: at given times",
                           choices=("plateau", "table", "constant")),
         "plateau": {
@@ -241,5 +250,7 @@ ALIASES = {
     **dict.fromkeys(("drop", "drop_rate", "dropout_rate", "dropout_prob"), "model.dropout"),
     **dict.fromkeys(("flip", "hflip", "horizontal_flip"), "augment.mirror"),
     **dict.fromkeys(("random_seed", "rng_seed", "rng"), "seed"),
+    **dict.fromkeys(("pretrained", "init_from", "checkpoint_path", "finetune", "weights_path"), "init.weights"),
+    **dict.fromkeys(("frozen", "freeze_layers"), "optim.freeze"),
     **dict.fromkeys(("devices", "num_devices", "gpus", "num_gpus"), "mesh.data"),
 }

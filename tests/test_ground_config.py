@@ -79,7 +79,8 @@ def test_ids_differ_with_what_can_change_the_result(name, value):
     assert config_lib.run_id(_with({name: value})) != config_lib.run_id(_config())
 
 
-SETS = ("model.exchange", "model.lrn.layers", "model.same_map.layers", "model.pool.layers", "model.dropout_layers")
+SETS = ("model.exchange", "model.lrn.layers", "model.same_map.layers", "model.pool.layers", "model.dropout_layers",
+        "init.skip", "optim.freeze")
 SEQUENCES = {"model.lrn.order", "model.pool.kinds", "optim.table.at", "optim.table.factors", "optim.conv1.at",
              "optim.conv1.factors", "augment.divide", "augment.mean_values"}
 

@@ -44,7 +44,7 @@ def shared_program(config_, classes, mesh):
     tree = config.flatten(config_)
     groups = ("model.", "augment.", "mesh.", "optim.layer_decay.")
     parts = {k: v for k, v in tree.items() if k.startswith(groups) or k in (
-        "data.size", "data.crop", "optim.momentum", "optim.weight_decay", "optim.decay_biases",
+        "data.size", "data.crop", "optim.momentum", "optim.weight_decay", "optim.decay_biases", "optim.freeze",
         "train.batch_size", "train.precision")}
     key = json.dumps([parts, classes])
     if key not in _PROGRAMS:

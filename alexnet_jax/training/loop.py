@@ -23,7 +23,7 @@ from alexnet_jax import signals as signals_lib
 from alexnet_jax.errors import Interrupted, TrainingError, WorkdirError
 from alexnet_jax.parallel import distributed
 from alexnet_jax.parallel.mesh import make_mesh, put_whole
-from alexnet_jax.training import augment, checks, evaluate, initial_signal, inputs, optim, views
+from alexnet_jax.training import augment, checks, evaluate, initial_signal, initial_weights, inputs, optim, views
 from alexnet_jax.training import result as result_lib
 from alexnet_jax.training import workdir as workdir_lib
 from alexnet_jax.training.feed import Call, Feed, UnderWay
@@ -56,6 +56,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", override
     make_mesh(config)
     workdir = workdir.absolute()
     paths.check_text(str(workdir), "--workdir")
+    config = initial_weights.filled(config, workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     try:
         with streams.safe():
@@ -80,7 +81,7 @@ def _train(config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict
             # The processes' machines may keep the data in places of their own.
             fields = config_lib.flatten(config_lib.to_json(config)).items()
             distributed.meet({f"config.{name}": value for name, value in fields
-                              if name not in ("data.dir", "data.store")} | asked, workdir)
+                              if name not in ("data.dir", "data.store", "init.weights")} | asked, workdir)
         files = workdir if first else pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         result = None
         if first:
@@ -98,6 +99,8 @@ def _train(config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict
             return result or {}
         if first:
             workdir_lib.check_environment(workdir, asked)
+            if not any((workdir / "checkpoints").glob("*")):
+                initial_weights.check(config)  # before an image is read
         log = stack.enter_context(workdir_lib.Log(files / "log.txt", show and first))
         signals = stack.enter_context(signals_lib.Signals(signals_lib.at_the_second))
         try:
@@ -134,6 +137,7 @@ class Run:
         if found is None:
             with clock.measure("compile"):
                 self.state = self.program.init(np.uint32(config.seed))
+            self.state = initial_weights.begin(config, self.program, self.state, images, log)
             self.sums, self.standing = self.program.zero_sums(), Standing()
         else:
             self.state, self.sums, self.standing = found

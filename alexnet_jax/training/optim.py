@@ -6,7 +6,7 @@ Parameters fall into four groups that may have rates of their own: weights and b
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -25,15 +25,22 @@ def group_of(path: tuple) -> str:
     return f"conv1_{kind}" if names[0] == "conv1" else kind
 
 
+def layer_of(path: tuple) -> str:
+    """The layer of a parameter, from its path in the tree."""
+    return str(getattr(path[0], "key", path[0]))
+
+
 def paper_sgd(momentum: float, weight_decay: float, decay_biases: bool,
-              layer_decay: Mapping[str, float] | None = None) -> optax.GradientTransformationExtraArgs:
+              layer_decay: Mapping[str, float] | None = None, frozen: Collection[str] = ()
+              ) -> optax.GradientTransformationExtraArgs:
     """v ← momentum · v − decay · ε · w − ε · g;  w ← w + v   (paper, section 5).
 
     Not `optax.sgd`: there the rate multiplies the velocity when it is applied, here when the gradient
     enters it, so that a change of rate acts gradually. A rate of exactly 0 skips a parameter's whole
     update, decay and velocity included (released code, `weights.cuh`).
 
-    `layer_decay` gives layers a decay of their own, {name: decay}; a negative one stands for `weight_decay`.
+    `layer_decay` gives layers a decay of their own, {name: decay}; a negative one stands for `weight_decay`. The layers
+    of `frozen` stay as they are.
     The state is the velocity, a tree like the parameters. `update` takes `rates`, {group: ε} for `GROUPS`, so a
     schedule never recompiles the step.
     """
@@ -45,14 +52,18 @@ def paper_sgd(momentum: float, weight_decay: float, decay_biases: bool,
 
     def update(grads, velocity, params=None, *, rates: Rates, **_):
         def accelerated(path, v, g, w):
+            if layer_of(path) in frozen:
+                return v
             group = group_of(path)
             rate = jnp.asarray(rates[group], w.dtype)
-            decay = own_decay.get(str(getattr(path[0], "key", path[0])), weight_decay)
+            decay = own_decay.get(layer_of(path), weight_decay)
             if group.endswith("biases") and not decay_biases:
                 decay = 0.0
             return jnp.where(rate == 0, v, momentum * v - decay * rate * w - rate * g)
 
         def step(path, v):
+            if layer_of(path) in frozen:
+                return jnp.zeros_like(v)
             return jnp.where(jnp.asarray(rates[group_of(path)], v.dtype) == 0, jnp.zeros_like(v), v)
 
         new = jax.tree_util.tree_map_with_path(accelerated, velocity, grads, params)

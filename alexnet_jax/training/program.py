@@ -157,7 +157,8 @@ class Program:
         self._data = DATA if mesh.shape[DATA] > 1 else None
         self.param_specs = specs if self._column else jax.tree.map(lambda _: P(), specs, is_leaf=_is_spec)
         rule = config.optim
-        self.tx = optim.paper_sgd(rule.momentum, rule.weight_decay, rule.decay_biases, dict(rule.layer_decay))
+        self.tx = optim.paper_sgd(rule.momentum, rule.weight_decay, rule.decay_biases, dict(rule.layer_decay),
+                                  frozenset(rule.freeze))
         self._emulated = mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
         self._replicated = NamedSharding(mesh, P())
         self.state_shardings = State(*[shardings(mesh, self.param_specs)] * 2)

@@ -61,4 +61,4 @@ class Exported:
 
 def _without_places(config: ConfigDict) -> ConfigDict:
     """The config without this machine's folders."""
-    return config_lib.override(config, {"data.dir": "", "data.store": "", "data.names": ""})
+    return config_lib.override(config, {"data.dir": "", "data.store": "", "data.names": "", "init.weights": ""})

@@ -24,6 +24,8 @@ def paths(workdir: pathlib.Path, configs: Sequence[Mapping[str, Any]], root: pat
     found = {"the project": root, "python": pathlib.Path(sys.executable), "--workdir": workdir}
     folders = {(config["data"]["dir"] or os.environ.get("ALEXNET_DATA_DIR", ""), config["data"]["store"])
                for config in configs}
+    weights = sorted({config["init"]["weights"] for config in configs if config.get("init")} - {""})
+    found |= {f"config.init.weights ({path})": pathlib.Path(path) for path in weights}
     for data, packed in sorted(folders):
         if data and not found.get("config.data.dir"):
             found["config.data.dir"] = paths_lib.given(data, "config.data.dir")

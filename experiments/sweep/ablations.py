@@ -167,6 +167,16 @@ def init(config: ConfigDict) -> Iterator[Arm]:
 
 
 @ablation
+def init_from(config: ConfigDict) -> Iterator[Arm]:
+    """For bases with init.weights: from scratch in place of fine-tuned, and only the output layer trained."""
+    if not config.init.weights:
+        return
+    yield Arm("from_scratch", {"init.weights": "", "init.sha256": "", "init.skip": (), "optim.freeze": ()})
+    below = tuple(layer for layer in (*geometry.CONVS, *geometry.DENSE) if config.model[layer].features)
+    yield from _unlike(config, [Arm("only_fc8", {"optim.freeze": below})])
+
+
+@ablation
 def bias_init(config: ConfigDict) -> Iterator[Arm]:
     """Initial biases of 0 in place of 1, or of 1 where they are not."""
     yield from _unlike(config, (Arm("zero_bias", _biases(config, 0.0)), Arm("one_bias", _biases(config, 1.0))))

@@ -23,6 +23,7 @@ from alexnet_jax import config as config_lib
 from alexnet_jax import files, run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
 from alexnet_jax.models import geometry
+from alexnet_jax.training import initial_weights
 from experiments.sweep.arms import BASELINE, Arm, check_arms
 
 SCHEMA = 1
@@ -126,7 +127,7 @@ def build(base: ConfigDict, config: str, name: str, arms: Iterable[Arm], seeds: 
         if "seed" in arm.overrides:
             raise ConfigError(f"arm {arm.name}: config.seed: the sweep's seeds are every arm's; leave it out")
         try:
-            resolved = config_lib.resolve(config_lib.override(base, arm.overrides))
+            resolved = initial_weights.filled(config_lib.resolve(config_lib.override(base, arm.overrides)), verify=True)
             geometry.layers(resolved)
         except ConfigError as error:
             raise ConfigError(str(error) if arm.name == BASELINE else f"arm {arm.name}: {error}") from error

@@ -1,0 +1,256 @@
+"""The weights that a run begins from where they aren't drawn: another run's, or a file's (`config.init`).
+
+What a run is includes which weights it began from, wherever they lie: `config.init.sha256`, not `config.init.weights`.
+Of a weights file that is the SHA-256 of its content, as `sha256sum` prints it; of a run's folder, that of its newest
+checkpoint's arrays and its classes, and a copy of the folder has the same. The weights are read once, when the run
+begins; from its first checkpoint on they aren't needed any more.
+
+Needs no JAX until weights are loaded, so that a sweep's ids can be made without it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alexnet_jax import config as config_lib
+from alexnet_jax import data, paths, run_files
+from alexnet_jax.data.classes import same
+from alexnet_jax.data.comparing import learnt_too
+from alexnet_jax.errors import ConfigError, DataError, WorkdirError, describe_os_error
+from alexnet_jax.models import geometry
+from alexnet_jax.schema import LAYERS
+from alexnet_jax.text import listed
+
+if TYPE_CHECKING:
+    from alexnet_jax.training.program import Program, State
+
+_FIELD = "config.init.weights"
+_NAMED = 5  # fields that a note names
+# What of a config a network computes with, beside its shapes, which weights that don't fit are refused by.
+_MEANING = ("model.", "augment.mean", "augment.divide", "augment.grey")
+_NO_MEANING = re.compile(r"model\.(classes|name|dropout.*|init_.*|\w+\.(init_std|bias))|augment\.mean_values")
+
+
+def filled(config: ConfigDict, workdir: pathlib.Path | None = None, verify: bool = False) -> ConfigDict:
+    """`config` with `init.weights` absolute and `init.sha256` filled in: what the id of its run is made of.
+
+    Args:
+      config: resolved. workdir: of the run; where it has begun, it knows by itself which weights it began from.
+      verify: hold an `init.sha256` that is given against the weights, where they are there.
+
+    Raises:
+      ConfigError: no such weights, of a run that has not finished, or not those of `init.sha256`.
+    """
+    given, known = config.init.weights, config.init.sha256.strip().lower()
+    if known and not re.fullmatch("[0-9a-f]{64}", known):
+        raise ConfigError(f"config.init.sha256: {config.init.sha256!r} is not a SHA-256 of 64 hexadecimal digits; "
+                          "leave it out, and it is filled in")
+    if not given:
+        if known:
+            raise ConfigError(f"config.init.sha256: tells which weights a run begins from; name them by {_FIELD}")
+        return config
+    path = paths.given(given, _FIELD).absolute()
+    if not known and not path.exists():
+        begun = (run_files.read_json(workdir / "run.json") or {}) if workdir else {}
+        then = ((begun.get("config") or {}).get("init") or {})
+        known = then.get("sha256", "") if then.get("weights") == str(path) else ""
+    if not known:
+        known = digest(path)
+    elif verify and path.exists():
+        _hold(path, known)
+    return config_lib.override(config, {"init.weights": str(path), "init.sha256": known})
+
+
+def check(config: ConfigDict) -> None:
+    """Raises ConfigError unless the weights of a `filled` config are there, and those of its `init.sha256`."""
+    if config.init.weights:
+        _hold(pathlib.Path(config.init.weights), config.init.sha256)
+
+
+def _hold(path: pathlib.Path, expected: str) -> None:
+    found = digest(path)
+    if found != expected:
+        raise ConfigError(f"config.init.sha256: {path} has {found}, not {expected}: other weights; put those back, or "
+                          "leave config.init.sha256 out, which makes another run")
+
+
+def digest(path: pathlib.Path) -> str:
+    """SHA-256 in hex of a weights file or of a run's network. Raises ConfigError."""
+    try:
+        if not path.is_dir():
+            return _digest((path,), _stamp((path,)))
+        files = sorted(p for p in (_checkpoint(path) / "arrays").rglob("*") if p.is_file())
+        about = json.dumps((run_files.read_json(path / "run.json") or {}).get("classes"), ensure_ascii=True)
+        whole = hashlib.sha256(about.encode())
+        for file in files:
+            whole.update(f"{file.relative_to(path).as_posix()} {_digest((file,), _stamp((file,)))}\n".encode())
+        return whole.hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{_FIELD}: {describe_os_error(error)}") from error
+
+
+def _stamp(files: Sequence[pathlib.Path]) -> tuple:
+    return tuple((s.st_size, s.st_mtime_ns, s.st_ino) for s in (file.stat() for file in files))
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest(files: tuple[pathlib.Path, ...], stamp: tuple) -> str:
+    """Once a file, however many arms begin from it. `stamp`: another for another content."""
+    (path,) = files
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checkpoint(folder: pathlib.Path) -> pathlib.Path:
+    """The newest checkpoint of a run that has ended. Raises ConfigError."""
+    if run_files.read_json(folder / "run.json") is None:
+        raise ConfigError(f"{_FIELD}: {folder}: no run there (no whole run.json); name a run's folder or a weights "
+                          "file")
+    if (run_files.read_json(folder / "result.json") or {}).get("status") not in run_files.USABLE:
+        raise ConfigError(f"{_FIELD}: {folder}: this run has not finished, so that its weights may still change; let "
+                          "it end, or export them (python -m alexnet_jax.weights export)")
+    steps = [p for p in (folder / "checkpoints").glob("*") if p.name.isdecimal() and p.is_dir()]
+    if not steps:
+        raise ConfigError(f"{_FIELD}: {folder}: no checkpoint there; recorded results keep none")
+    return max(steps, key=lambda p: int(p.name))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """network: of `alexnet_jax.weights`. keys: of its classes, None where it doesn't say. config: nested, likewise."""
+
+    network: Any
+    keys: list[str] | None
+    config: dict[str, Any] | None
+
+
+def begin(config: ConfigDict, program: Program, state: State, images: Any, say: Callable[[str], None]) -> State:
+    """`state` as the run begins: with the weights of `config.init` in place of the initial ones, on the same mesh.
+
+    Args:
+      config: `filled`. state: as initialised, what `init.skip` and the layers of other classes keep.
+      images: the run's (`training.images.RunImages`). say: told what was taken, and what doesn't go together.
+
+    Raises:
+      ConfigError: other weights than those of `init.sha256`. CheckpointError: they don't fit the network, or are
+        damaged; the line names the layer and both shapes.
+    """
+    if not config.init.weights:
+        return state
+    check(config)
+    from alexnet_jax.weights import fitting
+
+    path = pathlib.Path(config.init.weights)
+    source = _of_run(path) if path.is_dir() else _of_file(path)
+    skip, why = list(config.init.skip), ""
+    if "fc8" not in skip and (why := _other_classes(source, config, images)):
+        skip.append("fc8")
+    loaded = fitting.params(source.network, config, program.classes, str(path), skip)
+    left = [name for name in state.params if name not in loaded]
+    say(f"training begins from the weights of {path}: {', '.join(loaded)}"
+        + (f"; as initialised: {', '.join(left)}{f' ({why})' if why else ''}" if left else ""))
+    for line in _notes(source, config, images, "fc8" in loaded):
+        say(f"note: {line}")
+    return state._replace(params=_on_mesh(program, state.params, loaded))
+
+
+def _of_run(folder: pathlib.Path) -> _Source:
+    from alexnet_jax.training import checkpoint
+    from alexnet_jax.training.workdir import recorded_classes
+    from alexnet_jax.weights import fitting
+
+    about = run_files.read_json(folder / "run.json") or {}
+    step = int(_checkpoint(folder).name)
+    arrays, host = checkpoint.read_newest(folder / "checkpoints", lambda line: None)
+    if host["step"] != step:
+        raise ConfigError(f"{_FIELD}: {folder / 'checkpoints' / str(step)}: cannot be read, and it is the newest; put "
+                          "a whole copy back")
+    known = recorded_classes(about)
+    return _Source(fitting.of_params(arrays["state"]["params"]), list(known.keys) if known else None,
+                   about.get("config"))
+
+
+def _of_file(path: pathlib.Path) -> _Source:
+    from alexnet_jax import weights
+
+    network = weights.read(path)
+    keys = (network.classes or {}).get("keys")
+    return _Source(network, list(map(str, keys)) if isinstance(keys, list) else None,
+                   dict(network.config) if network.config else None)
+
+
+def _other_classes(source: _Source, config: ConfigDict, images: Any) -> str:
+    """Why the source's outputs aren't this run's; '' if they are, as far as it says."""
+    last = list(source.network.layers.values())[-1]["bias"].shape[-1]
+    outputs = config.model.classes or images.classes
+    if last != outputs:
+        return f"its {last:,} outputs there are {outputs:,} here"
+    own = images.train.known.keys
+    if source.keys is not None and list(map(same, source.keys)) != list(map(same, own)):
+        return "its outputs there are of other classes" if set(map(same, source.keys)) != set(map(same, own)) else \
+            "its outputs there are in another order of the classes"
+    return ""
+
+
+def _notes(source: _Source, config: ConfigDict, images: Any, outputs: bool) -> list[str]:
+    found = []
+    if outputs and source.keys is None:
+        found.append(f"{_FIELD}: it does not name its classes, and its {images.classes:,} outputs are taken for those "
+                     "of the training images in their order; config.init.skip=fc8 leaves them out")
+    if source.config is None:
+        return found
+    there, here = config_lib.flatten(source.config), config_lib.flatten(config_lib.to_json(config))
+    absent = tuple(f"model.{name}." for name in LAYERS if name not in
+                   {x.name for x in geometry.layers(config, images.classes)})
+    unlike = [f"config.{name} ({there[name]!r} there)" for name in config_lib.FIELDS
+              if name.startswith(_MEANING) and not name.startswith(absent) and not _NO_MEANING.fullmatch(name)
+              and name in there and there[name] != here[name]]
+    if unlike:
+        found.append(f"{_FIELD}: that network was another in {listed(unlike, _NAMED)}, though it has the same shapes")
+    seen = _seen(source.config, config, images)
+    if seen:
+        found.append(f"{_FIELD}: those weights have learnt from {seen:,} of the {len(images.eval):,} images that are "
+                     "reported on, so that their error is not that of unseen images")
+    return found
+
+
+def _seen(there: dict[str, Any], config: ConfigDict, images: Any) -> int:
+    """How many of the reported images the weights were trained on, where they are of this run's dataset."""
+    theirs = config_lib.from_json(there).data
+    if any(theirs[name] != config.data[name] for name in ("name", "size", "order", "val_fraction", "val_seed",
+                                                          "orientation", "resize")):
+        return 0
+    try:
+        learnt = [data.open_split(config.data, split, report=lambda line: None)
+                  for split in (theirs.train_split, theirs.fold_split) if split]
+        return learnt_too(learnt, images.eval)
+    except (ConfigError, DataError, WorkdirError):
+        return 0
+
+
+def _on_mesh(program: Program, params: Any, loaded: dict[str, Any]) -> Any:
+    """`params` with the layers of `loaded`, host arrays, in their place; new arrays, which training may overwrite."""
+    import jax
+    import jax.numpy as jnp
+
+    def put(old: Any, array: np.ndarray) -> Any:
+        array = np.asarray(array, old.dtype)
+        if old.sharding.is_fully_addressable:
+            return jax.device_put(array, old.sharding)
+        return jax.make_array_from_callback(old.shape, old.sharding, lambda index: array[index])
+
+    with jax.transfer_guard("allow"):
+        placed = {name: jax.tree.map(put, params[name], leaves) for name, leaves in loaded.items()}
+    whole = {name: placed.get(name, params[name]) for name in params}
+    # A copy: on a CPU an array that was put may be the host's own memory.
+    return jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=program.state_shardings.params)(whole)
