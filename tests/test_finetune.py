@@ -3,7 +3,9 @@
 import hashlib
 import json
 import pathlib
+import runpy
 import shutil
+import tarfile
 import types
 
 import emulated
@@ -230,6 +232,35 @@ def test_a_sweep_of_fine_tuned_and_from_scratch(finished, file, tiny):
     # A run of the sweep is started by what plan.json says of it.
     again = config_lib.from_json(json.loads(json.dumps(only)))
     assert config_lib.run_id(initial_weights.filled(again)) == ids["only_fc8"][0]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_classes_of_a_folder_as_folders_of_their_own(tmp_path, packed, monkeypatch, tiny, capsys):
+    source = tmp_path / "all"
+    write_tree(source, {f"{split}/{name}/{name}_{i}.png": encoded(pixels(20 * j + i, 16, 16))
+                        for split, count in (("train", 11), ("val", 2)) for j, name in enumerate("abcd")
+                        for i in range(count)} | {"labels.txt": "".join(f"{c}\tclass {c}\n" for c in "abcd").encode()})
+    if packed:
+        for split, ending in (("train", "tar.gz"), ("val", "tar")):
+            with tarfile.open(source / f"{split}.{ending}", "w:gz" if ending == "tar.gz" else "w") as tar:
+                tar.add(source / split, split)
+            shutil.rmtree(source / split)
+    main = runpy.run_path(str(emulated.ROOT / "examples" / "class_subset.py"))["main"]
+    main([str(source), str(tmp_path / "half"), "--classes=::2"])
+    main([str(source), str(tmp_path / "few"), "--classes=1::2", "--images=3"])
+    assert "few/train: 6 images of 2 classes" in capsys.readouterr().out
+    monkeypatch.setenv("ALEXNET_DATA_DIR", str(tmp_path))
+    for name, classes, count in (("half", ("a", "c"), 22), ("few", ("b", "d"), 6)):
+        split = data.open_split(tiny(data__name=f"image_folder:{name}").data, "train")
+        assert (split.class_keys, len(split)) == (classes, count)
+        assert split.classes == tuple(f"class {key}" for key in classes)
+        assert len(data.open_split(tiny(data__name=f"image_folder:{name}").data, "val")) == 4
+    assert sorted(p.name for p in (tmp_path / "few" / "train" / "b").iterdir()) == ["b_0.png", "b_1.png", "b_2.png"]
+    new = str(tmp_path / "new")
+    for arguments, part in (([str(tmp_path / "few")], "is there already"), ([new, "--classes=9:"], "none of the"),
+                            ([new, "--classes=1"], "a slice such as")):
+        with pytest.raises(SystemExit, match=f"error: .*{part}"):
+            main([str(source), *arguments])
 
 
 def test_it_is_described(file, tiny):
