@@ -73,32 +73,9 @@ def test_a_run_begins_from_the_weights(finished, file, tiny, kind):
             assert not np.asarray(after.velocity[name][leaf]).any()
 
 
-ON_A_MESH = """
-import json, sys, types
-import jax, numpy as np
-import tiny_run
-from alexnet_jax import config, data, weights
-from alexnet_jax.data.readers import shapes
-from alexnet_jax.parallel.mesh import make_mesh
-from alexnet_jax.training import initial_weights, program
-shapes.COUNTS = tiny_run.COUNTS
-c = initial_weights.filled(config.from_json(json.loads(sys.argv[1])))
-split = data.open_split(c.data, "test")
-built = program.Program(c, 10, make_mesh(c))
-images = types.SimpleNamespace(classes=10, train=split, eval=split)
-state = initial_weights.begin(c, built, built.init(np.uint32(0)), images, lambda line: None)
-expected = weights.load(c.init.weights, c)
-same = [np.array_equal(np.asarray(state.params[a][b]), expected[a][b]) for a in expected for b in ("kernel", "bias")]
-placed = jax.tree.leaves(jax.tree.map(lambda x, wanted: x.sharding == wanted, state, built.state_shardings))
-kernel = state.params["fc6"]["kernel"]
-print(json.dumps([all(same), len(same), all(placed), [len(kernel.sharding.device_set),
-                  kernel.addressable_shards[0].data.shape[0], kernel.shape[0]]]))
-"""
-
-
 def test_they_lie_on_the_mesh_as_any_runs(file, tiny):
     c = tiny(init__weights=str(file), mesh__data="2", mesh__column="2")
-    assert emulated.run(ON_A_MESH, 4, json.dumps(config_lib.to_json(c))) == [True, 8, True, [4, 1, 2]]
+    assert emulated.run("initial_weights.py", 4, json.dumps(config_lib.to_json(c))) == [True, 8, True, [4, 1, 2]]
 
 
 def test_frozen_layers_and_other_classes(finished, tiny, pets, tmp_path):
@@ -113,8 +90,7 @@ def test_frozen_layers_and_other_classes(finished, tiny, pets, tmp_path):
         assert same == [name != "fc6"] * 2
     kept = run_files.read_json(tmp_path / "run" / "run.json")["config"]["init"]
     assert (kept["weights"], kept["sha256"]) == (str(finished), initial_weights.digest(finished))
-    tree = tiny_run.steps_of(tmp_path / "run")
-    assert tree  # of the same form: `Trained` and `arrays` read it
+    assert tiny_run.steps_of(tmp_path / "run")  # a checkpoint of the same form, which `Trained` has read
 
 
 def test_as_many_outputs_of_other_classes_or_in_another_order_are_not_taken(finished, tiny):
