@@ -1,5 +1,6 @@
 """A store folder of two users: both pack, one goes on with what the other's dead builder left, both read."""
 
+import encodings.cp437  # noqa: F401 (zipfile's, for names in an .npz: another user may not be able to load it)
 import os
 import shutil
 
