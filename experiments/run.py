@@ -399,7 +399,9 @@ def _workdir(optional: bool) -> pathlib.Path | None:
     if (workdir / "run.json").exists():
         raise WorkdirError(f"--workdir={text}: holds a single run; choose another folder for a sweep")
     if not environment.writable(workdir):
-        raise WorkdirError(f"--workdir={text}: this user may not write there")
+        through_file = any(path.is_file() for path in workdir.parents)
+        raise WorkdirError(f"--workdir={text}: " + ("a part of this path is a file and no folder; choose another place"
+                                                    if through_file else "this user may not write there"))
     return workdir
 
 

@@ -1,9 +1,11 @@
 """For all tests: how XLA compiles, how strict JAX is, which files come first, and Ctrl-C."""
 
 import os
+import pathlib
 import signal
 
 import emulated
+import pytest
 
 # Most of the tests' time is XLA's, for programs that run once or twice. Parity (oracle.py) and a training on real
 # images (test_commands_health.py) are compiled as a user's programs are; XLA_FLAGS=" " make test does so with
@@ -25,5 +27,13 @@ LONG = ("test_launch_cluster", "test_models_parity", "test_training_resume", "te
         "test_training_feed", "test_parallel_same_curve")
 
 
+# Functions whose tests together take more than nine seconds of a core (`make test-all ARGS=--durations=0`), and
+# clusters: `make test` leaves them out. One test of each kind stays: a mesh, a signal, a kill, the layers' parity.
+SLOW = frozenset((pathlib.Path(__file__).parent / "slow.txt").read_text("utf-8").split())
+
+
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if getattr(item, "originalname", item.name) in SLOW or item.path.stem == "test_launch_cluster":
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))

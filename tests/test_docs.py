@@ -141,5 +141,11 @@ def test_the_intervals_of_the_results_are_what_commands_print(capsys):
         assert found <= _intervals(printed), found - _intervals(printed)
 
 
+def test_every_slow_test_is_there():
+    tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    names = (ROOT / "tests" / "slow.txt").read_text("utf-8").split()
+    assert [name for name in names if f"def {name}(" not in tests] == []
+
+
 def test_the_readme_is_read_in_three_minutes():
     assert len((ROOT / "README.md").read_text("utf-8").split("\n")) <= 180

@@ -30,7 +30,9 @@ def local(tree):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
 
-out["augmentation"] = views.lower(*local((step[2][0], step[2][2], step[7], step[3]))).compile().cost_analysis()["flops"]  # type: ignore[index]
+_, _, (images, _, rows), consts, moment = step
+lowered = views.lower(*local((images, rows, moment.noise, consts)))
+out["augmentation"] = (lowered.compile().cost_analysis() or {})["flops"]
 out["replicated"] = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(step[1:]))
 p = programs(c, 1)
 out["layers"] = {x.name: x.multiply_adds for x in p.layers}
