@@ -110,10 +110,15 @@ def front(rows: Sequence[Row]) -> str:
         if row.measured and not row.in_kind and row.kind != "log" and re.match(r"§[3457]", row.where):
             first.setdefault((row.id, row.part, row.quantity), row)
     cells = [(f"**{row.id}** {'; '.join(filter(None, (row.claim, row.part)))} ({row.where.partition(',')[0]})",
-              row.paper, _in_short(row),
-              _word(row) + (f"; {row.remark}" if row.remark.startswith("by the") else "")) for row in first.values()]
+              row.paper, _in_short(row), "; ".join(filter(None, (_word(row), _by_another_view(row)))))
+             for row in first.values()]
     return "\n".join("| " + " | ".join(line) + " |" for line in (
         ("Claim", "Paper", "Here", "Verdict"), ("---",) * 4, *cells)) + "\n"
+
+
+def _by_another_view(row: Row) -> str:
+    """The first clause of a row's remark where that is about the other view's word."""
+    return row.remark.partition(";")[0] if row.remark.startswith("by the") else ""
 
 
 def _in_short(row: Row) -> str:
