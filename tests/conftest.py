@@ -27,7 +27,7 @@ LONG = ("test_launch_cluster", "test_models_parity", "test_training_resume", "te
         "test_training_feed", "test_parallel_same_curve")
 
 
-# Functions whose tests together take more than nine seconds of a core (`make test-all ARGS=--durations=0`), and
+# Functions whose tests together take more than some five seconds of a core (`make test-all ARGS=--durations=0`), and
 # clusters: `make test` leaves them out. One test of each kind stays: a mesh, a signal, a kill, the layers' parity.
 SLOW = frozenset((pathlib.Path(__file__).parent / "slow.txt").read_text("utf-8").split())
 
