@@ -221,7 +221,8 @@ def _row(axes: Axes, place: int, row: Row) -> None:
               markerfacecolor=colour if row.kept else "white", zorder=5)
     for who, (shape, size, _) in _CLAIMS.items():
         if (claimed := getattr(row, who)) is not None:
-            axes.plot(claimed, place, marker=shape, markersize=size, markerfacecolor="none",
+            # Above the bar: on it they would cover whether the estimate is hollow.
+            axes.plot(claimed, place - 0.3, marker=shape, markersize=size, markerfacecolor="none",
                       markeredgecolor="#000000", markeredgewidth=0.8, linestyle="none", zorder=6)
 
 
