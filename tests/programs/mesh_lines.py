@@ -7,20 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from mesh_programs import config
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import networks, recipes
 from alexnet_jax.parallel import mesh as mesh_lib
 from alexnet_jax.training import augment, program
 
-c = config_lib.default()
-networks.alexnet32(c)
-recipes.apply(c, "released")
-for name in ("conv1", "conv2", "conv3", "conv4", "conv5"):
-    c.model[name].features = 8
-c.model.fc6.features = c.model.fc7.features = 16
-c.data.size, c.augment.chunk, c.train.batch_size, c.train.precision = 28, 2, 8, "float64"
-c = config_lib.resolve(c)
+c = config(**{f"model__conv{i}__features": 8 for i in range(1, 6)}, model__fc6__features=16, model__fc7__features=16,
+           train__precision="float64")
 
 rng = np.random.default_rng(0)
 images = rng.integers(0, 256, (8, 28, 28, 3)).astype(np.uint8)
