@@ -20,6 +20,7 @@ FROZEN = {
     "paper_like_second_images": (25, "8dfe84672074cf03"),
     "dropout_by_images": (50, "3ce7602de1994c2c"),
     "dropout_iterations": (20, "646a81009069e542"),
+    "tiny_imagenet_paper_like": (60, "29594d06f3a4f195"),
 }
 
 
@@ -45,6 +46,16 @@ def test_both_parts_of_regime_a_share_their_baseline():
     thirty, ten = planned("paper_like_30_seeds"), planned("paper_like_10_seeds")
     assert len(set(thirty.runs) | set(ten.runs)) == 250
     assert set(ten.arms[0].runs.values()) < set(thirty.arms[0].runs.values())
+
+
+def test_regime_b_is_the_plans_and_goes_seed_by_seed():
+    made = planned("tiny_imagenet_paper_like")
+    for run in made.runs.values():
+        data, train = run.config["data"], run.config["train"]
+        assert (data["fit_split"], data["eval_split"]) == ("train[:5000]", "val")
+        assert (train["epochs"], train["eval_every"], train["batch_size"]) == (90, 10, 128)
+    assert [made.runs[run].seed for run in made.order()] == [seed for seed in range(1, 6) for _ in made.arms]
+    assert len(made.arms) == 12
 
 
 def test_dropout_by_images_compares_equal_numbers_of_images_and_needs_a_prefix():
