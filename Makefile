@@ -16,7 +16,7 @@ WORKDIR ?= runs/three
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: ablations claims test test-all storm test-targets bench bench-quick lint clean
+.PHONY: ablations ablations-said claims test test-all storm test-targets bench bench-quick lint clean
 .DELETE_ON_ERROR:
 
 # A stamp is written last, so an interrupted installation is taken up again.
@@ -31,7 +31,12 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 
-ablations: $(VENV)/installed
+# A prerequisite, so that it is said before the installation.
+ablations-said:
+	@echo "ablations: 12 small networks, two at a time, each about a minute on an idle core: some seven minutes on two cores,"
+	@echo "after two for what $(VENV) lacks. Table and pictures in $(WORKDIR). Ctrl-C at any time: the same command resumes."
+
+ablations: ablations-said $(VENV)/installed
 	$(BIN)/python -m experiments.run --sweep=configs/sweeps/three.py --workdir=$(WORKDIR)
 
 claims: $(VENV)/installed

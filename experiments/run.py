@@ -273,7 +273,11 @@ def carry_out(asked: plan_lib.Plan, workdir: pathlib.Path, executor: executors.E
     # Missing data is one message, not one a run; images are packed once, not while others wait.
     if check is not None or prepare is None:
         check_runs(asked, workdir, check or _check, executor.devices)
-    for run in {json.dumps(run.config["data"]): run for run in _todo(asked, workdir)}.values():
+    todo = _todo(asked, workdir)
+    names.say(f"{asked.name}: {count(len(asked.runs), 'run')} ({count(len(asked.arms), 'arm')}, "
+              f"{count(len(asked.seeds), 'seed')}), {len(asked.runs) - len(todo)} done before; "
+              f"{executor.description}; {workdir}")
+    for run in {json.dumps(run.config["data"]): run for run in todo}.values():
         (prepare or _prepare)(config_lib.from_json(run.config).data)
     workdir.mkdir(parents=True, exist_ok=True)
     with files.lock(workdir / ".plan.lock"):  # a second sweep may be started here at the same moment
@@ -283,9 +287,6 @@ def carry_out(asked: plan_lib.Plan, workdir: pathlib.Path, executor: executors.E
     costs_ = costs.Costs(whole, workdir, executor.device)
     with signals.Signals() as stop, display.Display(whole, workdir, costs_) as shown:
         work = schedule.Schedule(whole, workdir, asked.order(order), executor, shown, lambda: after_each(shown))
-        shown.line(f"{asked.name}: {count(len(asked.runs), 'run')} ({count(len(asked.arms), 'arm')}, "
-                   f"{count(len(asked.seeds), 'seed')}), {len(work.state.finished)} done before; "
-                   f"{executor.description}; {workdir}")
         return whole, work.run(stop)
 
 
