@@ -1,0 +1,120 @@
+"""What a part is given: its time, its folder, and the one way to leave behind what it finds."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.accelerator import record as records
+
+_clock = time.monotonic
+
+
+class Context:
+    """Of one process of a part.
+
+    Args:
+      out: the command's folder. record: the part's, as earlier processes have left it. seconds: until the part has to
+        have ended by itself; some moments later it is killed. attempt: when the command began. said: takes a line for
+        the user.
+
+    Attributes:
+      quick: a rehearsal: tiny networks, a moment each.
+      device: of machine.json: {"platform", "kind", "count", "memory" (bytes, or None), "cores"}.
+    """
+
+    def __init__(self, out: pathlib.Path, record: records.Record, seconds: float, attempt: str,
+                 said: Callable[[str], object]):
+        self.quick: bool = record["quick"]
+        self.device: dict[str, Any] = record.get("device", {})
+        self._out, self._record, self._attempt, self._said = out, record, attempt, said
+        self._end = _clock() + seconds
+        self._begun = _clock()
+        self._revision = records.revision()
+        self._left_out = False
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """For files of the part's own; kept from command to command."""
+        own = self._out / self._record["part"]
+        own.mkdir(exist_ok=True)
+        return own
+
+    def left(self) -> float:
+        """Seconds until the part has to have ended."""
+        return self._end - _clock()
+
+    def say(self, line: str) -> None:
+        """Tells the user, in a line."""
+        self._said(line)
+
+    def step(self, name: str, work: Callable[[], dict[str, Any]], seconds: float = 0.0) -> dict[str, Any] | None:
+        """What `work` finds: from the record, if a process before this one has done the step, else by calling it now.
+
+        It is in the part's file when this returns. An error is recorded, and the part goes on with its next step.
+
+        Args:
+          work: gives a dict that JSON can hold. "right": False in it is a check that has failed.
+          seconds: what the step needs: it is left to the next command if there is less time.
+
+        Returns:
+          The step's entry in the record; None if it was left out or has failed.
+        """
+        steps = self._record["steps"]
+        entry = steps.get(name, {})
+        if entry and records.is_done(entry):
+            return entry
+        if entry.get("attempt") == self._attempt:  # it has failed a moment ago
+            return None
+        if self.left() < seconds:
+            self._left_out = True
+            return None
+        self._begun = _clock()
+        self._record["under_way"] = name
+        self._write()
+        try:
+            found = dict(work())
+        except Exception as error:
+            traceback.print_exc()
+            text = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+            self._finish(name, self._partial(name) | {"error": text, "attempt": self._attempt})
+            self.say(f"{self._record['part']}: {name} failed: {text[:160]}")
+            return None
+        self._finish(name, found)
+        return steps[name]
+
+    def note(self, **found: Any) -> None:
+        """Puts into the file what the step under way has found so far; `step` replaces it by what the step returns."""
+        name = self._record["under_way"]
+        self._record["steps"][name] = self._timed({**self._partial(name), **found}) | {"partial": True}
+        self._write()
+
+    def before(self) -> dict[str, Any]:
+        """What the step under way had found, by `note`, before it was cut off; {} if nothing."""
+        return self._partial(self._record["under_way"])
+
+    def end(self) -> None:
+        """Closes the record. Called by whoever runs the part."""
+        failed = records.failed(self._record)
+        self._record["status"] = "cut off" if self._left_out else "failed" if failed else "finished"
+        if failed:
+            self._record["error"] = f"{', '.join(failed)}: see there"
+        self._write()
+
+    def _partial(self, name: str) -> dict[str, Any]:
+        own = ("error", "attempt", "partial", "seconds", "revision")
+        return {key: value for key, value in self._record["steps"].get(name, {}).items() if key not in own}
+
+    def _timed(self, found: dict[str, Any]) -> dict[str, Any]:
+        return found | {"seconds": round(_clock() - self._begun, 3), "revision": self._revision}
+
+    def _finish(self, name: str, found: dict[str, Any]) -> None:
+        self._record["steps"][name] = self._timed(found)
+        del self._record["under_way"]
+        self._write()
+
+    def _write(self) -> None:
+        records.write(self._out, self._record)

@@ -1,0 +1,194 @@
+"""The command's course: one part after the other, each in a process that ends when its time does. Imports no JAX."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from alexnet_jax import files, names, run_files
+from alexnet_jax.errors import ConfigError, UserError, WorkdirError
+from benchmarks import command
+from benchmarks.accelerator import record as records
+from benchmarks.accelerator.parts import MACHINE, PARTS, Part
+
+GRACE = 4.0  # seconds between a part's own end and its being killed
+_LEAST = 15.0  # seconds that are worth starting a part for
+_clock = time.monotonic
+
+
+class Course:
+    """Args: out: made if absent. seconds: until the command has ended. quick: a rehearsal."""
+
+    def __init__(self, out: pathlib.Path, seconds: float, quick: bool, given: str):
+        self.out, self.quick, self.given = out, quick, given
+        self.end = _clock() + seconds
+        self.attempt = run_files.now()
+
+    def left(self) -> float:
+        return self.end - _clock()
+
+    def run(self, chosen: Sequence[Part]) -> int:
+        """Returns the exit code: 1 if something was wrong or failed.
+
+        Raises:
+          UserError: there is no accelerator, and this is no rehearsal; the folder is another device's or in use.
+        """
+        self.out.mkdir(parents=True, exist_ok=True)
+        with files.lock(self.out / ".lock", seconds=0) as mine:
+            if not mine:
+                raise WorkdirError(f"--out={self.out}: another command works there now; let it end, or choose another "
+                                   "folder")
+            return self._run(chosen)
+
+    def _run(self, chosen: Sequence[Part]) -> int:
+        device = self._machine()
+        status = {part: records.read(self.out, part.name).get("status", "") for part in chosen}
+        # What failed is tried again last.
+        waiting = sorted((part for part in chosen if status[part] != "finished"),
+                         key=lambda part: (part.rest, status[part] == "failed"))
+        names.say(self._plan(device, chosen, waiting))
+        again = [part for part in waiting if not part.rest]
+        for number, part in enumerate(again):
+            others = number + 1 < len(waiting)
+            self._part(part, device, part.seconds if others else math.inf)
+        for part in again:
+            if records.read(self.out, part.name).get("status") == "cut off":
+                self._part(part, device, math.inf)
+        for part in waiting[len(again):]:
+            self._part(part, device, math.inf)
+        return self._sum_up(chosen)
+
+    def _machine(self) -> records.Record:
+        """Looks at the device, each time anew. Returns the step's entry of machine.json."""
+        before = records.read(self.out, MACHINE.name)
+        if before and before["quick"] != self.quick:
+            kind = "a rehearsal" if before["quick"] else "no rehearsal"
+            raise WorkdirError(f"--out={self.out}: holds the results of {kind}; choose another folder")
+        old = before.get("steps", {}).get("device", {})
+        self._begin(MACHINE, {}, fresh=True)
+        self._process(MACHINE, min(MACHINE.seconds, self.left()))
+        record = records.read(self.out, MACHINE.name)
+        found = record.get("steps", {}).get("device", {})
+        if record.get("status") != "finished":
+            if old:
+                records.write(self.out, before)
+            why = found.get("error") or record.get("error") or "it did not answer in time"
+            raise UserError(f"JAX does not start here: {why} (see {self.out / 'machine.log'})")
+        if old and (old["platform"], old["kind"]) != (found["platform"], found["kind"]):
+            records.write(self.out, before)
+            raise WorkdirError(f"--out={self.out}: holds results of {old['kind']}, and JAX sees {found['kind']} now; "
+                               "choose another folder")
+        if found["platform"] == "cpu" and not self.quick:
+            for path in (records.path(self.out, MACHINE.name), self.out / "machine.log"):
+                path.unlink(missing_ok=True)
+            raise UserError(f"JAX sees no accelerator here, only {found['kind']}; --quick rehearses all parts on a CPU "
+                            "with tiny networks")
+        return found
+
+    def _plan(self, device: records.Record, chosen: Sequence[Part], waiting: Sequence[Part]) -> str:
+        """What will happen, and how long it will take, in a line."""
+        done = [part.name for part in chosen if part not in waiting]
+        what = "; ".join(f"{part.name} ({part.what}, " + ("the rest" if part.rest else f"{part.seconds:.0f} s") + ")"
+                         for part in waiting)
+        until = time.strftime("%H:%M:%S", time.localtime(time.time() + max(self.left(), 0)))
+        return (f"{'rehearsal on' if self.quick else 'on'} {device['kind']}: {what or 'nothing left to do'}"
+                + (f"; finished before: {', '.join(done)}" if done else "")
+                + (f"; all of it ends by {until}, in {self.left() / 60:.1f} minutes, and the same command goes on; "
+                   f"results in {self.out}" if waiting else f"; results in {self.out}"))
+
+    def _part(self, part: Part, device: records.Record, most: float) -> None:
+        seconds = min(most, self.left())
+        if seconds < (_LEAST if not self.quick else GRACE + 1):
+            return
+        begun = _clock()
+        self._begin(part, device)
+        while True:
+            code = self._process(part, seconds - (_clock() - begun))
+            record = records.read(self.out, part.name)
+            if code == 0 or not record:
+                break
+            step = record.pop("under_way", None)
+            if code is None:  # its time is up
+                record["status"] = "cut off"
+                records.write(self.out, record)
+                break
+            said = f"the process ended with exit code {code}" + (" (killed: out of memory?)" if code == -9 else "")
+            if step is None:
+                records.write(self.out, record | {"status": "failed", "error": said})
+                break
+            # The next process goes on behind the step that ended this one.
+            record["steps"][step] = {"error": said, "attempt": self.attempt}
+            records.write(self.out, record)
+            names.say(f"{part.name}: {step} failed: {said}")
+            if seconds - (_clock() - begun) < GRACE + 1:
+                records.write(self.out, record | {"status": "cut off"})
+                break
+        names.say(self._outcome(part, _clock() - begun))
+
+    def _begin(self, part: Part, device: records.Record, fresh: bool = False) -> None:
+        """Puts down that a part begins, or goes on."""
+        before = {} if fresh else records.read(self.out, part.name)
+        head = {"schema": records.SCHEMA, "part": part.name, "what": part.what, "quick": self.quick,
+                **({"note": f"{records.REHEARSAL}; on {device.get('kind', 'this machine')}"} if self.quick else {}),
+                "status": "under way", "command": self.given, "begun": [*before.get("begun", ()), run_files.now()]}
+        if device:
+            about = ("platform", "kind", "count", "memory", "cores", "driver")
+            head |= {"device": {key: device[key] for key in about}, "versions": device["versions"]}
+        records.write(self.out, head | {"steps": before.get("steps", {})})
+
+    def _process(self, part: Part, seconds: float) -> int | None:
+        """Runs the part's process. Returns its exit code; None if its time was up and it was killed."""
+        env = dict(os.environ)
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(command.ROOT), env.get("PYTHONPATH"))))
+        env.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a part may start processes that need memory too
+        arguments = (part.name, part.module or f"benchmarks.accelerator.{part.name}", self.out.absolute(),
+                     max(seconds - GRACE, 0.0), self.attempt)
+        child = subprocess.Popen([sys.executable, "-m", "benchmarks.accelerator.child", *map(str, arguments)],
+                                 stdin=subprocess.PIPE, env=env, start_new_session=True)
+        try:
+            return child.wait(timeout=max(seconds, 0.0))
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)  # what it has started, too
+            child.wait()
+            if child.stdin:
+                child.stdin.close()
+
+    def _outcome(self, part: Part, seconds: float) -> str:
+        record = records.read(self.out, part.name)
+        steps = record.get("steps", {})
+        done, wrong = sum(map(records.is_done, steps.values())), records.wrong(record)
+        line = f"{part.name}: {record.get('status', 'lost')} after {seconds:.0f} s, {done} steps"
+        line += f"; WRONG: {', '.join(wrong)}" if wrong else ""
+        if record.get("status") == "failed":
+            line += f"; error: {record.get('error')} ({part.name}.log)"
+        return line
+
+    def _sum_up(self, chosen: Sequence[Part]) -> int:
+        found = {part.name: records.read(self.out, part.name) for part in chosen}
+        open_ = [name for name, record in found.items() if record.get("status") in (None, "cut off", "under way")]
+        bad = [name for name, record in found.items() if record.get("status") == "failed" or records.wrong(record)]
+        names.say("; ".join(filter(None, (
+            f"not finished: {', '.join(open_)}: the same command goes on" if open_ else "",
+            f"FAILED OR WRONG: {', '.join(bad)}" if bad else "",
+            "" if open_ or bad else f"all parts are finished: {self.out}"))))
+        return 1 if bad else 0
+
+
+def chosen(text: str) -> list[Part]:
+    """The parts of '--parts=a,b', in order of worth; all of them for ''. Raises ConfigError."""
+    wanted = [word.strip() for word in text.split(",") if word.strip()]
+    known = {part.name: part for part in PARTS}
+    for word in wanted:
+        if word not in known:
+            raise ConfigError(f"--parts: {word!r} is no part; there are {', '.join(known)}")
+    return [part for part in PARTS if not wanted or part.name in wanted]

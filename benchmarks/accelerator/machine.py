@@ -1,0 +1,45 @@
+"""Which device JAX sees, how much memory it has, and what computes on it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+from typing import Any
+
+import jax
+
+from alexnet_jax import numerics, provenance
+from benchmarks.accelerator.context import Context
+
+
+def run(context: Context) -> None:
+    context.step("device", device)
+
+
+def device() -> dict[str, Any]:
+    first = jax.devices()[0]
+    memory = first.memory_stats() or {}
+    return {"platform": first.platform, "kind": provenance.device_name(first), "count": len(jax.devices()),
+            "memory": memory.get("bytes_limit"), "cores": provenance.cores(), "driver": _driver(first.platform),
+            "versions": provenance.versions() | _plugins(), "environment": numerics.asked(first.platform),
+            "git": provenance.git_state()}
+
+
+def _plugins() -> dict[str, str]:
+    """PyTorch's version, and those of whatever brings an accelerator to JAX."""
+    names = {name.lower() for dist in importlib.metadata.distributions() if (name := dist.metadata["Name"])}
+    plugins = ("jax-cuda", "jax-rocm", "nvidia-cudnn", "nvidia-cublas")
+    return {name: importlib.metadata.version(name) for name in sorted(names)
+            if name in ("torch", "libtpu") or name.startswith(plugins)}
+
+
+def _driver(platform: str) -> str | None:
+    """Of NVIDIA's cards; None elsewhere and where it can't be told."""
+    if platform in ("cpu", "tpu"):
+        return None
+    try:
+        said = subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], timeout=20,
+                              capture_output=True, encoding="utf-8", errors="replace", check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.split("\n")[0].strip() or None

@@ -1,0 +1,25 @@
+"""Parts of benchmarks.accelerator that do as FAKE says: {step: what becomes of it}, a JSON."""
+
+import json
+import os
+import time
+
+
+def run(context):
+    for name, what in json.loads(os.environ["FAKE"]).items():
+        context.step(name, lambda what=what: _work(context, what), 1e6 if what == "no time" else 0.0)
+
+
+def _work(context, what):
+    with (context.folder / "calls").open("a") as file:
+        print(what, file=file)
+    if what == "error":
+        raise ValueError("two\nlines")
+    if what == "dies":
+        os._exit(3)
+    if what == "wrong":
+        return {"right": False}
+    if what == "hangs":
+        context.note(number=context.before().get("number", 0) + 1)
+        time.sleep(600)
+    return {"number": what}
