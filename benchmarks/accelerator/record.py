@@ -3,8 +3,8 @@
 `{"schema", "part", "what", "quick", "note" (of a rehearsal), "status", "error" (why it failed), "command", "begun":
 [UTC, …] (a process each), "device", "versions" (of machine.json), "steps": {name: what it has found}, "under_way"
 (a step's name)}`. A step's entry is what the part has given, with "seconds" and "revision" (the project's, with "+"
-where there were uncommitted changes). "partial" is true in one that was cut off, and "error" says why one failed, in the command
-that began at "attempt". "right" is false in one that checked something and found it wrong.
+where there were uncommitted changes). "partial" is true in one that was cut off, and "error" says why one failed, in
+the command that began at "attempt". "right" is false in one that checked something and found it wrong.
 
 `status`: "under way" (or killed); "cut off" (there was no time for all steps); "failed"; "finished".
 """
