@@ -31,7 +31,7 @@ NOT_RUN = {
     "experiments.figure1": "hours of training: test_figures_figure1.py has its parts",
     "experiments.recording": "needs a sweep: test_analysis_recording.py",
     "experiments.repeats": "test_analysis_repeats.py prints the recorded ones",
-    "experiments.claims": "test_claims_table.py",
+    "experiments.claims": "test_claims_pages.py",
     "experiments.run --sweep=configs/sweeps/claims_tiny_imagenet.py": "needs its images",
     "benchmarks.": "minutes to hours: test_benchmarks.py tries their --quick",
 }

@@ -1,0 +1,128 @@
+"""The claims as they are declared: sources, protocols, commands, arms, and what an arm of any name is held against."""
+
+import pathlib
+import shlex
+
+import pytest
+
+from alexnet_jax import cli, config
+from experiments.claims import __main__ as command
+from experiments.claims import paper
+from experiments.claims.record import of_arm
+from experiments.claims.regimes import FIRST, LOCAL, PAPER_LIKE_10
+from experiments.claims.registry import CLAIMS
+from experiments.claims.rows import rows
+from experiments.sweep import ablations
+from experiments.sweep import sweep_file as sweep_lib
+
+ROOT = pathlib.Path(command.__file__).resolve().parents[2]
+BASE = config.resolve(cli.load_config("configs/shapes.py"))  # of the same shape as fake_sweep's
+
+
+def test_every_claim_and_every_run_of_the_logs_has_a_row(tmp_path):
+    found, _ = rows(tmp_path / "nothing")
+    ids = {row.id for row in found}
+    logged = {"150", "120", "131", "135", "132", "127", "128", "166", "167", "169", "170-quant", "177",
+              "145 continued", "137"}
+    assert {f"log-{run}" for run in logged} == {i for i in ids if CLAIMS[i].kind == "log"}
+    assert ids == set(CLAIMS)
+    for row in found:
+        assert bool(row.measured) == (row.id == "size"), row.id
+        assert row.measured or row.why.startswith("no measurement"), row.id
+        assert row.paper or row.log, row.id
+
+
+def test_commands_of_what_is_not_measured_are_commands(tmp_path):
+    checked = set()
+    for row in rows(tmp_path / "nothing")[0]:
+        words = shlex.split(row.command)
+        flags = dict(w[2:].split("=", 1) for w in words if w.startswith("--") and "=" in w)
+        if "sweep" in flags:
+            sweep = sweep_lib.load(str(ROOT / flags["sweep"]))
+            flags["config"] = sweep.config
+            assert "epochs" in row.estimate
+        if "config" in flags:
+            changes = {k.removeprefix("config."): v for k, v in flags.items() if k.startswith("config.")}
+            base = cli.load_config(str(ROOT / flags["config"]))
+            for name in changes:
+                config.check_name(name)
+            if "ablations" in flags:
+                assert ablations.arms_of([flags["ablations"]], config.resolve(base))
+            checked.add(row.id)
+    assert {"lrn", "lrn-cifar", "columns", "depth", "2012", "log-150", "log-177"} <= checked
+
+
+def test_the_local_sweep_has_the_arms_of_the_claim():
+    sweep = sweep_lib.load(str(ROOT / LOCAL.sweep))
+    arms = {arm.name: arm for arm in [*ablations.arms_of(sweep.ablations, cli.load_config(sweep.config)), *sweep.arms]}
+    asked = {what.name for what in CLAIMS["lrn-cifar"].measures}
+    assert asked == {"no_lrn", "conv_local_13"} <= set(arms)
+    # cuda-convnet's two files differ in local3's maps and fc's decay besides the norms.
+    changed = {name for name in arms["conv_local_13"].overrides if not name.startswith("model.lrn.")}
+    assert changed == {"model.conv3.features", "optim.layer_decay.fc8"}
+
+
+def test_every_claim_has_its_source_and_protocol():
+    of_paper = [claim for claim in CLAIMS.values() if claim.kind != "log"]
+    assert len(of_paper) == 23
+    for claim in of_paper:
+        assert claim.kind in ("difference", "level", "ratio", "count", "qualitative")
+        assert claim.where
+        assert claim.protocol
+        assert claim.paper.source == paper.PAPER
+        assert claim.log is None or "released source" in claim.log.source
+        if claim.kind == "difference" and claim.log is not None and claim.log.top1 is not None:
+            assert claim.log.top1 == pytest.approx(claim.paper.top1, abs=0.06)  # the paper rounds its logs
+
+
+@pytest.mark.parametrize(("ablation", "arm", "top1", "top5", "log1"), [
+    ("lrn", "no_lrn", 1.4, 1.2, 1.370),
+    ("lrn", "lrn-none", 1.4, 1.2, 1.370),
+    ("", "no_lrn", 1.4, 1.2, 1.370),
+    ("pooling", "nonoverlapping", 0.4, 0.3, 0.394),
+    ("pooling", "non-overlapping", 0.4, 0.3, 0.394),
+    ("columns", "half_width", 1.7, 1.2, 1.695),
+    ("pca", "no_pca", 1.0, None, None),
+    ("depth", "no_conv4", 2.0, None, None),
+])
+def test_effect_of_an_arm(ablation, arm, top1, top5, log1):
+    effect = of_arm(CLAIMS, ablation, arm)
+    assert effect.claimed.whose == "the paper's"
+    assert effect.claimed.size == effect.paper.top1
+    assert (effect.paper.top1, effect.paper.top5) == (top1, top5)
+    assert (effect.log and effect.log.top1) == (None if log1 is None else pytest.approx(log1))
+
+
+def test_effects_without_a_number_or_below_the_logs_noise():
+    tanh = of_arm(CLAIMS, "activation", "tanh")
+    assert tanh.claimed is None
+    assert tanh.claim.protocol.startswith("CIFAR-10")
+    second = of_arm(CLAIMS, "lrn", "lrn_first")  # run 167: −0.0075 points, nothing
+    assert second.log is not None
+    assert second.claimed.sign == 0
+    assert of_arm(CLAIMS, "columns", "no_exchange").claimed.size == pytest.approx(1.164)
+    assert of_arm(CLAIMS, "lrn", "somewhere_else") is None
+    assert of_arm(CLAIMS, "mine:width", "no_lrn") is None
+    for claim in CLAIMS.values():  # a size of the logs that is held against something is beyond their own noise
+        if claim.kind == "log" and any(what.sign is None for what in claim.measures):
+            assert abs(claim.log.top1) > 3 * paper.LOG_NOISE[0]
+
+
+def test_size_is_counted():
+    row = next(row for row in rows(pathlib.Path("nowhere"))[0] if row.id == "size")
+    assert row.measured == "60,965,224 parameters, 659,272 neurons"
+    assert (row.verdict, row.value) == ("reproduced", 60_965_224)
+
+
+def test_every_measure_is_of_an_arm_of_the_catalogue_and_has_something_to_be_held_against():
+    for claim in CLAIMS.values():
+        assert claim.measures or claim.why or claim.counted
+        for what in claim.measures:
+            # Those of cuda-convnet's networks: test_the_local_sweep_has_the_arms_of_the_claim.
+            assert what.local or any(arm.name == what.name for arm in ablations.arms_of([what.arm], BASE))
+            assert claim.claimed(what)
+            assert what.regimes
+    members = {(what.name, what.quantity) for claim in CLAIMS.values() for what in claim.measures
+               if any(regime.family is FIRST for regime in what.regimes)}
+    assert set(FIRST.tests) == members - {("centre", "error")}  # ten views and one are of the same runs: descriptive
+    assert PAPER_LIKE_10.family is FIRST
