@@ -72,15 +72,22 @@ def device(result: Result, children: Sequence[contenders.Contender], cores: Sequ
     result["versions"] = versions
 
 
-def floor(result: Result, children: Sequence[contenders.Contender], precision: str) -> None:
-    """Adds 'floor': the device's best rates of a matrix product and of a memory copy, by either library."""
+def floor(result: Result, children: Sequence[contenders.Contender], precision: str,
+          limit: float | None = None) -> dict[str, Any]:
+    """The device's best rates of a matrix product and of a memory copy, by either library, for `result["floor"]`.
+
+    Args:
+      limit: seconds that an answer may take.
+    """
     gpu = result["device"]["platform"] != "cpu"
-    size, megabytes = (8192, 1024) if gpu else (2048, 256)
+    # A card is told and awaited once for several products, or its answer would be part of each one's time.
+    size, megabytes, calls = (8192, 1024, 8) if gpu else (2048, 256, 1)
     if result["quick"]:
         size, megabytes = 256, 8
-    rates = {child.side: (child.ask("matmul", size=size, repeats=10, precision=precision),
-                          child.ask("copy", megabytes=megabytes, repeats=10)) for child in children}
-    result["floor"] = {
+    rates = {child.side: (child.ask("matmul", limit, size=size, repeats=10, precision=precision, calls=calls),
+                          child.ask("copy", limit, megabytes=megabytes, repeats=10, calls=calls))
+             for child in children}
+    return {
         "flops_per_second": max(rate for rate, _ in rates.values()),
         "bytes_per_second": max(rate for _, rate in rates.values()),
         "matrix": size, "megabytes": megabytes, "precision": precision,
@@ -106,7 +113,7 @@ def heading(result: Result) -> str:
     git = result.get("git", {})
     when = (f"{result['started'][:10]}, revision {git.get('revision', '?')[:7]}"
             f"{' with uncommitted changes' if git.get('dirty') else ''}")
-    if d:
+    if d and "load_before" in result:
         when += f", load before {result.get('load_before')}"
     parts = [f"{d['kind']}{cores}" if d else "", versions, when, f"`{result['command']}`{peak}{quick}"]
     return " · ".join(part for part in parts if part)

@@ -6,11 +6,13 @@ request a line and answers with one JSON line, {"value": …} or {"error": …}.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import threading
 from typing import Any
 
 from alexnet_jax.environment import allocator
@@ -29,29 +31,57 @@ class Contender:
     """
 
     def __init__(self, side: str, cores: list[int], environment: dict[str, str] | None = None):
-        self.side = side
+        self.side, self._cores = side, ",".join(map(str, cores))
         env = dict(os.environ) | allocator(os.environ) | (environment or {})  # PyTorch gains by it too
         env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), env.get("PYTHONPATH"))))
         env.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # both sides share a GPU's memory
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             env[name] = str(len(cores))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.child", side, ",".join(map(str, cores))],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, encoding="utf-8")
+        self._environment, self._late = env, ""
+        self._process = self._start()
 
-    def ask(self, what: str, **arguments: Any) -> Any:
-        """Calls `what` of the side's module in the child. Raises UserError with the child's message."""
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen([sys.executable, "-m", "benchmarks.child", self.side, self._cores],
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self._environment, encoding="utf-8")
+
+    def ask(self, what: str, timeout: float | None = None, **arguments: Any) -> Any:
+        """Calls `what` of the side's module in the child; in a new child, where the last one has died.
+
+        Args:
+          timeout: seconds, after which the child is killed.
+
+        Raises:
+          UserError: with the child's message.
+        """
+        self.begin(what, timeout, **arguments)
+        return self.answer()
+
+    def begin(self, what: str, timeout: float | None = None, **arguments: Any) -> None:
+        """The first half of `ask`: several children can be at work, until each is asked for its `answer`."""
+        if self._process.poll() is not None:
+            self._close_pipes()
+            self._process, self._late = self._start(), ""
+        limit = threading.TIMEOUT_MAX if timeout is None else timeout
+        self._timer = threading.Timer(limit, self._too_late, (f"{what!r} within {limit:g} s",))
+        self._timer.daemon = True
+        self._timer.start()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps({"what": what, "arguments": arguments}) + "\n")
+            self._process.stdin.flush()
+
+    def answer(self) -> Any:
+        """The second half of `ask`."""
         process = self._process
-        assert process.stdin is not None
         assert process.stdout is not None
         try:
-            process.stdin.write(json.dumps({"what": what, "arguments": arguments}) + "\n")
-            process.stdin.flush()
             line = process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
+        finally:
+            self._timer.cancel()
         if not line:
             code = process.wait()
+            if self._late:
+                raise UserError(f"{self.side}: no answer to {self._late}")
             raise UserError(f"the process that measures {self.side} ended with exit code {code}"
                             + (" (out of memory? try a smaller --batch)" if code == -9 else ""))
         answer = json.loads(line)
@@ -59,22 +89,34 @@ class Contender:
             raise UserError(f"{self.side}: {answer['error']}")
         return answer["value"]
 
+    def _too_late(self, what: str) -> None:
+        self._late = what
+        self._process.kill()
+
     def close(self) -> None:
         """Ends the child."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(timeout=20)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._close_pipes()
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
 
     def __enter__(self) -> Contender:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:  # stopped, perhaps in the middle of a compilation
+            self._process.kill()
         self.close()
 
 

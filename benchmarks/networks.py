@@ -21,6 +21,7 @@ RECIPES = tuple(recipes.RECIPES)
 FULL = tuple(f"{recipe}{suffix}" for recipe in RECIPES for suffix in ("", "-no-lrn"))
 SMALL = ("alexnet32", "alexnet32-no-lrn", "alexnet64", "alexnet64-no-lrn", "four-layer", "conv-local-13",
          "conv-local-11", "conv-local-11-no-lrn")
+PRECISIONS = ("float32", "tensorfloat32", "bfloat16")  # tensorfloat32: float32 numbers, TensorFloat-32 products
 _FILES = {"four-layer": "configs/four_layer.py", "conv-local-13": "configs/conv_local.py:13",
           "conv-local-11": "configs/conv_local.py:11", "conv-local-11-no-lrn": "configs/conv_local.py:11_no_lrn"}
 
@@ -32,6 +33,7 @@ def config_of(name: str, batch: int, precision: str = "float32", shrink: bool = 
     Without LRN both of the recipe's norms are gone, the released recipe's norm over the map included.
 
     Args:
+      precision: one of `PRECISIONS`; whoever builds the program asks for the products' own.
       changes: dotted fields, set last.
       shrink: far fewer units, for tests of the benchmarks themselves.
     """
@@ -48,8 +50,8 @@ def config_of(name: str, batch: int, precision: str = "float32", shrink: bool = 
         c.data.tune_split = "train[:1%]" if c.optim.schedule == "plateau" else ""
         if name.endswith("-no-lrn"):
             c = config_lib.override(c, {"model.lrn.layers": (), "model.same_map.layers": ()})
-    fields: dict[str, Any] = {"train.batch_size": batch, "train.precision": precision,
-                              "model.classes": c.model.classes or 10,
+    fields: dict[str, Any] = {"train.batch_size": batch, "model.classes": c.model.classes or 10,
+                              "train.precision": precision.replace("tensorfloat32", "float32"),
                               "augment.chunk": 1 if batch % c.augment.chunk else c.augment.chunk}
     if shrink:
         fields |= shrunk(c) | {"model.classes": 10}

@@ -85,7 +85,7 @@ def main(args) -> None:
         command.device(result, (ours,), cores)
         gpu = result["device"]["platform"] != "cpu"
         precision = "bfloat16" if gpu else "float32"
-        command.floor(result, (ours,), precision)
+        result["floor"] = command.floor(result, (ours,), precision)
         result["rows"] = []
         for name in names:
             batch = 8 if args.quick else args.batch

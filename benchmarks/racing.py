@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from alexnet_jax.errors import UserError
 from benchmarks import command, contenders, networks, rounds
 
 # PyTorch as its users have it, and at the best that was found for it: this project's settings of the memory allocator
@@ -35,41 +38,83 @@ def race(name: str, args: argparse.Namespace, names: Sequence[str], on_cpu: Sequ
         command.device(result, (ours, torch), cores)
         gpu = result["device"]["platform"] != "cpu"
         precision = args.precision or ("bfloat16" if gpu else "float32")
-        command.floor(result, (ours, torch), precision)
+        result["floor"] = command.floor(result, (ours, torch), precision)
         batches = [8] if args.quick else args.batch or (on_gpu if gpu else on_cpu)
-        result["rows"] = [_cell(args, (ours, plain, torch), network, batch, precision, gpu, result["floor"])
-                          for network in names for batch in batches]
+        result["rows"] = []
+        for cell in [Cell(network, batch, precision) for network in names for batch in batches]:
+            row = measure(args, {"ours": ours, STOCK: plain, BEST: torch}, cell, gpu or args.torch_compile)
+            for message in row["missing"].values():
+                raise UserError(message)
+            result["rows"].append(row | {"floor_seconds": cell.least(result["floor"], args.quick)})
     return result
 
 
-def _cell(args: argparse.Namespace, children: Sequence[contenders.Contender], network: str, batch: int, precision: str,
-          gpu: bool, floor: dict[str, Any]) -> dict[str, Any]:
-    ours, plain, torch = children
-    command.say(f"{network}, batch {batch}, {precision}")
-    spec = {"network": network, "batch": batch, "precision": precision, "shrink": args.quick}
-    config = networks.config_of(network, batch, precision, args.quick)
-    compiled = gpu or args.torch_compile
-    norm = "banded" if config.model.lrn.layers else "stock"
-    sides = {"ours": (ours, {}), STOCK: (plain, {"norm": "stock", "compiled": compiled}),
-             BEST: (torch, {"norm": norm, "compiled": compiled})}
-    seconds_to_set_up, turns = {}, {}
-    for key, (child, more) in sides.items():
-        seconds_to_set_up[key] = child.ask("setup", key=key, **spec, **more)
-        steps = rounds.enough(child.ask("run", key=key, steps=1), args.round_seconds)
-        turns[key] = lambda child=child, key=key, steps=steps: child.ask("run", key=key, steps=steps) / steps
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A training step to be measured.
+
+    Args:
+      precision: of `networks.PRECISIONS`. resident: ours as training runs it on accelerators: its images lie there, and
+        a call makes many steps.
+    """
+
+    network: str
+    batch: int
+    precision: str
+    resident: bool = False
+
+    def least(self, floor: Mapping[str, Any], shrink: bool = False) -> float:
+        """Seconds of a step at the rates of `command.floor`."""
+        config = networks.config_of(self.network, self.batch, self.precision, shrink)
+        return networks.floor_seconds(networks.passes(config, config.model.classes, self.batch),
+                                      floor["flops_per_second"], floor["bytes_per_second"])
+
+
+def measure(args: argparse.Namespace, children: Mapping[str, contenders.Contender], cell: Cell, compiled: bool,
+            limit: float | None = None) -> dict[str, Any]:
+    """The row of a cell. What the children had set up is forgotten, what they set up now is left as `cell.network`.
+
+    All compile side by side, and the first turn begins when all have. A peer that fails is left out of the row, and
+    its message is under 'missing'.
+
+    Args:
+      children: 'ours', `STOCK`, `BEST`, the last two where there is a peer. compiled: by torch.compile.
+      limit: seconds that an answer may take.
+
+    Raises:
+      UserError: ours failed.
+    """
+    command.say(f"{cell.network}, batch {cell.batch}, {cell.precision}")
+    config = networks.config_of(cell.network, cell.batch, cell.precision, args.quick)
+    spec = {"network": cell.network, "batch": cell.batch, "precision": cell.precision, "shrink": args.quick}
+    peer = {"compiled": compiled}
+    more: dict[str, dict[str, Any]] = {"ours": {"resident": cell.resident}, STOCK: {**peer, "norm": "stock"},
+            BEST: {**peer, "norm": "banded" if config.model.lrn.layers else "stock"}}
+    for child in children.values():
+        child.ask("forget", limit)
+    for side, child in children.items():
+        child.begin("setup", limit, key=cell.network, **spec, **more[side])
+    set_up: dict[str, float] = {}
+    missing: dict[str, str] = {}
+    for side, child in children.items():  # each is heard, whatever another one says
+        try:
+            set_up[side] = child.answer()
+        except UserError as error:
+            missing[side] = str(error)
+    if "ours" in missing:
+        raise UserError(missing["ours"])
+    turns = {}
+    for side in set_up:
+        ask = functools.partial(children[side].ask, "run", key=cell.network)
+        steps = rounds.enough(ask(timeout=limit, steps=1), args.round_seconds)
+        turns[side] = lambda ask=ask, steps=steps: ask(timeout=limit, steps=steps) / steps
     found = rounds.alternate(turns, args.rounds, command.say)
-    losses = {key: child.ask("loss", key=key) for key, (child, _) in sides.items()}
-    for child in children:
-        child.ask("forget")
-    work = networks.passes(config, config.model.classes, batch)
-    flops = sum(x.flops for x in work)
-    least = networks.floor_seconds(work, floor["flops_per_second"], floor["bytes_per_second"])
-    row: dict[str, Any] = {
-        "network": network, "batch": batch, "precision": precision, "flops": flops, "floor_seconds": least,
-        "seconds": {key: rounds.summary(values) for key, values in found.items()},
-        "ratio": {key: rounds.ratio(found[key], found["ours"]) for key in found if key != "ours"},
-        "set_up_seconds": seconds_to_set_up, "loss": losses, "compiled": compiled}
-    return row
+    return {
+        **dataclasses.asdict(cell), "flops": networks.step_flops(config, config.model.classes, cell.batch),
+        "seconds": {side: rounds.summary(values) for side, values in found.items()},
+        "ratio": {side: rounds.ratio(found[side], found["ours"]) for side in found if side != "ours"},
+        "set_up_seconds": set_up, "compiled": compiled, "missing": missing,
+        "loss": {side: children[side].ask("loss", limit, key=cell.network) for side in set_up}}
 
 
 def table(result: command.Result) -> list[str]:
@@ -98,7 +143,7 @@ def table(result: command.Result) -> list[str]:
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, nargs="*", help="images a step")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="default: float32 on a CPU, else bfloat16")
+    parser.add_argument("--precision", choices=networks.PRECISIONS, help="default: float32 on a CPU, else bfloat16")
     parser.add_argument("--only", nargs="*", help="names of networks, to measure only these")
     parser.add_argument("--torch_compile", action="store_true", help="torch.compile on a CPU too")
 
@@ -107,5 +152,5 @@ def chosen(args: argparse.Namespace, names: Sequence[str]) -> list[str]:
     """`names`, or those of --only. Raises UserError for an unknown one."""
     unknown = [name for name in args.only or () if name not in names]
     if unknown:
-        raise command.UserError(f"--only={unknown[0]}: no such network; valid: {', '.join(names)}")
+        raise UserError(f"--only={unknown[0]}: no such network; valid: {', '.join(names)}")
     return list(args.only or names)

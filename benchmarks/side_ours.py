@@ -6,10 +6,12 @@ backward, dropout, loss, and the paper's update. Only the host's reading of imag
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 from alexnet_jax import environment
@@ -23,9 +25,9 @@ import numpy as np  # noqa: E402
 from alexnet_jax import data, provenance  # noqa: E402
 from alexnet_jax.data import loader, store  # noqa: E402
 from alexnet_jax.data.statistics import Statistics  # noqa: E402
-from alexnet_jax.parallel.mesh import make_mesh, put_batch  # noqa: E402
+from alexnet_jax.parallel.mesh import make_mesh, put_batch, put_whole  # noqa: E402
 from alexnet_jax.training import augment, evaluate, loop, optim  # noqa: E402
-from alexnet_jax.training.program import Moment, Program  # noqa: E402
+from alexnet_jax.training.program import Batches, DeviceImages, Moment, Program  # noqa: E402
 from benchmarks import networks, tracing  # noqa: E402
 
 
@@ -36,49 +38,61 @@ def about() -> dict[str, Any]:
             "versions": provenance.versions()}
 
 
+_RESIDENT = 12_000  # images, as many as the paper's regime learns from
+
 _clock = time.perf_counter  # of `epoch`
 
 
 class Step:
-    """Training steps of a config on one synthetic batch."""
+    """Training steps of a config on one synthetic batch.
 
-    def __init__(self, config):
+    Args:
+      resident: on many images that lie on the device, and as many steps a call as an epoch of them has.
+    """
+
+    def __init__(self, config, resident: bool = False):
         self.config = config
         mesh = make_mesh(config)
         self.program = Program(config, config.model.classes, mesh)
         size, batch = config.data.size, config.train.batch_size
         rng = np.random.default_rng(0)
-        images = rng.integers(0, 256, (batch, size, size, 3), np.uint8)
-        labels = rng.integers(0, config.model.classes, batch, np.int32)
-        self.batch = put_batch(mesh, (images, labels, np.arange(batch, dtype=np.int32)), batch)
+        self._resident, self.steps_per_call = resident, _RESIDENT // batch if resident else 1
+        count = self.steps_per_call * batch
+        images = rng.integers(0, 256, (count, size, size, 3), np.uint8)
+        labels = rng.integers(0, config.model.classes, count, np.int32)
+        rows = np.arange(batch, dtype=np.int32)
+        if resident:
+            order = rng.permutation(count).astype(np.int32)
+            self.batch = Batches(DeviceImages(*put_whole(mesh, (images, labels))), put_whole(mesh, order),
+                                 put_batch(mesh, rows, batch), put_whole(mesh, np.int32(0)))
+        else:
+            self.batch = put_batch(mesh, (images, labels, rows), batch)
         self.consts = augment.constants(config, Statistics(np.full((size, size, 3), 127.5), np.ones(3), np.eye(3)))
         self.rates = {k: np.float32(v) for k, v in optim.rates(config, 0.0, optim.Plateau()).items()}
         self.noise = np.float32(optim.noise_amount(config, 0.0))
         self.state, self.sums = self.program.init(np.uint32(0)), self.program.zero_sums()
         self.done = 0
-        self._step: Any = self.program.train_step
+        # Compiled ahead: what a call of `jax.jit` compiles may number its instructions differently from a text of it.
+        step = self.program.train_steps if resident else self.program.train_step
+        self._step = step.lower(*self._arguments(1)).compile()
 
     def run(self, steps: int) -> float:
         """Seconds of `steps` steps, from a device at rest to a device at rest."""
         jax.block_until_ready(self.state)
         begin = time.perf_counter()
-        for _ in range(steps):
-            self.state, self.sums = self._step(*self._arguments())
-            self.done += 1
+        for done in range(0, steps, self.steps_per_call):
+            many = min(self.steps_per_call, steps - done)
+            self.state, self.sums = self._step(*self._arguments(many))
+            self.done += many
         jax.block_until_ready(self.state)
         return time.perf_counter() - begin
 
-    def _arguments(self) -> tuple:
-        return (self.state, self.sums, self.batch, self.consts,
+    def _arguments(self, steps: int) -> tuple:
+        return (self.state, self.sums, self.batch, *((np.int32(steps),) if self._resident else ()), self.consts,
                 Moment(np.uint32(0), np.int32(self.done), self.rates, self.noise))
 
     def compiled_text(self) -> str | None:
-        """XLA's text of the compiled step, which `run` runs from here on.
-
-        Compiled ahead once: what a call of `jax.jit` compiles may number its instructions differently.
-        """
-        if self._step is self.program.train_step:
-            self._step = self.program.train_step.lower(*self._arguments()).compile()
+        """XLA's text of the compiled step."""
         return self._step.as_text()
 
     def loss(self) -> float:
@@ -90,12 +104,18 @@ _STEPS: dict[str, Step] = {}
 
 
 def setup(key: str, network: str, batch: int, precision: str, shrink: bool = False,
-          changes: dict[str, Any] | None = None) -> float:
+          changes: dict[str, Any] | None = None, resident: bool = False) -> float:
     """Builds and compiles `key`, runs two steps; returns the seconds of all that."""
     begin = time.perf_counter()
-    _STEPS[key] = Step(networks.config_of(network, batch, precision, shrink, changes))
+    with _asking_for(precision):
+        _STEPS[key] = Step(networks.config_of(network, batch, precision, shrink, changes), resident)
     _STEPS[key].run(2)
     return time.perf_counter() - begin
+
+
+def _asking_for(precision: str) -> contextlib.AbstractContextManager:
+    """For tracing: what a user asks for by JAX_DEFAULT_MATMUL_PRECISION."""
+    return jax.default_matmul_precision(precision) if precision == "tensorfloat32" else contextlib.nullcontext()
 
 
 def run(key: str, steps: int) -> float:
@@ -104,6 +124,10 @@ def run(key: str, steps: int) -> float:
 
 def profile(key: str, steps: int) -> list[dict[str, Any]]:
     return tracing.profile(_STEPS[key], steps)
+
+
+def kernels(key: str, steps: int) -> dict[str, Any]:
+    return tracing.kernels(_STEPS[key], steps)
 
 
 def epoch(network: str, batch: int, precision: str, changes: dict[str, Any], shrink: bool = False) -> float:
@@ -177,27 +201,35 @@ def forget() -> None:
     jax.clear_caches()
 
 
-def matmul(size: int, repeats: int, precision: str) -> float:
-    """The best rate of a square matrix product, in floating-point operations a second."""
-    a = jnp.ones((size, size), precision)
-    product = jax.jit(lambda a, b: a @ b)
-    product(a, a).block_until_ready()
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        product(a, a).block_until_ready()
-        times.append(time.perf_counter() - begin)
-    return 2.0 * size**3 / min(times)
+def matmul(size: int, repeats: int, precision: str, calls: int = 1) -> float:
+    """The best rate of a square matrix product, in floating-point operations a second.
+
+    Args:
+      calls: products between two looks at the clock.
+    """
+    a = jnp.ones((size, size), jnp.bfloat16 if precision == "bfloat16" else jnp.float32)
+    # float32 products are exact ones, as `training.program.products` asks for them.
+    products = jax.lax.Precision.HIGHEST if precision == "float32" else None
+    product = jax.jit(lambda a, b: jnp.matmul(a, b, precision=products))
+    with _asking_for(precision):
+        return 2.0 * size**3 / _quickest(lambda: product(a, a), repeats, calls)
 
 
-def copy(megabytes: int, repeats: int) -> float:
+def copy(megabytes: int, repeats: int, calls: int = 1) -> float:
     """The best rate of copying memory, read and written bytes both counted, in bytes a second."""
     a = jnp.ones((megabytes << 18,), jnp.float32)
     move = jax.jit(lambda a: a + 1)
-    move(a).block_until_ready()
+    return 2.0 * a.nbytes / _quickest(lambda: move(a), repeats, calls)
+
+
+def _quickest(call: Callable[[], jax.Array], repeats: int, calls: int) -> float:
+    """Seconds of a call at best, `calls` of them timed together, after one that isn't timed."""
+    call().block_until_ready()
     times = []
     for _ in range(repeats):
         begin = time.perf_counter()
-        move(a).block_until_ready()
-        times.append(time.perf_counter() - begin)
-    return 2.0 * a.nbytes / min(times)
+        for _ in range(calls):
+            out = call()
+        out.block_until_ready()
+        times.append((time.perf_counter() - begin) / calls)
+    return min(times)

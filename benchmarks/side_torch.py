@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -103,9 +104,16 @@ def setup(key: str, network: str, batch: int, precision: str, shrink: bool = Fal
           compiled: bool = False) -> float:
     """Builds `key` and runs two steps; returns the seconds of all that."""
     begin = time.perf_counter()
+    _products(precision)
     _STEPS[key] = Step(networks.config_of(network, batch, precision, shrink), norm, compiled)
     _STEPS[key].run(2)
     return time.perf_counter() - begin
+
+
+def _products(precision: str) -> None:
+    """From here on float32 numbers are multiplied as such, or as TensorFloat-32."""
+    torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
+    torch.backends.cudnn.allow_tf32 = precision != "float32"
 
 
 def run(key: str, steps: int) -> float:
@@ -124,28 +132,33 @@ def forget() -> None:
         torch.cuda.empty_cache()
 
 
-def matmul(size: int, repeats: int, precision: str) -> float:
-    """The best rate of a square matrix product, in floating-point operations a second."""
-    a = torch.ones((size, size), dtype=getattr(torch, precision), device=_DEVICE)
-    times = []
-    for _ in range(repeats + 1):
-        _wait()
-        begin = time.perf_counter()
-        a @ a
-        _wait()
-        times.append(time.perf_counter() - begin)
-    return 2.0 * size**3 / min(times[1:])
+def matmul(size: int, repeats: int, precision: str, calls: int = 1) -> float:
+    """The best rate of a square matrix product, in floating-point operations a second.
+
+    Args:
+      calls: products between two looks at the clock.
+    """
+    _products(precision)
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    a = torch.ones((size, size), dtype=dtype, device=_DEVICE)
+    return 2.0 * size**3 / _quickest(lambda: a @ a, repeats, calls)
 
 
-def copy(megabytes: int, repeats: int) -> float:
+def copy(megabytes: int, repeats: int, calls: int = 1) -> float:
     """The best rate of copying memory, read and written bytes both counted, in bytes a second."""
     a = torch.ones((megabytes << 18,), device=_DEVICE)
     b = torch.empty_like(a)
+    return 2.0 * a.numel() * a.element_size() / _quickest(lambda: b.copy_(a), repeats, calls)
+
+
+def _quickest(call: Callable[[], object], repeats: int, calls: int) -> float:
+    """Seconds of a call at best, `calls` of them timed together, after one round that isn't timed."""
     times = []
     for _ in range(repeats + 1):
         _wait()
         begin = time.perf_counter()
-        b.copy_(a)
+        for _ in range(calls):
+            call()
         _wait()
-        times.append(time.perf_counter() - begin)
-    return 2.0 * a.numel() * a.element_size() / min(times[1:])
+        times.append((time.perf_counter() - begin) / calls)
+    return min(times[1:])

@@ -15,19 +15,25 @@ from collections.abc import Mapping
 from alexnet_jax import commands, run_files
 from alexnet_jax.errors import UserError
 from benchmarks import command
+from benchmarks.accelerator import record as records
 
 _HERE = pathlib.Path(__file__).resolve().parent
 _PLACE = re.compile(r"(<!-- begin ([\w-]+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 
 
 def render(result: command.Result) -> str:
-    """The heading and the tables of a result. Raises UserError for one of another schema or of --quick."""
-    if result.get("schema") != command.SCHEMA or "benchmark" not in result:
+    """The heading and the tables of a result, or of a part's record (benchmarks.accelerator.record).
+
+    Raises:
+      UserError: it is of another schema or of --quick.
+    """
+    if result.get("schema") != command.SCHEMA or not {"benchmark", "part"} & result.keys():
         raise UserError("not a benchmark's result of this version; run the benchmark again")
     if result.get("quick"):
         raise UserError("a result of --quick, which measures nothing")
-    module = importlib.import_module(f"benchmarks.{result['benchmark']}")
-    return "\n".join([command.heading(result), "", *module.table(result)])
+    module = importlib.import_module("benchmarks." + (result.get("benchmark") or f"accelerator.{result['part']}"))
+    head = records.head(result) if "part" in result else result
+    return "\n".join([command.heading(head), "", *module.table(result)])
 
 
 def fill(text: str, results: Mapping[str, command.Result]) -> str:

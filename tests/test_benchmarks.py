@@ -159,8 +159,10 @@ def test_a_cold_start_from_the_command_line(tmp_path):
     assert len(row["cold"]["all"]) == len(row["warm"]["all"]) == 1
 
 
-def test_a_child_answers_errors_and_goes_on():
+def test_a_child_answers_errors_and_goes_on_and_another_one_follows_it():
     with contenders.Contender("ours", contenders.cores(1)) as ours:
+        with pytest.raises(UserError, match=r"ours: no answer to 'about' within 0.01 s"):
+            ours.ask("about", timeout=0.01)
         with pytest.raises(UserError, match="ours: KeyError: 'nothing'"):
             ours.ask("run", key="nothing", steps=1)
         assert ours.ask("about")["count"] >= 1

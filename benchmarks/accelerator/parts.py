@@ -21,4 +21,6 @@ class Part(NamedTuple):
 
 
 MACHINE = Part("machine", "which device, and what computes on it", 60)
-PARTS: tuple[Part, ...] = ()
+PARTS: tuple[Part, ...] = (
+    Part("fast", "how fast it is beside PyTorch", 240),
+)

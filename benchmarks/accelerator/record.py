@@ -43,6 +43,15 @@ def revision() -> str:
     return git["revision"][:12] + "+" * bool(git["dirty"]) if "revision" in git else ""
 
 
+def head(record: Record) -> Record:
+    """What `command.heading` shows of a part: as the head of another benchmark's result."""
+    revisions = {step["revision"] for step in record["steps"].values() if step.get("revision")}
+    return {"device": record.get("device", {}), "versions": record.get("versions", {}), "command": record["command"],
+            "started": record["begun"][-1], "quick": record["quick"],
+            "git": {"revision": next(iter(revisions)) if len(revisions) == 1 else "several" if revisions else "?",
+                    "dirty": any(text.endswith("+") for text in revisions)}}
+
+
 def is_done(step: Record) -> bool:
     return "error" not in step and not step.get("partial")
 

@@ -1,0 +1,135 @@
+"""Is it fast? Training steps beside PyTorch's, the card's own rates beside them, and the kernels that take longest.
+
+A step of this part is a cell: a network, a batch, a precision. This project and PyTorch (channels last, autocast,
+torch.compile; its own norm, and a norm as a banded convolution) are processes of their own, compile side by side, and
+take turns once all have. Networks for small images are as training has them on accelerators: their images lie there
+and a call makes many steps. Where PyTorch sees no accelerator, or isn't there, this project is measured alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from alexnet_jax.errors import UserError
+from benchmarks import command, contenders, networks, profile, racing, rounds
+from benchmarks.accelerator.context import Context
+from benchmarks.racing import BEST, STOCK, Cell
+
+CELLS = (Cell("released", 128, "bfloat16"), Cell("released", 1024, "bfloat16"),
+         Cell("released-no-lrn", 1024, "bfloat16"), Cell("released", 1024, "tensorfloat32"),
+         Cell("paper", 1024, "bfloat16"), Cell("alexnet64", 128, "float32", resident=True),
+         Cell("alexnet32", 128, "float32", resident=True), Cell("conv-local-11", 128, "float32", resident=True))
+QUICK = (Cell("four-layer", 8, "bfloat16"), Cell("alexnet32", 64, "tensorfloat32", resident=True))
+ROUNDS, ROUND_SECONDS = 5, 0.4
+LIMIT = 240.0  # seconds for an answer: more than any compilation has taken
+_STEPS_PROFILED = 3
+
+Sides = dict[str, contenders.Contender]
+
+
+def run(context: Context) -> None:
+    with contextlib.ExitStack() as stack:
+        # Nobody is started who isn't needed.
+        sides = functools.cache(lambda: _start(stack, context))
+        context.step("rates", lambda: _rates(sides(), context), seconds=30)
+        for cell in QUICK if context.quick else CELLS:
+            context.step(title(cell), functools.partial(_measure, sides, cell, context), seconds=45)
+
+
+def title(cell: Cell) -> str:
+    return f"{cell.network}, batch {cell.batch:,}, {cell.precision}"
+
+
+def _start(stack: contextlib.ExitStack, context: Context) -> Sides:
+    """The processes that take part, all of them started."""
+    cores = contenders.cores(0)
+    sides = {side: stack.enter_context(contenders.Contender("ours" if side == "ours" else "torch", cores))
+             for side in ("ours", STOCK, BEST)}
+    for child in sides.values():
+        child.begin("about", LIMIT)
+    for side, child in list(sides.items()):
+        try:
+            seen = child.answer()
+            if (seen["platform"] == "cpu") != (context.device["platform"] == "cpu"):
+                raise UserError(f"{child.side} computes on {seen['kind']}")
+        except UserError as error:
+            if side == "ours":
+                raise
+            context.say(f"fast: without PyTorch: {error}")
+            sides = {"ours": sides["ours"]}
+            break
+    return sides
+
+
+def _rates(sides: Sides, context: Context) -> dict[str, Any]:
+    """What the device itself does: matrix products by precision, and a copy."""
+    children = [sides[side] for side in ("ours", STOCK) if side in sides]
+    found: dict[str, Any] = {}
+    for precision in ("bfloat16",) if context.quick else ("bfloat16", "tensorfloat32", "float32"):
+        found[precision] = command.floor({"device": context.device, "quick": context.quick}, children, precision, LIMIT)
+        context.note(**found)
+    return found
+
+
+def _measure(sides: Callable[[], Sides], cell: Cell, context: Context) -> dict[str, Any]:
+    args = argparse.Namespace(quick=context.quick, rounds=2 if context.quick else ROUNDS,
+                              round_seconds=0.0 if context.quick else ROUND_SECONDS)
+    children = dict(sides())
+    if not networks.config_of(cell.network, cell.batch).model.lrn.layers:
+        children.pop(BEST, None)  # it would be the same
+    compiled = context.device["platform"] != "cpu"
+    try:
+        row = racing.measure(args, children, cell, compiled, LIMIT)
+    except UserError as error:
+        if len(children) == 1:
+            raise
+        # Somebody has failed in the middle of a round. This project's own time needs nobody else.
+        row = racing.measure(args, {"ours": children["ours"]}, cell, compiled, LIMIT) | {"missing": {STOCK: str(error)}}
+    row["turns"] = row.pop("seconds")  # of a step, by side; a record's "seconds" are its own
+    context.note(**row)
+    try:
+        seen = children["ours"].ask("kernels", LIMIT, key=cell.network, steps=_STEPS_PROFILED)
+    except UserError as error:
+        seen = {"kernels": [], "kernels_missing": str(error)}
+    return row | {"kernel_seconds" if key == "seconds" else key: value for key, value in seen.items()}
+
+
+def table(record: dict[str, Any]) -> list[str]:
+    """Markdown of FOLDER/fast.json."""
+    steps = record["steps"]
+    rates = steps.get("rates", {})
+    cells = [(Cell(*(step[key] for key in ("network", "batch", "precision", "resident"))), step)
+             for step in steps.values() if "turns" in step]
+    rows, dearest = [], []
+    for cell, step in cells:
+        mine = step["turns"]["ours"]["median"]
+        others = [f"{1e3 * step['turns'][side]['median']:,.2f}" if side in step["turns"] else "–"
+                  for side in (STOCK, BEST)]
+        ratios = [rounds.spread(step["ratio"][side]) if side in step["ratio"] else "–" for side in (STOCK, BEST)]
+        rate, floor = step["flops"] / mine, rates.get(cell.precision)
+        shares = [f"{rate / floor['flops_per_second']:.0%}",
+                  f"{cell.least(floor, record['quick']) / mine:.0%}"] if floor else ["–", "–"]
+        rows.append([cell.network, f"{cell.batch:,}", cell.precision + (", resident" if cell.resident else ""),
+                     f"{1e3 * mine:,.2f}", *others, *ratios, f"{cell.batch / mine:,.0f}", f"{rate / 1e12:,.1f}",
+                     *shares])
+        for kernel in step.get("kernels", ()):
+            share = kernel["seconds"] / step["kernel_seconds"] if step["kernel_seconds"] else 0.0
+            dearest.append([title(cell), f"`{kernel['name'][:60]}`", profile.layer_of(kernel["where"]) or "–",
+                            f"{1e3 * kernel['seconds']:,.3f}", f"{share:.0%}"])
+    by = "; ".join(f"{name} {one['flops_per_second'] / 1e12:,.1f} TFLOP/s" for name, one in rates.items()
+                   if isinstance(one, dict) and "flops_per_second" in one)
+    copies = [one["bytes_per_second"] for one in rates.values() if isinstance(one, dict) and "bytes_per_second" in one]
+    lines = [f"The device's own matrix product: {by}; its copy: {max(copies) / 1e9:,.0f} GB/s.", ""] if copies else []
+    return [*lines, *command.markdown(
+        ["network", "batch", "precision", "ours, ms", f"{STOCK}, ms", f"{BEST}, ms", f"{STOCK} / ours",
+         f"{BEST} / ours", "ours, images/s", "ours, TFLOP/s", "of the product's rate", "of the floor"], rows), "",
+        f"Medians of {ROUNDS} turns of about {ROUND_SECONDS} s; ratios: median [quartiles] of the rounds' own, above 1 "
+        "where this project is faster. PyTorch by torch.compile, without CUDA graphs; tuned: its norm as a banded 1×1 "
+        "convolution. Ours includes crops, mirrors and colour noise; PyTorch's inputs lie ready. Resident: ours on "
+        "images that lie on the device, many steps a call. Floor: arithmetic or memory traffic of each layer's "
+        "products and of the update, whichever is longer, at the rates above.", "",
+        *command.markdown(["the five dearest kernels of", "kernel", "layer", "ms a step", "of all kernels"], dearest)]

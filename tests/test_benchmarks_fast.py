@@ -1,0 +1,197 @@
+"""The part "fast" of `benchmarks.accelerator`: who is measured when, what is left where somebody fails. No times."""
+
+import json
+from typing import ClassVar
+
+import pytest
+from oracle import needs_torch
+
+from alexnet_jax.errors import UserError
+from benchmarks import contenders, racing, table
+from benchmarks.accelerator import context, fast
+from benchmarks.accelerator import record as records
+from benchmarks.racing import BEST, STOCK, Cell
+
+CPU = {"platform": "cpu", "kind": "a processor", "count": 1, "memory": None, "cores": 1}
+GPU = CPU | {"platform": "gpu", "kind": "a card"}
+SECONDS = {"ours": 0.002, STOCK: 0.006, BEST: 0.003}
+
+
+class Child:
+    """A contender that computes nothing. `fails` is {what: message}, the same for all calls of that name."""
+
+    made: ClassVar[list] = []
+    log: ClassVar[list] = []
+
+    def __init__(self, side, cores, environment=None):
+        self.side, self.fails = side, {}
+        self.name = ("ours", STOCK, BEST)[len(Child.made)]
+        Child.made.append(self)
+        self.seen = GPU | {"platform": "cuda" if side == "torch" else "gpu"}
+
+    def begin(self, what, timeout=None, **arguments):
+        Child.log.append((self.name, what))
+        self._asked = what, arguments
+
+    def answer(self):
+        what, arguments = self._asked
+        Child.log.append((self.name, f"{what} answered"))
+        if what in self.fails:
+            raise UserError(f"{self.side}: {self.fails[what]}")
+        return {
+            "about": self.seen, "setup": 1.0, "loss": 2.3, "forget": None, "matmul": 4e14, "copy": 2e12,
+            "run": SECONDS[self.name] * arguments.get("steps", 0), "kernels": {"seconds": 0.0016, "kernels": [
+                {"name": "wgmma", "instruction": "x", "where": "jit(f)/jvp()/conv2/conv", "seconds": 0.0008,
+                 "calls": 1.0}]}}[what]
+
+    def ask(self, what, timeout=None, **arguments):
+        self.begin(what, timeout, **arguments)
+        return self.answer()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        Child.log.append((self.name, "closed"))
+
+
+@pytest.fixture
+def go(tmp_path, monkeypatch):
+    """Runs the part with children that `change` may spoil; returns its record."""
+    monkeypatch.setattr(contenders, "Contender", Child)
+    monkeypatch.setattr(fast, "CELLS", (Cell("released", 128, "bfloat16"), Cell("released-no-lrn", 8, "float32")))
+    said = []
+
+    def run(change=lambda child: None, device=GPU):
+        Child.made, Child.log = [], []
+        monkeypatch.setattr(Child, "__enter__", lambda self: change(self) or self)
+        found = records.read(tmp_path, "fast") or {
+            "schema": 1, "part": "fast", "quick": False, "device": device, "versions": {"jax": "0.0"}, "steps": {},
+            "command": "python -m benchmarks.accelerator", "begun": ["2020-01-01T00:00:00"]}
+        own = context.Context(tmp_path, found, 600.0, str(len(said)), said.append)
+        fast.run(own)
+        own.end()
+        return records.read(tmp_path, "fast"), said
+
+    return run
+
+
+def test_all_compile_side_by_side_and_take_turns_when_all_have(go):
+    found, said = go()
+    assert found["status"] == "finished"
+    assert not said
+    cell = found["steps"]["released, batch 128, bfloat16"]
+    assert {side: round(one["median"], 4) for side, one in cell["turns"].items()} == SECONDS
+    assert len(cell["turns"]["ours"]["all"]) == fast.ROUNDS
+    assert [round(cell["ratio"][side]["median"], 4) for side in (STOCK, BEST)] == [3.0, 1.5]
+    assert cell["kernels"][0]["name"] == "wgmma"
+    # Without a norm there is nothing to tune.
+    assert list(found["steps"]["released-no-lrn, batch 8, float32"]["turns"]) == ["ours", STOCK]
+    assert list(found["steps"]["rates"])[:3] == ["bfloat16", "tensorfloat32", "float32"]
+    first = Child.log.index(("ours", "setup"))
+    assert [what for _, what in Child.log[first:first + 6]] == ["setup"] * 3 + ["setup answered"] * 3
+    assert Child.log[first + 6][1] == "run"
+    assert [what for _, what in Child.log[-3:]] == ["closed"] * 3
+
+
+def test_what_is_there_starts_nobody(go):
+    found, _ = go()
+    again, _ = go(lambda child: pytest.fail("started"))
+    assert again["steps"] == found["steps"]
+    assert not Child.log
+
+
+@pytest.mark.parametrize(("what", "turns"), [("setup", ["ours", BEST]), ("run", ["ours"])])
+def test_a_peer_that_fails_leaves_the_rest(go, what, turns):
+    found, _ = go(lambda child: child.fails.update({what: "out of memory"}) if child.name == STOCK else None)
+    cell = found["steps"]["released, batch 128, bfloat16"]
+    assert list(cell["turns"]) == turns
+    assert cell["missing"] == {STOCK: "torch: out of memory"}
+    assert found["status"] == "finished"
+
+
+def test_a_failure_of_ours_is_one_steps_own(go):
+    def spoil(child):
+        if child.name == "ours":
+            child.fails["kernels"] = "the profiler saw no kernel on this device"
+            child.fails["matmul"] = "broken"
+
+    found, said = go(spoil)
+    assert found["status"] == "failed"
+    assert "broken" in found["steps"]["rates"]["error"]
+    cell = found["steps"]["released, batch 128, bfloat16"]
+    assert (cell["kernels"], cell["kernels_missing"]) == ([], "ours: the profiler saw no kernel on this device")
+    assert said == ["fast: rates failed: UserError: ours: broken"]
+    again, _ = go()
+    assert again["status"] == "finished"
+    assert again["steps"]["released, batch 128, bfloat16"] == cell
+
+
+@pytest.mark.parametrize("why", ["absent", "on the CPU"])
+def test_without_pytorch_this_project_is_measured_alone(go, why):
+    def spoil(child):
+        if child.side == "torch" and why == "absent":
+            child.fails["about"] = "ModuleNotFoundError: No module named 'torch'"
+        elif child.side == "torch":
+            child.seen = CPU
+
+    found, said = go(spoil)
+    assert found["status"] == "finished"
+    assert list(found["steps"]["released, batch 128, bfloat16"]["turns"]) == ["ours"]
+    assert said[0].startswith("fast: without PyTorch: torch")
+
+
+def test_its_table_says_where_and_what(go):
+    found, _ = go(lambda child: child.fails.update(setup="no") if child.name == BEST else None)
+    text = table.render(found)
+    head, *lines = text.split("\n")
+    assert head.startswith("a card · jax 0.0 · 2020-01-01, revision ")
+    row = next(line for line in lines if line.startswith("| released | 128"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:9] == ["released", "128", "bfloat16", "2.00", "6.00", "–", "3.00 [3.00, 3.00]", "–", "64,000"]
+    assert "| released, batch 128, bfloat16 | `wgmma` | conv2 | 0.800 | 50% |" in lines
+    with pytest.raises(UserError, match="a result of --quick"):
+        table.render(found | {"quick": True})
+
+
+def test_many_steps_a_call_are_the_steps_of_one_a_call(monkeypatch):
+    from benchmarks import side_ours
+
+    monkeypatch.setattr(side_ours, "_RESIDENT", 12)
+    try:
+        side_ours.setup("many", "four-layer", 4, "tensorfloat32", shrink=True, resident=True)
+        step = side_ours._STEPS["many"]
+        assert (step.steps_per_call, step.done, int(step.sums.images)) == (3, 2, 8)
+        step.run(7)
+        assert (step.done, int(step.sums.images)) == (9, 36)
+        seen = side_ours.kernels("many", 2)
+    finally:
+        side_ours.forget()
+    assert len(seen["kernels"]) == 5
+    assert seen["kernels"][0]["seconds"] >= seen["kernels"][4]["seconds"] > 0
+    assert seen["seconds"] >= sum(kernel["seconds"] for kernel in seen["kernels"])
+
+
+def test_every_cell_is_a_network_that_is_there():
+    for cell in (*fast.CELLS, *fast.QUICK):
+        assert cell.least({"flops_per_second": 1e12, "bytes_per_second": 1e12}) > 0
+    assert [(cell.network, cell.batch, cell.precision) for cell in fast.CELLS[:2]] == [
+        ("released", 128, "bfloat16"), ("released", 1024, "bfloat16")]
+
+
+@needs_torch
+@pytest.mark.slow
+def test_the_part_from_start_to_end(tmp_path):
+    import subprocess
+    import sys
+
+    from benchmarks import command
+    done = subprocess.run([sys.executable, "-m", "benchmarks.accelerator", "--quick", "--parts=fast", "--minutes=4",
+                           f"--out={tmp_path}"], capture_output=True, text=True, check=False, cwd=command.ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "fast.json").read_text())
+    assert found["status"] == "finished", done.stdout
+    for cell in fast.QUICK:
+        step = found["steps"][fast.title(cell)]
+        assert {"ours", racing.STOCK} <= step["turns"].keys()
+        assert len(step["kernels"]) == 5
