@@ -98,6 +98,17 @@ def lock(path: pathlib.Path, seconds: float | None = None) -> Iterator[bool]:
         os.close(file)
 
 
+def hold(path: pathlib.Path, shared: bool = False) -> int | None:
+    """A descriptor that holds the lock file `path`, made if absent, until it is closed; None: another process keeps it.
+
+    A process that is started with it (`pass_fds`) holds the lock too, whatever becomes of this one.
+
+    Args:
+      shared: others may hold it too, if they share it likewise.
+    """
+    return _locked(path, shared)
+
+
 def held(path: pathlib.Path) -> bool | None:
     """Does a process hold this lock now? None: that cannot be known here. Needs permission to read only."""
     try:
@@ -114,11 +125,11 @@ def held(path: pathlib.Path) -> bool | None:
         os.close(file)
 
 
-def _locked(path: pathlib.Path) -> int | None:
+def _locked(path: pathlib.Path, shared: bool = False) -> int | None:
     """The descriptor of the file, locked; None if another process has it."""
     file = _open(path)
     try:
-        if _take(file, shared=False):
+        if _take(file, shared):
             try:
                 now = os.stat(path)
             except FileNotFoundError:

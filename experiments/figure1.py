@@ -24,6 +24,7 @@ known only when it is done. What is the same is shared: the grid (`sweep.grid`),
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import math
 import pathlib
@@ -171,8 +172,9 @@ class Experiment:
                     arms.append(Arm(f"{activation}_{rate:g}", changes))
         asked = plan_lib.build(base, f"{self.options.config}:{first}", f"figure 1, {name}", arms, seeds)
         folder = self.workdir / name
-        executor = local.LocalExecutor(folder, self.options.jobs, len(asked.runs), self.worker)
-        plan, state = run.carry_out(asked, folder, executor, self.prepare)
+        with contextlib.closing(local.LocalExecutor(folder, self.options.jobs, len(asked.runs), self.worker,
+                                                    configs=[run.config for run in asked.runs.values()])) as executor:
+            plan, state = run.carry_out(asked, folder, executor, self.prepare)
         if state.stopping:
             raise Interrupted(run.stopped(state, "experiments.figure1"))
         run.tell_failures(plan, state, folder)

@@ -47,9 +47,11 @@ def define_flags() -> None:
                         "sweep file's ablations and arms")
     flags.DEFINE_string("seeds", None, "how many (3 stands for 0, 1, 2) or which (0,5,7)")
     flags.DEFINE_enum("order", None, sweep_lib.ORDERS, "what comes first: all arms of a seed, or all seeds of an arm")
-    flags.DEFINE_string("jobs", None, "runs at a time; 0: one per accelerator or core")
+    flags.DEFINE_string("jobs", None, "runs at a time; 0: one per core, or on cards as many as suit such runs")
     flags.DEFINE_string("cores", None, "cores of each run; 0: its share of this machine's, on a cluster one, or "
                         "a GPU's share of its node's")
+    flags.DEFINE_enum("mps", "auto", ["auto", "off"], "several runs on one card: through NVIDIA's multi-process "
+                      "service, started with the sweep and ended with it where none runs")
     flags.DEFINE_enum("executor", "local", list(executors.NAMES), "where the runs are: on this machine, or on a Ray "
                       "cluster (pip install -e '.[cluster]')")
     flags.DEFINE_string("ray_address", "", "the cluster's, e.g. 10.0.0.1:6379 or auto; else $RAY_ADDRESS; else one of "
@@ -147,7 +149,8 @@ class Command:
         if values.executor == "local":
             if values.ray_address:
                 raise ConfigError(f"--ray_address={values.ray_address}: needs --executor=ray")
-            return local.LocalExecutor(workdir or pathlib.Path(), jobs, len(asked.runs), self._worker, cores)
+            return local.LocalExecutor(workdir or pathlib.Path(), jobs, len(asked.runs), self._worker, cores,
+                                       [run.config for run in asked.runs.values()], values.mps == "auto")
         from experiments.executors import cluster
 
         if values.dry_run:

@@ -1,4 +1,4 @@
-"""This machine: worker processes that share its cores, or take one accelerator each."""
+"""This machine: worker processes that share its cores and its cards."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from alexnet_jax import environment
-from experiments.executors import Ended, devices
+from alexnet_jax.text import size
+from experiments.executors import Ended, cards, devices, mps
 from experiments.executors.devices import Device
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -32,20 +34,35 @@ class _Process:
 class LocalExecutor:
     """`jobs` workers at a time, each with the same number of cores: results are bit for bit the same only so.
 
+    Several on one card share its memory evenly, and use it at once by way of NVIDIA's multi-process service.
+
     Args:
       workdir: the sweep's.
-      jobs: 0 takes one per accelerator, else one per core; never more than `runs`.
+      jobs: 0 takes one per core, or on cards as many as suit the runs (`cards.jobs`); never more than `runs`.
       runs: how many the sweep has.
       worker: the command that runs one run, to which arguments are added.
       each: cores of a run; 0 shares all of them evenly.
+      configs: of the runs. service: may the multi-process service be started?
     """
 
-    def __init__(self, workdir: pathlib.Path, jobs: int, runs: int, worker: Sequence[str] = WORKER, each: int = 0):
+    def __init__(self, workdir: pathlib.Path, jobs: int, runs: int, worker: Sequence[str] = WORKER, each: int = 0,
+                 configs: Sequence[Mapping[str, Any]] = (), service: bool = True):
         self._workdir, self._worker, self._each = workdir, tuple(worker), each
         self.cores, self.accelerators = cores(), accelerators(os.environ)
-        room = len(self.accelerators) or max(1, len(self.cores) // max(1, each))
+        # What several runs on a card would find; asked of nobody where there will be one.
+        self._cards = cards.look(self.accelerators) if self.accelerators and jobs != 1 and runs > 1 else []
+        suits = cards.jobs(self._cards, len(self.cores), configs, each)
+        several = self.accelerators and (jobs > len(self.accelerators) or (not jobs and suits > 1))
+        self._standing = mps.standing(os.environ, service) if several else None
+        self._forgone = 1  # how many would suit a card, where they'd have to take turns
+        if self._standing and not self._standing.shares:
+            self._forgone, suits = suits, 1
+        room = suits * len(self.accelerators) or max(1, len(self.cores) // max(1, each))
         self._slots = jobs or min(room, max(1, runs))
+        self._service: mps.Service | None = None
+        self._opened = False
         self._processes: dict[str, _Process] = {}
+        self._news: list[str] = []
 
     @property
     def slots(self) -> int:
@@ -61,12 +78,34 @@ class LocalExecutor:
 
     @property
     def description(self) -> str:
-        if self.accelerators:
-            what = f"on {len(self.accelerators)} accelerator{'s' if len(self.accelerators) > 1 else ''}"
-        else:
-            each = len(share(self.cores, 0, self.slots, self._each))
-            what = f"{each} core{'s' if each > 1 else ''} each"
-        return f"{self.slots} at a time, {what}"
+        each = len(share(self.cores, 0, self.slots, self._each))
+        on_cores = f"{each} core{'s' if each > 1 else ''} each"
+        if not self.accelerators:
+            return f"{self.slots} at a time, {on_cores}"
+        count = len(self.accelerators)
+        where = f"{self.slots} at a time, on {count} accelerator{'s' if count > 1 else ''}"
+        if self._shared and self._standing:
+            memory = f"{size(int(self._share * self._cards[0].total))} and " if self._share else ""
+            return f"{where}, {self._per_card} on a card with {memory}{on_cores}, {self._standing.value}"
+        if self._forgone > 1 and self._standing:
+            return f"{where}; {self._forgone} of these runs on a card would compute {self._standing.value}"
+        return where
+
+    @property
+    def _per_card(self) -> int:
+        return -(-self.slots // max(1, len(self.accelerators)))
+
+    @property
+    def _shared(self) -> bool:
+        """Do several runs share a card?"""
+        return self._per_card > 1 and bool(self.accelerators)
+
+    @property
+    def _share(self) -> float:
+        """The part of a card's memory that each run may use; 0 where that isn't known."""
+        if not self._shared or {"XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"} & os.environ.keys():
+            return 0.0
+        return min((cards.share(card, self._per_card) for card in self._cards), default=0.0)
 
     @functools.cached_property
     def device(self) -> Device | None:
@@ -81,6 +120,7 @@ class LocalExecutor:
 
     def start(self, run: str, folder: pathlib.Path) -> bool:
         folder.mkdir(parents=True, exist_ok=True)
+        self._open()
         slot = min(set(range(self.slots)) - {p.slot for p in self._processes.values()})
         mine = ",".join(map(str, share(self.cores, slot, self.slots, self._each)))
         command = [*self._worker, f"--workdir={self._workdir}", f"--run={run}", f"--parent={os.getpid()}",
@@ -88,9 +128,26 @@ class LocalExecutor:
         # A process group of its own: a terminal's Ctrl-C reaches the sweep alone, which passes it on once.
         with (folder / "log.txt").open("ab") as log:
             popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                                     env=self._environment(slot), process_group=0)
+                                     env=self._environment(slot), process_group=0,
+                                     pass_fds=[self._service.descriptor] if self._service else [])
         self._processes[run] = _Process(popen, slot)
         return True
+
+    def _open(self) -> None:
+        """Starts the multi-process service, before the first run that needs it."""
+        if self._shared and self._standing is mps.Standing.OURS and not self._opened:
+            self._opened = True
+            # By their own names where cards are numbered alike by all: the service has then no other cards.
+            alike = len({card.kind for card in self._cards}) == 1
+            try:
+                self._service = mps.Service(self._workdir, ",".join(card.uuid for card in self._cards if alike))
+            except OSError as error:
+                self._news.append(f"NVIDIA's multi-process service does not start ({error}): the runs on a card take "
+                                  "turns")
+            else:
+                self.accelerators = [card.uuid for card in self._cards] if alike else self.accelerators
+                if self._service.joined:
+                    self._news.append("NVIDIA's multi-process service is that of another sweep")
 
     def _environment(self, slot: int) -> dict[str, str]:
         env = {**os.environ, **environment.allocator(os.environ)}
@@ -99,9 +156,14 @@ class LocalExecutor:
         env["PYTHONIOENCODING"] = LOG_ENCODING
         if self.accelerators:  # not tested on a machine with several
             env["CUDA_VISIBLE_DEVICES"] = self.accelerators[slot % len(self.accelerators)]
-            if self.slots > len(self.accelerators):
-                # Several runs share one device's memory.
-                env.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        if self._shared:
+            # A run sees its share as the card's memory, by which it decides where images lie, and takes of that what it
+            # needs: the rest serves what is allocated beside XLA, by cuDNN and the compiler's trials.
+            env.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+            if self._share:
+                env["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{self._share:.4f}"
+        if self._service is not None:
+            env |= self._service.environment
         return env
 
     def ended(self) -> list[Ended]:
@@ -114,7 +176,8 @@ class LocalExecutor:
         return out
 
     def news(self) -> list[str]:
-        return []
+        news, self._news = self._news, []
+        return news
 
     def stop(self) -> None:
         # SIGTERM says the same as SIGINT, and says it quietly to a process that is still starting.
@@ -124,7 +187,9 @@ class LocalExecutor:
         self._signal(signal.SIGKILL)
 
     def close(self) -> None:
-        pass
+        if self._service is not None:
+            self._service.close()
+            self._service = None
 
     def _signal(self, number: int) -> None:
         for process in self._processes.values():
