@@ -13,6 +13,10 @@ from benchmarks.accelerator import record as records
 _clock = time.monotonic
 
 
+class Unfinished(Exception):
+    """What a step's work raises when its time is up: what it has noted stays, and the next command goes on with it."""
+
+
 class Context:
     """Of one process of a part.
 
@@ -57,7 +61,7 @@ class Context:
         It is in the part's file when this returns. An error is recorded, and the part goes on with its next step.
 
         Args:
-          work: gives a dict that JSON can hold. "right": False in it is a check that has failed.
+          work: gives a dict that JSON can hold, or raises Unfinished. "right": False in it is a check that has failed.
           seconds: what the step needs: it is left to the next command if there is less time.
 
         Returns:
@@ -77,6 +81,11 @@ class Context:
         self._write()
         try:
             found = dict(work())
+        except Unfinished:
+            self._left_out = True
+            del self._record["under_way"]
+            self._write()
+            return None
         except Exception as error:
             traceback.print_exc()
             text = " ".join(f"{type(error).__name__}: {error}".split())[:500]

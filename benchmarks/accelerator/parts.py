@@ -23,4 +23,5 @@ class Part(NamedTuple):
 MACHINE = Part("machine", "which device, and what computes on it", 60)
 PARTS: tuple[Part, ...] = (
     Part("fast", "how fast it is beside PyTorch", 240),
+    Part("what_for", "the evidence sweeps that are still open", 150, rest=True),
 )
