@@ -4,13 +4,16 @@
     python -m experiments.robustness --images            # and what is in the images of the plan's regime
 
 For each way of measuring a claim, in its own regime: every pair; the sign test; what is left without any one seed; the
-other quantities; the arm against all runs of its baseline on such a device, unpaired (Welch); ±x over seeds, and over
-seeds and images; the pairs of each record; runs that were made on two kinds of device. It prints what is recorded and
-decides nothing: the verdict is that of the table of claims.
+other quantities; the arm against all runs of its baseline on such a device, unpaired (Welch), and against that device's
+where a pair was made on another; ±x over seeds, and over seeds and images; what the centre crop says, and what is left
+without the pairs of other records; runs that were made on two kinds of device. It prints what is recorded and decides
+nothing: the verdict is that of the table of claims.
 """
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import itertools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,18 +58,20 @@ def _of_measure(found: Found, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
     if found.p_holm is not None:
         family = found.corrected.family
         yield f"Holm's p {p_text(found.p_holm)} over {len(family.tests)} tests ({family.name})"
-    others = (compare.compare(c.arm, c.reference, quantity, c.views) for quantity in _OTHERS if quantity != c.quantity)
-    told = [f"{compare.QUANTITIES[one.quantity]} {interval(one.difference if sign > 0 else -one.difference)}"
-            for one in others if one.pairs]
-    yield "other quantities: " + "; ".join(dict.fromkeys(told))
-    yield from _against_all(found, sweeps, sign)
+    if not c.arm.views:  # else both sides are the same runs
+        others = (compare.compare(c.arm, c.reference, other, c.views) for other in _OTHERS if other != c.quantity)
+        told = [f"{compare.QUANTITIES[one.quantity]} {interval(_turned(one.difference, sign))}"
+                for one in others if one.pairs]
+        yield "other quantities: " + "; ".join(dict.fromkeys(told))
+        yield from _other_baselines(found, sweeps, sign)
     x, over = found.verdict.margin, found.over_images
     if x is not None and found.difference.low is not None:
         yield f"within ±{x:g} over seeds: {'yes' if found.verdict.inside else 'no'}" + (
             "" if over is None or over.low is None or over.high is None else
             f"; over seeds and {over.images:,} images {span(over.low, over.high)}: "
             f"{'yes' if -x < over.low and over.high < x else 'no'}")
-    if not all(what.name in (sweep.search or {}).get("arms", {}) for sweep in found.sweeps.values()):
+    searched = all(what.name in (sweep.search or {}).get("arms", {}) for sweep in found.sweeps.values())
+    if not c.arm.views and not searched:
         yield "the learning rate is the baseline's: none was searched for this arm"
 
 
@@ -82,22 +87,33 @@ def _tests(each: Sequence[float]) -> Iterator[str]:
            + ("" if worst is None else f", p at most {p_text(worst)}"))
 
 
-def _against_all(found: Found, sweeps: Mapping[str, Sweep], sign: int) -> Iterator[str]:
-    """The arm against all recorded runs of its reference on the same kind of device, not only those of its seeds."""
+def _turned(difference: statistics.Estimate, sign: int) -> statistics.Estimate:
+    return difference if sign > 0 else -difference
+
+
+def _other_baselines(found: Found, sweeps: Mapping[str, Sweep], sign: int) -> Iterator[str]:
+    """The arm against other runs of its reference than those that its pairs are made of: all that are recorded of the
+    kind of device that most of its runs are of; and that kind's for the seeds that were made on another."""
     c = found.comparison
-    kinds = {kind: [run for run in c.arm.runs.values() if _device(run) == kind] for kind in map(_device, c.runs)}
-    kind = max(kinds, key=lambda one: len(kinds[one]))
-    runs = {run.id: run for name in found.regime.records if name in sweeps for arm in sweeps[name].arms
-            if arm.name == c.reference.name for run in arm.runs.values() if _device(run) == kind}
+    kinds = collections.Counter(_device(run) for run in c.arm.runs.values())
+    kind = kinds.most_common(1)[0][0]
+    runs = {seed: run for name in found.regime.records if name in sweeps for arm in sweeps[name].arms
+            if arm.name == c.reference.name for seed, run in arm.runs.items() if _device(run) == kind}
     mine, all_ = ([value for run in part if (value := compare.value_of(run, c.quantity, c.views)) is not None]
-                  for part in (kinds[kind], runs.values()))
-    if len(mine) < 2 or len(all_) <= len(mine) or c.arm.views:
-        return
-    welch = stats.ttest_ind(mine, all_, equal_var=False)
-    ends = welch.confidence_interval(statistics.CONFIDENCE)
-    low, high = sorted((sign * ends.low, sign * ends.high))
-    yield (f"{len(mine)} runs against all {len(all_)} of {c.reference.name} on {kind}, unpaired: "
-           f"{signed(sign * float(np.mean(mine) - np.mean(all_)), 2)} {span(low, high)}, p {p_text(welch.pvalue)}")
+                  for part in ([run for run in c.arm.runs.values() if _device(run) == kind], runs.values()))
+    if len(mine) > 1 and len(all_) > len(mine):
+        welch = stats.ttest_ind(mine, all_, equal_var=False)
+        ends = welch.confidence_interval(statistics.CONFIDENCE)
+        low, high = sorted((sign * ends.low, sign * ends.high))
+        yield (f"{len(mine)} runs against all {len(all_)} of {c.reference.name} on {kind}, unpaired: "
+               f"{signed(sign * float(np.mean(mine) - np.mean(all_)), 2)} {span(low, high)}, p {p_text(welch.pvalue)}")
+    elsewhere = [seed for seed in c.pairs if _device(c.reference.runs[seed]) != kind and seed in runs]
+    if elsewhere:
+        reference = dataclasses.replace(c.reference, runs={**c.reference.runs, **{s: runs[s] for s in elsewhere}})
+        other = _turned(compare.compare(c.arm, reference, c.quantity, c.views).difference, sign)
+        yield (f"with {kind}'s {c.reference.name} of {'seed' if len(elsewhere) == 1 else 'seeds'} "
+               f"{', '.join(map(str, elsewhere))} too, which mixes devices in a pair: {interval(other)}"
+               + ("" if other.p_value is None else f", p {p_text(other.p_value)}"))
 
 
 def _device(run: Run) -> str:
@@ -120,6 +136,13 @@ def twice(sweeps: Mapping[str, Sweep]) -> Iterator[str]:
     if errors:
         spread = float(np.sqrt(np.mean(np.square(errors))))
         yield f"  root mean square {spread:.2f} points of top-1 error by ten views, {len(errors)} pairs"
+        groups = collections.defaultdict(list)
+        for runs in made.values():
+            for device, run in runs.items():
+                if (error := compare.value_of(run, "error", views.TEN)) is not None:
+                    groups[run.about.get("name"), device].append(error)
+        if (sd := statistics.pooled_sd(list(groups.values()))) is not None:
+            yield f"  two seeds of an arm on one device lie {2**0.5 * sd:.2f} apart in the same sense"
 
 
 def of_images(sweep: Sweep) -> Iterator[str]:

@@ -60,6 +60,38 @@ def test_the_same_run_on_two_devices(results, capsys):
     text = _told(results, capsys)
     assert "baseline seed 9: Imaginary 9000 " in text
     assert "2 pairs" in text
+    error = [[run.counts("ten_view")["top1_wrong"] / 100 for run in arm.runs.values()]
+             for arm in workdirs.read_sweep(results / "paper_like_30_seeds").arms]
+    other = [[run.counts("ten_view")["top1_wrong"] / 100 for run in workdirs.read_sweep(
+        results / "paper_like_cpu").arm("baseline").runs.values()]]
+    spread = (sum((len(of) - 1) * np.var(of, ddof=1) for of in error + other) / 59)**0.5  # 29 + 29 + 1
+    assert f"two seeds of an arm on one device lie {2**0.5 * spread:.2f} apart" in text
+
+
+def test_a_pair_of_another_device_is_held_against_the_first_ones_baseline_too(results, capsys):
+    arms = arms_of(decay__no_decay=2.0, columns__one_column=1.0)
+    for name, seeds, error in (("paper_like_10_seeds", range(1, 10), 20.0), ("paper_like_cpu", (10,), 30.0)):
+        fake_sweep.write_sweep(results / name, arms=arms, seeds=seeds, epochs=2, error=error)
+    for folder in (results / "paper_like_cpu").glob("runs/*"):
+        about = run_files.read_json(folder / "run.json")
+        run_files.write_json(folder / "run.json", {**about, "device": {**about["device"], "kind": "Another"}})
+    wrong = {}
+    for name in ("paper_like_30_seeds", "paper_like_10_seeds", "paper_like_cpu"):
+        for arm in workdirs.read_sweep(results / name).arms:
+            for seed, run in arm.runs.items():
+                wrong.setdefault((arm.name, seed), []).append(run.counts("ten_view")["top1_wrong"] / 100)
+    each = [wrong["baseline", seed][-1 if seed < 10 else 0] - wrong["one_column", seed][-1] for seed in range(1, 11)]
+    ends = stats.ttest_1samp(each, 0).confidence_interval(0.95)
+    line = next(line for line in _told(results, capsys, "columns").splitlines() if "mixes devices" in line)
+    assert line.strip().startswith(
+        f"with Imaginary 9000's baseline of seed 10 too, which mixes devices in a pair: {np.mean(each):+.2f} "
+        f"[{ends.low:+.2f}, {ends.high:+.2f}], p ".replace("-", "−"))
+
+
+def test_two_views_of_the_same_runs_have_no_other_quantity_and_no_rate_of_their_own(results, capsys):
+    text = _told(results, capsys, "crops")
+    assert "pairs: 1: " in text
+    assert not [words for words in ("other quantities", "learning rate") if words in text]
 
 
 def test_nothing_recorded_and_a_claim_that_is_none(tmp_path, capsys):

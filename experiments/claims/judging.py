@@ -84,20 +84,28 @@ def judged(claim: Claim, what: Measure, regime: Regime, sweeps: Mapping[str, Swe
     claimed = claim.claimed(what)
     over = _turned(c.over_images, what)
     ten, centre = (None if arm.views else _error(c, what, by) for by in (views, views_lib.CENTRE))
-    remarks = [_by_the_centre(c, claimed, ten, centre, regime.seeds), *_without(what, c, parts, taken, views)]
-    ratio, difference = None, _turned(c.difference, what)
-    if c.quantity == compare_lib.EPOCHS:
-        fast, slow = (arm, reference) if what.turned else (reference, arm)
-        ratio = speed.ratio(compare_lib.arrivals(fast), compare_lib.arrivals(slow))
-        verdict = verdicts.ratio(ratio, what.ratio, regime.seeds)
-    else:
-        verdict = _with_images(verdicts.judge(difference, claimed, regime.seeds), difference, over, claimed)
+    ratio, difference, verdict = _held(c, what, claimed, regime.seeds)
+    if ratio is None:
+        verdict = _with_images(verdict, difference, over, claimed)
+    remarks = [_by_the_centre(c, claimed, ten, centre, regime, here),
+               _without(what, c, claimed, regime, parts, taken, here)]
     if c.stalled:
         verdict = verdicts.Verdict(verdicts.NOT_COMPARABLE, c.stalled)
     elif what.own_rate and not all(what.name in (sweep.search or {}).get("arms", {}) for sweep in used.values()):
         verdict = verdicts.Verdict(verdicts.NOT_COMPARABLE, what.own_rate)
     return Found(claim, what, regime, used, c, difference, ratio, _turned(c.top5, what), over, ten, centre, verdict,
                  "; ".join(filter(None, remarks)), corrected(regime, here, c.quantity, views))
+
+
+def _held(c: Comparison, what: Measure, claimed: verdicts.Claimed, planned: int = 0
+          ) -> tuple[speed.Ratio | None, Estimate, verdicts.Verdict]:
+    """(the ratio where the quantity is compared by one, the difference in the claim's sign, the verdict on it)."""
+    difference = _turned(c.difference, what)
+    if c.quantity != compare_lib.EPOCHS:
+        return None, difference, verdicts.judge(difference, claimed, planned)
+    fast, slow = (c.arm, c.reference) if what.turned else (c.reference, c.arm)
+    ratio = speed.ratio(compare_lib.arrivals(fast), compare_lib.arrivals(slow))
+    return ratio, difference, verdicts.ratio(ratio, what.ratio, planned)
 
 
 def corrected(regime: Regime, sweeps: Mapping[str, Sweep], quantity: str = "error", views: str | None = None,
@@ -163,12 +171,13 @@ def _with_images(found: verdicts.Verdict, value: Estimate, over: OverImages | No
 
 
 def _by_the_centre(c: Comparison, claimed: verdicts.Claimed, ten: Estimate | None, centre: Estimate | None,
-                   planned: int) -> str:
-    """What the centre crop says that the ten views don't."""
+                   regime: Regime, sweeps: Mapping[str, Sweep]) -> str:
+    """What the centre crop says that the ten views don't: another word or star, or another side of zero."""
     if ten is None or centre is None or c.stalled:
         return ""
     if c.quantity == "error":
-        words = [verdicts.judge(one, claimed, planned).word for one in (ten, centre)]
+        words = [_word(verdicts.judge(one, claimed, regime.seeds), c, corrected(regime, sweeps, "error", views))
+                 for one, views in ((ten, c.views), (centre, views_lib.CENTRE))]
         return "" if words[0] == words[1] else f"by the centre crop {words[1]}"
     signs = [verdicts.judge(one, verdicts.Claimed(1)).sign for one in (ten, centre)]
     lies = {1: "above zero", -1: "below zero", 0: "on both sides of zero", None: "nowhere"}
@@ -176,14 +185,26 @@ def _by_the_centre(c: Comparison, claimed: verdicts.Claimed, ten: Estimate | Non
         f"the error's interval is {lies[signs[0]]} by {views_lib.NAMES[c.views]}, {lies[signs[1]]} by the centre crop")
 
 
-def _without(what: Measure, c: Comparison, parts: Mapping[str, tuple[Arm, Arm]], taken: Sequence[tuple[int, ...]],
-             views: str) -> list[str]:
-    """What pairs of other records than the first add."""
+def _without(what: Measure, c: Comparison, claimed: verdicts.Claimed, regime: Regime,
+             parts: Mapping[str, tuple[Arm, Arm]], taken: Sequence[tuple[int, ...]], sweeps: Mapping[str, Sweep]
+             ) -> str:
+    """What pairs of other records than the first add: the difference without them; its word, if that is another."""
     gave = {name: seeds for name, seeds in zip(parts, taken, strict=True) if seeds}
     first, *others = gave
     if not others:
-        return []
-    alone = _turned(compare(*parts[first], what.quantity, views).difference, what)
+        return ""
+    alone = compare(*parts[first], c.quantity, c.views)
+    kept = {name: sweep for name, sweep in sweeps.items() if name not in others}
+    ratio, difference, verdict = _held(alone, what, claimed)
+    words = [_word(_held(c, what, claimed)[2], c, corrected(regime, sweeps, c.quantity, c.views)),
+             _word(verdict, alone, corrected(regime, kept, c.quantity, c.views))]
     added = ", ".join(f"{'seed' if len(gave[name]) == 1 else 'seeds'} {', '.join(map(str, gave[name]))} of {name}"
                       for name in others)
-    return [f"without {added}: {interval(alone)}, {alone.n} seeds"]
+    return (f"without {added}: {ratio.text if ratio else interval(difference)}, {difference.n} seeds"
+            + (f", {words[1]}" if words[0] != words[1] else ""))
+
+
+def _word(verdict: verdicts.Verdict, c: Comparison, of: families.Corrected) -> str:
+    """With its star, if it has one."""
+    star = verdicts.starred(verdict.word, verdict.by_sign, of.p_holm.get((c.arm.name, c.quantity)))
+    return f"{verdict.word}{'*' if star else ''}"
