@@ -6,6 +6,7 @@ writes report.md, report.csv, report.json, curves.{png,svg} (error against epoch
 difference with its interval) and, where runs have an error on images learnt from (config.data.fit_split),
 overfitting.{png,svg} (that error against the reported one) into the workdir and prints report.md.
 It works at any moment of a sweep, says what is missing, and gives the same bytes for the same workdir.
+With `--sets=3` it writes nothing and prints what each three of the sweep's seeds alone would have shown.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ import io
 import os
 import pathlib
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from alexnet_jax import commands, names, run_files
+from alexnet_jax.errors import ConfigError
 from alexnet_jax.training import views as views_lib
-from experiments.analysis import overfitting
+from experiments.analysis import compare, overfitting, statistics
 from experiments.analysis.protocol import caption, sentence
-from experiments.analysis.text import markdown_table, with_span
+from experiments.analysis.text import interval, markdown_table, with_span
 from experiments.analysis.verdicts import starred
-from experiments.analysis.workdirs import Sweep, read_sweep
+from experiments.analysis.workdirs import Sweep, default_views, read_sweep
 from experiments.claims.summary import of_workdir
 from experiments.figures import curves, style
 from experiments.figures import differences as differences_figure
@@ -240,12 +242,43 @@ def to_csv(summary: dict[str, Any]) -> str:
     return file.getvalue()
 
 
+def sets_of_seeds(sweep: Sweep, size: int, views: str | None = None) -> Iterator[str]:
+    """What disjoint sets of so many seeds, in the plan's order, would each have said of every arm's difference.
+
+    How often a sweep of that size resolves an effect, from one that has several times its seeds.
+
+    Raises:
+      ConfigError: the plan has fewer seeds than two such sets, or a set is one seed.
+    """
+    seeds = list(sweep.arm(sweep.baseline).runs)
+    sets = [seeds[i:i + size] for i in range(0, len(seeds) - size + 1, size)] if size > 1 else []
+    if len(sets) < 2:
+        raise ConfigError(f"--sets={size}: two sets of two seeds or more are needed; {sweep.name} has {len(seeds)} "
+                          "seeds")
+    views = views or default_views(sweep.runs.values())
+    for arm in sweep.arms:
+        if arm.name == sweep.baseline:
+            continue
+        found = compare.compare(arm, sweep.reference(arm), "error", views)
+        each = dict(zip(found.pairs, found.each, strict=True))
+        parts = {tuple(part): statistics.estimate([each[seed] for seed in part]) for part in sets if {*part} <= {*each}}
+        resolved = [one for one in parts.values() if one.low is not None and one.high is not None
+                    and not one.low <= 0 <= one.high]
+        yield (f"{arm.name}: {interval(found.difference)} over {len(each)} seeds; "
+               f"excludes zero in {len(resolved)} of {len(parts)}:")
+        yield from (f"  seeds {', '.join(map(str, part))}: {interval(one)}" for part, one in parts.items())
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = commands.Parser("experiments.report", __doc__)
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="the sweep's folder")
     parser.add_argument("--views", choices=list(views_lib.NAMES),
                         help="which errors, of all arms; default: five views if no run's training mirrors, else ten")
+    parser.add_argument("--sets", type=int, metavar="N", help="print what disjoint sets of N seeds say; write nothing")
     options = parser.parse_args(argv)
+    if options.sets is not None:
+        print("\n".join(sets_of_seeds(read_sweep(options.workdir), options.sets, options.views)))
+        return
     if not options.workdir.is_dir() or os.access(options.workdir, os.W_OK):
         print(write_report(options.workdir, views=options.views), end="")
         return

@@ -8,11 +8,13 @@ import sys
 
 import fake_sweep
 import pytest
+import scipy.stats
 
 from alexnet_jax import cli, config, run_files
 from alexnet_jax.errors import ConfigError
 from experiments import report
 from experiments.analysis import protocol, statistics, workdirs
+from experiments.analysis.text import interval
 from experiments.claims import summary
 
 ROOT = pathlib.Path(report.__file__).resolve().parents[1]
@@ -236,3 +238,25 @@ def test_what_makes_an_error_mean_less_stands_under_the_table(tmp_path):
     results[0].unlink()
     notes = summary.summarise(workdirs.read_sweep(tmp_path))["notes"]
     assert any("1 class that training has (elk) is not among the images" in note for note in notes)
+
+
+def test_sets_of_seeds_are_disjoint_and_each_has_its_own_interval(whole, tmp_path, capsys):
+    workdir, _, _ = whole
+    before = sorted((path, path.stat().st_mtime_ns) for path in workdir.rglob("*"))
+    report.main([f"--workdir={workdir}", "--sets=2"])
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted((path, path.stat().st_mtime_ns) for path in workdir.rglob("*")) == before  # it only prints
+
+    wrong = {name: [run_files.read_json(fake_sweep.folder_of(workdir, name, seed) / "result.json")
+                    ["eval"]["ten_view"]["top1_wrong"] / 100 for seed in range(4)] for name in ("baseline", "no_lrn")}
+    each = [mine - theirs for mine, theirs in zip(wrong["no_lrn"], wrong["baseline"], strict=True)]
+    at = next(i for i, line in enumerate(lines) if line.startswith("no_lrn: "))
+    sets = [scipy.stats.t.interval(0.95, 1, each[i] / 2 + each[i + 1] / 2, abs(each[i] - each[i + 1]) / 2)
+            for i in (0, 2)]
+    assert lines[at].endswith(f"in {sum(not low <= 0 <= high for low, high in sets)} of 2:")
+    for line, seeds, (low, high) in zip(lines[at + 1:], ("0, 1", "2, 3"), sets, strict=False):
+        assert line == f"  seeds {seeds}: {interval(statistics.Estimate(2, (low + high) / 2, 0, low, high))}"
+
+    for size in (1, 3, 9):
+        with pytest.raises(ConfigError, match=f"--sets={size}: two sets of two seeds or more"):
+            list(report.sets_of_seeds(workdirs.read_sweep(workdir), size))
