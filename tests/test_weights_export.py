@@ -16,6 +16,7 @@ from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.inspect.trained import Trained
 from alexnet_jax.training import augment
+from alexnet_jax.weight_files import state_dict
 from alexnet_jax.weights import exporting, importing
 from alexnet_jax.weights.exported import Exported
 from configs import networks, recipes
@@ -181,7 +182,7 @@ def test_torchvision_s_own_network_in_full(tmp_path):
     config = other("torchvision.py")
     sizes = reference.shapes((64, 192, 384, 256, 256), 4096, 1000, 1)
     kernels, biases = reference.random_weights(sizes)
-    state = {f"{weights.state_dict.TORCHVISION[name]}.{leaf}": torch.from_numpy(a[name])
+    state = {f"{state_dict.TORCHVISION[name]}.{leaf}": torch.from_numpy(a[name])
              for name in sizes for leaf, a in (("weight", kernels), ("bias", biases))}
     torch.save(state, tmp_path / "theirs.pth")
     params = weights.load(tmp_path / "theirs.pth", config)

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from alexnet_jax import weights
 from alexnet_jax.errors import CheckpointError
-from alexnet_jax.weights import caffe, cuda_convnet, inert, protobuf
+from alexnet_jax.weight_files import caffe, cuda_convnet, inert, protobuf
 
 RNG = np.random.default_rng(0)
 # Kernels of a small network of two columns in PyTorch's layout.

@@ -21,8 +21,9 @@ from alexnet_jax.errors import CheckpointError, ConfigError, DataError, WorkdirE
 from alexnet_jax.inspect.trained import Trained
 from alexnet_jax.models import geometry
 from alexnet_jax.training import augment, inputs
+from alexnet_jax.weight_files import fitting, state_dict, tensors
 from alexnet_jax.weights import __main__ as command
-from alexnet_jax.weights import fitting, importing
+from alexnet_jax.weights import importing
 from experiments import ensemble, kernels, retrieval
 
 try:
@@ -66,7 +67,7 @@ def names_file(tmp_path, count=CLASSES):
 def make_torchvision(tmp_path, features, dense, classes):
     kernels_, biases = reference.random_weights(reference.shapes(features, dense, classes, 1))
     state = {f"{place}.{leaf}": (kernels_ if leaf == "weight" else biases)[layer]
-             for layer, place in weights.state_dict.TORCHVISION.items() for leaf in ("weight", "bias")}
+             for layer, place in state_dict.TORCHVISION.items() for leaf in ("weight", "bias")}
     save_file(state, tmp_path / "a.safetensors")
     return tmp_path / "a.safetensors", state
 
@@ -166,7 +167,7 @@ def small_state(**replace):
     rng = np.random.default_rng(0)
     shapes = {"conv1": (8, 3, 11, 11), "conv2": (16, 8, 5, 5), "conv3": (16, 16, 3, 3), "conv4": (16, 16, 3, 3),
               "conv5": (8, 16, 3, 3), "fc6": (24, 288), "fc7": (24, 24), "fc8": (12, 24)} | replace
-    return {f"{weights.state_dict.TORCHVISION[name]}.{leaf}": rng.standard_normal(s if leaf == "weight" else s[:1]
+    return {f"{state_dict.TORCHVISION[name]}.{leaf}": rng.standard_normal(s if leaf == "weight" else s[:1]
                                                                                  ).astype(np.float32)
             for name, s in shapes.items() if s for leaf in ("weight", "bias")}
 
@@ -198,7 +199,7 @@ def test_the_layer_and_both_shapes_are_named(tmp_path):
 @needs_torch
 def test_the_likely_config_is_named(tmp_path):
     sizes = reference.shapes((64, 192, 384, 256, 256), 4096, 1000, 1)
-    empty = {f"{weights.state_dict.TORCHVISION[name]}.{leaf}": np.zeros(s if leaf == "weight" else s[:1], np.float32)
+    empty = {f"{state_dict.TORCHVISION[name]}.{leaf}": np.zeros(s if leaf == "weight" else s[:1], np.float32)
              for name, s in sizes.items() for leaf in ("weight", "bias")}
     import torch
 
@@ -274,7 +275,7 @@ def test_the_folder_is_new_and_its_records_say_what_it_is(imported, tmp_path):
     (tmp_path / "empty").mkdir()
     other = imported("empty", fields={"seed": 1})
     about, result = (run_files.read_json(folder / name) for name in ("run.json", "result.json"))
-    assert about["imported"] == {"file": "a.safetensors", "format": "safetensors", "sha256": weights.tensors.digest(
+    assert about["imported"] == {"file": "a.safetensors", "format": "safetensors", "sha256": tensors.digest(
         tmp_path / "a.safetensors")}
     assert about["id"] == result["id"] != run_files.read_json(other / "run.json")["id"]
     assert (result["status"], result["eval"]) == ("imported", None)

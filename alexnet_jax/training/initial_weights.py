@@ -30,6 +30,8 @@ from alexnet_jax.errors import ConfigError, DataError, WorkdirError, describe_os
 from alexnet_jax.models import geometry
 from alexnet_jax.schema import LAYERS
 from alexnet_jax.text import listed
+from alexnet_jax.weight_files import Network, fitting
+from alexnet_jax.weight_files import read as read_network
 
 if TYPE_CHECKING:
     from alexnet_jax.training.program import Program, State
@@ -127,9 +129,9 @@ def _checkpoint(folder: pathlib.Path) -> pathlib.Path:
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """network: of `alexnet_jax.weights`. keys: of its classes, None where it doesn't say. config: nested, likewise."""
+    """keys: of its classes, None where it doesn't say. config: nested, likewise."""
 
-    network: Any
+    network: Network
     keys: list[str] | None
     config: dict[str, Any] | None
 
@@ -148,8 +150,6 @@ def begin(config: ConfigDict, program: Program, state: State, images: Any, say: 
     if not config.init.weights:
         return state
     check(config)
-    from alexnet_jax.weights import fitting
-
     path = pathlib.Path(config.init.weights)
     source = _of_run(path) if path.is_dir() else _of_file(path)
     skip, why = list(config.init.skip), ""
@@ -167,7 +167,6 @@ def begin(config: ConfigDict, program: Program, state: State, images: Any, say: 
 def _of_run(folder: pathlib.Path) -> _Source:
     from alexnet_jax.training import checkpoint
     from alexnet_jax.training.workdir import recorded_classes
-    from alexnet_jax.weights import fitting
 
     about = run_files.read_json(folder / "run.json") or {}
     step = int(_checkpoint(folder).name)
@@ -181,9 +180,7 @@ def _of_run(folder: pathlib.Path) -> _Source:
 
 
 def _of_file(path: pathlib.Path) -> _Source:
-    from alexnet_jax import weights
-
-    network = weights.read(path)
+    network = read_network(path)
     keys = (network.classes or {}).get("keys")
     return _Source(network, list(map(str, keys)) if isinstance(keys, list) else None,
                    dict(network.config) if network.config else None)

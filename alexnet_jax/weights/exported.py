@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
 from alexnet_jax.models import geometry
-from alexnet_jax.weights import fitting
-from alexnet_jax.weights.state_dict import FORMAT
+from alexnet_jax.weight_files import fitting
+from alexnet_jax.weight_files.state_dict import FORMAT
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,8 +26,8 @@ from alexnet_jax import commands, environment, files, names, networks
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
+from alexnet_jax.weight_files.state_dict import TORCHVISION
 from alexnet_jax.weights.exported import Exported
-from alexnet_jax.weights.state_dict import TORCHVISION
 
 LAYOUTS = ("auto", "torchvision", "columns")
 # What a layer of torchvision's has to share with ours.
@@ -180,7 +180,7 @@ def _grey() -> np.ndarray:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = commands.Parser("alexnet_jax.weights export", __doc__)
-    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="a run's folder")
+    parser.add_workdir("RUN", "the run's folder")
     parser.add_argument("--to", type=pathlib.Path, required=True, help="the file; its ending chooses the format")
     parser.add_argument("--layout", choices=LAYOUTS, default="auto", help="names and axes of .safetensors and .pth")
     parser.add_argument("--batch", type=_count, default=1, help="images of a call, of .stablehlo")

@@ -21,9 +21,9 @@ from alexnet_jax.data import Classes, Statistics
 from alexnet_jax.data import classes as classes_lib
 from alexnet_jax.errors import CheckpointError, ConfigError, WorkdirError, describe_os_error
 from alexnet_jax.training import augment, inputs
-from alexnet_jax.weights import caffe, cuda_convnet, fitting, tensors
+from alexnet_jax.weight_files import caffe, cuda_convnet, fitting, tensors
+from alexnet_jax.weight_files.tensors import Network
 from alexnet_jax.weights import read as read_network
-from alexnet_jax.weights.tensors import Network
 
 _CHUNK = 8 << 20  # bytes of an array that are written at a time
 OF_DATASET = "dataset"  # --names

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.errors import CheckpointError, ConfigError
 from alexnet_jax.models import geometry
-from alexnet_jax.weights.tensors import CHANNELS_FIRST, PARAMS, Network, Tensor, aligned, of_array
+from alexnet_jax.weight_files.tensors import CHANNELS_FIRST, PARAMS, Network, Tensor, aligned, of_array
 
 _CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 

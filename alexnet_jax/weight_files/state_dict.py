@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.errors import CheckpointError
-from alexnet_jax.weights.tensors import CHANNELS_FIRST, PARAMS, Network, Tensor, forget, mapped
+from alexnet_jax.weight_files.tensors import CHANNELS_FIRST, PARAMS, Network, Tensor, forget, mapped
 
 TORCHVISION = {"conv1": "features.0", "conv2": "features.3", "conv3": "features.6", "conv4": "features.8",
                "conv5": "features.10", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6"}

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.errors import CheckpointError
-from alexnet_jax.weights import protobuf
-from alexnet_jax.weights.protobuf import Damaged, fields
-from alexnet_jax.weights.tensors import CHANNELS_FIRST, Network, Tensor, forget, mapped
+from alexnet_jax.weight_files import protobuf
+from alexnet_jax.weight_files.protobuf import Damaged, fields
+from alexnet_jax.weight_files.tensors import CHANNELS_FIRST, Network, Tensor, forget, mapped
 
 _AXES = 8  # of a blob, at most
 _LAYERS, _BLOBS = 10_000, 16  # of a network and of a layer, at most

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.errors import CheckpointError
-from alexnet_jax.weights import inert
-from alexnet_jax.weights.inert import Damaged, text
-from alexnet_jax.weights.tensors import CHANNELS_FIRST, Network, Tensor, forget, mapped, of_array
+from alexnet_jax.weight_files import inert
+from alexnet_jax.weight_files.inert import Damaged, text
+from alexnet_jax.weight_files.tensors import CHANNELS_FIRST, Network, Tensor, forget, mapped, of_array
 
 _STEPS = {"cmrnorm": "lrn", "pool": "pool", "neuron": "relu", "rnorm": "same-map"}
 
