@@ -22,7 +22,8 @@ NOT_RUN = {
     "alexnet_jax.features": "needs a trained run: test_commands_predict.py",
     "alexnet_jax.evaluate": "needs a trained run: test_inspect_mistakes.py",
     "alexnet_jax.weights": "needs weights of others: test_weights_import.py, test_weights_export.py",
-    "experiments.run --config=configs/image_folder.py": "needs images and a run: test_training_initial_weights.py",
+    "experiments.run --config=configs/cifar10.py --config.data.name=image_folder:tiny-few":
+        "needs images and a run: test_training_initial_weights.py",
     "experiments.report": "needs a sweep: test_claims_report.py",
     "experiments.status": "needs a sweep: test_launch_run.py",
     "experiments.kernels": "needs checkpoints of a sweep: test_analysis_colour.py",
