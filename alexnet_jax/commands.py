@@ -20,19 +20,54 @@ from alexnet_jax.errors import RUN, USAGE, ConfigError, Interrupted, UserError, 
 class Parser(argparse.ArgumentParser):
     """argparse for `python -m module`, with this project's errors: one line, exit code 2.
 
-    A `type=pathlib.Path` is a path as users write it (`paths.given`).
+    A `type=pathlib.Path` is a path as users write it (`paths.given`). Options stand before, between or behind the
+    arguments that have no name.
     """
 
     def __init__(self, module: str, doc: str | None):
         super().__init__(prog=f"python -m {module}", description=doc, allow_abbrev=False,
                          formatter_class=argparse.RawDescriptionHelpFormatter)
         self.register("type", pathlib.Path, self._path)
+        self._folder = ("", "", "")
 
     def _path(self, text: str) -> pathlib.Path:
         try:
             return paths.given(text, "")
         except ConfigError as error:
             raise argparse.ArgumentTypeError(str(error).removeprefix(": ")) from None
+
+    def add_workdir(self, metavar: str, words: str, among: str = "") -> None:
+        """The folder that the command works on: `--workdir=FOLDER`, or the first of the arguments that have no name.
+
+        Args:
+          metavar, words: of its help. among: `dest` of the list of the other arguments without a name, where there are
+            such; the first of them is then the folder, and has to be a run's, where --workdir isn't given.
+        """
+        self._folder = (metavar, words, among or "folder")
+        self.add_argument("--workdir", type=pathlib.Path, metavar=metavar,
+                          help=f"{words}; or named first, without --workdir=")
+        if not among:
+            self.add_argument("folder", nargs="*", type=pathlib.Path, metavar=metavar, help=argparse.SUPPRESS)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's; `workdir` of what it returns is the folder of `add_workdir`, however it was named."""
+        args = sys.argv[1:] if args is None else args
+        # argparse loses what stands behind "--" where it lets options stand between the others.
+        options = (super().parse_args if "--" in args else self.parse_intermixed_args)(args, namespace)
+        metavar, words, among = self._folder
+        if not among:
+            return options
+        unnamed = getattr(options, among)
+        alone = among == "folder"
+        if options.workdir is None:
+            if not unnamed:
+                self.error(f"--workdir={metavar} is needed: {words}")
+            if not alone and not (unnamed[0] / "run.json").exists():
+                self.error(f"--workdir={metavar} is needed: {words}, which {unnamed[0]} is not (no run.json)")
+            options.workdir = unnamed.pop(0)
+        if alone and unnamed:
+            self.error(f"{unnamed[0]}: one folder is looked at, and {options.workdir} is named too")
+        return options
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, but a misspelt option is named before one that is missing because of that."""

@@ -40,7 +40,9 @@ WORST = 12
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = commands.Parser("alexnet_jax.evaluate", __doc__)
-    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="folders of runs")
+    parser.add_argument("runs", nargs="*", type=pathlib.Path, metavar="RUN", help="folders of runs")
+    parser.add_argument("--workdir", type=pathlib.Path, action="append", default=[], metavar="RUN",
+                        help="another way to name one")
     parser.add_argument("--data", default="", help="another dataset than the run's, as config.data.name")
     parser.add_argument("--split", default="", help="images to count on (default: those that the run reports on)")
     parser.add_argument("--worst", type=int, metavar="N", help=f"how many of the worst mistakes (default: {WORST})")
@@ -50,6 +52,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout, in place of the text")
     parser.add_argument("--record", action="store_true", help="add five views to a finished run's result that has none")
     options = parser.parse_args(argv)
+    options.runs += options.workdir
+    if not options.runs:
+        parser.error("RUN is needed: the run's folder")
     if options.record and (options.data or options.split):
         raise ConfigError("--record: a result is of the images that the run reports on; leave out --data and --split")
     for name in ("sheet", "confusion"):

@@ -56,7 +56,7 @@ def write(path: pathlib.Path, content: dict[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = commands.Parser("alexnet_jax.features", __doc__)
     parser.add_argument("images", nargs="*", type=pathlib.Path, metavar="IMAGE", help="image files, folders of them")
-    parser.add_argument("--workdir", type=pathlib.Path, required=True, metavar="RUN", help="the run's folder")
+    parser.add_workdir("RUN", "the run's folder", among="images")
     parser.add_argument("--layer", required=True, help="conv1 … conv5, fc6, fc7, or fc8: the logits")
     parser.add_argument("--data", default="", help="another dataset than the run's, as config.data.name")
     parser.add_argument("--split", default="", help="its images (default: those that the run reports on)")

@@ -54,13 +54,16 @@ def guesses(log_probs: np.ndarray, known: Classes, count: int = GUESSES) -> list
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = commands.Parser("alexnet_jax.predict", __doc__)
-    parser.add_argument("images", nargs="+", type=pathlib.Path, metavar="IMAGE", help="image files, folders of them")
-    parser.add_argument("--workdir", type=pathlib.Path, required=True, metavar="RUN", help="the run's folder")
+    parser.add_argument("images", nargs="*", type=pathlib.Path, metavar="IMAGE", help="image files, folders of them")
+    parser.add_workdir("RUN", "the run's folder", among="images")
     parser.add_argument("--views", choices=tuple(views_lib.NAMES), help="default: five_view for a run that never "
                         "mirrors, else ten_view")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout, in place of the table")
     parser.add_argument("--picture", default="", metavar="FILE", help="draw them in the manner of the paper's figure 4")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if not options.images:
+        parser.error("IMAGE is needed: image files, or folders that hold some")
+    return options
 
 
 def prepare(workdir: pathlib.Path) -> None:

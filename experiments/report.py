@@ -271,7 +271,7 @@ def sets_of_seeds(sweep: Sweep, size: int, views: str | None = None) -> Iterator
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = commands.Parser("experiments.report", __doc__)
-    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="the sweep's folder")
+    parser.add_workdir("FOLDER", "the sweep's folder")
     parser.add_argument("--views", choices=list(views_lib.NAMES),
                         help="which errors, of all arms; default: five views if no run's training mirrors, else ten")
     parser.add_argument("--sets", type=int, metavar="N", help="print what disjoint sets of N seeds say; write nothing")

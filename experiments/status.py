@@ -21,7 +21,7 @@ from experiments.sweep import plan as plan_lib
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = commands.Parser("experiments.status", __doc__)
-    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="the sweep's folder, or one run's")
+    parser.add_workdir("FOLDER", "the sweep's folder, or one run's")
     workdir = parser.parse_args(argv).workdir
     if packed.is_packed(workdir):
         sweep = workdirs.read_sweep(workdir)

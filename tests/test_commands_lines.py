@@ -1,5 +1,6 @@
 """Command lines as people type them: what is wrong is one line with exit code 2, `--help` is help with exit code 0."""
 
+import importlib
 import json
 import os
 import pathlib
@@ -7,11 +8,12 @@ import subprocess
 import sys
 
 import pytest
+from data_files import encoded, pixels
 
 from alexnet_jax import cli, paths, schema
 from alexnet_jax import config as config_lib
 from alexnet_jax.commands import Parser
-from alexnet_jax.errors import ConfigError
+from alexnet_jax.errors import ConfigError, UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -261,3 +263,53 @@ def test_a_home_folder_is_expanded_wherever_a_path_is_taken(monkeypatch, tmp_pat
     for text in ("a\udcff", "a\0b"):
         with pytest.raises(ConfigError, match=r"^config\.data\.dir: 'a\\"):
             config_lib.override(config_lib.default(), {"data.dir": text})
+
+
+def parsed(*arguments, among="images"):
+    parser = Parser("x", "")
+    if among:
+        parser.add_argument(among, nargs="*", type=pathlib.Path)
+    parser.add_workdir("RUN", "the run's folder", among)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args([str(word) for word in arguments])
+    return str(options.workdir), [str(path) for path in getattr(options, among or "folder")], options.json
+
+
+def test_a_folder_is_named_by_workdir_or_first_and_options_stand_anywhere(tmp_path):
+    (tmp_path / "run.json").touch()
+    run = str(tmp_path)
+    for words in ((run, "--json", "a", "b"), ("a", f"--workdir={run}", "b", "--json"), ("--json", run, "a", "b")):
+        assert parsed(*words) == (run, ["a", "b"], True)
+    assert parsed(f"--workdir={run}", "--", "--x.jpg", "-y") == (run, ["--x.jpg", "-y"], False)
+    assert parsed(f"--workdir={run}", run) == (run, [run], False)
+    assert parsed(run, "--json", among="") == parsed("--json", "--workdir", run, among="") == (run, [], True)
+    for words, among, said in (
+            ((), "images", "--workdir=RUN is needed: the run's folder"), ((), "", "--workdir=RUN is needed"),
+            (("a.jpg",), "images", r"--workdir=RUN is needed: the run's folder, which a\.jpg is not \(no run\.json\)"),
+            ((run, "b"), "", f"b: one folder is looked at, and {run} is named too"),
+            ((f"--workdir={run}", "b"), "", "b: one folder is looked at"), ((run, "--jsn"), "", "did you mean --json")):
+        with pytest.raises(ConfigError, match=said):
+            parsed(*words, among=among)
+
+
+@pytest.mark.parametrize(("module", "more"), [
+    ("alexnet_jax.predict", ["photo.png"]), ("alexnet_jax.features", ["--layer=conv1", "--out=f.npz"]),
+    ("alexnet_jax.evaluate", []), ("alexnet_jax.weights.exporting", ["--to=x.pth"]), ("experiments.kernels", []),
+    ("experiments.retrieval", []), ("experiments.ensemble", []), ("experiments.status", []),
+    ("experiments.report", [])])
+def test_every_command_that_looks_at_a_run_takes_both(module, more, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "photo.png").write_bytes(encoded(pixels(1)))
+    said = []
+    for words in ([f"--workdir={run}", *more], [str(run), *more], [*more, "--workdir", str(run)]):
+        try:
+            importlib.import_module(module).main(words)
+            said.append(capsys.readouterr().out)
+        except UserError as error:
+            said.append(str(error))
+    assert len(set(said)) == 1
+    assert "run" in said[0]
+    assert "is needed" not in said[0]

@@ -17,8 +17,8 @@ from experiments.analysis.workdirs import Arm, Run, Sweep, read_run, read_sweep
 def parser(module: str, doc: str | None) -> commands.Parser:
     """With the arguments that name runs."""
     made = commands.Parser(module, doc)
-    made.add_argument("runs", nargs="*", type=pathlib.Path, metavar="RUN", help="folders of runs")
-    made.add_argument("--workdir", type=pathlib.Path, help="in place of them: a sweep's folder, or one run's")
+    made.add_argument("runs", nargs="*", type=pathlib.Path, metavar="RUN", help="folders of runs, or a sweep's")
+    made.add_argument("--workdir", type=pathlib.Path, metavar="RUN", help="another way to name one run's, or a sweep's")
     made.add_argument("--arm", help="of the sweep (default: the baseline)")
     made.add_argument("--record", type=pathlib.Path, help="folder that gets the numbers and figures; default: none, "
                       "and the figures go beside the runs")
@@ -42,6 +42,9 @@ def sweep_of(options: argparse.Namespace) -> Sweep:
     if bool(options.runs) == (options.workdir is not None):
         raise ConfigError("name the runs' folders, or a sweep with --workdir=FOLDER")
     folders = options.runs
+    if len(folders) == 1 and (packed.is_packed(folders[0])
+                              or any((folders[0] / name).exists() for name in ("plan.json", "run.json"))):
+        options.workdir = folders[0]
     if options.workdir is not None:
         if packed.is_packed(options.workdir):
             raise CheckpointError(f"{options.workdir}: no checkpoint there; recorded results keep none")
