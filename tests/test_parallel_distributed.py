@@ -57,11 +57,17 @@ def _end(process, code=0):
 
 
 @pytest.fixture(scope="module")
-def alone(store, tmp_path_factory):
-    """The rows of an undisturbed run in one process on one device."""
+def alone_run(store, tmp_path_factory):
+    """The folder of an undisturbed run in one process on one device."""
     folder = tmp_path_factory.mktemp("alone")
     _end(_start(store, folder, EPOCHS))
-    rows = run_files.read_rows(folder / "metrics.csv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(alone_run):
+    """Its rows."""
+    rows = run_files.read_rows(alone_run / "metrics.csv")
     assert len(rows) == EPOCHS
     assert len({row["train_loss"] for row in rows}) == EPOCHS, "steps that change nothing prove nothing"
     return rows
@@ -168,6 +174,19 @@ def test_images_on_the_devices_of_both(store, alone, tmp_path, mesh):
         _end(process)
     assert "images on the device" in (tmp_path / "run" / "log.txt").read_text()
     _assert_alike(run_files.read_rows(tmp_path / "run" / "metrics.csv"), alone[:3])
+
+
+@pytest.mark.slow
+def test_two_processes_begin_from_a_run_s_weights(store, alone, alone_run, tmp_path):
+    given = {"init__weights": alone_run, "optim__learning_rate": 0.001}
+    _end(_start(store, tmp_path / "one", 1, **given))
+    for process in _pair(store, tmp_path / "two", 1, (1, 2), **given):
+        _end(process)
+    assert f"training begins from the weights of {alone_run}: conv1, conv2, fc6, fc8" in (
+        tmp_path / "two" / "log.txt").read_text()
+    rows = [run_files.read_rows(tmp_path / name / "metrics.csv") for name in ("one", "two")]
+    _assert_alike(*rows)
+    assert rows[0][0]["train_loss"] < alone[0]["train_loss"]
 
 
 @pytest.mark.parametrize(("place", "message"), [

@@ -60,7 +60,7 @@ def read_newest(folder: pathlib.Path, say: Callable[[str], None],
     """(arrays, host) of the newest checkpoint that can be read, on one device; changes nothing on the disk.
 
     Shapes come from the checkpoint itself, so that neither the network nor its mesh need be known. The run may be
-    training meanwhile.
+    training meanwhile. Each of several processes that calls this has the arrays on a device of its own.
 
     Args:
       say: told of each checkpoint that had to be passed over. foreign: says why a checkpoint with this host part is
@@ -75,9 +75,12 @@ def read_newest(folder: pathlib.Path, say: Callable[[str], None],
     if not steps:
         raise CheckpointError(f"{folder}: no checkpoint there; recorded results keep none: give the folder of a run "
                               "of your own")
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True), item_handlers={
-            "arrays": ocp.StandardCheckpointHandler(), "host": ocp.JsonCheckpointHandler()}) as manager:
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    alone = _alone("newest")
+    with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(
+            read_only=True, multiprocessing_options=alone), item_handlers={
+                "arrays": ocp.StandardCheckpointHandler(multiprocessing_options=alone),
+                "host": ocp.JsonCheckpointHandler(multiprocessing_options=alone)}) as manager:
         for step in steps:
             try:
                 saved = manager.item_metadata(step)["arrays"]
@@ -93,6 +96,19 @@ def read_newest(folder: pathlib.Path, say: Callable[[str], None],
                         f"({'; '.join(trouble[:3])})")
                 return got["arrays"], got["host"]
     raise CheckpointError(f"{folder}: none of its checkpoints can be read ({'; '.join(trouble[:3])})")
+
+
+def _alone(name: str) -> ocp.options.MultiprocessingOptions:
+    """By which a process reads without waiting for others: what one of them cannot read must not keep them.
+
+    Args:
+      name: of what reads, another for each that is open at a time.
+    """
+    if not distributed.several():
+        return ocp.options.MultiprocessingOptions()
+    me = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me},
+                                              barrier_sync_key_prefix=f"{name}{me}")
 
 
 class Checkpoints:
@@ -186,15 +202,11 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[ocp.CheckpointManager]:
-        """One that reads without waiting for other processes: what one of them cannot read must not keep the others."""
         if not distributed.several():
             yield self._manager
             return
-        me = jax.process_index()
-        alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me},
-                                                   barrier_sync_key_prefix=f"reader{me}")
         with ocp.CheckpointManager(self.folder, options=ocp.CheckpointManagerOptions(
-                read_only=True, multiprocessing_options=alone)) as reader:
+                read_only=True, multiprocessing_options=_alone("reader"))) as reader:
             yield reader
 
     def _set_aside(self, steps: list[int], say: Callable[[str], None]) -> None:
