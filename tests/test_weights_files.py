@@ -132,9 +132,13 @@ def test_one_column(tmp_path):
     ("conv1a", {"filterSize": [4]}, "75 rows are no filters of 4 pixels"),
     ("conv1a", {"type": "local"}, "type local"), ("fc6a", {"weights": []}, "no matrix for each of its inputs"),
     ("neuron_conv1a", {"inputs": ["neuron_conv1a"]}, "circle"),
-    ("conv1a", {"inputs": ["nowhere"]}, "KeyError where its layers should be")])
+    ("conv1a", {"inputs": ["nowhere"]}, "KeyError where its layers should be"),
+    ("conv1a", {"inputs": ["data"] * 1_001}, "more than 1,000 layers, or inputs of a layer"),
+    ("conv163", {}, "66 layers side by side; 64 columns at most are read")])
 def test_checkpoints_that_do_not_add_up(tmp_path, layer, change, part):
     layers = files.two_columns(KERNELS, BIASES)
+    for number in range(int(layer[5:]) + 1 if layer[5:].isdecimal() else 0):
+        layers[f"conv1{number}"] = {**layers["conv1a"], "name": f"conv1{number}"}
     layers[layer].update(change)
     for x in layers.values():
         x.pop("inputLayers", None)
@@ -214,9 +218,41 @@ def test_pickles_that_lie(content, part):
         inert.load(content)
 
 
+def called(name, argument, tuple_=b"\x85"):
+    """A pickle that calls a function again and again, with one argument, and keeps what that gives."""
+    module, function = name.rsplit(".", 1)
+    return (b"\x80\x02" + argument + b"q\x00" + f"c{module}\n{function}\n".encode() + b"q\x01("
+            + (b"h\x01h\x00" + tuple_ + b"R") * 5_000 + b"t.")
+
+
+NONES = b"](" + b"N" * 10_000 + b"e"
+LONG = b"X" + struct.pack("<I", 60_000) + b"x" * 60_000
+
+
+@pytest.mark.parametrize("content", [
+    called("__builtin__.set", NONES), called("collections.OrderedDict", b"](" + b"NN\x86" * 5_000 + b"e"),
+    called("_codecs.encode", LONG, b"N\x86"), b"\x80\x04" + LONG + b"q\x00(" + b"h\x00h\x00\x93" * 5_000 + b"t.",
+    b"\x80\x02T" + struct.pack("<i", 90_000) + b"x" * 90_000 + b"q\x00(" + b"}h\x00Ns" * 5_000 + b"t."])
+def test_a_pickle_that_copies_itself_over_and_over_is_stopped(content, monkeypatch):
+    monkeypatch.setattr(inert, "_COPIES", 1 << 20)
+    tracemalloc.start()
+    with pytest.raises(inert.Damaged, match="over and over"):
+        inert.load(content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16e6
+
+
+def test_keys_of_tuples_within_tuples_are_not_hashed():
+    for depth in (2, 100_000):  # Python's own reader ends without a word at the second
+        with pytest.raises(inert.Damaged, match="a key of tuples within tuples"):
+            inert.load(b"\x80\x02}N" + b"\x85" * depth + b"Ns.")
+    assert inert.load(b"\x80\x02}NK\x01\x86Ns.") == {(None, 1): None}
+
+
 @pytest.mark.parametrize(("shape", "kind", "raw"), [
-    ((1 << 40,), "f4", b"1234"), ((2, -2), "f4", b""), ((1,), "O8", bytes(8)), ((1,), "V8", bytes(8)),
-    ((2,), "f4", None), ("x", "f4", b"")])
+    ((1 << 40,), "f4", b"1234"), ((1 << 80, 0), "f4", b""), ((2, -2), "f4", b""), ((1,), "O8", bytes(8)),
+    ((1,), "V8", bytes(8)), ((2,), "f4", None), ("x", "f4", b"")])
 def test_arrays_whose_bytes_do_not_fill_them(shape, kind, raw):
     with pytest.raises(inert.Damaged, match="an array"):
         inert._build(inert._DType(kind), shape, raw, False)
@@ -255,6 +291,33 @@ def test_a_file_of_pytorch_that_could_run_code_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="holds a list"):
         weights.read(tmp_path / "a.pth")
     assert not (tmp_path / "touched").exists()
+
+
+@needs_torch
+@pytest.mark.parametrize(("make", "said"), [
+    (lambda torch: torch.zeros(1).expand(1 << 40), "repeats the few numbers that the file has"),
+    (lambda torch: torch.zeros(5, 6).to_sparse(), r"a cpu tensor of float32, torch\.sparse_coo; have it saved as a"),
+    (lambda torch: torch.zeros(5, 6, dtype=torch.complex64), "a cpu tensor of complex64"),
+    (lambda torch: torch.zeros(5, 6, dtype=torch.int8), "a cpu tensor of int8"),
+    (lambda torch: torch.zeros(5, 6, device="meta"), "a meta tensor of float32")],
+    ids=["repeated", "sparse", "complex", "int8", "meta"])
+def test_tensors_of_other_kinds_are_refused(tmp_path, make, said):
+    import torch
+
+    torch.save({"classifier.6.weight": make(torch), "classifier.6.bias": torch.zeros(5)}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=rf"a\.pth: classifier\.6\.weight .*{said}"):
+        weights.read(tmp_path / "a.pth")
+
+
+@needs_torch
+def test_tensors_of_other_precisions_and_parameters_are_read(tmp_path):
+    import torch
+
+    kernel = torch.nn.Parameter(torch.arange(30.0).reshape(5, 6).to(torch.bfloat16))
+    torch.save({"classifier.6.weight": kernel.T.contiguous().T, "classifier.6.bias": torch.zeros(5).half()},
+               tmp_path / "a.pth")
+    found = weights.read(tmp_path / "a.pth").layers["fc8"]["kernel"].read()
+    np.testing.assert_array_equal(found, np.arange(30, dtype=np.float32).reshape(5, 6))
 
 
 def test_safetensors_under_either_naming(tmp_path):

@@ -223,11 +223,11 @@ def _notes(source: _Source, config: ConfigDict, images: Any, outputs: bool) -> l
 
 def _seen(there: dict[str, Any], config: ConfigDict, images: Any) -> int:
     """How many of the reported images the weights were trained on, where they are of this run's dataset."""
-    theirs = config_lib.from_json(there).data
-    if any(theirs[name] != config.data[name] for name in ("name", "size", "order", "val_fraction", "val_seed",
-                                                          "orientation", "resize")):
-        return 0
     try:
+        theirs = config_lib.from_json(there).data
+        if any(theirs[name] != config.data[name] for name in ("name", "size", "order", "val_fraction", "val_seed",
+                                                              "orientation", "resize")):
+            return 0
         learnt = [data.open_split(config.data, split, report=lambda line: None)
                   for split in (theirs.train_split, theirs.fold_split) if split]
         return learnt_too(learnt, images.eval)

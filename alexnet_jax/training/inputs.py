@@ -21,6 +21,7 @@ from alexnet_jax.data import Classes
 from alexnet_jax.training.augment import Constants
 
 FILE = "input.npz"
+_MOST = 1 << 28  # bytes of its arrays; far more than a mean image has
 
 
 class Inputs(NamedTuple):
@@ -48,14 +49,17 @@ def keep(folder: pathlib.Path, consts: Constants, known: Classes, config: Config
 def read(folder: pathlib.Path, config: ConfigDict) -> Inputs | None:
     """What the file holds; None if it is absent, damaged, or made for another size of images than `config`'s."""
     try:
+        with zipfile.ZipFile(folder / FILE) as packed:
+            if sum(part.file_size for part in packed.infolist()) > _MOST:
+                return None
         with (folder / FILE).open("rb") as file, np.load(file, allow_pickle=False) as found:
             mean, colour = found["mean"], found["colour"]
             classes = json.loads(found["classes"].tobytes())
         known = Classes(tuple(classes["keys"]), tuple(classes["names"]))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, RecursionError,
-            zipfile.BadZipFile):
+    except Exception:  # of many kinds, for damaged files
         return None
-    fits = mean.shape in shapes(config) and colour.shape == (3, 3) and len(known.names) == len(known)
+    fits = (mean.shape in shapes(config) and colour.shape == (3, 3) and len(known.names) == len(known)
+            and all(isinstance(text, str) for text in (*known.keys, *known.names)))
     return Inputs(Constants(mean, colour), known) if fits else None
 
 

@@ -22,7 +22,7 @@ from alexnet_jax.weight_files.tensors import CHANNELS_FIRST, Network, Tensor, fo
 
 _AXES = 8  # of a blob, at most
 _LAYERS, _BLOBS = 10_000, 16  # of a network and of a layer, at most
-_ONE_BY_ONE = 1_000_000  # numbers of a blob that are not packed, at most
+_PIECES = 1_000  # of a blob's numbers, at most; those that stand one by one are put together
 _V1_TYPES = {4: "Convolution", 14: "InnerProduct", 15: "LRN", 17: "Pooling", 18: "ReLU"}
 _V0_TYPES = {"conv": "Convolution", "innerproduct": "InnerProduct", "lrn": "LRN", "pool": "Pooling", "relu": "ReLU"}
 _STEPS = {"LRN": "lrn", "Pooling": "pool", "ReLU": "relu"}
@@ -101,19 +101,22 @@ def _text(value: memoryview) -> str:
 def _blob(data: memoryview) -> Tensor:
     """The array of a BlobProto: its shape and floats are there and fill each other."""
     old, shape = {1: 1, 2: 1, 3: 1, 4: 1}, None
-    floats: list[memoryview] = []
-    doubles: list[memoryview] = []
+    floats: list[memoryview | bytearray] = []
+    doubles: list[memoryview | bytearray] = []
     for number, kind, value in fields(data):
         if number in old and kind == protobuf.VARINT:
             old[number] = value
         elif number == 7 and kind == protobuf.BYTES:
             shape = _shape(value)
-        elif number == 5 and kind in (protobuf.BYTES, protobuf.FIXED32):
-            floats.append(value)
-        elif number == 8 and kind in (protobuf.BYTES, protobuf.FIXED64):
-            doubles.append(value)
-        if len(floats) + len(doubles) > _ONE_BY_ONE:
-            raise Damaged(f"a blob whose numbers stand one by one, more than {_ONE_BY_ONE:,} of them")
+        elif (number, kind) in ((5, protobuf.BYTES), (8, protobuf.BYTES)):
+            (floats if number == 5 else doubles).append(value)
+        elif (number, kind) in ((5, protobuf.FIXED32), (8, protobuf.FIXED64)):
+            parts = floats if number == 5 else doubles
+            if not parts or not isinstance(parts[-1], bytearray):
+                parts.append(bytearray())
+            parts[-1] += value  # type: ignore[operator]
+        if len(floats) + len(doubles) > _PIECES:
+            raise Damaged(f"a blob whose numbers are in more than {_PIECES:,} pieces")
     dims = tuple(old.values()) if shape is None else shape
     form, parts = ("<f8", doubles) if doubles else ("<f4", floats)
     size = sum(map(len, parts))
@@ -157,7 +160,7 @@ def _network(layers: list[dict[str, Any]]) -> Network:
         if len(x["blobs"]) != 2:
             raise Damaged(f"layer {x['name']!r} has {len(x['blobs'])} arrays, not weights and biases")
         kernel, bias = x["blobs"]
-        if x in dense:  # older files give every array four axes
+        if x["type"] == "InnerProduct":  # older files give every array four axes
             kernel = _squeezed(kernel, 2)
         if x["name"] in found:
             raise Damaged(f"two layers are called {x['name']!r}")

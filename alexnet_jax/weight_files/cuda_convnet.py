@@ -21,6 +21,8 @@ from alexnet_jax.weight_files import inert
 from alexnet_jax.weight_files.inert import Damaged, text
 from alexnet_jax.weight_files.tensors import CHANNELS_FIRST, Network, Tensor, forget, mapped, of_array
 
+_MOST = 1_000  # layers, and inputs of a layer
+_COLUMNS = 64  # as many as a config may have
 _STEPS = {"cmrnorm": "lrn", "pool": "pool", "neuron": "relu", "rnorm": "same-map"}
 
 
@@ -80,6 +82,8 @@ def _layers(tree: Any) -> dict[str, _Layer]:
         found = list(found.values())
     if not isinstance(found, list) or not all(isinstance(x, dict) for x in found):
         raise Damaged("it has no model_state with layers")
+    if len(found) > _MOST or any(len(x.get("inputs") or ()) > _MOST for x in found):
+        raise Damaged(f"more than {_MOST:,} layers, or inputs of a layer")
     names = [text(x["name"]) for x in found]
     layers = {}
     for name, x in zip(names, found, strict=True):
@@ -143,6 +147,8 @@ def _place(layer: _Layer) -> tuple[int, str]:
 
 def _stage(stage: list[_Layer], below: list[_Layer], sources: Mapping[str, list[_Layer]]) -> dict[str, Tensor]:
     """The layers side by side, one a column: [out, in / groups, height, width] or [out, in], and the biases."""
+    if len(stage) > _COLUMNS:
+        raise Damaged(f"{len(stage)} layers side by side; {_COLUMNS} columns at most are read")
     parts = [_kernel(x, number, len(stage), below, sources[x.name]) for number, x in enumerate(stage)]
     if len({p.shape[1:] for p in parts}) > 1:
         raise Damaged(f"layers {', '.join(x.name for x in stage)} differ in shape")

@@ -4,7 +4,8 @@ Python's own unpickler imports and calls what a file names. Here nothing is impo
 machine of its own for the stack language of pickles (documented in `pickletools`), in which a class is its name and a
 call is a record of name and arguments. NumPy's arrays, of NumPy 1 and 2 and of Python 2 and 3, are built from type,
 shape and bytes by this file's own code, without a copy of the bytes. What a file asks for in memory is bounded by its
-own size.
+own size: what few instructions could copy again and again is counted (`_Machine.spend`), and a dict's keys are plain,
+as hashing tuples within tuples takes time without bound.
 
 Checkpoints of cuda-convnet are protocol 2 of Python 2, with the options of the command line as instances of classes.
 """
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 _SHORT = 1 << 16  # bytes; longer strings are views on the file
+_COPIES = 64 << 20  # bytes that may be copied beyond as many as the file has
 _MARK = object()
 _ARRAY = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")
 _SCALAR = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
@@ -96,6 +98,13 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.left = len(data) + _COPIES
+
+    def spend(self, count: int) -> None:
+        """To be called before so many bytes are copied. Raises Damaged: no checkpoint copies as much."""
+        self.left -= count
+        if self.left < 0:
+            raise Damaged("it copies its own content over and over, as no checkpoint does")
 
     def run(self) -> Any:
         while True:
@@ -161,23 +170,27 @@ class _Machine:
     def call(self, function: Any, arguments: Any) -> None:
         if not isinstance(function, (_Global, Record)) or not isinstance(arguments, tuple):
             raise Damaged("something else than a class is called")
-        name = function.name if isinstance(function, _Global) else f"what {function.name} gives"
+        name = function.name if isinstance(function, _Global) else "what an unknown class gives"
         if name in _ARRAY:
             self.push(_Array())
         elif name == "numpy.dtype":
             self.push(_DType(arguments[0]))
         elif name in _SCALAR:
             dtype, raw = arguments
-            self.push(_build(dtype, (), raw, False)[()])
+            self.push(self.array(dtype, (), raw, False)[()])
         elif name == "_codecs.encode" and len(arguments) == 2 and isinstance(arguments[0], str):
+            self.spend(len(arguments[0]))
             self.push(arguments[0].encode("latin-1"))  # Python 3's way to write bytes in protocol 2
         elif name in ("collections.OrderedDict", "ordereddict.OrderedDict"):
-            self.push({_key(k): v for k, v in (arguments[0] if arguments else [])})
+            pairs = arguments[0] if arguments else []
+            self.spend(16 * len(pairs))
+            self.push({self.key(k): v for k, v in pairs})
         elif name in ("__builtin__.set", "builtins.set", "__builtin__.frozenset", "builtins.frozenset"):
+            self.spend(8 * len(arguments[0]) if arguments else 0)
             self.push(list(arguments[0]) if arguments else [])
         elif name in _BUFFER:
             raw, dtype, shape, order = arguments
-            self.push(_build(dtype, shape, raw, order == "F"))
+            self.push(self.array(dtype, shape, raw, order == "F"))
         elif name in _BYTES:
             self.push(arguments[0] if arguments else b"")
         else:
@@ -190,7 +203,7 @@ class _Machine:
         state, of = self.pop(), self.top()
         if isinstance(of, _Array):
             _, shape, dtype, fortran, raw = state
-            of.value = _build(dtype, shape, raw, bool(fortran))
+            of.value = self.array(dtype, shape, raw, bool(fortran))
         elif isinstance(of, _DType):
             of.order = text(state[1])
         elif isinstance(of, Record):
@@ -205,7 +218,7 @@ class _Machine:
         of = of.items if isinstance(of, Record) else of
         if not isinstance(of, dict):
             raise Damaged("items for what is no dict")
-        of.update((_key(k), v) for k, v in zip(pairs[::2], pairs[1::2], strict=True))
+        of.update(self.pairs(pairs))
 
     def append(self, values: list[Any]) -> None:
         of = self.top()
@@ -217,8 +230,30 @@ class _Machine:
             raise Damaged("elements for what is no list")
 
 
-def _key(value: Any) -> Any:
-    return bytes(value).decode("latin-1") if isinstance(value, (bytes, memoryview)) else value
+    def pairs(self, values: list[Any]) -> dict[Any, Any]:
+        return {self.key(k): v for k, v in zip(values[::2], values[1::2], strict=True)}
+
+    def key(self, value: Any) -> Any:
+        """What stands for a dict's key: a text for a string of either Python."""
+        if isinstance(value, tuple) and any(isinstance(part, tuple) for part in value):
+            raise Damaged("a key of tuples within tuples")
+        if isinstance(value, tuple):
+            self.spend(8 * len(value))
+        elif isinstance(value, (bytes, memoryview)):
+            self.spend(len(value))
+            return bytes(value).decode("latin-1")
+        return value
+
+    def array(self, dtype: Any, shape: Any, raw: Any, fortran: bool) -> np.ndarray:
+        if isinstance(raw, str):
+            self.spend(len(raw))
+        return _build(dtype, shape, raw, fortran)
+
+    def name(self, module: Any, name: Any) -> _Global:
+        """The class that a file names."""
+        parts = text(module), text(name)
+        self.spend(sum(map(len, parts)))
+        return _Global(".".join(parts))
 
 
 def _build(dtype: Any, shape: Any, raw: Any, fortran: bool) -> np.ndarray:
@@ -228,7 +263,8 @@ def _build(dtype: Any, shape: Any, raw: Any, fortran: bool) -> np.ndarray:
     kind = text(dtype.kind).lstrip("<>=|")
     if kind not in _KINDS:
         raise Damaged(f"an array of type {kind[:20]!r}; only plain numbers are read")
-    if not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape) or len(shape) > 32:
+    if (not isinstance(shape, tuple) or len(shape) > 32
+            or not all(isinstance(n, int) and 0 <= n < 1 << 62 for n in shape)):
         raise Damaged("an array without a shape")
     found = np.dtype((">" if dtype.order == ">" else "<") + kind)
     if isinstance(raw, str):
@@ -280,7 +316,7 @@ def _settled(value: Any) -> Any:
 
 
 def _instance(m: _Machine) -> None:  # INST: class named in the file, arguments since the mark
-    name = f"{m.line().decode('latin-1')}.{m.line().decode('latin-1')}"
+    name = m.name(m.line(), m.line()).name
     m.push(Record(name, tuple(m.since_mark())))
 
 
@@ -305,12 +341,12 @@ def _reduce(m: _Machine) -> None:
 
 
 def _global(m: _Machine) -> None:
-    m.push(_Global(f"{m.line().decode('latin-1')}.{m.line().decode('latin-1')}"))
+    m.push(m.name(m.line(), m.line()))
 
 
 def _stack_global(m: _Machine) -> None:
     name, module = m.pop(), m.pop()
-    m.push(_Global(f"{text(module)}.{text(name)}"))
+    m.push(m.name(module, name))
 
 
 def _quoted(m: _Machine) -> None:  # STRING of protocol 0, as Python 2's repr wrote it
@@ -343,10 +379,6 @@ def _tuple(count: int) -> Callable[[_Machine], None]:
         m.push(tuple(reversed(found)))
 
     return make
-
-
-def _pairs(values: list[Any]) -> dict[Any, Any]:
-    return {_key(k): v for k, v in zip(values[::2], values[1::2], strict=True)}
 
 
 def _set_item(m: _Machine) -> None:
@@ -383,7 +415,7 @@ _ACTIONS: dict[int, Callable[[_Machine], Any]] = {ord(code): action for code, ac
     "\x85": _tuple(1), "\x86": _tuple(2), "\x87": _tuple(3),
     "]": lambda m: m.push([]), "l": lambda m: m.push(m.since_mark()), "a": _append,
     "e": lambda m: m.append(m.since_mark()),
-    "}": lambda m: m.push({}), "d": lambda m: m.push(_pairs(m.since_mark())), "s": _set_item,
+    "}": lambda m: m.push({}), "d": lambda m: m.push(m.pairs(m.since_mark())), "s": _set_item,
     "u": lambda m: m.set_items(m.since_mark()),
     "\x8f": lambda m: m.push([]), "\x90": lambda m: m.append(m.since_mark()), "\x91": lambda m: m.push(m.since_mark()),
     "p": lambda m: m.remember(int(m.line())), "q": lambda m: m.remember(m.number("<B")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
         at += size
 
 
-def numbers(parts: list[memoryview], form: str) -> np.ndarray:
+def numbers(parts: Sequence[memoryview | bytearray], form: str) -> np.ndarray:
     """The elements of a repeated field of floating point numbers, packed or one by one; of one part a view.
 
     Args:

@@ -50,14 +50,22 @@ def read_torch(path: pathlib.Path) -> Network:
             break
     if not isinstance(found, Mapping):
         raise CheckpointError(f"{path}: holds a {type(found).__name__}; what is read is a state dict")
-    tensors = {str(name): _of_torch(t) for name, t in found.items() if isinstance(t, torch.Tensor)}
-    classes, inputs = extra.get("classes"), extra.get("input")
+    tensors, inputs = ({str(name): _of_torch(path, str(name), t) for name, t in tree.items()
+                        if isinstance(t, torch.Tensor)} if isinstance(tree, Mapping) else {}
+                       for tree in (found, extra.get("input")))
+    classes = extra.get("classes")
     return _named(path, "PyTorch", tensors, extra.get("config"), classes if isinstance(classes, Mapping) else None,
-                  {k: t.numpy() for k, t in inputs.items() if isinstance(t, torch.Tensor)}
-                  if isinstance(inputs, Mapping) else {})
+                  {name: tensor.read() for name, tensor in inputs.items()})
 
 
-def _of_torch(tensor: Any) -> Tensor:
+def _of_torch(path: pathlib.Path, name: str, tensor: Any) -> Tensor:
+    """Raises CheckpointError unless the tensor is of plain floating point numbers, all of them in the file."""
+    kind = str(tensor.dtype).removeprefix("torch.")
+    if not tensor.is_floating_point() or str(tensor.layout) != "torch.strided" or tensor.device.type != "cpu":
+        raise CheckpointError(f"{path}: {name} is a {tensor.device.type} tensor of {kind}, {tensor.layout}; have it "
+                              "saved as a plain one of float32")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise CheckpointError(f"{path}: {name} of shape {list(tensor.shape)} repeats the few numbers that the file has")
     return Tensor(tuple(tensor.shape), lambda: tensor.detach().float().numpy())
 
 

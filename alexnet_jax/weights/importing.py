@@ -148,8 +148,8 @@ def _mean_image(path: pathlib.Path) -> np.ndarray:
     if head == b"\x93NUMPY":
         try:
             array = np.load(path, allow_pickle=False, mmap_mode="r")
-        except (ValueError, OSError, EOFError) as error:
-            raise CheckpointError(f"{path}: no whole .npy file ({error})") from error
+        except Exception as error:  # of many kinds, for damaged files
+            raise CheckpointError(f"{path}: no whole .npy file ({' '.join(str(error).split())[:120]})") from error
         if array.ndim != 3 or 3 not in (array.shape[0], array.shape[2]) or array.dtype.kind not in "fiu":
             raise CheckpointError(f"{path}: an array of {array.dtype} {list(array.shape)}, no image of three colours")
         if array.shape[2] != 3:  # Caffe's Python files: blue, green, red, channels first
