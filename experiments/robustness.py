@@ -29,7 +29,7 @@ from experiments.analysis import compare, protocol, statistics
 from experiments.analysis.text import interval, p_text, signed, span
 from experiments.analysis.workdirs import Run, Sweep, read_sweep
 from experiments.claims.judging import Found, judged
-from experiments.claims.record import Claim
+from experiments.claims.record import Claim, Measure
 from experiments.claims.regimes import PAPER_LIKE_30
 from experiments.claims.registry import CLAIMS
 
@@ -44,6 +44,7 @@ def of_claim(claim: Claim, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
         if found is not None and found.ratio is None:
             yield from ("", f"{claim.id}: {'; '.join(filter(None, (claim.claim, what.part)))}")
             yield from (f"  {line}" for line in _of_measure(found, sweeps))
+            yield from (f"  {line}" for line in _elsewhere(claim, what, sweeps))
 
 
 def _of_measure(found: Found, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
@@ -73,6 +74,15 @@ def _of_measure(found: Found, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
     searched = all(what.name in (sweep.search or {}).get("arms", {}) for sweep in found.sweeps.values())
     if not c.arm.views and not searched:
         yield "the learning rate is the baseline's: none was searched for this arm"
+
+
+def _elsewhere(claim: Claim, what: Measure, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
+    """What the evidence plan's other regimes say: other images, other data."""
+    for regime in what.regimes[1:]:
+        found = judged(claim, what, regime, sweeps) if regime.seeds else None
+        if found is not None:
+            yield (f"{regime.name}: {interval(found.difference)}, {found.difference.n} seeds; "
+                   f"{found.verdict.word}: {found.verdict.why}")
 
 
 def _tests(each: Sequence[float]) -> Iterator[str]:

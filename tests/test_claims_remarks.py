@@ -6,7 +6,9 @@ from fake_sweep import arms_of
 from scipy import stats
 
 from alexnet_jax import run_files
-from experiments.claims import table
+from experiments import robustness
+from experiments.claims import regimes, summary, table
+from experiments.claims.registry import CLAIMS
 from experiments.claims.rows import rows
 
 
@@ -42,3 +44,35 @@ def test_a_row_says_where_the_centre_crop_or_the_other_records_change_its_star(t
     own, alone = ([-1.3, *ten[1:end]] for end in (10, 8))
     assert 15 * stats.ttest_1samp(own, 0).pvalue < 0.05 <= 15 * stats.ttest_1samp(alone, 0).pvalue
     assert row.remark.endswith("8 seeds, contradicted*")
+
+
+def _planned(folder, seeds, **sweep):
+    fake_sweep.write_sweep(folder, seeds=seeds, epochs=2, **sweep)
+    run_files.write_json(folder / "plan.json", {**fake_sweep.plan_of(folder), "name": folder.name})
+
+
+def test_parts_of_the_plan_that_come_later_have_their_rows_and_words(tmp_path, capsys):
+    """H beside the claim's own regime, no word before its seeds are there; C is a picture, and no regime of its own."""
+    arms = arms_of(lrn__no_lrn=2.0)
+    _planned(tmp_path / "paper_like_30_seeds", range(1, 31), arms=arms)
+    _planned(tmp_path / "paper_like_second_images", range(1, 5), arms=arms)
+    _planned(tmp_path / "dropout_by_images", range(1, 6), arms=arms_of(dropout__no_dropout=1.0),
+             gaps={"no_dropout": -3})
+    found = [row for row in rows(tmp_path)[0] if row.measured and row.quantity != "counted"]
+    assert [(row.id, row.regime, row.verdict) for row in found if row.id == "lrn"] == [
+        ("lrn", regimes.PAPER_LIKE_30.name, "reproduced"), ("lrn", regimes.SECOND_IMAGES.name, "preliminary")]
+    assert not [row for row in found if "dropout_by_images" in row.source]
+    assert table.brief(found).count("preliminary") == 1
+    assert table.front(found).count("**lrn** ") == 1
+    assert {summary.of_workdir(tmp_path / name)["family"]["name"] for name in (
+        "paper_like_second_images", "dropout_by_images")} == {regimes.DESCRIPTIVE.name}
+    robustness.main(["lrn", f"--results={tmp_path}"])
+    assert "90 epochs on 12,000 other images: " in (text := capsys.readouterr().out)
+    assert "4 seeds; preliminary: 4 of 5 seeds" in text
+
+
+def test_every_regime_of_the_plan_is_known_once_and_b_has_a_family_of_its_own():
+    records = [name for regime in dict.fromkeys(regimes.of(CLAIMS.values())) for name in regime.records]
+    assert {"tiny_imagenet_paper_like", "dropout_by_images"} <= set(records)
+    assert regimes.HUNDRED_CLASSES.family is None
+    assert all(what.regimes[0] is not regimes.HUNDRED_CLASSES for claim in CLAIMS.values() for what in claim.measures)

@@ -6,9 +6,10 @@ Whatever else is recorded below experiments/results is a regime of its own, name
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 
 from experiments.analysis.families import DESCRIPTIVE, Family
-from experiments.claims.record import Regime
+from experiments.claims.record import Claim, Regime
 
 _ERROR = ("no_lrn", "nonoverlapping", "no_pca", "one_column", "no_exchange", "lrn_first", "no_conv3", "no_conv4",
           "no_conv5")
@@ -16,11 +17,13 @@ _GAP = ("no_dropout", "no_augmentation", "no_crops", "no_mirrors", "nonoverlappi
 FIRST = Family("the first quantities of docs/evidence-plan.md", (
     *((arm, "error") for arm in _ERROR), *((arm, "gap") for arm in _GAP), ("no_decay", "fit")))
 
-# docs/evidence-plan.md: A1 and A2, C, D, E, F and H. What completes A2 was made on two CPUs, with own baselines.
+# docs/evidence-plan.md: A1 and A2, B1, C, D, E, F and H. What completes A2 was made on two CPUs, with own baselines.
 PAPER_LIKE_30 = Regime("90 epochs on 12,000 images, the paper's parameters an image",
                        ("paper_like_30_seeds", "paper_like_10_seeds", "paper_like_cpu_xeon", "paper_like_cpu"),
                        "configs/sweeps/paper_like_30_seeds.py", seeds=30, family=FIRST)
 PAPER_LIKE_10 = dataclasses.replace(PAPER_LIKE_30, sweep="configs/sweeps/paper_like_10_seeds.py", seeds=10)
+HUNDRED_CLASSES = Regime("90 epochs on 40,000 images of 100 classes", ("tiny_imagenet_paper_like",),
+                         "configs/sweeps/tiny_imagenet_paper_like.py", seeds=5)
 SECOND_IMAGES = Regime("90 epochs on 12,000 other images", ("paper_like_second_images",),
                        "configs/sweeps/paper_like_second_images.py", seeds=5, family=DESCRIPTIVE)
 EARLY = Regime("one epoch on 40,000 images at a constant rate", ("early_learning",),
@@ -31,6 +34,7 @@ BY_IMAGES = Regime("90 epochs on 3,000 to 40,000 images", ("dropout_by_images",)
                    "configs/sweeps/dropout_by_images.py", whole=True, seeds=5, family=DESCRIPTIVE)
 ITERATIONS = Regime("12,000 images until the error stops improving", ("dropout_iterations",),
                     "configs/sweeps/dropout_iterations.py", whole=True, seeds=10, family=DESCRIPTIVE)
+PLANNED = (PAPER_LIKE_30, PAPER_LIKE_10, HUNDRED_CLASSES, SECOND_IMAGES, EARLY, QUARTER, BY_IMAGES, ITERATIONS)
 
 # Short schedules, before that plan; no numbers of seeds were planned.
 FIVE = Regime("5 epochs on 40,000 images", ("claims_cifar10",), "configs/sweeps/claims_cifar10.py")
@@ -42,3 +46,9 @@ INITIALISATION = Regime("4 epochs on 40,000 images", ("initialisation",), "confi
 CONVERGENCE = Regime("until the error stops improving", ("convergence",), "configs/sweeps/convergence.py", whole=True)
 
 SHORT = (FIVE, TINY, THREE)
+
+
+def of(claims: Iterable[Claim]) -> Iterator[Regime]:
+    """Those that the claims are measured in, and all of the evidence plan."""
+    yield from (regime for claim in claims for what in claim.measures for regime in what.regimes)
+    yield from PLANNED

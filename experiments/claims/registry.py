@@ -29,7 +29,7 @@ _ILSVRC = "no measurement: needs ILSVRC"
 _FALL_2011 = f"{_ILSVRC} and the Fall 2011 release; a sixth convolutional layer is not built"
 _OF_CHECKPOINTS = "no measurement of the checkpoints of a sweep"
 _SAME_MAP = ("model.same_map.layers", "the same-map norm after conv2's goes with it, as in run 148")
-_A10, _A30, _H = r.PAPER_LIKE_10, r.PAPER_LIKE_30, r.SECOND_IMAGES
+_A10, _A30, _B, _H = r.PAPER_LIKE_10, r.PAPER_LIKE_30, r.HUNDRED_CLASSES, r.SECOND_IMAGES
 
 
 def _paper(text: str, where: str, top1: float | None = None, top5: float | None = None) -> Value:
@@ -79,11 +79,11 @@ CLAIMS: dict[str, Claim] = {claim.id: claim for claim in (
           cost="a few epochs for each rate of the grid, then ten runs until 25% training error; not timed here"),
     Claim("columns", "two-GPU net against one GPU with half the kernels in each conv layer (conv5 kept as wide as two)",
           "§3.2", "difference", TEST_2010, _paper("−1.7/−1.2", "§3.2", -1.7, -1.2), _gain("145-half"), "145-half",
-          (Measure("columns.one_column", (_A10, *r.SHORT), turned=True, also=(
+          (Measure("columns.one_column", (_A10, _B, *r.SHORT), turned=True, also=(
               "one", "half", "half_width", "one_half", "one_half_width", "single_column", "one_column_half")),)),
     Claim("lrn", "with response normalisation against without", "§3.3", "difference", VAL_2012,
           _paper("−1.4/−1.2", "§3.3", -1.4, -1.2), _gain("148"), "148",
-          (Measure("lrn.no_lrn", (_A30, _H, *r.SHORT), turned=True, local=False, also=("none", "without", "off"),
+          (Measure("lrn.no_lrn", (_A30, _H, _B, *r.SHORT), turned=True, local=False, also=("none", "without", "off"),
                    with_field=_SAME_MAP),)),
     Claim("lrn-cifar", "13% test error without normalisation, 11% with", "§3.3", "difference", CIFAR,
           _paper("13 → 11", "§3.3", -2.0),
@@ -94,30 +94,32 @@ CLAIMS: dict[str, Claim] = {claim.id: claim for claim in (
                             part="the two networks as released, 11% − 13%"))),
     Claim("overlap", "pooling z=3, s=2 against z=2, s=2 giving equal output sizes", "§3.4", "difference", VAL_2012,
           _paper("−0.4/−0.3", "§3.4", -0.4, -0.3), _gain("147"), "147",
-          (Measure("pooling.nonoverlapping", (_A30, _H, *r.SHORT), turned=True, margin=0.2, also=(
+          (Measure("pooling.nonoverlapping", (_A30, _H, _B, *r.SHORT), turned=True, margin=0.2, also=(
               "non_overlapping", "no_overlap", "pool_2_2", "pool_2x2", "pool22", "pooling")),)),
     Claim("crops", "ten views against the centre crop", "§4.1", "difference", "ILSVRC-2010 test",
           _paper("39.0/18.3 → 37.5/17.0", "§4.1", -1.5, -1.3), _gain("145-2010 centre"), "145-2010 centre",
-          (Measure("views.centre", (_A30, *r.SHORT, r.QUARTER, r.LOCAL, r.INITIALISATION), turned=True,
+          (Measure("views.centre", (_A30, _B, *r.SHORT, r.QUARTER, r.LOCAL, r.INITIALISATION), turned=True,
                    also=("center",)),)),
     Claim("pca", "colour augmentation along the principal components", "§4.1", "difference", UNSAID,
           _paper("top-1 by over 1", "§4.1", -1.0),
-          measures=(Measure("pca.no_pca", (_A30, *r.SHORT), turned=True, also=("none",), says="top-1 by over +1"),)),
+          measures=(Measure("pca.no_pca", (_A30, _B, *r.SHORT), turned=True, also=("none",),
+                            says="top-1 by over +1"),)),
     Claim("crop-flip", "without crops and mirrors the network overfits substantially", "§4.1", "qualitative", "ILSVRC",
           _paper("qualitative", "§4.1"), measures=(
-              Measure("augmentation.no_augmentation", (_A10, *r.SHORT), "gap", sign=1, part="without − with", also=(
+              Measure("augmentation.no_augmentation", (_A10, _B, *r.SHORT), "gap", sign=1, part="without − with", also=(
                   "none", "centre_only", "no_crops_no_mirrors"), says="substantial overfitting"),
               *(Measure(f"augmentation.no_{one}", (_A10, r.FIVE), "gap", sign=1, part=f"in kind: without {one} alone",
                         in_kind=True) for one in ("crops", "mirrors")))),
     Claim("dropout", "without dropout substantial overfitting; with it about twice the iterations to converge", "§4.2",
           "qualitative", "ILSVRC", _paper("qualitative; 2× the iterations", "§4.2"), measures=(
-              Measure("dropout.no_dropout", (_A30, _H, *r.SHORT, r.CONVERGENCE), "gap", sign=1, part="without − with",
-                      also=("none",), says="substantial overfitting; half the iterations to converge"),
+              Measure("dropout.no_dropout", (_A30, _H, _B, *r.SHORT, r.CONVERGENCE), "gap", sign=1,
+                      part="without − with", also=("none",),
+                      says="substantial overfitting; half the iterations to converge"),
               Measure("dropout.no_dropout", (r.ITERATIONS, r.CONVERGENCE), "epochs", turned=True, ratio=2.0, sign=1,
                       part="iterations, with ÷ without", also=("none",)))),
     Claim("depth", "removing any middle layer costs about 2 points", "§7", "difference", UNSAID,
           _paper("top-1 about +2", "§7", 2.0), measures=tuple(
-              Measure(f"depth.no_{layer}", (_A10, *r.SHORT), part=f"without {layer}", also=(f"without_{layer}",))
+              Measure(f"depth.no_{layer}", (_A10, _B, *r.SHORT), part=f"without {layer}", also=(f"without_{layer}",))
               for layer in ("conv3", "conv4", "conv5"))),
     Claim("2010", "one network, ILSVRC-2010 test", "Table 1", "level", TEST_2010,
           _paper("37.5/17.0", "table 1", 37.5, 17.0), _logged("145-2010"),
@@ -142,7 +144,7 @@ CLAIMS: dict[str, Claim] = {claim.id: claim for claim in (
           _paper("5 to 6 days", "§5"), why=_ILSVRC, command=f"{_FULL} --workdir=runs/imagenet", cost=1),
     Claim("decay", "weight decay lowers the training error, not only the test error", "§5", "qualitative", "ILSVRC",
           _paper("qualitative", "§5"), measures=(
-              Measure("decay.no_decay", (_A10, _H, *r.SHORT), "fit", sign=1, part="without − with", also=(
+              Measure("decay.no_decay", (_A10, _H, _B, *r.SHORT), "fit", sign=1, part="without − with", also=(
                   "none", "decay_0"), says="a higher training error"),)),
     Claim("bias-init", "biases of 1 speed up early learning", "§5", "qualitative", "ILSVRC",
           _paper("qualitative", "§5"), measures=(
@@ -152,7 +154,7 @@ CLAIMS: dict[str, Claim] = {claim.id: claim for claim in (
                       part="in kind: biases 0 − 1, the reported error"))),
     Claim("overlap-fit", "overlapping pooling makes it slightly harder to overfit", "§3.4", "qualitative", "ILSVRC",
           _paper("qualitative", "§3.4"), measures=(
-              Measure("pooling.nonoverlapping", (_A30, _H, *r.SHORT), "gap", sign=1, part="2/2 − 3/2"),)),
+              Measure("pooling.nonoverlapping", (_A30, _H, _B, *r.SHORT), "gap", sign=1, part="2/2 − 3/2"),)),
     Claim("two-gpu-time", "the two-GPU net takes slightly less time to train than the one-GPU net", "§3.2",
           "qualitative", "two GTX 580", _paper("qualitative", "§3.2"),
           why="no measurement: compiled for two GPUs, not run; devices emulated on a CPU tell nothing of time",
@@ -168,7 +170,7 @@ CLAIMS: dict[str, Claim] = {claim.id: claim for claim in (
                   f"--workdir={r.FIVE.workdir} --record=experiments/results/retrieval", checkpoints="views"),
 
     # What the logs have beyond the paper. The older variants differ from run 145 in more than their words say.
-    _of_log("150", Measure("columns.no_exchange", (_A10, *r.SHORT), also=("none_exchanged", "separate", "none"))),
+    _of_log("150", Measure("columns.no_exchange", (_A10, _B, *r.SHORT), also=("none_exchanged", "separate", "none"))),
     _not_built("120"), _not_built("131"), _not_built("135"),
     _of_log("132", Measure("columns.exchange_conv4", r.SHORT, sign=1, also=("exchange_at_conv4", "conv4"),
                            says="worse than run 131, no number"), together=("133",)),
@@ -176,7 +178,7 @@ CLAIMS: dict[str, Claim] = {claim.id: claim for claim in (
                            says="significantly worse, no number")),
     _not_built("128"),
     _of_log("166", Measure("lrn.lrn_before_relu", r.SHORT, local=False, also=("before_relu",))),
-    _of_log("167", Measure("lrn.lrn_first", (_A10, *r.SHORT), sign=0, local=False, also=(
+    _of_log("167", Measure("lrn.lrn_first", (_A10, _B, *r.SHORT), sign=0, local=False, also=(
         "lrn_first_only", "first_only", "first", "lrn_1", "lrn1"))),
     _of_log("169", together=("170", "171", "174"), why="no measurement: they are the log's own noise"),
     _of_log("170-quant", why="no measurement: sending quantised values is not built"),

@@ -20,7 +20,7 @@ from experiments.analysis import compare, protocol, speed, statistics, verdicts
 from experiments.analysis.families import DESCRIPTIVE
 from experiments.analysis.text import interval
 from experiments.analysis.workdirs import Run, Sweep, field, read_sweep
-from experiments.claims import commands
+from experiments.claims import commands, regimes
 from experiments.claims.judging import Found, judged
 from experiments.claims.record import Claim, Regime
 from experiments.claims.registry import CLAIMS
@@ -36,8 +36,7 @@ def rows(results: pathlib.Path, claims: Mapping[str, Claim] = CLAIMS) -> tuple[l
       claims: their records, by id.
     """
     sweeps, files, troubles = _read(results, claims)
-    known = {name for claim in claims.values() for what in claim.measures for regime in what.regimes
-             for name in regime.records}
+    known = {name for regime in regimes.of(claims.values()) for name in regime.records}
     others = [Regime(name, (name,), f"configs/sweeps/{sweep.name}.py") for name, sweep in sweeps.items()
               if name not in known]
     return [row for claim in claims.values() for row in _of_one(claim, results, sweeps, others, files)], troubles

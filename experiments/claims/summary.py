@@ -21,6 +21,7 @@ from experiments.analysis.protocol import is_imagenet, protocol
 from experiments.analysis.text import interval, p_text, span
 from experiments.analysis.workdirs import Arm, Run, Sweep, default_views, field, read_sweep, without_five
 from experiments.claims import judging
+from experiments.claims import regimes as regimes_lib
 from experiments.claims.record import Regime, of_arm
 from experiments.claims.registry import CLAIMS
 from experiments.sweep import search
@@ -79,9 +80,9 @@ def summarise(sweep: Sweep, views: str | None = None, beside: Mapping[str, Sweep
 
 
 def regime_of(sweep: Sweep, regimes: Iterable[Regime] | None = None) -> Regime:
-    """The regime that the sweep's runs are of: of those, or of all that claims name; else one of its own."""
+    """The regime that the sweep's runs are of: of those, or of all that claims or plan name; else one of its own."""
     if regimes is None:
-        regimes = (regime for claim in CLAIMS.values() for what in claim.measures for regime in what.regimes)
+        regimes = regimes_lib.of(CLAIMS.values())
     return next((regime for regime in regimes if sweep.name in regime.records), Regime(sweep.name, (sweep.name,), ""))
 
 

@@ -14,6 +14,7 @@ from alexnet_jax import names
 from experiments.analysis import compare, statistics, verdicts
 from experiments.analysis.families import DESCRIPTIVE
 from experiments.analysis.text import markdown_table, span
+from experiments.claims.regimes import SECOND_IMAGES
 from experiments.claims.row import SCHEMA, Row
 
 _HEAD = ("#", "Claim", "Paper", "Author's log", "Measured", "Seeds", "Data", "Verdict")
@@ -85,14 +86,15 @@ def _counted(rows: Sequence[Row], word: str) -> str:
 
 def brief(rows: Sequence[Row]) -> str:
     """What is measured, a line each: claim, the paper's number, ours, verdict; of several regimes on one dataset the
-    first, which is the claim's own.
+    first, which is the claim's own, and that of other images.
 
     Without what can't be compared with the paper, or is only near the claim, where something else measures the claim.
     """
-    first: dict[tuple[str, str, str, str], Row] = {}
+    first: dict[tuple[str, str, str, str, bool], Row] = {}
     for row in rows:
         if row.measured:
-            first.setdefault((row.id, row.part, row.quantity, row.dataset.partition(" ")[0]), row)
+            first.setdefault((row.id, row.part, row.quantity, row.dataset.partition(" ")[0],
+                              row.regime == SECOND_IMAGES.name), row)
     judged = {row.id for row in first.values() if row.verdict != verdicts.NOT_COMPARABLE and not row.in_kind}
     cells = [[f"**{row.id}** {row.claim}" + (f"; {row.part}" if row.part else "") + f" ({row.where})",
               row.paper or row.log, row.measured, str(row.n or ""), _data(row), _word(row)]

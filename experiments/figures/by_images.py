@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.inspect.lettering import Letters
@@ -23,17 +23,16 @@ def draw(found: Sequence[Worth], title: str) -> Figure:
     """The figure. Raises ConfigError where there is no point."""
     if not found:
         raise ConfigError("dropout's worth: no arm without dropout has a finished run beside one with it")
-    seeds = sorted({worth.error.n for worth in found})
-    words = [f"Without dropout less with it, paired by seed; {' or '.join(map(str, seeds))} seeds a point; bars: "
-             f"{CONFIDENCE:.0%} intervals (Student's t), of each difference alone. Above zero dropout helps. Epochs "
-             "are the same at every number of images, so that updates grow with the images."]
+    words = [f"Without dropout less with it, paired by seed; bars: {CONFIDENCE:.0%} intervals (Student's t), of each "
+             "difference alone. Above zero dropout helps. Epochs are the same at every number of images, so that "
+             "updates grow with the images."]
     letters = Letters([title])
     handles = [Line2D([], [], label=label, color=COLOURS[1 + i], linestyle=DASHES[i], marker=MARKERS[i], markersize=5)
                for i, label in enumerate(QUANTITIES.values())]
     with style.drawing(letters):
-        page = style.Page(letters, 0.15 + 2.7 + 0.5, title, words, handles)
+        page = style.Page(letters, 0.15 + 2.7 + 0.65, title, words, handles)
         left = MARGIN + 0.62
-        axes = page.axes(left, 0.5, WIDTH - left - 0.2, 2.7)
+        axes = page.axes(left, 0.65, WIDTH - left - 0.2, 2.7)
         counts = [worth.images for worth in found]
         for i, name in enumerate(QUANTITIES):
             # Beside each other, so that no interval hides another.
@@ -49,7 +48,8 @@ def draw(found: Sequence[Worth], title: str) -> Figure:
         axes.set_xlim(counts[0] / 1.25, counts[-1] * 1.25)
         axes.xaxis.set_major_locator(FixedLocator(counts))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.xaxis.set_major_formatter(FixedFormatter([
+            f"{worth.images:,}\n{worth.error.n} seed{'s' if worth.error.n > 1 else ''}" for worth in found]))
         axes.set_xlabel("training images, log scale")
         axes.set_ylabel("without − with dropout, points")
         axes.grid(axis="y", color=style.GRID, linewidth=0.6)
