@@ -5,14 +5,14 @@ import sys
 import tarfile
 
 import fake_driver
-import fake_sweep
 import pytest
 
+from alexnet_jax import provenance
 from benchmarks.accelerator import context, what_for
 from benchmarks.accelerator import record as records
 from benchmarks.accelerator.what_for import Evidence
+from experiments import recording
 from experiments.analysis import workdirs
-from experiments.sweep import plan as plan_lib
 from experiments.sweep import sweep_file
 
 DEVICE = {"platform": "cpu", "kind": "a processor", "count": 1, "memory": None, "cores": 1}
@@ -130,15 +130,21 @@ def test_what_is_open_is_the_plans():
     assert whole.arguments[1:] == ("--config.train.epochs=520", "--config.train.eval_every=104")
 
 
-def test_seeds_that_another_machine_has_begun_are_left_to_it(go, tmp_path, monkeypatch):
-    monkeypatch.setattr(what_for, "RESULTS", tmp_path)
-    mine = _mine(tmp_path, (0, 1, 2))
-    assert what_for.seeds_left(mine) == (0, 1, 2)
-    fake_sweep.write_sweep(tmp_path / "mine", states={
-        ("no_lrn", 1): "unfinished", **{(arm, 2): "not started" for arm in fake_sweep.ARMS}})
-    assert what_for.seeds_left(mine) == (2,)
-    fake_sweep.write_sweep(tmp_path / "whole")
-    found, _ = go(mine._replace(name="whole"))
+def test_a_record_is_gone_on_with_and_seeds_that_another_kind_has_begun_are_left_to_it(go, tmp_path, monkeypatch):
+    monkeypatch.setattr(what_for, "RESULTS", tmp_path / "results")
+    mine = _mine(tmp_path)
+    assert what_for.seeds_left(mine, "a card") == (1, 2)
+    go(mine)  # and is recorded
+    kind = provenance.cpu_name()
+    recording.copy_sweep(tmp_path / "out" / "what_for" / "work" / "mine", tmp_path / "results" / "mine")
+    more = _mine(tmp_path, (1, 2, 3))
+    assert what_for.seeds_left(more, kind) == (1, 2, 3)
+    assert what_for.seeds_left(more, "a card") == (3,)
+    monkeypatch.setitem(DEVICE, "kind", kind)
+    go(more, out="other")
+    done = fake_driver.steps(tmp_path / "other" / "what_for" / "work" / "mine")
+    assert [label for label, steps in done.items() if steps] == ["baseline seed 3", "no_lrn seed 3"]
+    monkeypatch.setitem(DEVICE, "kind", "a card")
+    found, _ = go(mine, out="card")
     assert found["status"] == "finished"
-    assert "recorded" in found["steps"]["X: whole"]
-    assert plan_lib.read(tmp_path / "out" / "what_for" / "work" / "whole") is None
+    assert "another kind" in found["steps"]["X: mine"]["recorded"]

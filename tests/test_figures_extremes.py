@@ -1,6 +1,7 @@
 """Every figure at its extremes: no text leaves the canvas, none overlaps another, and nothing is dropped in silence."""
 
 import math
+import sys
 
 import drawn_text
 import fake_sweep
@@ -109,6 +110,9 @@ def test_names_without_a_font_are_transliterated_with_a_note(monkeypatch):
         letters = Letters([CHINESE, "собака"])
         assert (letters.write(f"{CHINESE}, собака"), letters.note) == ("MaoMi, собака", lettering.NOTE)
         assert Letters(["grün"]).note == ""
+        monkeypatch.setitem(sys.modules, "anyascii", None)  # as where it isn't installed
+        letters = Letters(["猫b"])
+        assert (letters.write("猫b"), letters.note) == ("[732B]b", lettering.NUMBERS)
     finally:
         lettering._family.cache_clear()
 

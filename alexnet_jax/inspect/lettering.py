@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import matplotlib
-from anyascii import anyascii
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties, get_font
@@ -28,6 +27,7 @@ _NO_LETTERS = ("last resort", "emoji", "stix", "dejavu")  # boxes for everything
 _DOTS = 300  # an inch, to measure at
 _SLACK = 1.03  # at fewer dots letters are set on whole ones, and a line grows
 NOTE = "Signs that no font here has are written in Latin letters."
+NUMBERS = "Signs that no font here has are written as their numbers."
 
 
 @functools.cache
@@ -65,6 +65,15 @@ def _renderer() -> RendererAgg:
     return RendererAgg(1, 1, _DOTS)
 
 
+def _latin() -> Callable[[str], str] | None:
+    """A sign in Latin letters; None where the package isn't there, as on machines that are lent."""
+    try:
+        from anyascii import anyascii
+    except ModuleNotFoundError:
+        return None
+    return anyascii
+
+
 class Letters:
     """How a picture with these names in it is lettered.
 
@@ -75,9 +84,11 @@ class Letters:
     def __init__(self, texts: Iterable[str] = ()):
         signs = sorted(set("".join(map(names.plain, texts))))
         found = {sign: _family(sign) for sign in signs}
-        self._latin = {ord(sign): anyascii(sign) for sign, family in found.items() if family is None}
+        lacking = [sign for sign, family in found.items() if family is None]
+        latin = _latin() if lacking else None
+        self._latin = {ord(sign): latin(sign) if latin else f"[{ord(sign):X}]" for sign in lacking}
         self.family = (OWN, *dict.fromkeys(family for family in found.values() if family not in (None, OWN)))
-        self.note = NOTE if self._latin else ""
+        self.note = "" if not lacking else NOTE if latin else NUMBERS
 
     @contextlib.contextmanager
     def style(self, style: Any) -> Iterator[None]:

@@ -2,8 +2,8 @@
 
 Each is `experiments.run` as a person would start it, in FOLDER/what_for/work/NAME, and is stopped, with checkpoints,
 before the time is up. Meanwhile FOLDER/what_for/records.tar.gz is kept up to date: the records of all of them, in the
-form of `experiments/results`. Where that file is and the workdirs aren't, on another machine, it goes on from there:
-what had finished isn't run again.
+form of `experiments/results`. Where that file is and the workdirs aren't, on another machine, it goes on from there,
+and else from what `experiments/results` has: what had finished isn't run again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from benchmarks import command
 from benchmarks.accelerator import record as records
 from benchmarks.accelerator.context import Context, Unfinished
 from experiments import recording
-from experiments.analysis import workdirs
+from experiments.analysis import packed, workdirs
+from experiments.executors import devices
 from experiments.sweep import plan as plan_lib
 
 
@@ -73,24 +74,26 @@ def run(context: Context) -> None:
                      functools.partial(_carry_on, evidence, context, work, archive, stop), seconds=stop + worth)
 
 
-def seeds_left(evidence: Evidence) -> tuple[int, ...]:
-    """The seeds of which experiments/results has no run yet.
+def seeds_left(evidence: Evidence, kind: str) -> tuple[int, ...]:
+    """The seeds that this kind of device may run: those of which experiments/results has no run of another kind's.
 
-    All runs of a seed are made on one kind of machine: a seed that another one has begun is left to it.
+    All runs of a seed are made on one kind: what another one has begun is left to it.
     """
     folder = RESULTS / evidence.name
     if not folder.is_dir():
         return evidence.seeds
-    begun = {seed for arm in workdirs.read_sweep(folder).arms for seed, run in arm.runs.items() if run.about}
-    return tuple(seed for seed in evidence.seeds if seed not in begun)
+    others = {seed for arm in workdirs.read_sweep(folder).arms for seed, run in arm.runs.items()
+              if run.about and {device.kind for device in devices.all_of(run.about)} != {kind}}
+    return tuple(seed for seed in evidence.seeds if seed not in others)
 
 
 def _carry_on(evidence: Evidence, context: Context, work: pathlib.Path, archive: pathlib.Path, stop: float
               ) -> dict[str, Any]:
     """Runs the sweep to its end: {'finished', 'runs'}; or raises Unfinished."""
-    seeds = seeds_left(evidence)
+    seeds = seeds_left(evidence, context.device["kind"])
     if not seeds:
-        return {"recorded": "experiments/results has runs of all its seeds"}
+        return {"recorded": "experiments/results has runs of all its seeds, by another kind of device"}
+    _adopt(RESULTS / evidence.name, work)
     workdir, log = work / evidence.name, context.folder / f"{evidence.name}.log"
     begin = log.stat().st_size if log.exists() else 0
     # Each seed with a comma: a single number would be how many.
@@ -167,11 +170,17 @@ def unpack(archive: pathlib.Path, work: pathlib.Path) -> None:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
         for record in sorted(pathlib.Path(folder, "records").iterdir()):
-            if (work / record.name).exists():
-                continue
-            made = pathlib.Path(folder, record.name)
-            recording.unpack(record, made)
-            for run in made.glob("runs/*"):
-                if plan_lib.state_of(run) not in plan_lib.DONE:
-                    shutil.rmtree(run)
-            made.rename(work / record.name)
+            _adopt(record, work)
+
+
+def _adopt(record: pathlib.Path, work: pathlib.Path) -> None:
+    """Makes a workdir of a record, if there is one, where none is."""
+    if (work / record.name).exists() or not packed.is_packed(record):
+        return
+    with tempfile.TemporaryDirectory(dir=work, prefix=".") as folder:
+        made = pathlib.Path(folder, record.name)
+        recording.unpack(record, made)
+        for run in made.glob("runs/*"):
+            if plan_lib.state_of(run) not in plan_lib.DONE:
+                shutil.rmtree(run)
+        made.rename(work / record.name)
