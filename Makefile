@@ -7,6 +7,9 @@
 # make claims      every claim of the paper beside what is recorded here: experiments/CLAIMS.md, .csv, .json
 # make bench       the benchmarks, this project beside PyTorch, and the tables of benchmarks/RESULTS.md: an hour or two
 #                  on two cores that do nothing else; make bench-quick tries all of them on tiny networks
+# make accelerator what this project does on the accelerator that JAX sees, in MINUTES=9, into OUT=runs/accelerator;
+#                  again, and it goes on; ARGS=--quick rehearses it without one
+# make bare        does it run on a bare machine? PYTHON=python3.12, ARGS="--venv=… --cuts=…"; by hand or weekly
 # make lint        ruff, mypy, and who may import whom (import-linter: pyproject.toml)
 # Each sets up .venv first, if needed. WORKDIR=…, PYTHON=python3.12 and DATA=… can be given.
 
@@ -16,7 +19,7 @@ WORKDIR ?= runs/three
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: ablations ablations-said claims test test-all storm test-targets bench bench-quick lint clean
+.PHONY: ablations ablations-said accelerator bare claims test test-all storm test-targets bench bench-quick lint clean
 .DELETE_ON_ERROR:
 
 # A stamp is written last, so an interrupted installation is taken up again.
@@ -71,6 +74,14 @@ bench: $(VENV)/installed-bench
 
 bench-quick: $(VENV)/installed-bench
 	for name in $(BENCHMARKS) roofline; do $(BIN)/python -m benchmarks.$$name --quick || exit; done
+
+OUT ?= runs/accelerator
+accelerator: MINUTES := $(if $(filter file,$(origin MINUTES)),9,$(MINUTES))
+accelerator: $(VENV)/installed
+	$(BIN)/python -m benchmarks.accelerator --minutes=$(MINUTES) --out=$(OUT) $(ARGS)
+
+bare:
+	$(PYTHON) tests/bare_machine.py --python=$(PYTHON) $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
