@@ -8,10 +8,10 @@
 # make bench       the benchmarks, this project beside PyTorch, and the tables of benchmarks/RESULTS.md: an hour or two
 #                  on two cores that do nothing else; make bench-quick tries all of them on tiny networks
 # make accelerator what this project does on the accelerator that JAX sees, in MINUTES=9, into OUT=runs/accelerator;
-#                  again, and it goes on; ARGS=--quick rehearses it without one
+#                  again, and it goes on; ARGS=--quick rehearses it without one. With .venv, or without one PYTHON
 # make bare        does it run on a bare machine? PYTHON=python3.12, ARGS="--venv=… --cuts=…"; by hand or weekly
 # make lint        ruff, mypy, and who may import whom (import-linter: pyproject.toml)
-# Each sets up .venv first, if needed. WORKDIR=…, PYTHON=python3.12 and DATA=… can be given.
+# Each other sets up .venv first, if needed. WORKDIR=…, PYTHON=python3.12 and DATA=… can be given.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -77,8 +77,8 @@ bench-quick: $(VENV)/installed-bench
 
 OUT ?= runs/accelerator
 accelerator: MINUTES := $(if $(filter file,$(origin MINUTES)),9,$(MINUTES))
-accelerator: $(VENV)/installed
-	$(BIN)/python -m benchmarks.accelerator --minutes=$(MINUTES) --out=$(OUT) $(ARGS)
+accelerator:
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.accelerator --minutes=$(MINUTES) --out=$(OUT) $(ARGS)
 
 bare:
 	$(PYTHON) tests/bare_machine.py --python=$(PYTHON) $(ARGS)

@@ -38,6 +38,21 @@ def tensors(params: Mapping[str, Any]) -> dict[str, list[torch.Tensor]]:
     return out
 
 
+def gradients(name: str, tensors: list[torch.Tensor], like: Mapping[str, Any]) -> dict[str, Any]:
+    """The gradients of a layer's [weight, bias], of `tensors`, as arrays of the shapes of `like`, {kernel, bias}."""
+    (w, bias), k = (tensor.grad.numpy() for tensor in tensors if tensor.grad is not None), like["kernel"]
+    if k.ndim == 5 and like["bias"].ndim == 4:
+        kernel = w[None]
+    elif name.startswith("conv"):
+        columns, h, kw, i, o = k.shape
+        kernel = w.reshape(columns, o, i, h, kw).transpose(0, 3, 4, 2, 1)
+    elif name == "fc8":
+        kernel = w.T.reshape(k.shape)
+    else:
+        kernel = w.reshape(k.shape[0], k.shape[2], k.shape[1]).transpose(0, 2, 1)
+    return {"kernel": kernel, "bias": bias.reshape(like["bias"].shape)}
+
+
 def local_response_norm(m: Any, x: torch.Tensor, how: str = "stock") -> torch.Tensor:
     """The response norm of the config's `model` group.
 

@@ -79,20 +79,6 @@ def real_images(config, batch, first=0):
     return images - images.mean(axis=0)
 
 
-def _torch_gradient(name, tensors, like):
-    w, k, bias = tensors[0].grad.numpy(), like["kernel"], tensors[1].grad.numpy()
-    if k.ndim == 5 and like["bias"].ndim == 4:
-        kernel = w[None]
-    elif name.startswith("conv"):
-        columns, h, kw, i, o = k.shape
-        kernel = w.reshape(columns, o, i, h, kw).transpose(0, 3, 4, 2, 1)
-    elif name == "fc8":
-        kernel = w.T.reshape(k.shape)
-    else:
-        kernel = w.reshape(k.shape[0], k.shape[2], k.shape[1]).transpose(0, 2, 1)
-    return {"kernel": kernel, "bias": bias.reshape(like["bias"].shape)}
-
-
 def _margin(margins, window, stride):
     """Takes down how near the values that enter a ReLU or a pooling come to where its gradient jumps."""
     def observe(what, x):
@@ -180,5 +166,5 @@ def _torch_results(config, params, images, labels, sees_all):
     logits = peer.logits(config, theirs, torch.tensor(np.moveaxis(images, -1, 1)), sees_all)
     loss = F.cross_entropy(logits, torch.tensor(labels))
     loss.backward()
-    gradients = {name: _torch_gradient(name, theirs[name], params[name]) for name in params}
+    gradients = {name: peer.gradients(name, theirs[name], params[name]) for name in params}
     return logits.detach().numpy(), float(loss.detach()), gradients

@@ -68,11 +68,8 @@ class Context:
           The step's entry in the record; None if it was left out or has failed.
         """
         steps = self._record["steps"]
-        entry = steps.get(name, {})
-        if entry and records.is_done(entry):
-            return entry
-        if entry.get("attempt") == self._attempt:  # it has failed a moment ago
-            return None
+        if not self.is_open(name):
+            return steps[name] if records.is_done(steps[name]) else None
         if self.left() < seconds:
             self._left_out = True
             return None
@@ -94,6 +91,17 @@ class Context:
             return None
         self._finish(name, found)
         return steps[name]
+
+    def is_open(self, name: str) -> bool:
+        """Is this step still to be done? Neither done, nor failed a moment ago."""
+        entry = self._record["steps"].get(name)
+        return entry is None or not (records.is_done(entry) or entry.get("attempt") == self._attempt)
+
+    @property
+    def restarted(self) -> bool:
+        """Has a step of this command ended a process of this part? One should then do one thing at a time."""
+        return any(entry.get("attempt") == self._attempt and entry["error"].startswith(records.ENDED)
+                   for entry in self._record["steps"].values())
 
     def note(self, **found: Any) -> None:
         """Puts into the file what the step under way has found so far; `step` replaces it by what the step returns."""

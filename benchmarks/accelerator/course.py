@@ -119,7 +119,7 @@ class Course:
                 record["status"] = "cut off"
                 records.write(self.out, record)
                 break
-            said = f"the process ended with exit code {code}" + (" (killed: out of memory?)" if code == -9 else "")
+            said = f"{records.ENDED} {code}" + (" (killed: out of memory?)" if code == -9 else "")
             if step is None:
                 records.write(self.out, record | {"status": "failed", "error": said})
                 break

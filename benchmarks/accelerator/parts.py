@@ -22,6 +22,7 @@ class Part(NamedTuple):
 
 MACHINE = Part("machine", "which device, and what computes on it", 60)
 PARTS: tuple[Part, ...] = (
+    Part("right", "does it compute what a CPU does?", 240),
     Part("fast", "how fast it is beside PyTorch", 240),
     Part("what_for", "the evidence sweeps that are still open", 150, rest=True),
 )

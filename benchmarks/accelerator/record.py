@@ -18,6 +18,7 @@ from alexnet_jax import provenance, run_files
 
 SCHEMA = 1
 REHEARSAL = "a rehearsal with tiny networks: no number in here measures anything"
+ENDED = "the process ended with exit code"  # how the error of a step begins that has ended its process
 Record = dict[str, Any]
 
 

@@ -1,0 +1,194 @@
+"""The references that part "right" compares with, made on a CPU: benchmarks/accelerator/references/*.json.
+
+    python -m benchmarks.accelerator.reference [--only NAME …]
+
+Networks (`NETWORKS`, three with full-size ones) by PyTorch in float64 (benchmarks/peer.py, which shares no arithmetic
+with this project), from the weights and images of `exact`. Each file also has how far PyTorch comes from that in other
+arithmetic ("errors"), from which tolerances follow:
+
+float32         PyTorch's own
+tensorfloat32   float64 with everything that enters a product, the gradients' too, rounded to 11 digits
+bfloat16        float64 with that, and all that a layer hands on, rounded to 8 digits
+
+What training draws ("draws") and its first losses ("losses-…") are this project's own, in float32 on this CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alexnet_jax import commands, files, run_files
+from alexnet_jax.errors import ConfigError
+from benchmarks import command, networks
+from benchmarks.accelerator import exact
+
+FOLDER = pathlib.Path(__file__).resolve().parent / "references"
+BATCH = 4
+PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
+SMALL = "-small"
+NETWORKS = tuple(f"{recipe}{size}" for size in ("", SMALL) for recipe in networks.RECIPES)
+LOSSES = ("released", "alexnet32", "tiny")
+_SEE_ALL = ("conv1", "conv3", "fc6", "fc7")
+_DIGITS = {"tensorfloat32": 11, "bfloat16": 8}  # of the significand, the hidden one included
+_PLACES = 12  # digits that are kept of a number
+
+
+def config_of(name: str, precision: str = "float32") -> tuple[ConfigDict, int]:
+    """The config of one of `NETWORKS` on one device, and its classes."""
+    recipe, small, _ = name.partition(SMALL)
+    changes: dict[str, Any] = {"mesh.data": "1", "mesh.column": "1"}
+    if small:  # alexnet32's sizes, with few units
+        changes |= {"data.size": 32, "data.crop": 24, "model.conv1.kernel": 5, "model.conv1.stride": 1,
+                    "model.conv1.padding": 2, "model.classes": 10,
+                    "augment.crop_offsets": 8 if recipe == "paper" else 0,
+                    **{f"model.conv{i}.features": 8 for i in range(1, 6)},
+                    "model.fc6.features": 16, "model.fc7.features": 16}
+    c = networks.config_of(recipe, BATCH, precision, changes=changes)
+    return c, c.model.classes
+
+
+def read(name: str) -> dict[str, Any]:
+    """Raises ConfigError: there is no such file."""
+    found = run_files.read_json(FOLDER / f"{name}.json")
+    if found is None:
+        raise ConfigError(f"{FOLDER / name}.json: missing; python -m benchmarks.accelerator.reference --only {name}")
+    return found
+
+
+def summaries(logits: Any, loss: float, gradients: Any) -> dict[str, Any]:
+    """{'loss', 'tensors': {'logits', 'conv1.kernel', …: `exact.summary`}}."""
+    arrays = {"logits": logits, **{f"{layer}.{leaf}": array for layer, leaves in gradients.items()
+                                   for leaf, array in leaves.items()}}
+    return {"loss": float(loss), "tensors": {name: exact.summary(name, array) for name, array in arrays.items()}}
+
+
+def distances(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, float]:
+    """{'loss', 'logits', 'conv1.kernel', …: relative distance} of two `summaries`."""
+    return {"loss": abs(found["loss"] - wanted["loss"]) / abs(wanted["loss"]),
+            **{name: exact.distance(found["tensors"][name], tensor) for name, tensor in wanted["tensors"].items()}}
+
+
+def network(name: str) -> dict[str, Any]:
+    """The file of one of `NETWORKS`."""
+    import torch
+
+    wanted = _by_torch(name, torch.float64)
+    errors = {precision: distances(_by_torch(name, torch.float32 if precision == "float32" else torch.float64,
+                                             _DIGITS.get(precision), precision == "bfloat16"), wanted)
+              for precision in PRECISIONS}
+    return {"network": name, "batch": BATCH, "by": f"PyTorch {torch.__version__}, float64", **wanted,
+            "errors": errors}
+
+
+def _by_torch(name: str, dtype: Any, digits: int | None = None, outputs: bool = False) -> dict[str, Any]:
+    import torch
+    import torch.nn.functional as F
+
+    from benchmarks import peer
+
+    config, classes = config_of(name)
+    weights = exact.weights(config, classes)
+    params = {layer: [t.detach().to(dtype).requires_grad_() for t in tensors]
+              for layer, tensors in peer.tensors(weights).items()}
+    images = np.stack([exact.image(config.data.crop, number) for number in range(BATCH)])
+    x = torch.tensor(np.moveaxis(images, -1, 1)).to(dtype)
+    with _rounding(digits, outputs):
+        logits = peer.logits(config, params, x, _SEE_ALL)
+        loss = F.cross_entropy(logits, torch.tensor(exact.labels(BATCH, classes).astype(np.int64)))
+        loss.backward()
+    gradients = {layer: peer.gradients(layer, params[layer], weights[layer]) for layer in params}
+    return summaries(logits.detach().numpy(), loss.item(), gradients)
+
+
+def _rounding(digits: int | None, outputs: bool) -> Any:
+    """While it is entered PyTorch rounds what enters products, forward and back, to so many binary digits.
+
+    Args:
+      digits: None: it doesn't. outputs: what products and norms give, too.
+    """
+    import contextlib
+
+    import torch
+    import torch.nn.functional as F
+    from torch.overrides import TorchFunctionMode
+
+    if digits is None:
+        return contextlib.nullcontext()
+
+    def rounded(x):
+        significand, exponent = torch.frexp(x)
+        return torch.ldexp(torch.round(torch.ldexp(significand, torch.tensor(digits))), exponent - digits)
+
+    class Round(torch.autograd.Function):
+        """Rounds what goes forward, or what comes back, or both."""
+
+        @staticmethod
+        def forward(ctx, x, forward, back):
+            ctx.back = back
+            return rounded(x) if forward else x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            return (rounded(g) if ctx.back else g), None, None
+
+    class Rounding(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            if function in (F.conv2d, F.linear, torch.conv2d):
+                x, w, *rest = args
+                both = (Round.apply(x, True, outputs), Round.apply(w, True, outputs))
+                return Round.apply(function(*both, *rest, **(kwargs or {})), outputs, True)
+            y = function(*args, **(kwargs or {}))
+            return Round.apply(y, True, True) if outputs and function is F.local_response_norm else y
+
+    return Rounding()
+
+
+def made(name: str) -> dict[str, Any]:
+    """What belongs into the file of that name."""
+    if name in NETWORKS:
+        return network(name)
+    from benchmarks.accelerator import checks
+
+    if name == "draws":
+        return checks.draws()
+    return checks.losses(name.removeprefix("losses-"))
+
+
+NAMES = (*NETWORKS, "draws", *(f"losses-{name}" for name in LOSSES))
+
+
+def _shortened(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _shortened(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_shortened(value) for value in tree]
+    return float(f"{tree:.{_PLACES}g}") if isinstance(tree, float) else tree
+
+
+def write(name: str, tree: dict[str, Any]) -> None:
+    FOLDER.mkdir(exist_ok=True)
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in _shortened(tree).items())
+    files.write_text(FOLDER / f"{name}.json", f"{{\n{lines}\n}}\n")
+
+
+def main() -> None:
+    parser = commands.Parser("benchmarks.accelerator.reference", __doc__)
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME",
+                        help=f"some of {', '.join(NAMES)}")
+    for name in parser.parse_args().only:
+        command.say(f"{name} …")
+        write(name, made(name))
+
+
+if __name__ == "__main__":
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    from alexnet_jax import environment
+
+    environment.prepare()
+    commands.run_main(main)
