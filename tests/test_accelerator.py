@@ -17,10 +17,10 @@ import pytest
 from oracle import needs_torch
 
 from alexnet_jax.models import arithmetic
-from benchmarks.accelerator import checks, exact, reference, resumed, right
+from benchmarks.accelerator import checks, compared, exact, reference, resumed, right
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-SMALL = f"released{reference.SMALL}"
+SMALL = f"released{compared.SMALL}"
 
 
 def _run(out, *arguments):
@@ -54,7 +54,6 @@ def test_an_accelerator_computes_what_a_cpu_does(step, found):
 # The same checks on a CPU.
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_all_checks_are_right_on_a_cpu_with_small_networks(tmp_path):
     done, record = _run(tmp_path, "--quick", "--minutes=14")
@@ -85,22 +84,22 @@ def test_a_small_network_and_what_training_draws():
 
 
 def test_other_draws_are_found(monkeypatch):
-    wanted = reference.read("draws")
+    wanted = compared.read("draws")
     wanted["crops"]["released 7"][3][2] ^= 1
     wanted["masks"]["other"]["kept"] += 1
     wanted["shifts"]["released 0"][5][1] *= 1.001
-    right_ones = reference.read("draws")
+    right_ones = compared.read("draws")
     monkeypatch.setattr(checks, "draws", lambda recipes: right_ones)
-    monkeypatch.setattr(reference, "read", lambda name: wanted)
+    monkeypatch.setattr(compared, "read", lambda name: wanted)
     found = checks.same_draws()
     assert (found["right"], found["crops_that_differ"], found["masks_that_differ"]) == (False, 1, ["other"])
     assert found["noise"] > 1e-5
 
 
-@pytest.mark.parametrize("name", [name for name in reference.NETWORKS if reference.SMALL not in name])
+@pytest.mark.parametrize("name", [name for name in compared.NETWORKS if compared.SMALL not in name])
 def test_tf32_is_not_taken_for_float32_and_half_a_gradient_is_not_right(name):
-    wanted = reference.read(name)
-    for precision in reference.PRECISIONS:
+    wanted = compared.read(name)
+    for precision in compared.PRECISIONS:
         errors, tolerance = wanted["errors"][precision], checks.tolerances(wanted, precision)
         assert errors.keys() == tolerance.keys() == {"loss", *wanted["tensors"]}
         assert all(errors[key] < tolerance[key] < 1 for key in errors)
@@ -119,8 +118,8 @@ def test_tf32_is_not_taken_for_float32_and_half_a_gradient_is_not_right(name):
 
 @needs_torch
 def test_the_file_of_a_small_network_is_made_anew():
-    made, wanted = reference.network(SMALL), reference.read(SMALL)
-    assert max(reference.distances(made, wanted).values()) < 1e-9
+    made, wanted = reference.network(SMALL), compared.read(SMALL)
+    assert max(compared.distances(made, wanted).values()) < 1e-9
     assert made.keys() == wanted.keys()
 
 

@@ -27,7 +27,7 @@ from alexnet_jax.training import augment, optim
 from alexnet_jax.training.feed import Feed
 from alexnet_jax.training.program import Moment, Program
 from benchmarks import networks, synthetic
-from benchmarks.accelerator import exact, reference
+from benchmarks.accelerator import compared, exact
 
 Found = dict[str, Any]
 
@@ -55,14 +55,14 @@ def tolerances(wanted: Found, precision: str) -> dict[str, float]:
 
 
 class Network:
-    """One of `reference.NETWORKS` in one of `reference.PRECISIONS`, through the code that training runs.
+    """One of `compared.NETWORKS` in one of `compared.PRECISIONS`, through the code that training runs.
 
     It is traced here; `compile` may be called in any thread.
     """
 
     def __init__(self, name: str, precision: str):
         self.name, self.precision = name, precision
-        config, classes = reference.config_of(name, "bfloat16" if precision == "bfloat16" else "float32")
+        config, classes = compared.config_of(name, "bfloat16" if precision == "bfloat16" else "float32")
         self._config, self._classes = config, classes
         # What a user says with JAX_DEFAULT_MATMUL_PRECISION=tensorfloat32.
         with jax.default_matmul_precision(precision if precision == "tensorfloat32" else None):
@@ -76,25 +76,25 @@ class Network:
         params = jax.eval_shape(program.init, jax.ShapeDtypeStruct((), "uint32")).params
         crop = config.data.crop
         self._lowered = jax.jit(program.exact(jax.value_and_grad(loss, has_aux=True))).lower(
-            params, jax.ShapeDtypeStruct((reference.BATCH, crop, crop, 3), "float32"),
-            jax.ShapeDtypeStruct((reference.BATCH,), "int32"))
+            params, jax.ShapeDtypeStruct((compared.BATCH, crop, crop, 3), "float32"),
+            jax.ShapeDtypeStruct((compared.BATCH,), "int32"))
 
     def compile(self) -> Any:
         return self._lowered.compile()
 
     def check(self, compiled: Any) -> Found:
         """How far outputs and gradients are from the reference."""
-        wanted = reference.read(self.name)
-        images = np.stack([exact.image(self._config.data.crop, number) for number in range(reference.BATCH)])
+        wanted = compared.read(self.name)
+        images = np.stack([exact.image(self._config.data.crop, number) for number in range(compared.BATCH)])
         (loss, logits), gradients = jax.device_get(compiled(
-            exact.weights(self._config, self._classes), images, exact.labels(reference.BATCH, self._classes)))
-        return judged(reference.summaries(logits, loss, gradients), wanted, self.precision) | {
+            exact.weights(self._config, self._classes), images, exact.labels(compared.BATCH, self._classes)))
+        return judged(compared.summaries(logits, loss, gradients), wanted, self.precision) | {
             "products": self.products or "the numbers' own"}
 
 
 def judged(found: Found, wanted: Found, precision: str) -> Found:
-    """Which of a network's `reference.summaries` are as near as they have to be to those of its file."""
-    distance, tolerance = reference.distances(found, wanted), tolerances(wanted, precision)
+    """Which of a network's `compared.summaries` are as near as they have to be to those of its file."""
+    distance, tolerance = compared.distances(found, wanted), tolerances(wanted, precision)
     share = {name: distance[name] / tolerance[name] for name in tolerance}
     worst = max(share, key=lambda name: share[name])
     return {"right": bool(share[worst] <= 1), "worst": worst, "share_of_tolerance": share[worst],
@@ -240,7 +240,7 @@ def _views(config: ConfigDict) -> Generator[tuple[int, np.ndarray, np.ndarray], 
 
 def same_draws(recipes: Sequence[str] = networks.RECIPES) -> Found:
     """Crops, mirrors and dropout masks are the CPU's to the bit, colour noise within 1e-5 of the largest."""
-    found, wanted = draws(recipes), reference.read("draws")
+    found, wanted = draws(recipes), compared.read("draws")
     crops = sum(a != b for name, places in found["crops"].items()
                 for a, b in zip(places, wanted["crops"][name], strict=True))
     # From the same bits, through a logarithm and a root that are rounded otherwise: some ulps of float32.
@@ -260,7 +260,7 @@ _UPDATES = 8
 
 @functools.lru_cache(maxsize=1)  # two checks share its compiled programs
 def _training(name: str) -> tuple[ConfigDict, Program, Any]:
-    """Config, program and constants of one of `reference.LOSSES`."""
+    """Config, program and constants of one of `compared.LOSSES`."""
     batch = {"released": 32, "alexnet32": 128, "tiny": 16}[name]
     c = networks.config_of("alexnet32" if name == "tiny" else name, batch, shrink=name == "tiny",
                            changes={"mesh.data": "1", "mesh.column": "1"})
@@ -304,7 +304,7 @@ def same_losses(name: str) -> Found:
 
     Tolerance: ten times what another order of the sums does on that CPU, and 1e-5 at least.
     """
-    found, wanted = losses(name), reference.read(f"losses-{name}")
+    found, wanted = losses(name), compared.read(f"losses-{name}")
     theirs = np.asarray(wanted["losses"])
     tolerance = max(1e-5, 10 * float(np.abs(np.asarray(wanted["turned"]) / theirs - 1).max()))
     apart = float(np.abs(np.asarray(found["losses"]) / theirs - 1).max())
@@ -318,7 +318,7 @@ def same_losses(name: str) -> Found:
 
 
 def same_calls(folder: pathlib.Path, name: str) -> Found:
-    """Ten updates of one of `reference.LOSSES` with images of 32 pixels, fed in each way.
+    """Ten updates of one of `compared.LOSSES` with images of 32 pixels, fed in each way.
 
     What is the same program on the same numbers has to give the same bits, wherever one repetition of it does. Between
     two programs the weights may be apart by 1e-4 of their norm: 500 times a rounding of float32.

@@ -2,9 +2,9 @@
 
     python -m benchmarks.accelerator.reference [--only NAME …]
 
-Networks (`NETWORKS`, three with full-size ones) by PyTorch in float64 (benchmarks/peer.py, which shares no arithmetic
-with this project), from the weights and images of `exact`. Each file also has how far PyTorch comes from that in other
-arithmetic ("errors"), from which tolerances follow:
+Networks (`compared.NETWORKS`, the full ones and small ones) by PyTorch in float64 (benchmarks/peer.py, which shares no
+arithmetic with this project), from the weights and images of `exact`. Each file also has how far PyTorch comes from
+that in other arithmetic ("errors"), from which tolerances follow:
 
 float32         PyTorch's own
 tensorfloat32   float64 with everything that enters a product, the gradients' too, rounded to 11 digits
@@ -17,61 +17,18 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from alexnet_jax import commands, files, run_files
-from alexnet_jax.errors import ConfigError
-from benchmarks import command, networks
+from alexnet_jax import commands, files
+from benchmarks import command
 from benchmarks.accelerator import exact
+from benchmarks.accelerator.compared import BATCH, FOLDER, LOSSES, NETWORKS, PRECISIONS, config_of, distances, summaries
 
-FOLDER = pathlib.Path(__file__).resolve().parent / "references"
-BATCH = 4
-PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
-SMALL = "-small"
-NETWORKS = tuple(f"{recipe}{size}" for size in ("", SMALL) for recipe in networks.RECIPES)
-LOSSES = ("released", "alexnet32", "tiny")
 _SEE_ALL = ("conv1", "conv3", "fc6", "fc7")
 _DIGITS = {"tensorfloat32": 11, "bfloat16": 8}  # of the significand, the hidden one included
 _PLACES = 12  # digits that are kept of a number
-
-
-def config_of(name: str, precision: str = "float32") -> tuple[ConfigDict, int]:
-    """The config of one of `NETWORKS` on one device, and its classes."""
-    recipe, small, _ = name.partition(SMALL)
-    changes: dict[str, Any] = {"mesh.data": "1", "mesh.column": "1"}
-    if small:  # alexnet32's sizes, with few units
-        changes |= {"data.size": 32, "data.crop": 24, "model.conv1.kernel": 5, "model.conv1.stride": 1,
-                    "model.conv1.padding": 2, "model.classes": 10,
-                    "augment.crop_offsets": 8 if recipe == "paper" else 0,
-                    **{f"model.conv{i}.features": 8 for i in range(1, 6)},
-                    "model.fc6.features": 16, "model.fc7.features": 16}
-    c = networks.config_of(recipe, BATCH, precision, changes=changes)
-    return c, c.model.classes
-
-
-def read(name: str) -> dict[str, Any]:
-    """Raises ConfigError: there is no such file."""
-    found = run_files.read_json(FOLDER / f"{name}.json")
-    if found is None:
-        raise ConfigError(f"{FOLDER / name}.json: missing; python -m benchmarks.accelerator.reference --only {name}")
-    return found
-
-
-def summaries(logits: Any, loss: float, gradients: Any) -> dict[str, Any]:
-    """{'loss', 'tensors': {'logits', 'conv1.kernel', …: `exact.summary`}}."""
-    arrays = {"logits": logits, **{f"{layer}.{leaf}": array for layer, leaves in gradients.items()
-                                   for leaf, array in leaves.items()}}
-    return {"loss": float(loss), "tensors": {name: exact.summary(name, array) for name, array in arrays.items()}}
-
-
-def distances(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, float]:
-    """{'loss', 'logits', 'conv1.kernel', …: relative distance} of two `summaries`."""
-    return {"loss": abs(found["loss"] - wanted["loss"]) / abs(wanted["loss"]),
-            **{name: exact.distance(found["tensors"][name], tensor) for name, tensor in wanted["tensors"].items()}}
 
 
 def network(name: str) -> dict[str, Any]:

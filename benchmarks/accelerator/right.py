@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import networks
-from benchmarks.accelerator import checks, reference, resumed
+from benchmarks.accelerator import checks, compared, resumed
 from benchmarks.accelerator.context import Context
 
 # Sizes of what conv1 and conv2 hand to their norms and pools: [column, batch, height, width, channel].
@@ -24,7 +24,7 @@ _ORDER = ("float32", "bfloat16", "tensorfloat32")
 def network_names(quick: bool) -> list[tuple[str, str]]:
     """(network, precision), in order of worth."""
     recipes = ("released", *(recipe for recipe in networks.RECIPES if recipe != "released"))
-    return [(recipe + (reference.SMALL if quick else ""), precision) for recipe in recipes for precision in _ORDER
+    return [(recipe + (compared.SMALL if quick else ""), precision) for recipe in recipes for precision in _ORDER
             if not quick or recipe == "released" or precision == "float32"]
 
 
