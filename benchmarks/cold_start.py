@@ -3,13 +3,17 @@
     python -m benchmarks.cold_start --out=benchmarks/results/cold_start.json
 
 The small run (configs/shapes.py) and the full network (configs/imagenet_released.py on synthetic images), each with an
-empty compilation cache and with the one that this has filled. Images are packed before.
+empty compilation cache and with the one that this has filled. Images are packed before. Where the seconds of a
+compilation went is a run's own line in its log, of which the last round's are shown. `--together=N` also starts N runs
+of other seeds at once with an empty cache, of which each program is to be compiled by one.
 """
 
 from __future__ import annotations
 
 import pathlib
 import tempfile
+from concurrent import futures
+from typing import Any
 
 from alexnet_jax import cli
 from benchmarks import command, contenders, launch, networks, rounds, synthetic
@@ -47,16 +51,46 @@ def main(args) -> None:
                     seconds.append(launch.launch([*arguments, f"--workdir={workdir}"], 1, cores, cache)["first"])
                 command.say(f"round {turn + 1} of {args.rounds}: {cold[-1]:.1f} s, then {warm[-1]:.1f} s")
             result["rows"].append({"config": name, "batch": 64, "cold": rounds.summary(cold),
-                                   "warm": rounds.summary(warm)})
+                                   "warm": rounds.summary(warm), "compiled": {which: _compiled(
+                                       root / f"run{number}-{turn}-{which}") for which in ("cold", "warm")}})
+            if args.together:
+                result["rows"][-1]["together"] = _together(arguments, args.together, cores, root / f"together{number}")
     command.finish(result, args, table)
+
+
+def _together(arguments: list[str], count: int, cores: list[int], folder: pathlib.Path) -> dict[str, Any]:
+    """Seconds to each run's first step, and each one's line on its compilations."""
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
+    with futures.ThreadPoolExecutor(count) as pool:
+        first = list(pool.map(lambda seed: launch.launch(
+            [*arguments, f"--config.seed={seed}", f"--workdir={folder / str(seed)}"], 1, cores, cache)["first"],
+            range(count)))
+    return {"first": rounds.summary(first), "compiled": [_compiled(folder / str(seed)) for seed in range(count)]}
+
+
+def _compiled(workdir: pathlib.Path) -> str:
+    """What a run's log says of its compilations."""
+    lines = (workdir / "log.txt").read_text("utf-8").splitlines()
+    return ", ".join(line.partition(" compiled: ")[2] for line in lines if " compiled: " in line)
 
 
 def table(result: command.Result) -> list[str]:
     """Markdown of a result."""
     rows = [[row["config"], f"{row['batch']}", rounds.spread(row["cold"], 1), rounds.spread(row["warm"], 1)]
             for row in result["rows"]]
-    return command.markdown(["`alexnet_jax.main` with", "batch", "first step, empty cache, s", "filled cache, s"], rows)
+    lines = command.markdown(["`alexnet_jax.main` with", "batch", "first step, empty cache, s", "filled cache, s"],
+                             rows)
+    for row in result["rows"]:
+        for which, text in row.get("compiled", {}).items():
+            lines += ["", f"{row['config']}, {which}: {text}"]
+        if together := row.get("together"):
+            lines += ["", f"{row['config']}, {len(together['compiled'])} at once, empty cache: first step after "
+                      f"{rounds.spread(together['first'], 1)} s"]
+            lines += ["", *(f"- {text}" for text in together["compiled"])]
+    return lines
 
 
 if __name__ == "__main__":
-    command.run(main, command.parser("cold_start", __doc__, rounds=3))
+    made = command.parser("cold_start", __doc__, rounds=3)
+    made.add_argument("--together", type=int, default=0, help="runs that start at once, beside the others (0)")
+    command.run(main, made)

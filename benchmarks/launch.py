@@ -86,6 +86,7 @@ def _count_steps() -> None:
                 since = time.perf_counter()
             return out
 
+        counted.lower = step.lower  # type: ignore[attr-defined]
         self.train_step = counted
 
     Program.__init__ = counting  # type: ignore[method-assign]

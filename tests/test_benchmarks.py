@@ -153,9 +153,11 @@ def test_a_race_from_the_command_line(tmp_path):
 @pytest.mark.slow
 def test_a_cold_start_from_the_command_line(tmp_path):
     out = tmp_path / "cold.json"
-    _quick("cold_start", "--rounds=1", f"--out={out}")
+    _quick("cold_start", "--rounds=1", "--together=2", f"--out={out}")
     row, = json.loads(out.read_text())["rows"]
     assert row["config"] == "configs/shapes.py"
+    assert all("step " in text and "initial signals " in text for text in row["compiled"].values())
+    assert sum("from the cache" in text for text in row["together"]["compiled"]) >= 1
     assert len(row["cold"]["all"]) == len(row["warm"]["all"]) == 1
 
 

@@ -24,8 +24,10 @@ from alexnet_jax.errors import Interrupted, TrainingError, WorkdirError
 from alexnet_jax.parallel import distributed
 from alexnet_jax.parallel.mesh import make_mesh, put_whole
 from alexnet_jax.training import augment, checks, evaluate, initial_signal, initial_weights, inputs, optim, views
+from alexnet_jax.training import given as given_lib
 from alexnet_jax.training import result as result_lib
 from alexnet_jax.training import workdir as workdir_lib
+from alexnet_jax.training.compiling import Compiling
 from alexnet_jax.training.feed import Call, Feed, UnderWay
 from alexnet_jax.training.images import RunImages
 from alexnet_jax.training.program import Moment, Program, State, Sums
@@ -103,11 +105,21 @@ def _train(config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict
                 initial_weights.check(config)  # before an image is read
         log = stack.enter_context(workdir_lib.Log(files / "log.txt", show and first))
         signals = stack.enter_context(signals_lib.Signals(signals_lib.at_the_second))
+        compiling = stack.enter_context(Compiling(signals.check, _threads()))
         try:
-            run = Run(config, files, workdir / "checkpoints", name, overrides, show and first, log, signals, asked)
+            run = Run(config, files, workdir / "checkpoints", name, overrides, show and first, log, signals, asked,
+                      compiling)
         except signals_lib.Stop:
             raise Interrupted("stopped before the first step; the same command resumes it") from None
         return run.run()
+
+
+def _threads() -> int:
+    """How many of a run's programs are compiled at once; 0: each when it is needed, which is as quick on one core."""
+    cores, on_cpu = provenance.cores() or 1, jax.devices()[0].platform == "cpu"
+    if distributed.several() or (on_cpu and cores == 1):  # several processes compile together, in the same order
+        return 0
+    return min(4, max(cores, 2))
 
 
 class Run:
@@ -118,7 +130,9 @@ class Run:
     """
 
     def __init__(self, config: ConfigDict, workdir: pathlib.Path, checkpoints: pathlib.Path, name: str,
-                 overrides: dict, show: bool, log: workdir_lib.Log, signals: signals_lib.Signals, asked: dict):
+                 overrides: dict, show: bool, log: workdir_lib.Log, signals: signals_lib.Signals, asked: dict,
+                 compiling: Compiling):
+        self.compiling = compiling
         self.config, self.workdir, self.name, self.signals = config, workdir, name, signals
         self.id = workdir_lib.id_of(config, workdir)
         self.images = images = RunImages(config, workdir, log)
@@ -134,15 +148,19 @@ class Run:
         clock = workdir_lib.Clock()
         self.saves = Saves(checkpoints, config, self.program)
         found = self.saves.restore(log, lambda host: workdir_lib.foreign(workdir, host, self._due))
+        self.feed = Feed(config, self.program, self.course, [s for s in (images.eval, images.tune) if s], log)
+        if not distributed.several():
+            split = self.course.split(found[2].step if found else 0)
+            compiling.begin(given_lib.programs(self.program, self.feed, split, images.eval, found is None))
         if found is None:
             with clock.measure("compile"):
+                compiling.ready(given_lib.INITIALISATION)
                 self.state = self.program.init(np.uint32(config.seed))
             self.state = initial_weights.begin(config, self.program, self.state, images, log)
             self.sums, self.standing = self.program.zero_sums(), Standing()
         else:
             self.state, self.sums, self.standing = found
             log(f"resuming at step {self.standing.step} of {self.course.steps}")
-        self.feed = Feed(config, self.program, self.course, [s for s in (images.eval, images.tune) if s], log)
         about = {"about_data": images.about} if images.about else {}
         write_run_json(workdir, {
             "name": name, "id": self.id, "seed": config.seed, "config": config_lib.to_json(config),
@@ -158,6 +176,7 @@ class Run:
             f"{config.train.epochs} epochs on {mesh.size} {jax.devices()[0].platform} device(s)")
         if found is None:
             with clock.measure("compile"):
+                compiling.ready(given_lib.SIGNALS)
                 signal = initial_signal.of(self.program, self.state.params, self.consts, images.train.images)
             for line in filter(None, (initial_signal.line(signal), initial_signal.warning(signal))):
                 log(line)
@@ -196,6 +215,9 @@ class Run:
         at, under_way, kind = self.standing, UnderWay(self.feed.pace), "compile"
         if at.step < self.course.steps:
             self.recorder.state("compiling", at.step)
+            # A CPU's cores compile, or they train. An accelerator trains while its host compiles what comes later.
+            later = not self.compiling.eager or jax.devices()[0].platform != "cpu"
+            self._ready(given_lib.STEP, *(() if later else (given_lib.EVALUATION,)))
         with (contextlib.closing(self.feed.training(self.config.seed, at.step)) as calls,
               jax.transfer_guard("disallow")):  # nothing goes to a device or comes back that isn't put or fetched
             while True:
@@ -256,6 +278,7 @@ class Run:
         return None
 
     def _evaluate(self, split, views: str) -> dict:
+        self._ready(given_lib.evaluation(views))
         self.recorder.state("evaluating", self.standing.step)
         batches, outcomes = itertools.count(1), list[np.ndarray]()
         with self.recorder.clock.measure("eval"):
@@ -264,6 +287,13 @@ class Run:
         if split is self.images.eval:
             self.standing.outcomes[views] = run_files.packed_outcomes(np.concatenate([np.zeros(0, np.int8), *outcomes]))
         return counts
+
+    def _ready(self, *names: str) -> None:
+        """Waits until these programs are compiled, and says what became of them."""
+        with self.recorder.clock.measure("compile"):
+            self.compiling.ready(*names)
+        if line := self.compiling.told():
+            self.recorder.log(line)
 
     def _save(self) -> None:
         with self.recorder.clock.measure("checkpoint"):

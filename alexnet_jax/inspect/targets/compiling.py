@@ -15,21 +15,17 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.experimental import topologies
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
 from alexnet_jax import messages
-from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import UserError
 from alexnet_jax.inspect.targets import Target, hlo
-from alexnet_jax.parallel.mesh import DATA, make_mesh
-from alexnet_jax.training import augment, optim
-from alexnet_jax.training.program import Moment, Program, State, Sums
+from alexnet_jax.parallel.mesh import make_mesh
+from alexnet_jax.training.given import arguments
+from alexnet_jax.training.program import Program
 
 # Chips of the v5e slices that libtpu knows, by their topology's name.
 _SLICES = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
@@ -116,31 +112,6 @@ def program_for(config: ConfigDict, classes: int, target: Target, batch: int | N
     """The programs of `config` on the target's mesh. Raises ConfigError and UserError as `on_target`."""
     config, mesh = on_target(config, target, batch)
     return Program(config, classes, mesh)
-
-
-def arguments(program: Program) -> tuple[tuple, tuple]:
-    """Shapes and shardings of what training gives `program.train_step`, and evaluation `program.view_log_probs`."""
-    config, mesh = program.config, program.mesh
-
-    def whole(shape: tuple[int, ...], dtype) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, P()))
-
-    def split(*shape: int, dtype) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, P(DATA)))
-
-    state: State = jax.tree.map(lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-                                jax.eval_shape(program.init, np.uint32(0)), program.state_shardings)
-    batch, size = config.train.batch_size, config.data.size
-    images = split(batch, size, size, 3, dtype=jnp.uint8)
-    blank = Statistics(np.zeros((size, size, 3)), np.zeros(3), np.zeros((3, 3)))
-    consts = jax.tree.map(lambda x: whole(x.shape, x.dtype), augment.constants(config, blank))
-    scalar = functools.partial(whole, ())
-    sums = Sums(scalar(jnp.float32), scalar(jnp.int32), scalar(jnp.int32))
-    numbers = split(batch, dtype=jnp.int32)
-    rates = {group: scalar(jnp.float32) for group in optim.GROUPS}
-    moment = Moment(scalar(jnp.uint32), scalar(jnp.int32), rates, scalar(jnp.float32))
-    step = (state, sums, (images, numbers, numbers), consts, moment)
-    return step, (state.params, images, whole((3,), jnp.int32), consts)
 
 
 def state_bytes(program: Program) -> int:
