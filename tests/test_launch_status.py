@@ -6,6 +6,9 @@ import pytest
 from alexnet_jax import config, files, run_files
 from alexnet_jax.errors import ConfigError
 from experiments import status
+from experiments.executors import Unasked, devices
+from experiments.launch import costs, display, dry_run
+from experiments.sweep import plan as plan_lib
 
 
 def _said(folder, capsys):
@@ -44,3 +47,32 @@ def test_a_single_run_under_way_is_shown(tmp_path, capsys):
 def test_a_folder_of_neither_is_one_line(tmp_path, capsys):
     with pytest.raises(ConfigError, match=r"neither plan\.json nor run\.json is there"):
         _said(tmp_path, capsys)
+
+
+def test_a_sweep_begun_on_a_card_and_continued_on_a_cpu_is_estimated_by_the_cpu_alone(tmp_path, capsys):
+    """By all three: the sweep itself, its dry run and status."""
+    fake_sweep.write_sweep(tmp_path, seeds=(0, 1, 2, 3), arms={"baseline": fake_sweep.ARMS["baseline"]},
+                           states={("baseline", seed): "unfinished" for seed in (1, 2, 3)})
+    plan = plan_lib.read(tmp_path)
+    done, running, *waiting = (tmp_path / plan.runs[run].dir for run in plan.order())
+    card = {"platform": "gpu", "kind": "NVIDIA H200", "count": 1, "cores": 16}
+    cpu = {"platform": "cpu", "kind": "AMD EPYC", "count": 1, "cores": 1}
+    for folder in (done, running, *waiting):
+        about = run_files.read_json(folder / "run.json")
+        device = cpu if folder == running else card
+        run_files.write_json(folder / "run.json", {**about, "resumed": [], "device": device})
+    (running / "timing.csv").unlink()  # it has had no evaluation yet
+    progress = {"state": "training", "epoch": 5.0, "epochs": 10, "step": 50, "steps": 100, "seconds_left": 3600}
+    run_files.write_json(running / "progress.json", progress)
+    here = devices.Device("AMD EPYC", 1)
+    known = costs.Costs(plan, tmp_path, here)
+    order = plan.order()
+    assert (known.left(order[2]), [str(other) for other in known.elsewhere]) == (None, ["NVIDIA H200"])
+    # The sweep's own line and status go by what is under way on the CPU: two hours each for those that wait.
+    left = display.time_left(known, order[2:], {order[1]: progress}, slots=1)
+    assert left == costs.Left(3600.0 + 2 * 7200.0)
+    with files.lock(running / ".lock"):
+        assert "about 5 h 00 min left" in _said(tmp_path, capsys)
+    first, others = dry_run.cost_in_words(known, order[2:], Unasked(1, device=here))
+    assert first.startswith("cost: unknown until a run has its first evaluation on AMD EPYC, 1 core a run")
+    assert others == "  the times of runs that are there are of other devices: NVIDIA H200"
