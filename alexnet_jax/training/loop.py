@@ -151,7 +151,8 @@ class Run:
         self.feed = Feed(config, self.program, self.course, [s for s in (images.eval, images.tune) if s], log)
         if not distributed.several():
             split = self.course.split(found[2].step if found else 0)
-            compiling.begin(given_lib.programs(self.program, self.feed, split, images.eval, found is None))
+            with clock.measure("compile"):
+                compiling.begin(given_lib.programs(self.program, self.feed, split, images.eval, found is None))
         if found is None:
             with clock.measure("compile"):
                 compiling.ready(given_lib.INITIALISATION)
