@@ -34,6 +34,7 @@ NOT_RUN = {
     "experiments.repeats": "test_analysis_repeats.py prints the recorded ones",
     "experiments.claims": "test_claims_pages.py",
     "experiments.run --sweep=configs/sweeps/claims_tiny_imagenet.py": "needs its images",
+    "experiments.robustness --images": "reads CIFAR-10: test_claims_robustness.py",
     "benchmarks.": "minutes to hours: test_benchmarks.py tries their --quick",
 }
 SHELL = ("source ", "export ", "ray ", "mkdir ", "pip install -c constraints.txt -e ", "sbatch ")
