@@ -96,6 +96,30 @@ def test_non_overlapping_pooling_of_run_147():
         (55, 28), (26, 13), (13, 13), (13, 13), (11, 6)]
 
 
+@pytest.mark.parametrize("order", ["relu-lrn-pool", "lrn-pool-relu"])
+def test_maxima_taken_before_the_bias_are_those_of_the_configs_order(x64, order):
+    c = _config(overrides=TINY | {"model.lrn.layers": (), "model.lrn.order": (order, order), "model.conv2.bias": 0.3})
+    graph, state = nnx.split(models.build(c, jax.random.key(1), 7))
+    rng = np.random.default_rng(0)
+    for number, leading in enumerate([(2,), (2, 2)]):  # conv1: an image that all columns see; conv2: a map of each
+        layer = nnx.merge(graph, state).layers[number]
+        assert (layer.pool, layer.lrn) == ("max", False)
+        x = jnp.asarray(rng.standard_normal((*leading, layer.in_size, layer.in_size, layer.in_features)))
+
+        def first(state, x, number=number, layer=layer):
+            return nnx.merge(graph, state)._layer(number, layer, x, None, None)
+
+        def in_order(state, x, layer=layer):
+            model = nnx.merge(graph, state)
+            return model._after_conv(layer, getattr(model, layer.name)(x), None)
+
+        (mine, pull), (theirs, plain_pull) = (jax.vjp(jax.jit(f), state, x) for f in (first, in_order))
+        np.testing.assert_array_equal(mine, theirs)
+        g = jnp.asarray(rng.standard_normal(mine.shape))
+        for a, b in zip(jax.tree.leaves(pull(g)), jax.tree.leaves(plain_pull(g)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1.0, np.abs(b).max()))
+
+
 def test_initial_weights_are_the_configs_and_the_model_works_without_a_mesh():
     c = _config("released", overrides=TINY | {"train.precision": "float32", "model.fc6.features": 128})
     model = models.build(c, jax.random.key(1), 7)

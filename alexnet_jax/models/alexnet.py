@@ -6,6 +6,7 @@ The CIFAR-10 networks of cuda-convnet and LeNet-5 are this module with layers le
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -84,7 +85,12 @@ class AlexNet(nnx.Module):
         if layer.is_conv:
             if layer.sees == "all columns":
                 x = columns.exchange(x, axis)
-            x = self._after_conv(layer, module(x), axis)
+            if layer.pool == "max" and not layer.lrn and not layer.unshared:
+                # Only a bias and the activation come before or after, and both keep the order of a map's values: the
+                # maxima are the same wherever they are taken, and first is where it leaves the least to do.
+                x = arithmetic.activate(module(x, self._pool(layer)), self.activation)
+            else:
+                x = self._after_conv(layer, module(x), axis)
         else:
             if layer.sees == "own column":
                 x = _flat(x)
@@ -93,6 +99,9 @@ class AlexNet(nnx.Module):
                 x = x.reshape(x.shape[0], -1)
             x = arithmetic.activate(module(x), self.activation)
         return self._dropout(x, number, axis, dropout) if layer.dropout else x
+
+    def _pool(self, layer: geometry.Layer) -> Callable[[jax.Array], jax.Array]:
+        return functools.partial(arithmetic.pool, kind=layer.pool, **self.pooling)
 
     def _after_conv(self, layer: geometry.Layer, x: jax.Array, axis: str | None) -> jax.Array:
         """Activation, norm and pooling in the layer's own order."""
@@ -104,7 +113,7 @@ class AlexNet(nnx.Module):
                 if layer.same_map:
                     x = arithmetic.same_map_norm(x, **self.same_map)
             elif step == "pool" and layer.pool:
-                x = arithmetic.pool(x, kind=layer.pool, **self.pooling)
+                x = self._pool(layer)(x)
         return x
 
     def _normalise(self, x: jax.Array, axis: str | None) -> jax.Array:

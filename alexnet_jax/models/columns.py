@@ -9,6 +9,7 @@ columns only and runs an ordinary dense convolution for each: that is what makes
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -64,17 +65,23 @@ class ColumnConv(nnx.Module):
         self.kernel = _columnar(_weights(key, layer, shape, dtype))
         self.bias = _columnar(jnp.full((layer.columns, layer.features), layer.bias, dtype))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[batch, h, w, in] that all columns see, or [column, batch, h, w, in] → [column, batch, h', w', out]."""
+    def __call__(self, x: jax.Array, pool: Callable[[jax.Array], jax.Array] = lambda y: y) -> jax.Array:
+        """[batch, h, w, in] that all columns see, or [column, batch, h, w, in] → [column, batch, h', w', out].
+
+        Args:
+          pool: maxima over windows, [batch, h', w', out] → [batch, h'', w'', out], taken before the biases are added.
+            They are the same afterwards, but then all values have to be added to and, of an image, moved.
+        """
         kernel = self.kernel[...].astype(x.dtype)
         columns, kh, kw, channels, features = kernel.shape
         if x.ndim == 4:
             # The same input for all: one convolution with the local columns' kernels side by side.
             side_by_side = jnp.moveaxis(kernel, 0, 3).reshape(kh, kw, channels, columns * features)
-            y = arithmetic.convolve(x, side_by_side, self.stride, self.padding)
+            y = pool(arithmetic.convolve(x, side_by_side, self.stride, self.padding))
             y = jnp.moveaxis(y.reshape(*y.shape[:-1], columns, features), -2, 0)
         else:
-            y = jnp.stack([arithmetic.convolve(x[i], kernel[i], self.stride, self.padding) for i in range(columns)])
+            y = jnp.stack([pool(arithmetic.convolve(x[i], kernel[i], self.stride, self.padding))
+                           for i in range(columns)])
         return arithmetic.add_bias(y, self.bias[...].astype(x.dtype))
 
 
