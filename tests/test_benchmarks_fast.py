@@ -181,12 +181,13 @@ def test_every_cell_is_a_network_that_is_there():
 
 @needs_torch
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_part_from_start_to_end(tmp_path):
     import subprocess
     import sys
 
     from benchmarks import command
-    done = subprocess.run([sys.executable, "-m", "benchmarks.accelerator", "--quick", "--parts=fast", "--minutes=4",
+    done = subprocess.run([sys.executable, "-m", "benchmarks.accelerator", "--quick", "--parts=fast", "--minutes=14",
                            f"--out={tmp_path}"], capture_output=True, text=True, check=False, cwd=command.ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "fast.json").read_text())
