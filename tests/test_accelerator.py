@@ -113,6 +113,20 @@ def test_tf32_is_not_taken_for_float32_and_half_a_gradient_is_not_right(name):
     assert wanted["errors"]["tensorfloat32"]["logits"] > 10 * checks.tolerances(wanted, "float32")["logits"]
 
 
+@pytest.mark.parametrize("name", compared.LOSSES)
+def test_other_losses_and_other_initial_weights_are_found(name, monkeypatch):
+    wanted = compared.read(f"losses-{name}")
+    monkeypatch.setattr(checks, "losses", lambda name: found)
+    for update, right_ones in ((None, True), (0, False), (3, False)):
+        found = json.loads(json.dumps(wanted))
+        if update is not None:
+            found["losses"][update] *= 1.001
+        assert checks.same_losses(name)["right"] == right_ones
+    found = json.loads(json.dumps(wanted))
+    found["initial"]["conv2.kernel"]["norm"] *= 1.001
+    assert not checks.same_losses(name)["right"]
+
+
 # The references.
 
 
