@@ -312,7 +312,8 @@ def same_losses(name: str) -> Found:
     # From the same bits, through an inverse error function: some ulps of float32.
     start = max(exact.distance(found["initial"][layer], wanted["initial"][layer]) for layer in wanted["initial"])
     return {"right": bool((apart <= tolerance).all() and start <= 1e-5), "losses": found["losses"],
-            "on_a_cpu": wanted["losses"], "apart": apart.tolist(), "tolerance": tolerance.tolist(), "initial_weights_apart": start}
+            "on_a_cpu": wanted["losses"], "apart": apart.tolist(), "tolerance": tolerance.tolist(),
+            "initial_weights_apart": start}
 
 
 # One step a call against many, images on the device against streamed ones.
