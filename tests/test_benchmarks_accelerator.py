@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from alexnet_jax.errors import ConfigError
+from alexnet_jax.errors import ConfigError, UserError
 from benchmarks import command
 from benchmarks.accelerator import course
 from benchmarks.accelerator import record as records
@@ -142,6 +142,13 @@ def test_without_an_accelerator_it_is_a_rehearsal_or_nothing(tmp_path):
     assert err.startswith("error: JAX sees no accelerator here, only ")
     assert err.count("\n") == 1
     assert not list((tmp_path / "x").glob("*.json"))
+
+
+def test_a_jax_that_does_not_start_is_one_line(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("JAX_PLATFORMS", "nothing")
+    with pytest.raises(UserError, match=r"JAX does not start here: RuntimeError: .*machine\.log"):
+        course.Course(tmp_path, 60.0, False, "").run([FAKE])
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(("arguments", "line"), [

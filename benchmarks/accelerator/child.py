@@ -17,6 +17,7 @@ import traceback
 
 from alexnet_jax import environment, names
 from benchmarks.accelerator import record as records
+from benchmarks.accelerator.parts import MACHINE
 
 
 def _watch() -> None:
@@ -34,6 +35,8 @@ def main(part: str, module: str, out: str, seconds: str, attempt: str) -> None:
     threading.Thread(target=_watch, daemon=True).start()
 
     def say(line: str) -> None:
+        if part == MACHINE.name:  # the command tells of it, in one line
+            return
         with contextlib.suppress(OSError):
             said.write(names.plain(line) + "\n")
 

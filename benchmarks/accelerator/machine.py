@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import subprocess
 from typing import Any
 
@@ -17,7 +18,11 @@ def run(context: Context) -> None:
 
 
 def device() -> dict[str, Any]:
-    first = jax.devices()[0]
+    try:
+        first = jax.devices()[0]
+    except AssertionError as error:  # which has no words
+        asked = os.environ.get("JAX_PLATFORMS")
+        raise RuntimeError(f"no devices for JAX_PLATFORMS={asked}; unset it" if asked else "no devices") from error
     memory = first.memory_stats() or {}
     return {"platform": first.platform, "kind": provenance.device_name(first), "count": len(jax.devices()),
             "memory": memory.get("bytes_limit"), "cores": provenance.cores(), "driver": _driver(first.platform),
