@@ -1,15 +1,17 @@
 """Batches: every image where it belongs, in an order that depends on seed and epoch only."""
 
 import gc
+import os
 import threading
 import time
 
+import jax
 import numpy as np
 import pytest
 from data_files import data_config
 
 from alexnet_jax.data import Split, loader, open_split
-from alexnet_jax.data import split as split_lib
+from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.readers import shapes
 from alexnet_jax.errors import ConfigError, DataError
 
@@ -27,7 +29,7 @@ def course(split, batch_size):
 
 
 def threads():
-    return sum(thread.name == "batches" for thread in threading.enumerate())
+    return sum(thread.name.startswith("batches") for thread in threading.enumerate())
 
 
 def positions(split, images):
@@ -63,7 +65,7 @@ def test_the_order_is_the_permutation_of_seed_and_epoch(split):
 
 def test_large_images_are_those_of_the_map_and_a_file_cut_short_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(shapes, "COUNTS", {"train": 12, "test": 4})
-    monkeypatch.setattr(split_lib, "_SMALL", 0)
+    monkeypatch.setattr(store_lib, "_SMALL", 0)
     split = open_split(data_config(tmp_path), "train[2:]", report=lambda line: None)
     [batch] = loader.training_batches(course(split, 8), seed=3, first_step=0, last_step=1)
     order = np.random.default_rng((3, 0)).permutation(10)[:8]
@@ -75,6 +77,88 @@ def test_large_images_are_those_of_the_map_and_a_file_cut_short_is_named(tmp_pat
     np.testing.assert_array_equal(split.read(np.array([8])), split.images[8:9])
     with pytest.raises(DataError, match=r"images\.u8: cut short; delete the folder"):
         split.read(np.array([0, 9]))
+
+
+@pytest.fixture
+def in_pieces(monkeypatch):
+    """Images count as large, and each of a batch may be read by another thread."""
+    monkeypatch.setattr(store_lib, "_SMALL", 0)
+    monkeypatch.setattr(loader, "_PIECE", 1)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("rows", [range(7, 97), np.random.default_rng(1).permutation(103)[:90]])
+def test_however_many_threads_read_batches_are_the_same(split, in_pieces, threads, rows):
+    """As from one array, with rows of a process of several and from a step in the middle of an epoch on."""
+    part = Split(split.store, "some", rows)
+    c = loader.Course(part, 20, epochs=3)
+    order = np.concatenate([np.random.default_rng((4, epoch)).permutation(90)[:80] for epoch in range(3)])
+    expected = np.asarray(split.store.images)[np.asarray(rows)[order]].reshape(12, 20, 8, 8, 3)
+    labels = part.labels[order].reshape(12, 20)
+    for first, mine in ((0, slice(None)), (6, slice(10, 20)), (3, np.array([19, 0, 5]))):
+        found = list(loader.training_batches(c, 4, first, c.steps, mine, threads=threads))
+        np.testing.assert_array_equal([batch.images for batch in found], expected[first:, mine])
+        np.testing.assert_array_equal([batch.labels for batch in found], labels[first:, mine])
+    for mine in (slice(0, 20), slice(20, 40)):
+        images = np.concatenate([images for images, *_ in loader.evaluation_batches(part, 40, mine)])
+        assert len(images) == 60
+        places = np.concatenate([np.arange(90)[first:][mine] for first in (0, 40, 80)])
+        np.testing.assert_array_equal(images[:len(places)], np.asarray(part.images)[places])
+        assert not images[len(places):].any()
+
+
+def test_images_that_follow_each_other_are_one_request(split, in_pieces, monkeypatch):
+    requests, real = [], os.preadv
+
+    def few(descriptor, parts, offset):  # as a system may that is interrupted
+        requests.append((offset // 192, offset % 192))
+        return real(descriptor, [part[:500] for part in parts], offset)
+
+    monkeypatch.setattr(os, "preadv", few)
+    rows = np.array([9, 4, 5, 6, 6, 7, 0, 102, 3])
+    np.testing.assert_array_equal(split.store.read(rows), np.asarray(split.store.images)[rows])
+    assert requests == [(0, 0), (3, 0), (4, 0), (6, 116), (6, 0), (9, 0), (102, 0)]
+    assert split.store.read(rows[:0]).shape == (0, 8, 8, 3)
+
+
+def test_several_requests_are_under_way_at_once(split, in_pieces, monkeypatch):
+    meeting, read = threading.Barrier(3, timeout=60), Split.read
+
+    def met(self, index, out):
+        meeting.wait()  # comes to an end only if three threads are here
+        return read(self, index, out)
+
+    monkeypatch.setattr(Split, "read", met)
+    batches = loader.training_batches(course(split, 12), 0, 0, 6, threads=3)  # six pieces each
+    assert len(list(batches)) == 6
+
+
+def test_memory_is_used_again_only_when_nothing_refers_to_it():
+    buffers = loader.Buffers((4, 8, 8, 3))
+    first = buffers.take()
+    first[:] = 7
+    part, place = first[1:][:2].reshape(-1)[::5], first.ctypes.data
+    assert place % loader._ALIGNED == 0
+    del first
+    assert buffers.take().ctypes.data != place
+    assert (part == 7).all()
+    del part
+    assert {buffers.take().ctypes.data for _ in range(3)} <= {place, buffers.take().ctypes.data}
+    mine = buffers.take()
+    mine[:] = 5
+    on_device = jax.device_put(mine[1:])  # on a CPU maybe no copy
+    del mine
+    buffers.take()[:] = 6
+    assert (np.asarray(on_device) == 5).all()
+
+
+def test_a_batch_allocates_nothing(split, in_pieces, monkeypatch):
+    monkeypatch.setattr(loader, "_MOST", 2)
+    made = []
+    monkeypatch.setattr(loader, "bytearray", lambda size: made.append(size) or bytearray(size), raising=False)
+    for _ in loader.training_batches(course(split, 10), 0, 0, 60):
+        pass
+    assert 0 < len(made) <= 5  # two ahead, one in the loop's hands, one that is begun, and one just let go
 
 
 def test_any_step_can_be_the_first(split):
@@ -137,7 +221,7 @@ def test_a_batch_too_large(split):
 def test_stopping_early_ends_the_thread(split):
     batches = loader.training_batches(course(split, 10), seed=0, first_step=0, last_step=10**9)
     next(batches)
-    assert threads() == 1
+    assert threads() > 0
     batches.close()
     assert threads() == 0
     batches = loader.training_batches(course(split, 10), seed=0, first_step=0, last_step=10**9)
@@ -149,20 +233,23 @@ def test_stopping_early_ends_the_thread(split):
 
 def test_only_a_few_batches_are_read_ahead(split, monkeypatch):
     read = []
-    take = split_lib.take
-    monkeypatch.setattr(split_lib, "take", lambda store, rows: read.append(0) or take(store, rows))
-    batches = loader.training_batches(course(split, 10), seed=0, first_step=0, last_step=50)
-    next(batches)
-    time.sleep(0.1)
-    assert len(read) == 3
-    batches.close()
+    take = Split.read
+    monkeypatch.setattr(Split, "read", lambda split, index, out: read.append(0) or take(split, index, out))
+    for most, expected in ((loader._MOST, loader._MOST + 1), (2, 3)):
+        monkeypatch.setattr(loader, "_MOST", most)
+        read.clear()
+        batches = loader.training_batches(course(split, 10), seed=0, first_step=0, last_step=50)
+        next(batches)
+        time.sleep(0.1)
+        assert len(read) == expected
+        batches.close()
 
 
 def test_an_error_in_the_thread_comes_out(split, monkeypatch):
-    def fail(images, chosen):
+    def fail(split, index, out):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(split_lib, "take", fail)
+    monkeypatch.setattr(Split, "read", fail)
     with pytest.raises(OSError, match=r"Input/output error"):
         next(loader.training_batches(course(split, 10), seed=0, first_step=0, last_step=5))
     assert threads() == 0

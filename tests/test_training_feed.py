@@ -12,10 +12,11 @@ from tiny_run import STEPS, Killed, arrays, assert_same_run, at, go, interrupt, 
 from alexnet_jax import data, run_files
 from alexnet_jax.data import loader
 from alexnet_jax.errors import ConfigError, Interrupted
-from alexnet_jax.parallel.mesh import make_mesh
+from alexnet_jax.parallel.mesh import make_mesh, put_whole
 from alexnet_jax.training import augment, evaluate, optim
 from alexnet_jax.training import feed as feed_lib
 from alexnet_jax.training import loop as train_lib
+from alexnet_jax.training.program import Moment
 
 # Fixtures of this file too: pytest finds them by their names here.
 _tiny, store, tiny, finished = tiny_run.use_tiny, tiny_run.store, tiny_run.tiny, tiny_run.finished
@@ -165,6 +166,27 @@ def test_calls_of_the_device_hold_the_loaders_batches(tiny):
         assert call.steps == 1
         for mine, theirs in zip(call.batch, batch, strict=True):
             np.testing.assert_array_equal(mine, theirs)
+
+
+def test_memory_that_is_used_again_changes_no_number(tiny, monkeypatch):
+    """The host is some calls ahead of the devices, whose arrays on a CPU lie on the memory that was read into."""
+    c = tiny(train__epochs=20)
+    feed, course, _ = _feed(c)
+    consts = put_whole(feed._mesh, augment.constants(c, course.splits[0].statistics()))
+    rates = {name: np.float32(rate) for name, rate in optim.rates(c, 0.0, optim.Plateau()).items()}
+
+    def end():
+        state, sums = feed._program.init(np.uint32(0)), feed._program.zero_sums()
+        under_way = feed_lib.UnderWay(feed.pace)
+        for step, call in enumerate(feed.training(0, 0)):
+            moment = Moment(np.uint32(0), np.int32(step), rates, np.float32(0))
+            state, sums = feed.train(call, state, sums, consts, moment)
+            under_way.add(1, sums)
+        return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves((state, sums))]
+
+    found = end()
+    monkeypatch.setattr(loader.Buffers, "take", lambda self: np.empty(self._shape, np.uint8))
+    assert found == end()
 
 
 def test_evaluations_count_the_same_from_everywhere(tiny):

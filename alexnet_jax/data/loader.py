@@ -1,19 +1,27 @@
-"""Batches of uint8 images from an open split, in an order that is a pure function of (seed, epoch)."""
+"""Batches of uint8 images from an open split, in an order that is a pure function of (seed, epoch).
+
+A few threads read them ahead of time, each some images of a batch, into memory that is used over and over.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import queue
-import threading
+import math
+import weakref
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from alexnet_jax import provenance
 from alexnet_jax.data.split import Split
 from alexnet_jax.errors import ConfigError
 
-_AHEAD = 2  # batches that are read before they are asked for
+_THREADS_A_CORE, _MOST_THREADS = 4, 16  # each waits for the disk; where it needn't, more of them cost nothing
+_LEAST, _MOST, _AHEAD_BYTES = 2, 8, 1 << 27  # batches that are read before they are asked for: about so many bytes
+_PIECE = 1 << 20  # bytes that are worth handing to a thread
+_ALIGNED = 64  # bytes: where an array begins that JAX's CPU takes as it is, without a copy
 
 
 class Batch(NamedTuple):
@@ -105,9 +113,9 @@ class Course:
 
 
 def training_batches(course: Course, seed: int, first_step: int, last_step: int,
-                     rows: Any = None, put: Callable[[Batch], Any] = lambda batch: batch
+                     rows: Any = None, put: Callable[[Batch], Any] = lambda batch: batch, threads: int = 0
                      ) -> Generator[Any, None, None]:
-    """The batches of the steps first_step … last_step − 1, read ahead by a thread.
+    """The batches of the steps first_step … last_step − 1, read ahead by threads.
 
     What an epoch has beyond its whole batches is left out; the order being another one, these are other images
     each time.
@@ -115,20 +123,23 @@ def training_batches(course: Course, seed: int, first_step: int, last_step: int,
     Args:
       rows: the positions of the global batch that this process needs, a slice or an integer array; all
         by default.
-      put: makes of a batch what is handed out, in the reading thread.
+      put: makes of a batch what is handed out, in one of the threads.
+      threads: how many read; 0: by the cores.
     """
     index = np.arange(course.batch_size, dtype=np.int32)[slice(None) if rows is None else rows]
 
-    def produce() -> Generator[Any, None, None]:
+    def wanted() -> Iterator[tuple[Split, np.ndarray]]:
         order, order_epoch = np.empty(0, np.int64), -1
         for step in range(first_step, last_step):
             split, (epoch, place) = course.split(step), course.place(step)
             if epoch != order_epoch:
                 order, order_epoch = epoch_order(len(split), seed, epoch), epoch
-            chosen = order[place * course.batch_size + index]
-            yield put(Batch(split.read(chosen), split.labels[chosen], index))
+            yield split, order[place * course.batch_size + index]
 
-    return _read_ahead(produce)
+    def batch(split: Split, chosen: np.ndarray, images: np.ndarray) -> Any:
+        return put(Batch(images, split.labels[chosen], index))
+
+    return _read_ahead((len(index), *course.splits[0].images.shape[1:]), wanted(), batch, threads)
 
 
 def evaluation_batches(split: Split, batch_size: int, rows: slice | None = None
@@ -142,62 +153,72 @@ def evaluation_batches(split: Split, batch_size: int, rows: slice | None = None
     """
     begin, end, _ = (rows or slice(None)).indices(batch_size)
 
-    def produce() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def wanted() -> Iterator[tuple[Split, np.ndarray]]:
         for first in range(0, len(split), batch_size):
-            images = np.array(split.images[first + begin : first + end])
-            labels = np.array(split.labels[first + begin : first + end])
-            weight = np.ones(len(labels), np.float32)
-            if len(labels) < end - begin:
-                fill = end - begin - len(labels)
-                images = np.concatenate([images, np.zeros((fill, *images.shape[1:]), np.uint8)])
-                labels = np.concatenate([labels, np.zeros(fill, np.int32)])
-                weight = np.concatenate([weight, np.zeros(fill, np.float32)])
-            yield images, labels, weight
+            yield split, np.arange(first + begin, min(first + end, len(split)))
 
-    return _read_ahead(produce)
+    def batch(split: Split, chosen: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        fill = (0, len(images) - len(chosen))
+        images[len(chosen):] = 0
+        return images, np.pad(split.labels[chosen], fill), np.pad(np.ones(len(chosen), np.float32), fill)
+
+    return _read_ahead((end - begin, *split.images.shape[1:]), wanted(), batch)
 
 
-class _Failure(NamedTuple):
-    error: BaseException
+class Buffers:
+    """Memory for arrays of one shape, used over and over: to map fresh pages costs as much as to fill them.
 
-
-_END = object()
-
-
-def _read_ahead(produce: Callable[[], Iterator[Any]]) -> Generator[Any, None, None]:
-    """Runs `produce()` in a thread, a few items ahead; its exceptions come out here.
-
-    Closing the iterator (or dropping it) ends the thread.
+    What `take` gives is used again once nothing refers to it any more. That is neither whom it was handed to, nor an
+    array that is a part of it, nor JAX, which keeps what it still copies from and what an array of its own lies on.
     """
-    # Not the items themselves but one slot more: the thread holds one in its hands while it waits.
-    items: queue.Queue = queue.Queue(maxsize=max(1, _AHEAD - 1))
-    stopped = threading.Event()
 
-    def offer(item: Any) -> bool:
-        while not stopped.is_set():
-            with contextlib.suppress(queue.Full):
-                items.put(item, timeout=0.1)
-                return True
-        return False
+    def __init__(self, shape: tuple[int, ...]):
+        self._shape, self._bytes = shape, math.prod(shape)
+        self._free: list[bytearray] = []
 
-    def run() -> None:
+    def take(self) -> np.ndarray:
+        """uint8 of the shape, with anything in it."""
+        # Not an array's memory: the parts of what is handed out would refer to that array at once, past what is here.
+        memory = self._free.pop() if self._free else bytearray(self._bytes + _ALIGNED)
+        begin = -np.frombuffer(memory, np.uint8).ctypes.data % _ALIGNED
+        array = np.ndarray(self._shape, np.uint8, memory, begin)
+        weakref.finalize(array, self._free.append, memory).atexit = False
+        return array
+
+
+def _read_ahead(shape: tuple[int, ...], wanted: Iterator[tuple[Split, np.ndarray]],
+                batch: Callable[[Split, np.ndarray, np.ndarray], Any], threads: int = 0) -> Generator[Any, None, None]:
+    """Batches in the order of `wanted`, while threads read the next few; their exceptions come out here.
+
+    Closing the generator (or dropping it) ends the threads.
+
+    Args:
+      shape: of a batch's images. wanted: (split, positions in it) of each batch; of the last maybe fewer.
+      batch: (split, positions, images) → what is handed out; called in one of the threads, not always in order.
+    """
+    threads = threads or min(_THREADS_A_CORE * (provenance.cores() or 1), _MOST_THREADS)
+    size, buffers, under_way = math.prod(shape), Buffers(shape), deque[Future]()
+    ahead = max(_LEAST, min(_AHEAD_BYTES // size, _MOST))
+    pieces = max(1, min(size // _PIECE, 2 * threads))
+
+    def start(split: Split, chosen: np.ndarray) -> Future:
+        images = buffers.take()
+        reading = [pool.submit(split.read, some, out) for some, out in zip(
+            np.array_split(chosen, pieces), np.array_split(images[:len(chosen)], pieces), strict=True)]
+        return pool.submit(finish, reading, split, chosen, images)
+
+    def finish(reading: list[Future], *arguments: Any) -> Any:
+        for piece in reading:  # all were begun before this: the pool takes what it is given in order
+            piece.result()
+        return batch(*arguments)
+
+    with ThreadPoolExecutor(threads, "batches") as pool:
         try:
-            for item in produce():
-                if not offer(item):
-                    return
-            offer(_END)
-        except BaseException as error:
-            offer(_Failure(error))
-
-    thread = threading.Thread(target=run, name="batches", daemon=True)
-    thread.start()
-    try:
-        while (item := items.get()) is not _END:
-            if isinstance(item, _Failure):
-                raise item.error
-            yield item
-    finally:
-        stopped.set()
-        with contextlib.suppress(queue.Empty):
-            items.get_nowait()  # wakes a thread that waits for room
-        thread.join()
+            for split, chosen in wanted:
+                under_way.append(start(split, chosen))
+                if len(under_way) > ahead:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -13,8 +13,6 @@ from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.classes import Classes, check
 from alexnet_jax.data.statistics import Statistics, cached
 
-_SMALL = 1 << 15  # bytes of an image up to which one call of NumPy takes a batch: 16 × as fast as a loop at 32 pixels
-
 
 class Images:
     """Rows of a store's images as one array would be: uint8 [n, size, size, 3], read when it is indexed."""
@@ -31,7 +29,7 @@ class Images:
     def __getitem__(self, key: Any) -> np.ndarray:
         first, *rest = key if isinstance(key, tuple) else (key,)
         chosen = self._rows[first]
-        images = self._store.images[chosen] if np.ndim(chosen) == 0 else take(self._store, chosen)
+        images = self._store.images[chosen] if np.ndim(chosen) == 0 else self._store.read(chosen)
         return images[(*(() if np.ndim(chosen) == 0 else (slice(None),)), *rest)] if rest else images
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -118,9 +116,9 @@ class Split:
             return 0
         return common(self.rows, other.rows)
 
-    def read(self, index: np.ndarray) -> np.ndarray:
-        """`images[index]`; of large images faster than through the memory map (`Store.read`). Raises DataError."""
-        return take(self.store, self.places(index))
+    def read(self, index: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """`images[index]`, into `out` where that is given, as `Store.read`. Raises DataError."""
+        return self.store.read(self.places(index), out)
 
     def statistics(self) -> Statistics:
         """Mean image and RGB components of exactly these images; computed once and kept in the store."""
@@ -150,8 +148,3 @@ def common(mine: range | np.ndarray, theirs: range | np.ndarray) -> int:
     if isinstance(mine, range) and isinstance(theirs, range):
         return max(0, min(mine.stop, theirs.stop) - max(mine.start, theirs.start))
     return len(np.intersect1d(np.asarray(mine), np.asarray(theirs), assume_unique=True))
-
-
-def take(store: store_lib.Store, rows: np.ndarray) -> np.ndarray:
-    """Images of a store: uint8 [n, size, size, 3]. Raises DataError: the store has been cut short."""
-    return np.asarray(store.images)[rows] if store.images[0].nbytes <= _SMALL else store.read(rows)

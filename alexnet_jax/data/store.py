@@ -41,6 +41,7 @@ SCHEMA = 1
 IMAGES, LABELS, CHECKSUMS, META = "images.u8", "labels.i32", "checksums.u32", "meta.json"
 NAMES, ORIGINALS = "names.txt", "originals.u32"
 FILES = (IMAGES, LABELS, CHECKSUMS, META, NAMES, ORIGINALS)
+_SMALL = 1 << 15  # bytes of an image up to which one call of NumPy reads many: 16 × as fast as a loop at 32 pixels
 _SAMPLE = 64  # images whose checksum is compared at each opening, spread evenly, the two ends included
 
 
@@ -72,25 +73,39 @@ class Store:
         self.images = images
         self.labels = labels
         self.checksums = checksums
-        self._descriptor: int | None = None
+        self._bytes = int(np.prod(images.shape[1:]))  # of an image
 
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        """`images[rows]`, by one request to the system for each image, from the front of the file to its back.
+    @functools.cached_property
+    def _descriptor(self) -> int:
+        """Of the file of images, for `read`."""
+        found = os.open(self.folder / IMAGES, os.O_RDONLY)
+        weakref.finalize(self, os.close, found)
+        if hasattr(os, "posix_fadvise"):  # else the system may take much of what lies around for what comes next
+            os.posix_fadvise(found, 0, 0, os.POSIX_FADV_RANDOM)
+        return found
 
-        Through the map an image that isn't in memory comes some pages at a time, and more of its surroundings with
-        it the larger the file is (benchmarks/RESULTS.md, "What was tried").
+    def read(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """`images[rows]`, into `out` where that is given. Several threads may read at once.
+
+        Large images by requests to the system, from the front of the file to its back, one for all that follow each
+        other in the file and in `rows`: through the map an image that isn't in memory comes some pages at a time, and
+        more of its surroundings with it the larger the file is (benchmarks/RESULTS.md, "What was tried").
 
         Raises:
           DataError: the file has been cut short since it was opened.
         """
-        if not hasattr(os, "preadv"):  # Windows
-            return np.asarray(self.images)[rows]
-        if self._descriptor is None:
-            self._descriptor = os.open(self.folder / IMAGES, os.O_RDONLY)
-            weakref.finalize(self, os.close, self._descriptor)
-        out = np.empty((len(rows), *self.images.shape[1:]), np.uint8)
-        for place in np.argsort(rows, kind="stable"):
-            part, offset = memoryview(out[place]).cast("B"), int(rows[place]) * out[place].nbytes
+        if self._bytes <= _SMALL or not hasattr(os, "preadv"):  # Windows
+            # "raise", the default, would go through a copy of `out`.
+            return np.take(np.asarray(self.images), rows, axis=0, out=out, mode="raise" if out is None else "clip")
+        out = np.empty((len(rows), *self.images.shape[1:]), np.uint8) if out is None else out
+        if not len(rows):
+            return out
+        order = np.argsort(rows, kind="stable")
+        begins = np.flatnonzero((np.diff(rows[order], prepend=-2) != 1) | (np.diff(order, prepend=-2) != 1))
+        memory = memoryview(out).cast("B")
+        for place, row, count in zip(order[begins].tolist(), rows[order[begins]].tolist(),
+                                     np.diff(begins, append=len(rows)).tolist(), strict=True):
+            part, offset = memory[place * self._bytes:(place + count) * self._bytes], row * self._bytes
             while part:
                 done = os.preadv(self._descriptor, [part], offset)
                 if not done:

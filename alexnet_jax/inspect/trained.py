@@ -301,6 +301,9 @@ class _Loose:
     def __init__(self, images: np.ndarray):
         self.images, self.labels = images, np.zeros(len(images), np.int32)
 
+    def read(self, index: np.ndarray, out: np.ndarray) -> np.ndarray:
+        return np.take(self.images, index, axis=0, out=out, mode="clip")
+
     def __len__(self) -> int:
         return len(self.images)
 

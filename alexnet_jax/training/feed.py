@@ -146,7 +146,7 @@ class Feed:
         return self._from_device(seed, step) if self._here else self._from_host(seed, step)
 
     def _from_host(self, seed: int, step: int) -> Generator[Call, None, None]:
-        def put(batch: loader.Batch):  # in the reading thread: the step needn't wait for the transfer
+        def put(batch: loader.Batch):  # in a thread of the loader's: the step needn't wait for the transfer
             return *put_batch(self._mesh, (batch.images, batch.labels), self._batch), self._rows_of_batch
 
         with contextlib.closing(loader.training_batches(
