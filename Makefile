@@ -36,7 +36,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 
 # A prerequisite, so that it is said before the installation.
 ablations-said:
-	@echo "ablations: 12 small networks, two at a time, each about a minute on an idle core: some seven minutes on two cores,"
+	@echo "ablations: 16 small networks, two at a time, each about a minute on an idle core: some seven minutes on two cores,"
 	@echo "after two for what $(VENV) lacks. Table and pictures in $(WORKDIR). Ctrl-C at any time: the same command resumes."
 
 ablations: ablations-said $(VENV)/installed

@@ -82,7 +82,7 @@ def test_planning_needs_no_jax():
             "assert not slow, slow")
     done = _run("-c", code, command=())
     assert (done.returncode, done.stderr) == (0, "")
-    assert "12 runs" in done.stdout
+    assert "16 runs" in done.stdout
 
 
 def test_failures_are_recorded_and_the_others_go_on(tmp_path):

@@ -18,7 +18,7 @@ COMMANDS = {
     "main": (["alexnet_jax.main", "--help"], "--config=configs/shapes.py"),
     "prepare": (["alexnet_jax.data.prepare", "--help"], "--config=configs/shapes.py"),
     "describe": (["alexnet_jax.describe", "--config=configs/imagenet_released.py"], "60,965,224 parameters"),
-    "sweep": (["experiments.run", "--sweep=configs/sweeps/three.py", "--dry_run"], "12 runs, 12 to do"),
+    "sweep": (["experiments.run", "--sweep=configs/sweeps/three.py", "--dry_run"], "16 runs, 16 to do"),
     "own": (["experiments.run", "--config=mine.py", "--dry_run"], "mine: base mine.py"),
     "list": (["experiments.run", "--list"], "Response normalisation"),
     "worker": (["experiments.launch.worker", "--help"], "one run of a sweep"),
