@@ -26,7 +26,7 @@ def get_sweep():
         "search": False,
         # A number N stands for seeds 0 … N−1; a tuple for itself. Every arm runs with every seed, seed by
         # seed, so that what is there so far can always be compared; "order": "arms" has it arm by arm.
-        # Four resolve the normalisation's effect in five of five disjoint sets of seeds, three in four of six (docs/runs.md).
+        # Four resolve the normalisation's effect in five of five disjoint sets, three in four of six (docs/runs.md).
         "seeds": 4,
         # Runs at a time, each a process with its share of the cores (or an accelerator of its own).
         # 0: one per core (or accelerator).
