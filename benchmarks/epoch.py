@@ -39,17 +39,33 @@ def main(args) -> None:
             reading: dict[str, Any] = {"network": network, "batch": batch, "changes": changes, "images": 8192}
             rates = {which: rounds.summary([ours.ask("read", **reading, cold=which == "cold")
                                             for _ in range(args.rounds)]) for which in ("cold", "warm")}
+            # Small images are read by one call of NumPy, which no loop of Python's can be held against.
+            threads = [_read_by(ours, number, reading, args.rounds) for number in (1, 2, 4, 8, 16)
+                       if changes["data.name"] == synthetic.NAME]
             ours.ask("forget")
             result["rows"].append({
                 "data": name, "network": network, "batch": batch, "precision": precision,
                 "images_per_second": {key: rounds.summary(values) for key, values in found.items()},
-                "cost": rounds.ratio(found["bare"], found["epoch"]), "read": rates,
+                "cost": rounds.ratio(found["bare"], found["epoch"]), "read": rates, "threads": threads,
                 "bytes_per_image": 3 * int(changes["data.size"])**2})
     command.finish(result, args, table)
 
 
 def _bare(ours: contenders.Contender, steps: int, batch: int) -> float:
     return steps * batch / ours.ask("run", key="bare", steps=steps)
+
+
+def _read_by(ours: contenders.Contender, threads: int, reading: dict[str, Any], turns: int) -> dict[str, Any]:
+    """Rates of so many threads, the loader's in turns with what it is held against, and the ratios of the turns."""
+    def ask(how: str, cold: bool):
+        return functools.partial(ours.ask, "read", **reading, cold=cold, how=how, threads=threads)
+
+    found: dict[str, Any] = {"threads": threads}
+    for which, plain, cold in (("warm", "copy", False), ("cold", "requests", True)):
+        rates = rounds.alternate({which: ask("loader", cold), plain: ask(plain, cold)}, turns, command.say, "images/s")
+        found |= {name: rounds.summary(values) for name, values in rates.items()}
+        found[f"{which} / {plain}"] = rounds.ratio(rates[which], rates[plain])
+    return found
 
 
 def _cells(root: pathlib.Path, args, gpu: bool) -> list[tuple[str, str, int, dict[str, Any]]]:
@@ -88,12 +104,18 @@ def table(result: command.Result) -> list[str]:
                      f"{100 * (row['cost']['high'] - 1):+.1f}%]",
                      *(f"{read:,.0f} ({read * row['bytes_per_image'] / 1e6:,.0f} MB/s)"
                        for read in (row["read"][which]["median"] for which in ("cold", "warm")))])
+    read = [[row["data"], f"{each['threads']}", *(f"{each[name]['median']:,.0f}" for name in ("warm", "copy")),
+             rounds.spread(each["warm / copy"]), *(f"{each[name]['median']:,.0f}" for name in ("cold", "requests")),
+             rounds.spread(each["cold / requests"])] for row in result["rows"] for each in row.get("threads", ())]
+    by_threads = ["", *command.markdown(
+        ["data", "threads", "in memory, images/s", "plain copy, images/s", "ratio", "not in memory, images/s",
+         "plain parallel reads, images/s", "ratio"], read)] if read else []
     return [*command.markdown(["data", "network", "batch", "precision", "bare step, images/s", "epoch, images/s",
                                "cost of the input", "read, file not in memory, images/s", "read, in memory, images/s"],
                               rows), "",
             "Cost of the input: the time of an image in the epoch over that in the bare step, less 1; median "
             "[quartiles] of the rounds. Reading: the loader alone, in an epoch's order; whether the first column "
-            "really reads the disk is the system's decision."]
+            "really reads the disk is the system's decision.", *by_threads]
 
 
 if __name__ == "__main__":
