@@ -7,9 +7,9 @@ import signal
 import emulated
 import pytest
 
-# Most of the tests' time is XLA's, for programs that run once or twice. Parity (oracle.py) and a training on real
-# images (test_commands_health.py) are compiled as a user's programs are; XLA_FLAGS=" " make test does so with
-# everything.
+# Most of the tests' time is XLA's, for programs that run once or twice. The full networks and two small ones of the
+# parity tests (test_models_parity.py) and a training on real images (test_commands_health.py) are compiled as a user's
+# programs are; XLA_FLAGS=" " make test does so with everything.
 os.environ.setdefault("XLA_FLAGS", emulated.QUICK)
 # No array is widened and no axis added without a word, in the tests, in the code, and in processes that tests start.
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"], os.environ["JAX_NUMPY_RANK_PROMOTION"] = "strict", "raise"

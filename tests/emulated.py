@@ -5,10 +5,18 @@ import os
 import pathlib
 import subprocess
 import sys
+from importlib import metadata
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROGRAMS = ROOT / "tests" / "programs"
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # to compile rather than to run
+# To compile rather than to run: not optimised, and by XLA's older emitter of loops, which is through in a third of the
+# time (jaxlib 0.11 has no flag for it, and XLA ends the process on a flag that it doesn't know).
+_OLDER = metadata.version("jaxlib").startswith("0.10.")
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true" + (
+    " --xla_cpu_use_fusion_emitters=false" if _OLDER else "")
+# Options of jax.jit: as a user's programs are compiled, whatever XLA_FLAGS says.
+USUAL = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False} | (
+    {"xla_cpu_use_fusion_emitters": True} if _OLDER else {})
 # These flags alone: what is inherited depends on the tests that ran before in this process, and the counts of
 # operations depend on the flags. Collectives on the CPU backend end the process when one participant is late, as on a
 # busy machine: hence the patience.

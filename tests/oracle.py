@@ -4,6 +4,7 @@ import math
 import os
 import pathlib
 
+import emulated
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -120,18 +121,21 @@ def clear_of_kinks(config, classes, sees_all, images, margin, likely):
 DOUBLE = {"float64": 1e-10}
 
 
-def assert_parity(config, batches, sees_all, classes=10, tolerances=None):
+def assert_parity(config, batches, sees_all, classes=10, tolerances=None, usual=False):
     """Logits, loss and every parameter's gradient on each of `batches` of centred images, from the same weights.
 
     The largest error is at most `tolerances[precision]` × the oracle's largest value, for each precision given.
     The oracle always computes in float64, from weights and images that float32 holds exactly.
+
+    usual: whether the network is compiled as a user's programs are, which takes three to ten times as long, and not as
+      the other tests' are (conftest.py).
     """
     params = jax.tree.map(lambda a: a.astype(np.float32).astype(np.float64), params_of(config, classes))
     batches = [images.astype(np.float32).astype(np.float64) for images in batches]
     labels = [np.arange(len(images)) * 3 % classes for images in batches]
     theirs = [_torch_results(config, params, *batch, sees_all) for batch in zip(batches, labels, strict=True)]
     for precision, tolerance in (tolerances or DOUBLE).items():
-        ours = _our_results(config_lib.override(config, {"train.precision": precision}), classes)
+        ours = _our_results(config_lib.override(config, {"train.precision": precision}), classes, usual)
         for images, own_labels, (expected, value, oracle) in zip(batches, labels, theirs, strict=True):
             (own_value, logits), gradients = ours(
                 jax.tree.map(lambda a: a.astype(precision), params), images.astype(precision), own_labels)  # noqa: B023
@@ -148,16 +152,14 @@ def assert_parity(config, batches, sees_all, classes=10, tolerances=None):
                     assert error <= tolerance * largest, f"{precision}: {name}.{leaf}: {error / largest}"
 
 
-def _our_results(config, classes):
+def _our_results(config, classes, usual):
     apply = network(config, classes)
 
     def loss(params, images, labels):
         logits = apply(params, images)
         return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1).mean(), logits
 
-    # As a user's programs are, also where the other tests' are not (conftest.py).
-    return jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options={
-        "xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False})
+    return jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=emulated.USUAL if usual else None)
 
 
 def _torch_results(config, params, images, labels, sees_all):

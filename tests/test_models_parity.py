@@ -61,14 +61,15 @@ CLEAR = {"paper": ([4, 13], [11, 22]), "released": ([0, 5], [3, 12]), "caffe": (
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", recipes.RECIPES)
 def test_the_full_network_of_each_recipe(recipe):
-    # 60,965,224 parameters, the real input size, random images and photographs.
+    # 60,965,224 parameters, the real input size, random images and photographs, compiled as a user's. What a recipe has
+    # of its own is exact to float64's rounding in the small network; the full one's sizes are in the paper's recipe.
     c = _config(recipe, size=None)
     assert sum(x.parameters for x in geometry.layers(c, 1000)) == 60_965_224
     assert c.data.crop == (227 if recipe == "caffe" else 224)
     chosen = [clear_of_kinks(c, 1000, TWO_COLUMNS, images, margin=2e-6, likely=likely)
               for images, likely in zip((random_images(c, 80), real_images(c, 80)), CLEAR[recipe], strict=True)]
-    assert_parity(c, chosen, TWO_COLUMNS, 1000,
-                  {"float32": 1e-4, "float64": 1e-10})
+    tolerances = {"float32": 1e-4} | ({"float64": 1e-10} if recipe == "paper" else {})
+    assert_parity(c, chosen, TWO_COLUMNS, 1000, tolerances, usual=True)
 
 
 @needs_cifar10
@@ -116,7 +117,7 @@ def test_torchvisions_alexnet_can_be_expressed():
         (55, 27), (27, 13), (13, 13), (13, 13), (13, 6)]
     small = config_lib.override(c, {f"model.conv{i}.features": 8 for i in range(1, 6)} | {
         "model.fc6.features": 16, "model.fc7.features": 16})
-    assert_parity(small, [random_images(small, 2)], ())
+    assert_parity(small, [random_images(small, 2)], (), usual=True)
 
 
 def test_cuda_convnet2s_alexnet_can_be_expressed():
@@ -128,4 +129,4 @@ def test_cuda_convnet2s_alexnet_can_be_expressed():
     assert [x.out_size for x in layers if x.is_conv] == [27, 13, 13, 13, 6]
     small = config_lib.override(c, {f"model.conv{i}.features": 8 for i in range(1, 6)} | {
         "model.fc6.features": 16, "model.fc7.features": 16})
-    assert_parity(small, [random_images(small, 2)], ())
+    assert_parity(small, [random_images(small, 2)], (), usual=True)
