@@ -1,4 +1,4 @@
-"""A run on one or two devices is stopped once it has left chance; copies of it go on, each on another mesh."""
+"""A run on one or two devices is stopped once it has left chance; copies of it are resumed, each on another mesh."""
 
 import contextlib
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from tiny_run import COUNTS, TINY, interrupt
+from tiny_run import COUNTS, TINY, interrupt, shared_program
 
 from alexnet_jax import config, run_files
 from alexnet_jax.data.readers import shapes
@@ -18,11 +18,13 @@ from alexnet_jax.training import loop as train_lib
 
 precision, steps, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
 shapes.COUNTS = COUNTS
+train_lib.Program = shared_program  # type: ignore[assignment,misc]
 STOP = 200
 base = TINY | {"data.store": str(folder / "store"), "train.precision": precision, "train.epochs": 63,
-               "model.conv1.features": 8, "model.conv1.init_std": 0.01, "model.conv2.features": 16,
-               "model.conv3.features": 16, "model.fc6.features": 64, "model.fc7.features": 64, "model.dropout": 0.5,
-               "model.init_scaling": "full_fan_in", "optim.learning_rate": 0.01}
+               "train.eval_every": 7, "model.conv1.features": 8, "model.conv1.init_std": 0.01,
+               "model.conv2.features": 16, "model.conv3.features": 16, "model.fc6.features": 64,
+               "model.fc7.features": 64, "model.dropout": 0.5, "model.init_scaling": "full_fan_in",
+               "optim.learning_rate": 0.01}
 real, losses, updates = train_lib.Run._step, list[float](), list[float]()
 states: dict[int, Any] = {}  # one device's, by step, where the others start from these
 
@@ -47,13 +49,13 @@ def step(self, batch):
 
 train_lib.Run._step = step  # type: ignore[method-assign]
 out = {}
-# Fewer in float32 and bfloat16: 2x2 has what 1x2 and 2x1 have.
-for name in ("start", "1x1", *(("1x2", "2x1") if precision == "float64" else ()), "2x2", "1x4"):
-    # In bfloat16 the start is on one device, so that 1 → 4 is among the changes too.
-    start = (1, 1) if precision == "bfloat16" else (1, 2)
+# 2x2 has what 1x2 and 2x1 have, which mesh_lines.py trains on too.
+for name in ("start", "1x1", "2x2", "1x4"):
+    # From two devices to one and to four, and from one to four.
+    start = (1, 2) if precision == "float64" else (1, 1)
     data, column = start if name == "start" else map(int, name.split("x"))
     fields = {"mesh.data": data, "mesh.column": column}
-    # In float64 the copies go on to the end, where all ten views of the evaluation are compared too.
+    # In float64 the copies are trained to the end, where all ten views of the evaluation are compared too.
     stop = STOP if name == "start" else -1 if precision == "float64" else STOP + steps
     c = config.resolve(config.override(config.default(), base | {"model.columns": 4} | fields))
     losses.clear()
