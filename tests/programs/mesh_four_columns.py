@@ -1,4 +1,4 @@
-"""Four columns on one, two and four devices: losses and collectives of three steps."""
+"""Four columns on one, two and four devices: losses and collectives of three steps, and the bytes that are told."""
 
 import functools
 import json
@@ -6,8 +6,9 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
-from mesh_programs import collectives, config, programs
+from mesh_programs import collectives, config, exchanges, programs
 
+from alexnet_jax.parallel import column_costs
 from alexnet_jax.parallel import mesh as mesh_lib
 from alexnet_jax.training import augment, program
 
@@ -29,6 +30,7 @@ for column in (1, 2, 4):
         step = step or p.train_step.lower(*args).compile()
         state, sums = step(*args)
         losses.append(float(sums.loss) / 8)
-    out[column] = {"losses": losses, "step": collectives(step, column),
+    out[column] = {"losses": losses, "step": collectives(step, column), "compiled": exchanges(step),
+                   "told": column_costs.exchanges(c, 10, column) if column > 1 else [],
                    "kernel": state.params["conv2"]["kernel"].addressable_shards[0].data.shape[0]}
 print(json.dumps(out))

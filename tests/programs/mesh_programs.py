@@ -31,6 +31,12 @@ def compiled(p):
     return {"step": p.train_step.lower(*step).compile(), "forward": p.view_log_probs.lower(*view).compile()}
 
 
+def exchanges(executable):
+    """[kind, layer, bytes handed in, bytes received] of each collective."""
+    return [[x.kind, re.findall(r"/((?:conv|fc)\d)/", x.where)[0], x.handed_in, x.received]
+            for x in hlo.collectives(executable.as_text())]
+
+
 def collectives(executable, column):
     out = []
     for x in hlo.collectives(executable.as_text()):
