@@ -247,7 +247,7 @@ class Storm:
         rounds = 0
         while rounds < 2 or time.monotonic() - self.began < 60 * minutes:
             rounds += 1
-            kills = self.chance.randint(2, 4 if minutes < 1 else 10)
+            kills = self.chance.randint(2, 10) if minutes >= 1 else 2
             if rounds % 2:
                 self.sweep_round(f"sweep-{rounds}", kills, quiet)
             else:

@@ -15,7 +15,7 @@ from alexnet_jax.data.comparing import about_data, about_data_words, learnt_too
 from alexnet_jax.errors import ConfigError, DataError, WorkdirError
 from alexnet_jax.parallel import distributed
 from alexnet_jax.parallel.mesh import make_mesh
-from alexnet_jax.training import feed, workdir
+from alexnet_jax.training import feed, loop, workdir
 
 COLOUR = {"ant": (250, 0, 0), "cat": (0, 250, 0), "dog": (0, 0, 250), "elk": (250, 250, 0), "fox": (0, 250, 250)}
 
@@ -349,8 +349,9 @@ def test_classes_side_by_side():
 
 
 @pytest.mark.parametrize("placement", ["host", "device"])
-def test_a_network_learns_and_is_judged_as_with_images_arranged_by_hand(tmp_path, placement):
+def test_a_network_learns_and_is_judged_as_with_images_arranged_by_hand(tmp_path, placement, monkeypatch):
     """`training` has four classes, `validation` two of them in other positions; by hand both have all four."""
+    monkeypatch.setattr(loop, "Program", tiny_run.shared_program)
     tiny = tiny_run.TINY | {"data.size": 16, "data.crop": 12, "data.store": str(tmp_path / "store"),
                             "data.dir": str(tmp_path), "data.placement": placement, "train.epochs": 1}
     held = {"dog": 6, "fox": 5}

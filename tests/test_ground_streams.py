@@ -41,6 +41,8 @@ RUNS = [("utf-8", "utf-8"), ("ascii", "closed"), ("closed", "closed"), ("full", 
 def kinds_of(what):
     if what == "report":
         return ("utf-8", "cp437")  # it draws for a second
+    if what in ("status", "dry_run", "catalogue"):  # by the way that describe goes, and a table's lines
+        return ("utf-8", "ascii", "cp437", "tty ascii", "closed", "full")
     return [kind for kind in KINDS if kind != "stuck" or what == "describe"]  # which is waited for
 
 

@@ -1,4 +1,4 @@
-"""tests/storm.py for half a minute; `python tests/storm.py --minutes=60` takes longer."""
+"""tests/storm.py for one round of each kind; `python tests/storm.py --minutes=60` takes longer."""
 
 import sys
 
@@ -10,7 +10,7 @@ import storm
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
 def test_a_short_storm_loses_nothing(tmp_path, capfd):
-    code = storm.main(["--minutes=0.3", "--seed=1", f"--folder={tmp_path / 'storm'}"])
+    code = storm.main(["--minutes=0", "--seed=1", f"--folder={tmp_path / 'storm'}"])
     said = capfd.readouterr().out
     assert code == 0, said
     assert "nothing lost" in said.splitlines()[-1]

@@ -4,7 +4,7 @@ import json
 import pathlib
 import sys
 
-from tiny_run import COUNTS, TINY
+from tiny_run import COUNTS, TINY, shared_program
 
 from alexnet_jax import config, run_files
 from alexnet_jax.data.readers import shapes
@@ -12,6 +12,7 @@ from alexnet_jax.training import loop as train_lib
 
 folder = pathlib.Path(sys.argv[1])
 shapes.COUNTS = COUNTS
+train_lib.Program = shared_program  # type: ignore[assignment,misc]
 out = {}
 # 2 × 1 and 1 × 2 in two processes: test_parallel_distributed.py
 for side, placement, steps in ((1, "host", 0), (2, "host", 0), (2, "device", 0), (2, "device", 3)):
