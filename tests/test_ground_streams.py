@@ -87,8 +87,8 @@ def shown(text, kind):
 
 
 def settled(text):
-    """Without what differs from run to run: times, folders and what is packed by the first."""
-    return re.sub(r"\d+ min \d+ s|\b\d+ s\b|work/[^/]+", "…", re.sub(r"(?m)^packing .*\n", "", text))
+    """Without what differs from run to run: times, folders, and what is packed and compiled by the first."""
+    return re.sub(r"\d+ min \d+ s|\b\d+ s\b|work/[^/]+", "…", re.sub(r"(?m)^(packing|compiled:) .*\n", "", text))
 
 
 @pytest.mark.parametrize(("what", "kind"), [(what, kind) for what in (*PRINTING, *WORKING)
