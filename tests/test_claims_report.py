@@ -209,7 +209,7 @@ def test_reading_results_needs_no_jax(whole):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--workdirr=x"], r"^--workdirr: no such option \(did you mean --workdir\?\)$"),
-    (["--workdir=x", "--nope"], "^--nope: no such option$"), ([], "are required: --workdir$")])
+    (["--workdir=x", "--nope"], "^--nope: no such option$"), ([], "^--workdir=FOLDER is needed: ")])
 def test_a_misspelt_option_is_named(arguments, message):
     with pytest.raises(ConfigError, match=message):
         report.main(arguments)

@@ -18,7 +18,8 @@ from alexnet_jax import run_files, signals
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 STOPPED = 130
 # Started by other commands.
-INSIDE = {"benchmarks.child", "benchmarks.launch", "benchmarks.sweep_worker", "experiments.launch.worker"}
+INSIDE = {"benchmarks.accelerator.child", "benchmarks.accelerator.resumed", "benchmarks.child", "benchmarks.launch",
+          "benchmarks.sweep_worker", "experiments.executors.mps", "experiments.launch.worker"}
 COMMANDS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
     for folder in ("alexnet_jax", "experiments", "benchmarks") for path in (ROOT / folder).rglob("*.py")

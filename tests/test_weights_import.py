@@ -2,6 +2,7 @@
 doesn't fit is refused."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -196,17 +197,20 @@ def test_the_layer_and_both_shapes_are_named(tmp_path):
         weights.load(tmp_path / "a", config_lib.resolve(cli.load_config("configs/conv_local.py:11")))
 
 
-@needs_torch
 def test_the_likely_config_is_named(tmp_path):
     sizes = reference.shapes((64, 192, 384, 256, 256), 4096, 1000, 1)
-    empty = {f"{state_dict.TORCHVISION[name]}.{leaf}": np.zeros(s if leaf == "weight" else s[:1], np.float32)
-             for name, s in sizes.items() for leaf in ("weight", "bias")}
-    import torch
-
-    torch.save({name: torch.zeros(a.shape[:1]).expand(a.shape[::-1]).permute(*range(a.ndim)[::-1]) if a.ndim > 1 else
-                torch.zeros(a.shape) for name, a in empty.items()}, tmp_path / "a")  # small on the disk
+    header, end = {}, 0
+    for name, size in sizes.items():
+        for leaf, shape in (("weight", size), ("bias", size[:1])):
+            header[f"{state_dict.TORCHVISION[name]}.{leaf}"] = {
+                "dtype": "F32", "shape": list(shape), "data_offsets": [end, end := end + 4 * math.prod(shape)]}
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    with (tmp_path / "a.safetensors").open("wb") as file:
+        file.write(len(head).to_bytes(8, "little") + head)
+        file.truncate(8 + len(head) + end)  # zeros that take no room on the disk
     with pytest.raises(CheckpointError, match=r"it is the network of --config=configs/torchvision\.py$"):
-        weights.load(tmp_path / "a", load("caffenet", full=True))
+        weights.load(tmp_path / "a.safetensors", load("caffenet", full=True))
 
 
 @pytest.fixture
