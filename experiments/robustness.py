@@ -180,6 +180,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if unknown := [name for name in options.claims if name not in CLAIMS]:
         raise ConfigError(f"{unknown[0]}: no claim of that name; there is {text.listed(list(CLAIMS), len(CLAIMS))}")
+    if not options.results.is_dir():
+        raise ConfigError(f"--results={options.results}: no such folder; recorded results are in experiments/results")
     asked = options.claims or [name for name, claim in CLAIMS.items()
                                if any(what.regimes[0].seeds for what in claim.measures)]
     sweeps = {path.parent.name: read_sweep(path.parent) for path in sorted(options.results.glob("*/plan.json"))}

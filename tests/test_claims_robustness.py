@@ -98,6 +98,8 @@ def test_nothing_recorded_and_a_claim_that_is_none(tmp_path, capsys):
     assert "nothing is recorded of these claims" in _told(tmp_path, capsys, "pca")
     with pytest.raises(ConfigError, match=r"^nonsense: no claim of that name; there is relu, "):
         robustness.main(["nonsense"])
+    with pytest.raises(ConfigError, match=r"^--results=.*nowhere: no such folder; "):
+        robustness.main([f"--results={tmp_path / 'nowhere'}"])
 
 
 def test_what_is_in_the_images(results, capsys):
