@@ -36,8 +36,8 @@ $(VENV)/installed-dev: $(VENV)/installed
 
 # A prerequisite, so that it is said before the installation.
 ablations-said:
-	@echo "ablations: 16 small networks, two at a time, each about a minute on an idle core: some seven minutes on two cores,"
-	@echo "after two for what $(VENV) lacks. Table and pictures in $(WORKDIR). Ctrl-C at any time: the same command resumes."
+	@echo "ablations: 16 small networks, two at a time, each under a minute: seven to eight minutes on two hardware threads,"
+	@echo "after one or two for what $(VENV) lacks. Table and pictures in $(WORKDIR). Ctrl-C: the same command resumes."
 
 ablations: ablations-said $(VENV)/installed
 	$(BIN)/python -m experiments.run --sweep=configs/sweeps/three.py --workdir=$(WORKDIR)
