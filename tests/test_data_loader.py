@@ -121,6 +121,15 @@ def test_images_that_follow_each_other_are_one_request(split, in_pieces, monkeyp
     assert split.store.read(rows[:0]).shape == (0, 8, 8, 3)
 
 
+@pytest.mark.parametrize("small", [True, False])
+def test_a_row_that_is_not_there_is_no_other_image(split, small, monkeypatch):
+    monkeypatch.setattr(store_lib, "_SMALL", 1 << 15 if small else 0)
+    for row in (-1, len(split.store)):
+        for out in (None, np.zeros((2, 8, 8, 3), np.uint8)):
+            with pytest.raises(IndexError, match=f"of {len(split.store)} images"):
+                split.store.read(np.array([0, row]), out)
+
+
 def test_several_requests_are_under_way_at_once(split, in_pieces, monkeypatch):
     meeting, read = threading.Barrier(3, timeout=60), Split.read
 

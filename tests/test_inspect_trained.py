@@ -173,7 +173,7 @@ def with_classes(run, folder, keys):
     """A copy of a run whose outputs are said to stand for these classes."""
     shutil.copytree(run, folder)
     about = json.loads((folder / "run.json").read_text())
-    about["classes"] = {"keys": list(keys), "names": list(keys)}
+    about["classes"] = dict.fromkeys(("keys", "names"), list(keys))
     (folder / "run.json").write_text(json.dumps(about))
     return types.SimpleNamespace(folder=folder)
 

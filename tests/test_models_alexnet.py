@@ -14,6 +14,7 @@ from alexnet_jax import models, networks, recipes
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
 from alexnet_jax.models.alexnet import Dropout
+from alexnet_jax.schema import SCHEMA
 
 
 @pytest.fixture
@@ -96,9 +97,11 @@ def test_non_overlapping_pooling_of_run_147():
         (55, 28), (26, 13), (13, 13), (13, 13), (11, 6)]
 
 
-@pytest.mark.parametrize("order", ["relu-lrn-pool", "lrn-pool-relu"])
-def test_maxima_taken_before_the_bias_are_those_of_the_configs_order(x64, order):
-    c = _config(overrides=TINY | {"model.lrn.layers": (), "model.lrn.order": (order, order), "model.conv2.bias": 0.3})
+@pytest.mark.parametrize(("order", "activation"), [
+    *(("relu-lrn-pool", name) for name in SCHEMA["model"]["activation"].choices), ("lrn-pool-relu", "relu")])
+def test_maxima_taken_before_the_bias_are_those_of_the_configs_order(x64, order, activation):
+    c = _config(overrides=TINY | {"model.lrn.layers": (), "model.lrn.order": (order, order), "model.conv2.bias": 0.3,
+                                  "model.activation": activation})
     graph, state = nnx.split(models.build(c, jax.random.key(1), 7))
     rng = np.random.default_rng(0)
     for number, leading in enumerate([(2,), (2, 2)]):  # conv1: an image that all columns see; conv2: a map of each

@@ -21,6 +21,7 @@ from alexnet_jax.data import opening
 from alexnet_jax.errors import CheckpointError, Interrupted, WorkdirError
 from alexnet_jax.training import evaluate, resume
 from alexnet_jax.training import loop as train_lib
+from alexnet_jax.training import workdir as workdir_lib
 
 # Where one array of a checkpoint can't be read, Orbax closes its event loop under the reads of the others. What is left
 # of them ends when it is collected, in whichever test that happens.
@@ -368,3 +369,12 @@ def test_interrupted_in_its_last_evaluation_it_trains_no_further(tiny, finished,
     go(c, tmp_path / "run")
     go(c, tmp_path / "whole")
     assert_same_run(c, tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("classes", [
+    ["disc"], {"keys": ["a"]}, {"keys": ["a", "b"], "names": ["a"]}, {"keys": "ab", "names": "ab"},
+    {"keys": ["a", 2], "names": ["a", "b"]}])
+def test_altered_classes_are_refused_in_one_line(classes, tmp_path):
+    with pytest.raises(WorkdirError, match=r"run\.json: its classes have been altered .*; put the file back"):
+        workdir_lib.recorded_classes({"classes": classes}, tmp_path)
+    assert workdir_lib.recorded_classes({}, tmp_path) is None

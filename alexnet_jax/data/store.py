@@ -93,9 +93,12 @@ class Store:
 
         Raises:
           DataError: the file has been cut short since it was opened.
+          IndexError: a row isn't there; none counts from the end.
         """
+        if len(rows) and not 0 <= np.min(rows) <= np.max(rows) < len(self):
+            raise IndexError(f"rows {np.min(rows)} to {np.max(rows)} of {len(self)} images")
         if self._bytes <= _SMALL or not hasattr(os, "preadv"):  # Windows
-            # "raise", the default, would go through a copy of `out`.
+            # "raise", the default, would go through a copy of `out`; the rows are there.
             return np.take(np.asarray(self.images), rows, axis=0, out=out, mode="raise" if out is None else "clip")
         out = np.empty((len(rows), *self.images.shape[1:]), np.uint8) if out is None else out
         if not len(rows):

@@ -87,8 +87,9 @@ class Trained:
 
         Raises:
           ConfigError, DataError: they aren't kept, and the training images cannot be opened.
+          WorkdirError: run.json has been altered.
         """
-        kept = recorded_classes(self.about) or (self.kept.known if self.kept else None)
+        kept = recorded_classes(self.about, self.folder) or (self.kept.known if self.kept else None)
         return kept or self._of_training(lambda training: training.known)
 
     @functools.cached_property

@@ -174,7 +174,7 @@ def _of_run(folder: pathlib.Path) -> _Source:
     if host["step"] != step:
         raise ConfigError(f"{_FIELD}: {folder / 'checkpoints' / str(step)}: cannot be read, and it is the newest; put "
                           "a whole copy back")
-    known = recorded_classes(about)
+    known = recorded_classes(about, folder)
     return _Source(fitting.of_params(arrays["state"]["params"]), list(known.keys) if known else None,
                    about.get("config"))
 

@@ -98,10 +98,21 @@ def classes_of(known: Classes) -> dict[str, list[str]]:
     return {"keys": list(known.keys), "names": list(known.names)}
 
 
-def recorded_classes(run: Mapping[str, Any] | None) -> Classes | None:
-    """The classes that a run.json keeps; None of an older one."""
+def recorded_classes(run: Mapping[str, Any] | None, folder: pathlib.Path) -> Classes | None:
+    """The classes that the run.json of this folder keeps; None of an older one.
+
+    Raises:
+      WorkdirError: they aren't what a run writes: labels would get wrong names.
+    """
     kept = (run or {}).get("classes")
-    return Classes(tuple(kept["keys"]), tuple(kept["names"])) if kept else None
+    if not kept:
+        return None
+    keys, names = (kept.get("keys"), kept.get("names")) if isinstance(kept, dict) else (None, None)
+    if not (isinstance(keys, list) and isinstance(names, list) and len(keys) == len(names)
+            and all(isinstance(text, str) for text in (*keys, *names))):
+        raise WorkdirError(f"{folder / 'run.json'}: its classes have been altered (keys and names are lists of as many "
+                           "texts); put the file back as it was")
+    return Classes(tuple(keys), tuple(names))
 
 
 def check_images(workdir: pathlib.Path, now: Mapping[str, Mapping[str, Any]], known: Classes) -> list[str]:
@@ -120,7 +131,7 @@ def check_images(workdir: pathlib.Path, now: Mapping[str, Mapping[str, Any]], kn
         if own["version"] != then["version"]:
             notes.append(f"note: config.data.{field} was version {then['version']} when this run began and is "
                          f"{own['version']} now: other images, or another archive of them")
-    before = recorded_classes(run)
+    before = recorded_classes(run, workdir)
     if before is not None and list(map(same, before.keys)) != list(map(same, known.keys)):
         gone, new = (named(missing(b.keys, a.keys)) for a, b in ((before, known), (known, before)))
         raise WorkdirError(f"{workdir}: the classes are others than when this run began "
