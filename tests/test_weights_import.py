@@ -197,6 +197,7 @@ def test_the_layer_and_both_shapes_are_named(tmp_path):
         weights.load(tmp_path / "a", config_lib.resolve(cli.load_config("configs/conv_local.py:11")))
 
 
+@needs_torch
 def test_the_likely_config_is_named(tmp_path):
     sizes = reference.shapes((64, 192, 384, 256, 256), 4096, 1000, 1)
     header, end = {}, 0
