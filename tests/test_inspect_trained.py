@@ -173,7 +173,7 @@ def with_classes(run, folder, keys):
     """A copy of a run whose outputs are said to stand for these classes."""
     shutil.copytree(run, folder)
     about = json.loads((folder / "run.json").read_text())
-    about["classes"] = dict.fromkeys(("keys", "names"), list(keys))
+    about["classes"] = {key: [*keys] for key in ("keys", "names")}
     (folder / "run.json").write_text(json.dumps(about))
     return types.SimpleNamespace(folder=folder)
 
@@ -181,7 +181,7 @@ def with_classes(run, folder, keys):
 def test_averages_go_by_the_names_of_classes(finished, tmp_path):
     """A network whose outputs are in another order; one that has another class; images that were learnt from."""
     one, keys = types.SimpleNamespace(folder=finished), Trained(finished).known.keys
-    turned = with_classes(finished, tmp_path / "turned", reversed(keys))
+    turned = with_classes(finished, tmp_path / "turned", keys[::-1])
     said = []
     log_probs, labels, notes = ensemble.predict([one, turned], "train[:20]", "centre", said.append)
     np.testing.assert_array_equal(log_probs[1], log_probs[0][:, ::-1])
