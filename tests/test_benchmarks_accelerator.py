@@ -166,3 +166,19 @@ def test_a_mistyped_command_is_one_line(arguments, line, tmp_path, monkeypatch, 
         main.main()
     assert str(error.value) == line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("known_by", ["machine", "right", "right alone"])
+def test_results_of_another_device_are_left_alone(known_by, tmp_path, monkeypatch):
+    """Also where a command was killed before it knew the machine."""
+    def machine(kind):
+        return {"schema": records.SCHEMA, "part": "machine", "quick": True, "status": "finished",
+                "steps": {"device": DEVICE | {"kind": kind}} if kind else {}}
+
+    if known_by != "right alone":
+        records.write(tmp_path, machine("an older card" if known_by == "machine" else ""))
+    records.write(tmp_path, {"schema": records.SCHEMA, "part": "right", "steps": {},
+                             "device": DEVICE | {"kind": "an older card"}})
+    monkeypatch.setattr(course.Course, "_process", lambda self, part, seconds: records.write(self.out, machine("new")))
+    with pytest.raises(UserError, match="holds results of an older card, and JAX sees new now; choose another folder"):
+        course.Course(tmp_path, 60.0, True, "the command").run((FAKE,))

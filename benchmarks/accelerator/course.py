@@ -71,18 +71,21 @@ class Course:
         if before and before["quick"] != self.quick:
             kind = "a rehearsal" if before["quick"] else "no rehearsal"
             raise WorkdirError(f"--out={self.out}: holds the results of {kind}; choose another folder")
-        old = before.get("steps", {}).get("device", {})
+        # Of the parts where a command was killed before the machine was known.
+        heads = (records.read(self.out, part.name).get("device") for part in PARTS)
+        old = before.get("steps", {}).get("device") or next(filter(None, heads), {})
         self._begin(MACHINE, {}, fresh=True)
         self._process(MACHINE, min(MACHINE.seconds, self.left()))
         record = records.read(self.out, MACHINE.name)
         found = record.get("steps", {}).get("device", {})
         if record.get("status") != "finished":
-            if old:
+            if before:
                 records.write(self.out, before)
             why = found.get("error") or record.get("error") or "it did not answer in time"
             raise UserError(f"JAX does not start here: {why} (see {self.out / 'machine.log'})")
         if old and (old["platform"], old["kind"]) != (found["platform"], found["kind"]):
-            records.write(self.out, before)
+            if before:
+                records.write(self.out, before)
             raise WorkdirError(f"--out={self.out}: holds results of {old['kind']}, and JAX sees {found['kind']} now; "
                                "choose another folder")
         if found["platform"] == "cpu" and not self.quick:
