@@ -73,7 +73,7 @@ class Course:
             raise WorkdirError(f"--out={self.out}: holds the results of {kind}; choose another folder")
         # Of the parts where a command was killed before the machine was known.
         heads = (records.read(self.out, part.name).get("device") for part in PARTS)
-        old = before.get("steps", {}).get("device") or next(filter(None, heads), {})
+        old: records.Record = before.get("steps", {}).get("device") or next(filter(None, heads), {})
         self._begin(MACHINE, {}, fresh=True)
         self._process(MACHINE, min(MACHINE.seconds, self.left()))
         record = records.read(self.out, MACHINE.name)
