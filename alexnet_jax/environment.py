@@ -131,6 +131,16 @@ def prepare_xla() -> None:
         os.environ["XLA_FLAGS"] = f"{flags} {xla_flags()}".strip()
 
 
+def options_of_init(platform: str) -> dict[str, int] | None:
+    """Options of `jax.jit` for the program that draws a network's weights, once: on a CPU, quick to compile.
+
+    Optimised fully, the loops of Threefry take LLVM five times longer. The weights are the same, to the bit.
+    """
+    if platform != "cpu" or "xla_backend_optimization_level" in os.environ.get("XLA_FLAGS", ""):
+        return None
+    return {"xla_backend_optimization_level": 1}
+
+
 def allocator(env: Mapping[str, str]) -> dict[str, str]:
     """What to add to a process's environment for an allocator that suits XLA; {} where the user has set one."""
     suits = platform.libc_ver()[0] == "glibc" and not {"GLIBC_TUNABLES", "LD_PRELOAD"} & env.keys()

@@ -3,11 +3,14 @@
 import re
 import threading
 
+import emulated
 import jax
+import numpy as np
 import pytest
 import tiny_run
 
-from alexnet_jax import files
+from alexnet_jax import environment, files
+from alexnet_jax.parallel import mesh
 from alexnet_jax.signals import Stop
 from alexnet_jax.training import compiling, program
 from alexnet_jax.training import loop as train_lib
@@ -128,6 +131,24 @@ def test_without_a_cache_on_a_file_system_nobody_waits(cache, place):
     jax.config.update("jax_compilation_cache_dir", place)
     assert compiling._lock(Lowered([])) is None
     assert not cache.exists()
+
+
+@pytest.mark.parametrize("uniform", [False, True])
+def test_weights_whose_program_is_quick_to_compile_are_the_same(tiny, monkeypatch, uniform):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    c = tiny(**({"model__init_distribution": "uniform"} if uniform else {}))
+    built = program.Program(c, 10, mesh.make_mesh(c, jax.devices()[:1]))
+    quick, whole = (jax.jit(built.exact(built._init), compiler_options=emulated.USUAL | options)(np.uint32(3))
+                    for options in (environment.options_of_init("cpu"), {}))
+    for a, b in zip(jax.tree.leaves(quick), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_level_of_the_user_s_and_other_devices_are_left_alone(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=2")
+    assert environment.options_of_init("cpu") is None
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert environment.options_of_init("gpu") is None
 
 
 @pytest.mark.parametrize(("fields", "programs"), [

@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from alexnet_jax import models, numerics
+from alexnet_jax import environment, models, numerics
 from alexnet_jax.models import geometry
 from alexnet_jax.models.alexnet import Dropout
 from alexnet_jax.parallel.mesh import COLUMN, DATA, shardings
@@ -164,7 +164,8 @@ class Program:
         self.state_shardings = State(*[shardings(mesh, self.param_specs)] * 2)
         self.products = products(config.train.precision, mesh.devices.flat[0].platform)
         exact = self.exact = functools.partial(_pinned, self.products)  # for whatever else runs the model
-        self.init = jax.jit(exact(self._init), out_shardings=self.state_shardings)
+        self.init = jax.jit(exact(self._init), out_shardings=self.state_shardings,
+                            compiler_options=environment.options_of_init(mesh.devices.flat[0].platform))
         self.train_step = jax.jit(exact(self._train_step), donate_argnums=(0,),
                                   out_shardings=(self.state_shardings, self._replicated))
         self.view_log_probs = jax.jit(exact(self._view_log_probs))
