@@ -5,9 +5,9 @@ import shlex
 
 import pytest
 
-from alexnet_jax import cli, config
+from alexnet_jax import cli, config, run_files
 from experiments.claims import __main__ as command
-from experiments.claims import paper
+from experiments.claims import commands, paper
 from experiments.claims.record import of_arm
 from experiments.claims.regimes import FIRST, LOCAL, PAPER_LIKE_10
 from experiments.claims.registry import CLAIMS
@@ -50,6 +50,24 @@ def test_commands_of_what_is_not_measured_are_commands(tmp_path):
                 assert ablations.arms_of([flags["ablations"]], config.resolve(base))
             checked.add(row.id)
     assert {"lrn", "lrn-cifar", "columns", "depth", "2012", "log-150", "log-177"} <= checked
+
+
+@pytest.mark.parametrize(("platform", "quick", "told"), [
+    ("gpu", False, True), ("cpu", False, False), ("gpu", True, False)])
+def test_a_whole_training_is_estimated_at_an_accelerator_s_recorded_speed(tmp_path, monkeypatch, platform, quick, told):
+    released = {"network": "released", "precision": "bfloat16", "turns": {"ours": {"median": 0.01}}}
+    recorded = tmp_path / "benchmarks" / "results"
+    recorded.mkdir(parents=True)
+    steps = {title: released | {"batch": batch} for title, batch in {"one": 128, "other": 1024}.items()} | {"rates": {}}
+    run_files.write_json(recorded / "card.json", {
+        "part": "fast", "quick": quick, "device": {"platform": platform, "kind": "a card"}, "steps": steps})
+    monkeypatch.setattr(commands, "_RESULTS", recorded)
+    monkeypatch.setattr(commands, "_TIMED", recorded / "none.json")
+    estimate = next(row for row in rows(tmp_path / "nothing")[0] if row.id == "time").estimate
+    # 910,819 steps of 10 ms are 2.53 hours. The step of 1,024 images is another recipe's.
+    assert estimate.endswith("two GTX 580" + told * (
+        "; about 2.5 hours of training steps on one a card in bfloat16, images not counted, at the speed of "
+        "benchmarks/results/card.json"))
 
 
 def test_the_local_sweep_has_the_arms_of_the_claim():

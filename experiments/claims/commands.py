@@ -24,8 +24,9 @@ from experiments.sweep.arms import Arm
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 _STEPS, _BATCH = 910_819, 128  # of configs/imagenet_released.py
-# A benchmark of the full network's training step (benchmarks/RESULTS.md).
-_TIMED = ROOT / "benchmarks" / "results" / "full_one_core.json"
+# Benchmarks of the full network's training step (benchmarks/RESULTS.md): on one core, and on whatever accelerators.
+_RESULTS = ROOT / "benchmarks" / "results"
+_TIMED = _RESULTS / "full_one_core.json"
 
 
 def missing(start: Row, claim: Claim, sweeps: Mapping[str, Sweep]) -> Row:
@@ -94,15 +95,29 @@ def _estimate(base: ConfigDict, epochs: int, sweeps: Mapping[str, Sweep]) -> str
 
 
 def _trainings(count: int) -> str:
-    """Full trainings on ILSVRC: the paper's time, and core-hours at the speed that was recorded here."""
+    """Full trainings on ILSVRC: the paper's time, and hours at the speeds that were recorded here."""
     text = f"{count * _STEPS:,.0f} steps; in the paper 5 to 6 days a network on two GTX 580"
     timed = run_files.read_json(_TIMED) or {}
     for row in timed.get("rows", []):
         if row["network"] == "released":
             an_image = row["seconds"]["ours"]["median"] / row["batch"] * timed["device"]["cores"]
             text += (f"; about {_hours(an_image * _BATCH * count * _STEPS)} of training steps at the speed of "
-                     f"{_TIMED.relative_to(ROOT)}")
+                     f"{_name(_TIMED)}")
+    for path in sorted(_RESULTS.glob("*.json")):
+        found = run_files.read_json(path) or {}
+        card = found.get("device", {})
+        if found.get("part") != "fast" or found["quick"] or card.get("platform", "cpu") == "cpu":
+            continue  # not of an accelerator (benchmarks.accelerator)
+        for step in found["steps"].values():
+            if (step.get("network"), step.get("batch")) == ("released", _BATCH) and "turns" in step:
+                hours = step["turns"]["ours"]["median"] * count * _STEPS / 3600
+                text += (f"; about {hours:,.1f} hours of training steps on one {card['kind']} in {step['precision']}, "
+                         f"images not counted, at the speed of {_name(path)}")
     return text
+
+
+def _name(path: pathlib.Path) -> str:
+    return path.relative_to(_RESULTS.parents[1]).as_posix()
 
 
 def _hours(seconds: float) -> str:
