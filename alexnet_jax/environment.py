@@ -134,7 +134,7 @@ def prepare_xla() -> None:
 def options_of_init(platform: str) -> dict[str, int] | None:
     """Options of `jax.jit` for the program that draws a network's weights, once: on a CPU, quick to compile.
 
-    Optimised fully, the loops of Threefry take LLVM five times longer. The weights are the same, to the bit.
+    Optimised fully, the loops of Threefry take LLVM several times longer. The weights are the same, to the bit.
     """
     if platform != "cpu" or "xla_backend_optimization_level" in os.environ.get("XLA_FLAGS", ""):
         return None
