@@ -2,6 +2,7 @@
 
 import pathlib
 import shlex
+import types
 
 import pytest
 
@@ -9,7 +10,7 @@ from alexnet_jax import cli, config, run_files
 from experiments.claims import __main__ as command
 from experiments.claims import commands, paper
 from experiments.claims.record import of_arm
-from experiments.claims.regimes import FIRST, LOCAL, PAPER_LIKE_10
+from experiments.claims.regimes import BY_IMAGES, FIRST, ITERATIONS, LOCAL, PAPER_LIKE_10, SECOND_IMAGES
 from experiments.claims.registry import CLAIMS
 from experiments.claims.rows import rows
 from experiments.sweep import ablations
@@ -50,6 +51,32 @@ def test_commands_of_what_is_not_measured_are_commands(tmp_path):
                 assert ablations.arms_of([flags["ablations"]], config.resolve(base))
             checked.add(row.id)
     assert {"lrn", "lrn-cifar", "columns", "depth", "2012", "log-150", "log-177"} <= checked
+
+
+def _recorded(seed, split, images, seconds, platform="cpu"):
+    c = config.resolve(config.override(cli.load_config("configs/paper_like_cifar10.py"), {
+        "data.train_split": split, "train.epochs": 10, "seed": seed}))
+    return types.SimpleNamespace(
+        id=f"{split} {seed}", seed=seed, state="finished", config=config.to_json(c), seconds=seconds,
+        result={"data": {"train_images": images}}, about={"device": {"platform": platform, "cores": 1}})
+
+
+def test_what_of_the_plan_is_left_is_named_with_its_cost():
+    assert commands.left(SECOND_IMAGES, {}).endswith("(25 runs, 2,250 epochs, not timed here)")
+    # 0.1 and 0.3 s an epoch and a thousand images make 0.2; five arms of 90 epochs on 12,000 images, 1,080 s a seed.
+    runs = [_recorded(1, "train[:12000]", 12_000, 12.0), _recorded(2, "train[:12000]", 12_000, 36.0),
+            _recorded(3, "train[:12000]", 12_000, 1e6, "gpu")]
+    sweeps = {"other": types.SimpleNamespace(runs=dict(enumerate(runs)))}
+    assert commands.left(SECOND_IMAGES, sweeps).endswith("(25 runs, 2,250 epochs, about 1.5 core-hours)")
+    # With dropout and without, on 3, 6, 12, 24 and 40 thousand images: 15,300 s.
+    assert commands.left(BY_IMAGES, sweeps).endswith("(50 runs, 4,500 epochs, about 4.2 core-hours)")
+    here = [_recorded(seed, "train[12000:24000]", 12_000, 24.0) for seed in (1, 2, 4)]
+    sweeps["paper_like_second_images"] = types.SimpleNamespace(runs=dict(enumerate(here)))
+    assert commands.left(SECOND_IMAGES, sweeps).endswith("(seeds 3, 5, 10 runs, 900 epochs, about 0.6 core-hours)")
+    here += [_recorded(seed, "train[12000:24000]", 12_000, 24.0) for seed in (3, 5)]
+    sweeps["paper_like_second_images"] = types.SimpleNamespace(runs=dict(enumerate(here)))
+    assert commands.left(SECOND_IMAGES, sweeps) == ""
+    assert "(20 runs, at most 8,000 epochs, about 5.3 core-hours)" in commands.left(ITERATIONS, sweeps)
 
 
 @pytest.mark.parametrize(("platform", "quick", "told"), [

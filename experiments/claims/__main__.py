@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from alexnet_jax import commands, errors, run_files
 from experiments.analysis import repeats
 from experiments.claims import pictures, table
-from experiments.claims.rows import rows
+from experiments.claims.rows import parts_left, rows
 
 HERE = pathlib.Path(__file__).resolve().parents[1]
 PAGES = {HERE.parent / "README.md": table.front, HERE.parent / "docs" / "results.md": table.brief}
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found, troubles = rows(options.results)
     twice = {_shown(folder): repeats.text(repeats.read(folder))
              for folder in sorted(path.parent for path in options.results.glob(f"*/{repeats.FILE}"))}
-    text = table.markdown(found, troubles, twice)
+    text = table.markdown(found, troubles, twice, parts_left(options.results))
     if options.write and not troubles:
         options.out.mkdir(parents=True, exist_ok=True)
         run_files.write_json(options.out / "CLAIMS.json", table.to_json(found, troubles))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,9 +14,9 @@ from ml_collections import ConfigDict
 from alexnet_jax import cli, run_files
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
-from experiments.analysis import compare, protocol
+from experiments.analysis import protocol
 from experiments.analysis.workdirs import Sweep, field
-from experiments.claims.record import Claim, Measure
+from experiments.claims.record import Claim, Measure, Regime
 from experiments.claims.regimes import FIVE
 from experiments.claims.row import Row
 from experiments.sweep import ablations, search
@@ -44,8 +45,7 @@ def missing_measure(start: Row, what: Measure, sweeps: Mapping[str, Sweep]) -> R
     if what.quantity == "gap" and any(_has(sweep, what) for sweep in sweeps.values()):
         why = "no measurement: the recorded runs have no error on images learnt from (data.fit_split)"
     return dataclasses.replace(
-        start, why=why, estimate=("at most " if what.quantity == compare.EPOCHS else "") + _of_sweep_file(
-            regime.sweep, spec, sweeps),
+        start, why=why, estimate=_of_sweep_file(regime.sweep, spec, sweeps),
         command=f"python -m experiments.run --sweep={regime.sweep}{spec and f' --ablations={spec}'} "
                 f"--workdir={regime.workdir}")
 
@@ -55,43 +55,83 @@ def _has(sweep: Sweep, what: Measure) -> bool:
     return any(what.is_of(arm.ablation, arm.name, sweep.local) for arm in sweep.arms)
 
 
+def left(regime: Regime, sweeps: Mapping[str, Sweep]) -> str:
+    """What of a planned regime is not recorded, the command that makes it, and its estimated cost; '' if all is.
+
+    By seeds: a record has all arms of those that it has.
+    """
+    there = {run.seed for name in regime.records if name in sweeps for run in sweeps[name].runs.values()
+             if run.state == "finished"}
+    sweep = sweep_lib.load(str(ROOT / regime.sweep))
+    missing = [seed for seed in sweep.seeds if seed not in there]
+    if not missing:
+        return ""
+    base = _base(sweep)
+    arms = [*ablations.arms_of(sweep.ablations, base), *sweep.arms]
+    seeds = "" if len(missing) == len(sweep.seeds) else f"seeds {', '.join(map(str, missing))}, "
+    return (f"{regime.name}: `python -m experiments.run --sweep={regime.sweep} --workdir={regime.workdir}` ({seeds}"
+            f"{_estimate(_trained(base, arms), len(missing), sweeps)})")
+
+
 def _of_sweep_file(file: str, spec: str, sweeps: Mapping[str, Sweep]) -> str:
     """What a sweep file's runs cost; with `spec` that ablation of it with its baseline and the search of its rate."""
     sweep = sweep_lib.load(str(ROOT / file))
     base = _base(sweep)
     if not spec:
-        return _estimate(base, _epochs(sweep, base, [*ablations.arms_of(sweep.ablations, base), *sweep.arms]), sweeps)
+        arms = [*ablations.arms_of(sweep.ablations, base), *sweep.arms]
+        return _estimate(_trained(base, arms), len(sweep.seeds), sweeps)
     arms = ablations.arms_of([spec], base)
-    epochs = _epochs(sweep, base, arms)
+    searched: list[ConfigDict] = []
     if sweep.search is not None and search.wanted(arms):
         runs = search.stand(base, sweep.config, arms, sweep.search, None).plan.runs.values()
-        epochs += sum(run.config["train"]["epochs"] for run in runs)
-    return _estimate(base, epochs, sweeps)
+        searched = [config_lib.from_json(run.config) for run in runs]
+    return _estimate(_trained(base, arms), len(sweep.seeds), sweeps, searched)
 
 
 def _base(sweep: sweep_lib.Sweep) -> ConfigDict:
     return config_lib.resolve(config_lib.override(cli.load_config(str(ROOT / sweep.config)), sweep.overrides))
 
 
-def _epochs(sweep: sweep_lib.Sweep, base: ConfigDict, arms: Sequence[Arm]) -> int:
-    """Of the arms and the baseline; arms that are one run count once."""
-    trained = {config_lib.run_id(config_lib.override(base, arm.overrides)) for arm in arms} | {config_lib.run_id(base)}
-    return len(trained) * len(sweep.seeds) * base.train.epochs
+def _trained(base: ConfigDict, arms: Sequence[Arm]) -> list[ConfigDict]:
+    """The configs of the arms and the baseline; of arms that are one run, one."""
+    configs = [base, *(config_lib.override(base, arm.overrides) for arm in arms)]
+    return list({config_lib.run_id(config): config for config in configs}.values())
 
 
-def _estimate(base: ConfigDict, epochs: int, sweeps: Mapping[str, Sweep]) -> str:
-    """Core-hours of so many epochs, by the times of recorded runs of the same data and network; else epochs."""
+def _estimate(configs: Sequence[ConfigDict], seeds: int, sweeps: Mapping[str, Sweep],
+              searched: Sequence[ConfigDict] = ()) -> str:
+    """Runs, epochs and core-hours of these configs at so many seeds, and of those `searched` once.
+
+    By the images that recorded runs of the same data and network learnt from in their time on CPUs.
+    """
+    counts = [(config, seeds) for config in configs] + [(config, 1) for config in searched]
+    most = "at most " if any(config.optim.plateau.stop for config in configs) else ""
+    text = (f"{sum(count for _, count in counts):,} runs, {most}"
+            f"{sum(config.train.epochs * count for config, count in counts):,} epochs")
+    base = config_lib.flatten(configs[0])
     layers = [f"model.{name}.features" for name in ("conv1", "conv3", "fc6")]
-    like = {name: config_lib.flatten(base)[name] for name in ("data.name", "data.crop", "train.batch_size", *layers)}
-    seconds = done = 0.0
+    like = {name: base[name] for name in ("data.name", "data.crop", "train.batch_size", *layers)}
+    seconds = learnt = 0.0
+    splits: dict[str, int] = {}
     for run in {run.id: run for sweep in sweeps.values() for run in sweep.runs.values()}.values():
-        if (run.state == "finished" and run.seconds and protocol.platform(run.about) == "cpu"
-                and all(field(run.config, name) == value for name, value in like.items())):
-            seconds += run.seconds * protocol.units(run.about)
-            done += field(run.config, "train.epochs")
-    if not done:
-        return f"{epochs:,} epochs, not timed here"
-    return f"{epochs:,} epochs, about {_hours(seconds / done * epochs)}"
+        images = ((run.result or {}).get("data") or {}).get("train_images")
+        if images and run.state == "finished" and all(field(run.config, name) == value for name, value in like.items()):
+            splits[field(run.config, "data.train_split")] = images
+            if run.seconds and protocol.platform(run.about) == "cpu":
+                seconds += run.seconds * protocol.units(run.about)
+                learnt += field(run.config, "train.epochs") * images
+    wanted = [_images(config.data.train_split, splits) for config, _ in counts]
+    if not learnt or None in wanted:
+        return f"{text}, not timed here"
+    total = sum(config.train.epochs * count * (images or 0)
+                for (config, count), images in zip(counts, wanted, strict=True))
+    return f"{text}, about {_hours(seconds / learnt * total)}"
+
+
+def _images(split: str, recorded: Mapping[str, int]) -> int | None:
+    """How many images a split has: as recorded, or by its bounds where both are numbers."""
+    bounds = re.fullmatch(r"\w+\[(\d*):(\d+)\]", split)
+    return int(bounds[2]) - int(bounds[1] or 0) if bounds else recorded.get(split)
 
 
 def _trainings(count: int) -> str:

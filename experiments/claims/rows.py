@@ -42,6 +42,12 @@ def rows(results: pathlib.Path, claims: Mapping[str, Claim] = CLAIMS) -> tuple[l
     return [row for claim in claims.values() for row in _of_one(claim, results, sweeps, others, files)], troubles
 
 
+def parts_left(results: pathlib.Path) -> list[str]:
+    """What of docs/evidence-plan.md is not recorded, a regime each: in words, the command, and its cost."""
+    sweeps = _read(results, CLAIMS)[0]
+    return [text for regime in regimes.PLANNED if (text := commands.left(regime, sweeps))]
+
+
 def _of_one(claim: Claim, results: pathlib.Path, sweeps: Mapping[str, Sweep], others: Sequence[Regime],
             files: Sequence[tuple[pathlib.Path, dict]]) -> Iterator[Row]:
     """The rows of one claim: claim files first, they were made for it, and last what is only near it."""

@@ -25,12 +25,14 @@ _FACTS = ("#", "Sign", "Within ±x", "Contains the claimed size", "p", "Holm", "
 _TEXT, _HOW_TEXT = (1, 2, 3, 6, 7), (1, 2, 3, 4, 7, 8)  # columns that are read, not compared
 
 
-def markdown(rows: Sequence[Row], troubles: Sequence[str] = (), twice: Mapping[str, str] | None = None) -> str:
+def markdown(rows: Sequence[Row], troubles: Sequence[str] = (), twice: Mapping[str, str] | None = None,
+             left: Sequence[str] = ()) -> str:
     """The table of claims; below it how each row was measured, with its command, and how to read the words.
 
     Args:
       troubles: what of the records could not be read.
       twice: by folder of records, what `experiments.repeats` says of runs that were made twice.
+      left: parts of the evidence plan that are not recorded, with command and cost.
     """
     main = [r for r in rows if r.kind != "log"]
     logs = [r for r in rows if r.kind == "log"]
@@ -72,6 +74,10 @@ def markdown(rows: Sequence[Row], troubles: Sequence[str] = (), twice: Mapping[s
             command = f": `{row.command}`" if row.command else ""
             cost = f" ({row.estimate})" if row.estimate else ""
             lines.append(f"- {number[id(row)]}. {_name(row)}: {row.why}{command}{cost}")
+    if left:
+        lines += ["", "## Parts of the evidence plan that are not recorded", "",
+                  "Costs are estimates, by recorded runs of the same data and network on CPUs and the images that they "
+                  "learnt from:", "", *(f"- {part}" for part in left)]
     if troubles:
         lines += ["", "## Records that could not be read", "", *(f"- {trouble}" for trouble in troubles)]
     return "\n".join(lines) + "\n"
