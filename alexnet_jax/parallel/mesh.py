@@ -21,7 +21,7 @@ def make_mesh(config: ConfigDict, devices: list[jax.Device] | None = None) -> Me
     Raises:
       ConfigError: as that; or some of several processes would have no part in it.
     """
-    devices = devices or _present()
+    devices = devices or present()
     data, column = column_costs.mesh_shape(config, len(devices), f"{devices[0].platform} device")
     if jax.process_count() > 1 and data * column != len(devices):
         raise ConfigError(f"config.mesh: {data} × {column} devices leave some of the {len(devices)} out, and with them "
@@ -29,7 +29,8 @@ def make_mesh(config: ConfigDict, devices: list[jax.Device] | None = None) -> Me
     return Mesh(np.asarray(devices[: data * column]).reshape(data, column), (DATA, COLUMN))
 
 
-def _present() -> list[jax.Device]:
+def present() -> list[jax.Device]:
+    """`jax.devices()`. Raises ConfigError: there are none of those that were asked for."""
     try:
         return jax.devices()
     except (RuntimeError, AssertionError) as error:

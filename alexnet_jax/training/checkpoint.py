@@ -6,6 +6,7 @@ plateau rule, last evaluation). It holds no generator state: randomness is a fun
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import itertools
@@ -22,11 +23,44 @@ import orbax.checkpoint as ocp
 from alexnet_jax import messages
 from alexnet_jax.errors import CheckpointError
 from alexnet_jax.parallel import distributed
+from alexnet_jax.parallel.mesh import present
 
 # Orbax logs every step of every save, and failures with a traceback beside the error that it raises.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
+# What keeps a checkpoint from being written, in TensorStore's words or Python's; what it is; what to do.
+_REFUSALS = ((("No space left", "ENOSPC", "Disk quota"), "the disk is full", "free some space"),
+             (("File too large", "EFBIG"), "a file would be larger than this process may write",
+              "raise the limit (ulimit -f)"),
+             (("Too many open files", "EMFILE"), "too many open files for this process", "raise the limit (ulimit -n)"))
 _ABSENT = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop that ends what it still has to do before it is closed, as `asyncio.run` does."""
+
+    def close(self) -> None:
+        if not self.is_closed():
+            left = asyncio.all_tasks(self)
+            for task in left:
+                task.cancel()
+            self.run_until_complete(asyncio.gather(*left, return_exceptions=True) if left else asyncio.sleep(0))
+        super().close()
+
+
+@contextlib.contextmanager
+def _to_the_end() -> Iterator[None]:
+    """In here what Orbax reads is read to the end, or given up, before a failure is told.
+
+    It raises the first failure and closes its loop under the other readings; each of them would print a traceback when
+    it is forgotten.
+    """
+    usual = asyncio.new_event_loop
+    asyncio.new_event_loop = _Loop
+    try:
+        yield
+    finally:
+        asyncio.new_event_loop = usual
 
 
 def _is_damage(error: BaseException | None, folder: pathlib.Path) -> bool:
@@ -75,6 +109,7 @@ def read_newest(folder: pathlib.Path, say: Callable[[str], None],
     if not steps:
         raise CheckpointError(f"{folder}: no checkpoint there; recorded results keep none: give the folder of a run "
                               "of your own")
+    present()  # or why there is no device
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     alone = _alone("newest")
     with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(
@@ -83,10 +118,11 @@ def read_newest(folder: pathlib.Path, say: Callable[[str], None],
                 "host": ocp.JsonCheckpointHandler(multiprocessing_options=alone)}) as manager:
         for step in steps:
             try:
-                saved = manager.item_metadata(step)["arrays"]
-                like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), saved.tree)
-                got = manager.restore(step, args=ocp.args.Composite(
-                    arrays=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore()))
+                with _to_the_end():
+                    saved = manager.item_metadata(step)["arrays"]
+                    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), saved.tree)
+                    got = manager.restore(step, args=ocp.args.Composite(
+                        arrays=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore()))
                 _check(step, got["host"], foreign)
             except Exception as error:
                 trouble.append(f"{step}: {' '.join(str(error).split())[:160]}")
@@ -150,10 +186,10 @@ class Checkpoints:
 
     def _failed(self, error: Exception) -> CheckpointError:
         text = " ".join(str(error).split())
-        if "No space left" in text or "ENOSPC" in text or "Disk quota" in text:
-            kept = "the last complete checkpoint is kept" if self._manager.all_steps() else "no checkpoint is complete"
-            return CheckpointError(f"{self.folder}: the disk is full; {kept}: free some space and run the same "
-                                   "command again")
+        kept = "the last complete checkpoint is kept" if self._manager.all_steps() else "no checkpoint is complete"
+        for words, what, remedy in _REFUSALS:
+            if any(word in text for word in words):
+                return CheckpointError(f"{self.folder}: {what}; {kept}: {remedy} and run the same command again")
         return CheckpointError(f"{self.folder}: the checkpoint could not be written: {text[:300]}")
 
     def restore(self, like: Any, say: Callable[[str], None], foreign: Callable[[dict[str, Any]], str] = _nobody
@@ -176,8 +212,9 @@ class Checkpoints:
             for step in sorted(self._manager.all_steps(), reverse=True):
                 got, trouble = None, "another process could not"
                 try:
-                    got = reader.restore(step, args=ocp.args.Composite(
-                        arrays=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore()))
+                    with _to_the_end():
+                        got = reader.restore(step, args=ocp.args.Composite(
+                            arrays=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore()))
                     # Orbax fills what is absent on disk without a word: hold the shapes against each other.
                     for want, have in zip(jax.tree.leaves(like), jax.tree.leaves(got["arrays"]), strict=True):
                         if want.shape != have.shape:
