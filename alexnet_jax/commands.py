@@ -8,13 +8,18 @@ from __future__ import annotations
 import argparse
 import difflib
 import itertools
+import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, NoReturn
 
 from alexnet_jax import messages, names, paths, signals, streams
 from alexnet_jax.errors import RUN, USAGE, ConfigError, Interrupted, UserError, describe_os_error
+
+_MOST = 200  # characters of a library's message
 
 
 class Parser(argparse.ArgumentParser):
@@ -96,11 +101,50 @@ def report(error: BaseException) -> int | None:
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return Interrupted.exit_code
+    code, line = _of_libraries(error)
+    if line:
+        print(f"error: {names.plain(line)}", file=sys.stderr)
+    return code
+
+
+def _of_libraries(error: BaseException) -> tuple[int | None, str]:
+    """(exit code, line) of what Python and the libraries raise where the command's surroundings are to blame."""
+    said = " ".join(str(error).split())[:_MOST]
     if messages.is_about_a_variable(error):
-        print(f"error: {names.plain(str(error))}; set that variable of the environment to another value, or unset it",
-              file=sys.stderr)
-        return USAGE
-    return None
+        return USAGE, f"{said}; set that variable of the environment to another value, or unset it"
+    if messages.is_about_drawing(error):
+        return USAGE, f"MPLBACKEND={os.environ.get('MPLBACKEND')}: none of Matplotlib's backends; unset it"
+    if messages.is_about_devices(error):
+        return USAGE, f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: no such devices here; unset it ({said})"
+    if isinstance(error, Warning):
+        return USAGE, (f"{type(error).__name__}: {said}; PYTHONWARNINGS or -W makes an error of this warning: leave "
+                       "that out")
+    if isinstance(error, MemoryError):
+        return RUN, f"there is not enough memory{f' ({said})' if said else ''}; a limit may be set (ulimit -v)"
+    if messages.is_about_threads(error):
+        return RUN, "this process may start no further thread; raise the limit of processes (ulimit -u)"
+    return None, ""
+
+
+def starts(package: str) -> None:
+    """For the `__init__` of a package: what ends a module that is imported to be run, `python -m package.module`.
+
+    From here to `run_main`, while libraries are imported, Ctrl-C ends the command in one word, and what a user can mend
+    in one line. Does nothing where the package is imported for another reason.
+    """
+    started = re.compile(rf"(-\w*m)?{package}(\..*)?")
+    if sys.argv[:1] != ["-m"] or not any(map(started.fullmatch, sys.orig_argv)):
+        return
+    signals.end_imports(Interrupted.exit_code)
+    sys.excepthook = _end_by
+
+
+def _end_by(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    with streams.safe():
+        code = report(error)
+    if code is not None:
+        sys.exit(code)
+    sys.__excepthook__(kind, error, trace)
 
 
 def run_main(main: Callable[[], int | None], prints: bool = True) -> None:

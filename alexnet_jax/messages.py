@@ -24,6 +24,15 @@ _NOT_NOW = re.compile(r"RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED|PERMISS
 _LOSS = re.compile(r"\b[Gg]loo\b|[Cc]oordination service|[Bb]arrier timed|UNAVAILABLE|DEADLINE_EXCEEDED|"
                    r"[Cc]onnection (closed|reset)")
 
+# JAX, when devices are first asked for (jax 0.10.2): "Unable to initialize backend 'x': …", 'Unknown backend x'.
+_NO_BACKEND = re.compile(r"Unable to initialize backend|[Uu]nknown backend")
+
+# Matplotlib, while it is imported (3.10): "Key backend: 'x' is not a valid value for backend; …", of $MPLBACKEND.
+_DRAWING = re.compile(r"^Key backend: ")
+
+# Python (3.11 to 3.14): the system gives this process no further thread.
+_NO_THREAD = "can't start new thread"
+
 # absl's flags (absl-py 2.5.1), after "flag --name=value: ".
 _NO_WHOLE_NUMBER, _NO_BOOLEAN = "invalid literal for int()", "boolean"
 
@@ -36,6 +45,21 @@ def is_out_of_memory(error: BaseException) -> bool:
 def is_about_a_variable(error: BaseException) -> bool:
     """Is it JAX's complaint of a variable of the environment?"""
     return isinstance(error, ValueError) and bool(_VARIABLE.search(str(error)))
+
+
+def is_about_drawing(error: BaseException) -> bool:
+    """Is it Matplotlib's complaint of MPLBACKEND?"""
+    return isinstance(error, ValueError) and bool(_DRAWING.search(str(error)))
+
+
+def is_about_devices(error: BaseException) -> bool:
+    """Does JAX find none of the devices that it was asked for?"""
+    return isinstance(error, RuntimeError) and bool(_NO_BACKEND.search(str(error)))
+
+
+def is_about_threads(error: BaseException) -> bool:
+    """May this process start no further thread?"""
+    return isinstance(error, RuntimeError) and _NO_THREAD in str(error)
 
 
 def is_for_now(error: BaseException, folder: str) -> bool:

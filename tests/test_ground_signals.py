@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ NOW = signals.NUMBERS
 WAYS = {
     "SIGHUP": ([], [("epoch 2/", signal.SIGHUP)]),
     "a batch system": ([], [("epoch 2/", signal.SIGXCPU)]),
+    "what else ends processes": ([], [("epoch 2/", signal.SIGQUIT), ("epoch 2/", signal.SIGRTMAX)]),
     "nohup, in a shell's background": ([signal.SIGINT, signal.SIGHUP], [
         ("epoch 1/", signal.SIGINT), ("epoch 2/", signal.SIGHUP), ("epoch 4/", signal.SIGTERM)]),
 }
@@ -101,6 +103,26 @@ def plain(monkeypatch):
         signal.signal(number, handler)
 
 
+def test_all_that_ends_a_process_is_taken():
+    """By what the system does with each signal, in a process that does nothing about it."""
+    faults = {getattr(signal, f"SIG{name}") for name in ("ILL", "TRAP", "ABRT", "BUS", "FPE", "SEGV", "SYS")}
+    ends = set()
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP} - faults:
+        child = os.fork()
+        if child == 0:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+            os.kill(os.getpid(), number)
+            os._exit(0)
+        if os.WIFSTOPPED(status := os.waitpid(child, os.WUNTRACED)[1]):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        elif os.WIFSIGNALED(status):
+            ends.add(number)
+    assert ends - {signal.SIGPIPE, signal.SIGXFSZ} == set(NOW), "of those two Python makes errors"
+
+
 @pytest.mark.parametrize("number", NOW)
 def test_signals_are_counted_and_handlers_put_back(plain, number, monkeypatch):
     with signals.Signals() as taken:
@@ -127,13 +149,37 @@ def test_what_is_ignored_stays_ignored_unless_it_must_not(plain):
     assert all(signal.getsignal(n) == signal.SIG_IGN for n in NOW)
 
 
+def test_what_is_blocked_stays_blocked_unless_it_must_not(plain):
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGHUP])
+    try:
+        with signals.Signals(always=[signal.SIGTERM]) as taken:
+            send(signal.SIGTERM)
+            assert taken.received == signal.SIGTERM
+        with signals.Signals() as taken:
+            assert signal.pthread_sigmask(signal.SIG_BLOCK, []) >= {signal.SIGHUP}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_what_became_of_processes_is_known_though_sigchld_is_ignored(plain):
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert subprocess.run(["false"], check=False).returncode == 0, "as Python has it"
+        with signals.Signals():
+            assert subprocess.run(["false"], check=False).returncode == 1
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_a_second_ctrl_c_is_at_once_and_no_other_second_signal(plain, monkeypatch):
-    clock = iter(range(100, 200, 2))
+    clock = iter(range(100, 400, 2))
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     with signals.Signals(signals.at_the_second) as taken:
         for number in NOW:
             send(number)
         assert taken.count == len(NOW)
+        assert not taken.hurry
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
         with taken.acting(signals.at_once), pytest.raises(KeyboardInterrupt):
@@ -154,6 +200,39 @@ def test_imports_come_to_their_end(plain):
     assert done == ["all of it"]
     with signals.afterwards():
         pass
+
+
+# What is imported by a command: what it does, and how the command ends.
+IMPORTED = {
+    "Ctrl-C": ("os.kill(os.getpid(), signal.SIGINT); time.sleep(9)", STOPPED, "interrupted"),
+    "a warning": ("raise DeprecationWarning('old')", 2, "error: DeprecationWarning: old; PYTHONWARNINGS or -W makes an "
+                  "error of this warning: leave that out"),
+    "a variable": ("raise ValueError('Key backend: x is not a valid value')", 2,
+                   "error: MPLBACKEND=x: none of Matplotlib's backends; unset it"),
+    "memory": ("raise MemoryError", 1, "error: there is not enough memory; a limit may be set (ulimit -v)"),
+    "threads": ("raise RuntimeError(\"can't start new thread\")", 1, "error: this process may start no further thread; "
+                "raise the limit of processes (ulimit -u)")}
+
+
+@pytest.mark.parametrize("what", IMPORTED)
+@pytest.mark.parametrize(("command", "module"), [
+    ("experiments.report", "matplotlib"), ("alexnet_jax.evaluate", "numpy")])
+def test_a_command_that_is_still_importing_ends_in_one_line(tmp_path, command, module, what):
+    does, code, line = IMPORTED[what]
+    (tmp_path / f"{module}.py").write_text(f"import os, signal, time\n{does}\n")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run([sys.executable, "-m", command], capture_output=True, text=True, check=False,
+                          env=os.environ | {"PYTHONPATH": path, "MPLBACKEND": "x"})
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", f"{line}\n")
+
+
+def test_who_imports_the_library_keeps_ctrl_c_and_tracebacks(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import signal, sys, alexnet_jax, experiments\n"
+        "print(signal.getsignal(signal.SIGINT) == signal.default_int_handler, sys.excepthook == sys.__excepthook__)")
+    done = subprocess.run([sys.executable, "-m", "mine"], capture_output=True, text=True, check=False,
+                          env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])})
+    assert done.stdout == "True True\n"
 
 
 def test_a_caller_s_alarm_clock_stays_its_own(plain):

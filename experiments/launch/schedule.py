@@ -221,8 +221,8 @@ class Schedule:
                                   "steps since the last one)")
             self.executor.stop()
             self._deadline = time.monotonic() + GRACE
-        elif count and (stop.count > 1 or time.monotonic() > self._deadline):
-            if stop.count == 1:
+        elif count and (stop.hurry or time.monotonic() > self._deadline):
+            if not stop.hurry:
                 self.display.line(f"no checkpoint after {GRACE:.0f} s; ending what still runs ({count}) now")
             self.executor.kill()
 
