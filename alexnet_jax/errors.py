@@ -78,10 +78,14 @@ def describe_os_error(error: OSError) -> str:
         errno.EISDIR: "this is a folder, where a file is needed",
         errno.ENAMETOOLONG: "longer than the file system allows; choose a shorter one",
         errno.ELOOP: "symbolic links lead in a circle; choose another place",
+        errno.EFBIG: "larger than this process or the file system lets a file become; raise the limit (ulimit -f), or "
+                     "choose a folder on another file system",
         errno.EMFILE: "too many open files for this process; raise the limit (ulimit -n)",
     }
     if not where and error.errno == errno.ENOENT and not _has_place():
         return "the current folder is no longer there; change to another one and run the same command again"
+    if not where and error.strerror and error.strerror != os.strerror(error.errno or 0):
+        return error.strerror  # a library's own words, of which the number says little
     return where + remedies.get(error.errno or 0, error.strerror or str(error))
 
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from alexnet_jax import commands, environment, names, paths, run_files
 from alexnet_jax.data import Split
-from alexnet_jax.errors import ConfigError
+from alexnet_jax.errors import ConfigError, WorkdirError
 from alexnet_jax.inspect import mistakes
 from alexnet_jax.inspect.trained import Trained
 from alexnet_jax.training import evaluate
@@ -79,6 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     told = []
     for folder in options.runs:
         network = Trained(folder)
+        if options.record and network.otherwise:
+            raise WorkdirError(f"{folder}: this run was made in another environment: "
+                               f"{'; '.join(network.otherwise[:3])}; set it as it was to add to its result")
         split = network.open(options.split or network.config.data.eval_split, options.data,
                              where="--split" if options.split else "config.data.eval_split")
         answers = mistakes.Answers(split, network.classes) if detailed else None

@@ -23,7 +23,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import data, run_files
+from alexnet_jax import data, numerics, run_files
 from alexnet_jax.data import loader
 from alexnet_jax.data.comparing import about_data, about_data_words, learnt_too
 from alexnet_jax.errors import ConfigError, DataError, WorkdirError
@@ -69,6 +69,14 @@ class Trained:
         self.step: int = host["step"]
         self._looks: dict[str, Callable] = {}  # compiled once each
 
+    @functools.cached_property
+    def otherwise(self) -> list[str]:
+        """What could change a number here and isn't as it was for the run (`numerics.differences`)."""
+        platform = jax.devices()[0].platform
+        if (self.about.get("device") or {}).get("platform") != platform:
+            return []  # what is asked of another kind of device has other names
+        return numerics.differences(self.about.get("environment") or {}, numerics.asked(platform))
+
     @property
     def classes(self) -> int:
         return int(self.params["fc8"]["bias"].shape[0])
@@ -79,6 +87,9 @@ class Trained:
 
     @functools.cached_property
     def program(self) -> Program:
+        if self.otherwise:
+            self._say(f"note: {self.folder}: this run was made in another environment: {'; '.join(self.otherwise[:3])}"
+                      "; what is computed here could be other numbers")
         return Program(self.config, self.classes, make_mesh(self.config, jax.devices()[:1]))
 
     @functools.cached_property

@@ -68,8 +68,9 @@ def start(place: Place, timeout: int = 300) -> None:
       ConfigError: the flags contradict each other. TrainingError: the others could not be reached in time.
     """
     place.check()
-    slurm = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
-    if place.coordinator is None and not slurm and "JAX_COORDINATOR_ADDRESS" not in os.environ:
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "")
+    slurm = tasks.isdecimal() and int(tasks) > 1
+    if place.coordinator is None and not slurm and not os.environ.get("JAX_COORDINATOR_ADDRESS"):
         return
     import jax
 

@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from alexnet_jax import environment
+from alexnet_jax.errors import ConfigError
 from alexnet_jax.text import size
 from experiments.executors import Ended, cards, devices, mps
 from experiments.executors.devices import Device
@@ -228,6 +229,10 @@ def accelerators(env: Mapping[str, str]) -> list[str]:
         return [name for name in env["CUDA_VISIBLE_DEVICES"].split(",") if name and name != "-1"]
     if shutil.which("nvidia-smi") is None:
         return []
-    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace", check=False,
-                             timeout=30).stdout
+    try:
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace",
+                                 check=False, timeout=30).stdout
+    except subprocess.TimeoutExpired:
+        raise ConfigError("CUDA_VISIBLE_DEVICES: nvidia-smi, which lists this machine's cards, doesn't answer; name "
+                          "the cards, or set JAX_PLATFORMS=cpu") from None
     return [str(i) for i, _ in enumerate(line for line in listing.splitlines() if line.startswith("GPU "))]
