@@ -94,7 +94,7 @@ def test_a_run_says_it_before_its_first_step(images, tmp_path, monkeypatch):
     c = _config("shapes.py:paper", train__batch_size=32, train__epochs=1, data__store=str(tmp_path / "store"))
     train_lib.train(c, tmp_path / "run", show=False)
     lines = (tmp_path / "run" / "log.txt").read_text().splitlines()
-    [signal] = [i for i, line in enumerate(lines) if "before training, of each layer's signal" in line]
+    [signal] = [i for i, line in enumerate(lines) if "before training, the share of each layer's signal" in line]
     assert "WARNING: before training the logits hardly tell images apart" in lines[signal + 1]
     assert next(i for i, line in enumerate(lines) if "epoch 1/1" in line) > signal
 

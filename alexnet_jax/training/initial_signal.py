@@ -64,7 +64,7 @@ def of(program, params, consts: augment.Constants, images: np.ndarray) -> list[S
 def line(found: list[Signal]) -> str:
     """One line for a log: the share of each layer's signal that differs between images."""
     parts = ", ".join(f"{s.layer} {share(s):.2g}%" for s in found[1:])
-    return f"before training, of each layer's signal differs between images: {parts}"
+    return f"before training, the share of each layer's signal that differs between images: {parts}"
 
 
 def warning(found: list[Signal]) -> str:
