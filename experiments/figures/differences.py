@@ -244,8 +244,11 @@ def _limits(shown: Sequence[Row]) -> tuple[float, float]:
     """All means and claimed numbers; intervals and pairs as far as they go, but the one of two seeds can be huge."""
     points = [0.0, *(value for row in shown for value in (row.mean, row.paper, row.log) if value is not None)]
     low, high = min(points), max(points)
-    room = 0.6 * max(high - low, 0.5)
-    ends = [value for row in shown for value in (row.low, row.high, *row.each) if value is not None]
-    low, high = max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)
+    span = max(high - low, 0.5)
+    ends = [value for row in shown for value in (*row.each, *_ends(row), row.low, row.high) if value is not None]
+    first, last = min([low, *ends]), max([high, *ends])
+    # What lies a little farther than the bound is shown whole: an arrow that points at nothing much says less.
+    low = first if first >= low - 0.8 * span else low - 0.6 * span
+    high = last if last <= high + 0.8 * span else high + 0.6 * span
     edge = 0.04 * (high - low) or 0.1  # all may be zero
     return low - edge, high + edge

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -17,6 +18,7 @@ from experiments.figures.style import COLOURS, MARGIN, WIDTH
 
 MOST = 40  # arms
 _NAMES, _LINE, _SIZE, _LEFT = 2.0, 0.165, 8.5, 0.68  # inches right of the panel, of a name; points; inches
+_FROM_EDGE = 0.035  # of the panel's width: how far from its right edge a diagonal is lettered
 
 
 def draw(points: Sequence[Point], title: str) -> Figure:
@@ -35,7 +37,7 @@ def draw(points: Sequence[Point], title: str) -> Figure:
     few = [f"The {len(shown)} of {len(points)} arms farthest from the baseline."] if len(shown) < len(points) else []
     words = [f"Each point is an arm, its bars the {CONFIDENCE:.0%} intervals of its means over seeds (Student's t). "
              "Both errors: centre crop, last weights, no dropout, no augmentation. Grey diagonals: arms on one of "
-             "them have the same gap, which the numbers above the panel give in points; the farther up and left, the "
+             "them have the same gap, which the numbers at their ends give in points; the farther up and left, the "
              "more an arm overfits.", *few]
     letters = Letters([title, *(point.name for point in shown)])
     with style.drawing(letters):
@@ -51,8 +53,9 @@ def draw(points: Sequence[Point], title: str) -> Figure:
         gaps = MaxNLocator(nbins=9, steps=[1, 2, 5, 10]).tick_values(low - end, high - left)
         for gap in gaps:
             axes.plot([left, end], [left + gap, end + gap], color="#C8C8C8", linewidth=0.7, zorder=1)
-        _over_the_panel(page, letters, [(MARGIN + _LEFT + width * (high - gap - left) / (end - left), f"{gap:g}")
+        _over_the_panel(page, letters, [(MARGIN + _LEFT + width * (high - gap - left) / (end - left), _number(gap))
                                         for gap in gaps if left <= high - gap <= end], axis + panel, width)
+        _on_the_diagonals(axes, [(end + gap, _number(gap)) for gap in gaps if end < high - gap], panel)
         heights = [panel * (_mean(p.reported) - low) / (high - low) for p in shown]
         for point, name, at in zip(shown, names, _spread(heights, _LINE, panel), strict=True):
             colour = COLOURS[0] if point.baseline else COLOURS[2]
@@ -63,7 +66,7 @@ def draw(points: Sequence[Point], title: str) -> Figure:
             axes.annotate(name, (x, y), xytext=(1 + 0.16 / width, at / panel), textcoords="axes fraction",
                           va="center", fontsize=_SIZE, color=colour, annotation_clip=False, zorder=2,
                           weight="bold" if point.baseline else "normal",
-                          arrowprops={"arrowstyle": "-", "color": "#9A9A9A", "linewidth": 0.5, "shrinkA": 1,
+                          arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.5, "linewidth": 0.5, "shrinkA": 1,
                                       "shrinkB": 3, "relpos": (0, 0.5)})
         axes.set_xlabel("error on images learnt from")
         axes.set_ylabel("error on reported images")
@@ -84,6 +87,22 @@ def _over_the_panel(page: style.Page, letters: Letters, labels: Sequence[tuple[f
         if x - half > edge:
             page.text(x, top + 0.05, text, ha="center", va="bottom", fontsize=8, color=style.QUIET)
             edge = x + half + 0.08
+
+
+def _on_the_diagonals(axes: Axes, labels: Sequence[tuple[float, str]], panel: float) -> None:
+    """The gaps of those diagonals that leave the panel on its right, there, as far as there is room."""
+    (left, end), (low, high) = axes.get_xlim(), axes.get_ylim()
+    inches, edge = (high - low) / panel, low + 0.2 * (high - low) / panel
+    for y, text in sorted(labels):
+        at = y - _FROM_EDGE * (end - left)  # diagonals rise by a point a point
+        if edge <= at <= high - 0.1 * inches:
+            axes.text(end - _FROM_EDGE * (end - left), at, text, ha="center", va="center", fontsize=8,
+                      color=style.QUIET, zorder=2.5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})
+            edge = at + 0.17 * inches
+
+
+def _number(gap: float) -> str:
+    return f"{gap:g}".replace("-", "−")  # typography's minus, as on the axes
 
 
 def _mean(e: Estimate) -> float:
