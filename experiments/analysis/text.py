@@ -33,19 +33,20 @@ def p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = ()) -> list[str]:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (), *,
+                   padded: bool = True) -> list[str]:
     """Markdown with padded cells, so that it can be read in a terminal too; text left, numbers right.
 
-    `left`: the columns of text; the first and the last where none is named.
+    `left`: the columns of text; the first and the last where none is named. Without padding a long table stays small.
     """
     # A name's own is escaped already (names.markdown).
     rows = [[re.sub(r"(?<!\\)\|", r"\|", cell) for cell in row] for row in (head, *rows)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    widths = [max(len(row[i]) for row in rows) if padded else 0 for i in range(len(head))]
     left = set(left) or {0, len(head) - 1}
 
     def line(row: Sequence[str]) -> str:
         cells = [c.ljust(widths[i]) if i in left else c.rjust(widths[i]) for i, c in enumerate(row)]
         return f"| {' | '.join(cells)} |"
 
-    rule = ["-" * w if i in left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    rule = [("-" * w or "---") if i in left else ("-" * (w - 1) or "---") + ":" for i, w in enumerate(widths)]
     return [line(rows[0]), line(rule), *map(line, rows[1:])]

@@ -107,7 +107,7 @@ def brief(rows: Sequence[Row]) -> str:
              for row in first.values()
              if row.id not in judged or not (row.in_kind or row.verdict == verdicts.NOT_COMPARABLE)]
     head = ("Claim", "Paper", "Measured", "Seeds", "Data", "Verdict")
-    return "\n".join(markdown_table(head, cells, (0, 1, 4, 5))) + "\n"
+    return "\n".join(markdown_table(head, cells, (0, 1, 4, 5), padded=False)) + "\n"
 
 
 def front(rows: Sequence[Row]) -> str:
@@ -120,8 +120,7 @@ def front(rows: Sequence[Row]) -> str:
     cells = [(f"**{row.id}** {'; '.join(filter(None, (row.claim, row.part)))} ({row.where.partition(',')[0]})",
               row.paper, _in_short(row), "; ".join(filter(None, (_word(row), _by_another_view(row)))))
              for row in first.values()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (
-        ("Claim", "Paper", "Here", "Verdict"), ("---",) * 4, *cells)) + "\n"
+    return "\n".join(markdown_table(("Claim", "Paper", "Here", "Verdict"), cells, range(4), padded=False)) + "\n"
 
 
 def _by_another_view(row: Row) -> str:
