@@ -75,6 +75,20 @@ def pets():
         "annotations/list.txt": ("#Image CLASS-ID SPECIES BREED ID\n" + "".join(lines.values())).encode()}
 
 
+def tables():
+    """Lists as programs write them, {what: (content)} of the images in `FLAT`."""
+    columns = "x1,y1,class,fname\n" + "".join(f'1,2,"{n}",{f}\n' for f, n in PAIRS)
+    lines = "path,label,description\n" + "".join(f'{f},{n},"two\nlines, the ""second"""\n' for f, n in PAIRS)
+    return {
+        "an unknown name of the column of paths": columns.replace("fname", "fichier"),
+        "quotes over several lines": lines,
+        "a very long column": lines.replace("lines", "l" * 140_000),
+        "quotes as signs": "path,label,size\n" + "".join(f'{f},{n},5"\n' for f, n in PAIRS),
+        "Excel's sign": "sep=;\r\nid;path;label\r\n" + "".join(f"{i};{f};{n}\r\n" for i, (f, n) in enumerate(PAIRS)),
+        "numbered, without a header": "".join(f"{i},{f},{n}\n" for i, (f, n) in enumerate(PAIRS)),
+    }
+
+
 def layouts_with_lists_and_folders():
     train, train_pairs = flat("train")
     val, val_pairs = flat("val")  # the same names as in train
@@ -111,6 +125,18 @@ def layouts_with_lists_and_folders():
             k.replace("val/", "test/"): v for k, v in val.items()} | {
             "train.csv": table(train_pairs, ",", "id,label"),
             "sample_submission.csv": table(val_pairs, ",", "id,label").replace(b"dog", b"cat")}, {"train": EACH}),
+        "Oxford pets, with masks": (pets() | {f"annotations/trimaps/{n}_{i}.png": image("elk", 9) for n in COLOURS
+                                              for i in range(EACH)}, {"trainval": 2, "test": 1, "all": EACH}),
+        "splits a folder deeper": ({f"x_train/{k.replace('train/', 'x_train/')}": v for k, v in train.items()} | {
+            f"x_test/{k.replace('val/', 'images/')}": v for k, v in val.items()} | {
+            "train.csv": table(train_pairs, ",", "fname,class"), "test.csv": table(val_pairs, ",", "fname,class")},
+            {"train": EACH, "test": EACH}),
+        "one folder for all splits": (train | {
+            "train.csv": table([p for p in train_pairs if p[0][1] != "2"], ",", "id,label"),
+            "val.csv": table([p for p in train_pairs if p[0][1] == "2"], ",", "id,label")}, {"train": 2, "val": 1}),
+        "checksums": (classes() | {"md5.txt": b"".join(b"%08x  %s\n" % (i * 977, k.encode()) for i, k in
+                                                       enumerate(classes()))}, {"all": EACH}),
+        "a text with a quote": (classes() | {"notes.csv": b'"we, say\nor, so\nor, not\n'}, {"all": EACH}),
         "Food-101": ({f"images/{k}": v for k, v in classes().items()} | only_paths, {"train": 2, "test": 1}),
         "Caltech-101": ({f"101_ObjectCategories/{k}": v for k, v in classes().items()} | {
             f"Annotations/{n}/annotation_0.mat": b"MATLAB 5.0" for n in COLOURS}, {"all": EACH}),
@@ -174,7 +200,9 @@ def trees():
     return found
 
 
-CASES = trees() | lists() | layouts_with_lists_and_folders()
+CASES = trees() | lists() | {
+    what: (FLAT | {"labels.csv": content.encode()}, {"all": EACH}) for what, content in tables().items()
+} | layouts_with_lists_and_folders()
 
 
 @pytest.fixture
@@ -200,6 +228,18 @@ def test_numbers_are_classes_by_a_file_of_their_names(data, first, file, names):
 
 
 
+@pytest.mark.parametrize("inside", ["val/", "val/Images/"])
+def test_numbers_are_those_of_training_however_they_are_written(data, inside):
+    names = {"cat": "00002", "dog": "00010", "elk": "00011"}
+    files, pairs = flat(inside.rstrip("/"))
+    listed = table([(file, str(int(names[name]))) for file, name in pairs], ";", "Filename;ClassId")
+    put(data, {f"train/{names[n]}/{i}.png": image(n, i) for n in COLOURS for i in range(EACH)} | files | {
+        f"{inside}gt.csv": listed})
+    split = quietly(data, "val")
+    assert split.class_keys == tuple(names.values())
+    check_labels(split, EACH)
+    assert {split.class_keys[label]: colour_of(pixels) for pixels, label in zip(split.images, split.labels, strict=True)
+            } == {number: name for name, number in names.items()}
 
 
 @pytest.mark.parametrize(("name", "expected"), [

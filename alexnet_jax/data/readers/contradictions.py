@@ -18,8 +18,6 @@ from alexnet_jax.data.readers.trees import Tree, join
 from alexnet_jax.data.splits import role
 from alexnet_jax.errors import DataError
 
-_AGREEING = 0.9  # the share of the images of which a list and class folders that mean the same say the same
-
 
 def check(place: Place, listed: Listing, root: pathlib.Path, memo: pathlib.Path) -> list[str]:
     """Compares what a split's class folders and the lists beside them say of its images.
@@ -72,7 +70,7 @@ def _compare(where: str, folders: str, said: list[tuple[str, str, str]]) -> bool
     usual = {folder: labels.most_common(1)[0] for folder, labels in counts.items()}
     same = len({label for label, _ in usual.values()}) == len(usual) > 1
     differing = [(label, folder, path) for label, folder, path in said if label != usual[folder][0]]
-    if not same or len(differing) > (1 - _AGREEING) * len(said):
+    if not same or len(differing) > (1 - layouts.AGREEING) * len(said):
         return True
     if differing:
         label, folder, path = differing[0]

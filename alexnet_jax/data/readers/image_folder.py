@@ -31,7 +31,7 @@ from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.dataset import Asked, Block, Corrupt, Dataset, Reading, Report, ends, safe
 from alexnet_jax.data.readers import contradictions, formats, layouts, trees
 from alexnet_jax.data.readers.layouts import Layout, Place
-from alexnet_jax.data.readers.listing import Listing, cut_each, listing, renamed
+from alexnet_jax.data.readers.listing import Listing, cut_each, listing, renamed, unpadded
 from alexnet_jax.errors import ConfigError, DataError
 
 _ORDER = "mixed"  # part of the version: another order is another content
@@ -196,13 +196,14 @@ class ImageFolder(Dataset):
         return self._listings[split]
 
     def _named(self, split: str, place: Place, listed: Listing) -> Listing:
-        """Classes that a list gives as numbers, under the names that training has for them. Raises DataError."""
+        """Classes that are numbers, under the names that training has for them. Raises DataError."""
         training = splits.resolve("train", self._places())
-        numbered = place.table is not None and all(map(str.isdecimal, listed.classes))
-        if not numbered or split in training or len(training) != 1:
+        if not all(map(str.isdecimal, listed.classes)) or split in training or len(training) != 1:
             return listed
         known = set(self._list(training[0]).classes)
-        return listed if all(map(str.isdecimal, known)) else renamed(place, listed, known)
+        if all(map(str.isdecimal, known)):
+            return unpadded(place, listed, known)
+        return listed if place.table is None else renamed(place, listed, known)
 
     # --- reading ------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import collections
 import dataclasses
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from alexnet_jax import text
@@ -18,11 +18,11 @@ from alexnet_jax.data.readers.trees import Tree, join
 from alexnet_jax.data.splits import ALL, role
 from alexnet_jax.errors import DataError
 
-IMAGES = ("images", "image", "imgs", "img", "jpg", "jpeg", "jpegs", "png", "jpegimages", "photos", "pictures",
-          "data", "frames")  # folders between a split and its classes, or its images, that say nothing
+IMAGES = lists.IMAGES
 NOTES = ("meta", "metadata", "annotations", "annotation", "labels", "lists", "list", "splits", "imagesets",
-          "imagelists", "info")  # folders that lists lie in
+          "imagelists", "info", "filelist", "filelists", "groundtruth", "gt", "devkit")  # folders that lists lie in
 _INVENTED = re.compile("submission|submit", re.I)  # lists of labels that nobody has given: Kaggle's examples
+AGREEING = 0.9  # the share of the images of which a list and class folders that mean the same say the same
 _LOOKS = 20  # files or folders that are looked at to see what a folder holds
 _DEEP = 4  # folders below each other that are looked into for images
 _LISTS = 20  # of a folder, that are looked into
@@ -117,6 +117,16 @@ class _Finder:
     def nested(self, folder: str) -> bool:
         return bool(self.children(folder)[0])
 
+    def _listed(self, base: str, here: _Dirs, name: str) -> bool:
+        """Is this a split of images that lie a folder deeper, and is their list beside it? `cars_train/cars_train/*`"""
+        (inner, files), path = self.children(here.folders[name]), here.folders[name]
+        if len(inner) != 1 or files or self.nested(join(path, inner[0])) or not self.images(join(path, inner[0])):
+            return False
+        known = inner[0].lower() in (*IMAGES, name.lower()) or role(inner[0]) == here.roles[name]
+        notes = [base, *(place for folder, place in here.folders.items() if folder.lower() in NOTES)]
+        lists_here = [file for place in notes for file in texts(self.children(place)[1])]
+        return known and any(role(file.rpartition(".")[0]) == here.roles[name] for file in lists_here)
+
     def _look(self, base: str) -> _Dirs:
         names, files = self.children(base)
         folders = {name: join(base, name) for name in names}
@@ -135,7 +145,8 @@ class _Finder:
         here = self._look(base)
         others = {name: Place(name, self.tree, path) for name, path in here.folders.items() if self.nested(path)}
         bare = [name for name, path in here.folders.items()
-                if name in here.roles and self.images(path) and not self.nested(path)]
+                if name in here.roles and ((self.images(path) and not self.nested(path)) or
+                                           self._listed(base, here, name))]
         apart = [n for n in here.roles if n not in bare]
         if (apart and not self.tree.archived) or any(name in here.folders for name in apart):
             splits = self._all_places(base, here, bare)
@@ -144,13 +155,17 @@ class _Finder:
             return Layout(tables.splits | splits, others, {k: v for k, v in problems.items() if k})
         tables = self._lists(base, here, set(), bare)
         named = [name for name in tables.splits if name != ALL]
+        unsure = self._unsure(tables.splits[ALL]) if tables.splits.keys() == {ALL} else ""
+        if unsure:
+            return Layout(others=others, problems={"": unsure})
         holding = [name for name, path in here.folders.items() if self.deep(path)]
         classes = not bare or (len({here.roles[n] for n in bare}) == 1 and len(holding) > 2)
         folders = self._folders(base, here, holding, others) if classes else Layout(others=others)
         if named or (tables.splits and (not folders.classes or self._better(tables.splits[ALL]))):
             return dataclasses.replace(tables, others=others | folders.splits | tables.others)
         if folders.splits:
-            return folders
+            own = {name: line for name, line in tables.problems.items() if name}
+            return dataclasses.replace(folders, problems=own | folders.problems)
         said = tables.problems.get("")
         problems = {n: said or self._unlabelled(here.folders[n]) for n in bare} | folders.problems | tables.problems
         return Layout({}, others, problems if problems.get("") else problems | {"": self._describe(base, here)})
@@ -269,8 +284,15 @@ class _Finder:
             def near(place: str, meant: str | None = role(name)) -> bool:
                 return meant is not None and any(role(piece) == meant for piece in place.split("/"))
 
-            match = images.match(part, folder[len(base):].strip("/"), near)
+            def foreign(place: str, meant: str | None = role(name)) -> bool:
+                # What is judged may lie among what is learnt, one folder for all images; not the other way round.
+                strange = {"train": ("val", "test"), "val": ("test",), "test": ("val",)}.get(meant or "", ())
+                return not near(place, meant) and any(role(piece, plain=True) in strange for piece in place.split("/"))
+
+            match = images.match(part, folder[len(base):].strip("/"), near, foreign)
             if match is not None:
+                if name == ALL or role(name) == "train":
+                    lists.check_classes(part, match)
                 for own, entries in self._by_folder(name, match, bare).items():
                     yield Place(own, self.tree, base, part, entries)
 
@@ -299,22 +321,36 @@ class _Finder:
 
     def _better(self, place: Place) -> bool:
         """Does a list name other labels than the folders that the images lie in?"""
-        assert place.found is not None
         assert place.table is not None
         header = place.table.header
-        if header and not set(header) & set(lists.LABELS):
-            return False
-        folder_of, label_of = collections.defaultdict(set), collections.defaultdict(set)
-        for label, _, file in place.found.entries:
-            folder = file.path[len(place.base):].partition("/")[0] if place.base else file.path.partition("/")[0]
-            folder_of[label].add(folder)
-            label_of[folder].add(label)
-        return any(len(s) > 1 for s in (*folder_of.values(), *label_of.values()))
+        return (not header or bool(set(header) & set(lists.LABELS))) and not _one_to_one(self._by_top(place))
+
+    def _unsure(self, place: Place) -> str:
+        """What to say of a list without a header that parts images otherwise than the folders they lie in: of what?"""
+        assert place.table is not None
+        pairs = self._by_top(place)
+        folders = sorted({folder for folder, _ in pairs})
+        usual = {folder: max((n, label) for (of, label), n in pairs.items() if of == folder) for folder in folders}
+        mostly = len({label for _, label in usual.values()}) == len(folders) and (  # one of the two is wrong, then
+            sum(n for n, _ in usual.values()) >= AGREEING * pairs.total())
+        if place.table.header or place.table.rows[0].label is None or len(folders) < 2 or mostly:
+            return ""
+        return (f"{place.where}: parts the images in another way than the folders that they lie in, "
+                f"{text.listed(folders)}; if it has their labels, name its columns in a first line, path and label, "
+                "else remove it")
+
+    def _by_top(self, place: Place) -> collections.Counter[tuple[str, str]]:
+        """How many of a list's images are of each (folder, label)."""
+        assert place.found is not None
+        skip = len(place.base) + 1 if place.base else 0
+        return collections.Counter((file.path[skip:].partition("/")[0], label) for label, _, file in
+                                   place.found.entries)
 
     # --- what isn't understood ----------------------------------------------------------------------------
 
     def _unlabelled(self, folder: str) -> str:
-        number = len(self.children(folder)[1])
+        number = sum(len(self.children(path)[1]) for path in (folder, *(join(folder, n) for n in
+                                                                         self.children(folder)[0])))
         inside = f"in {self.tree.where(folder)}"
         return (f"{self.tree.where(folder)}: {number:,} files right in it, no class folders, and no list that says of "
                 f"which class they are: make class folders {inside}, or a list labels.csv of path,label")
@@ -340,7 +376,10 @@ class _Finder:
         else:
             nearest = ("what is read: <class>/*, or train/<class>/* and val/<class>/*, or labels.csv with lines of "
                        "path,label")
-        return f"{where}: holds {', '.join(parts)}, and nothing says of which class an image is; {nearest}"
+        found = texts(files)
+        none = f" ({text.listed(found)} names none of the images)" if len(found) == 1 else \
+            f" (none of {text.listed(found)} names the images)" if found else ""
+        return f"{where}: holds {', '.join(parts)}, and nothing says of which class an image is{none}; {nearest}"
 
 
 def _chosen(found: Mapping[str, list[Place]], vague: Mapping[str, str], images: lists.Images,
@@ -368,10 +407,29 @@ def _chosen(found: Mapping[str, list[Place]], vague: Mapping[str, str], images: 
             splits[name] = _with_unnamed(first, images, named)
     if len(splits) > 1 and ALL in splits:
         others[ALL] = splits.pop(ALL)
+    if differ := _contradicting(splits):
+        problems |= dict.fromkeys(splits, differ)
+        splits = {}
     if any(name in problems for name in found):
         problems.setdefault("", next(iter(problems.values())))
     parts = {} if splits.keys() == {ALL} else {n: place for n, place in others.items() if n != ALL}
     return Layout(splits | parts, others, problems)
+
+
+def _one_to_one(pairs: Collection[tuple[str, str]]) -> bool:
+    return len(pairs) == len({one for one, _ in pairs}) == len({other for _, other in pairs})
+
+
+def _contradicting(splits: Mapping[str, Place]) -> str:
+    """What to say of an image that lists of two splits name with two labels; '' if there is none."""
+    known: dict[str, tuple[str, Place]] = {}
+    for place in splits.values():
+        for path, label in _labels(place).items():
+            other, by = known.setdefault(path, (label, place))
+            if other != label:
+                return (f"{by.where} and {place.where}: two labels for {path}, {other!r} and {label!r}; keep one, or "
+                        "write into the lists in which folders their images lie")
+    return ""
 
 
 def _labels(place: Place) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 
 from alexnet_jax.data.dataset import mixed
 from alexnet_jax.data.readers import formats, lists, trees
-from alexnet_jax.data.readers.layouts import IMAGES, Place
+from alexnet_jax.data.readers.layouts import IMAGES, NOTES, Place
 from alexnet_jax.data.readers.trees import File
 from alexnet_jax.data.splits import role
 from alexnet_jax.errors import DataError
@@ -18,6 +18,9 @@ from alexnet_jax.text import listed as named
 # Kinds of what is left out that say where it lies and not what it is.
 OUTSIDE, MISSING, UNNAMED = formats.PLACES
 _NAMED = 5  # names in a message
+_AROUND = (*IMAGES, "dataset", "datasets", "categories")  # that hold classes
+_NO_CLASSES = (*_AROUND, *NOTES, "masks", "mask", "trimaps", "segmentations", "segmentation", "ground_truth", "docs",
+               "doc", "assets", "figures", "examples")
 _CLASSES = ("classes.txt", "synsets.txt", "synset.txt", "synset_words.txt", "wnids.txt", "class_names.txt", "names.txt",
             "labels.txt")  # files that may say which class a number is
 
@@ -123,16 +126,21 @@ def _unwrapped(files: list[File], split: str) -> tuple[list[File], list[File]]:
 
 def _by_own_list(place: Place) -> Listing | None:
     """The images of a split that a list right in its folder names, as Tiny-ImageNet's val has one."""
-    names = [n for n in place.tree.children(place.base)[1] if n.lower().endswith(lists.ENDINGS)]
+    inner, _ = place.tree.children(place.base)
+    only = inner[0] if len(inner) == 1 and inner[0].lower() in IMAGES else None
+    folders = [place.base] if only is None else [place.base, trees.join(place.base, only)]
+    names = [trees.join(folder, n) for folder in folders for n in place.tree.children(folder)[1]
+             if n.lower().endswith(lists.ENDINGS)]
     images, problem = None, None
-    for name in names:
-        path = f"{place.base}/{name}" if place.base else name
+    for path in names:
         try:
             table = lists.parse(place.tree.read(path), place.tree.where(path))
             if table is None:
                 continue
             images = images or lists.Images(place.tree, place.base)
             found = images.match(table, "", lambda folder: folder.lower() in IMAGES)
+            if found is not None and role(place.name) in (None, "train"):
+                lists.check_classes(table, found)
         except DataError as error:
             problem = error
             continue
@@ -202,6 +210,22 @@ def renamed(place: Place, listed: Listing, known: set[str]) -> Listing:
                     f"write names into the list, or put classes.txt into {place.tree.path}: one a line, first 0")
 
 
+def unpadded(place: Place, listed: Listing, known: set[str]) -> Listing:
+    """The same with numbers written as training has them, '00007' for '7', where that has one meaning."""
+    written = collections.defaultdict(list)
+    for name in known:
+        written[int(name)].append(name)
+    names = {name: of[0] for name in listed.classes if len(of := written[int(name)]) == 1}
+    if set(listed.classes) <= known or len(names) < len(listed.classes) or len(set(names.values())) < len(names):
+        return listed
+    chosen = [((names[name], path), file) for (name, path), file in zip(listed.entries, listed.files, strict=True)]
+    left_out = {kind: {names.get(name, name): count for name, count in of.items()}
+                for kind, of in listed.left_out.items()}
+    old, new = next((old, new) for old, new in names.items() if old != new)
+    notes = [*listed.notes, f"{place.where}: its numbers are written as those of training, {new} for {old}"]
+    return dataclasses.replace(_sorted(chosen, left_out), notes=notes)
+
+
 def _checked(place: Place, listed: Listing, alone: bool, files: Sequence[File]) -> Listing:
     """Notes what is odd about the classes; refuses what cannot be meant."""
     classes = listed.classes
@@ -222,6 +246,17 @@ def _checked(place: Place, listed: Listing, alone: bool, files: Sequence[File]) 
         raise DataError(f"{place.where}: two folders are called {twice[0]}, their accents being written in two ways; "
                         "put their images together")
     _note_alike(place, listed)
+    if alone and len(classes) > 1 and all(name.lower() in _NO_CLASSES for name in classes):
+        raise DataError(f"{place.where}: holds {named(classes)}, which are no names of classes; what is read: "
+                        "<class>/*, or images and labels.csv with lines of path,label")
+    nested = [name for name in classes if name not in right and len(below[name]) > 1]
+    if alone and right and len(nested) == 1:
+        (only,) = nested
+        line = (f"{place.where}: of {named(classes)} only {only} holds folders, {named(sorted(below[only]))}; if these "
+                f"are the classes, name {only} itself, config.data.name=image_folder:<folder>/{only}")
+        if only.lower() in _AROUND:
+            raise DataError(f"{line}, else rename it")
+        listed.notes.append(f"note: {line}")
     if len(classes) > 1 and not right:
         common = set.intersection(*(below[name] for name in classes))
         if len(common) > 1 and all(role(name, plain=True) for name in classes):

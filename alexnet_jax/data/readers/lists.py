@@ -1,9 +1,10 @@
 """Text files that say of which class images are: `path,label` a line, with or without a header, and their images.
 
-Between the columns stand tabs, semicolons, commas or spaces; quotes are as in CSV. A header's columns go by their usual
-names (`PATHS`, `LABELS`, `SPLITS`); without one the first column is the path and the second the label, and of one
-column only the label is the folder that the path names. Paths are relative to the file, to the dataset, or to a folder
-of images in it; they may lack their ending and have Windows' backslashes.
+Between the columns stand tabs, semicolons, commas or spaces; quotes are as in CSV, over several lines too. A header's
+columns go by their usual names (`PATHS`, `LABELS`, `SPLITS`), that of paths also by its content; without a header the
+first column is the path and the second the label, and of one column only the label is the folder that the path names.
+Paths are relative to the file, to the dataset, or to a folder of images in it; they may lack their ending and have
+Windows' backslashes.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ from alexnet_jax.data.readers import formats
 from alexnet_jax.data.readers.trees import File, Tree
 from alexnet_jax.errors import DataError
 
+IMAGES = ("images", "image", "imgs", "img", "jpg", "jpeg", "jpegs", "png", "jpegimages", "photos", "pictures",
+          "data", "frames")  # folders between a split and its classes, or its images, that say nothing
 ENDINGS = (".csv", ".tsv", ".txt", ".lst", ".list")
 # Of several that a header has, the first here counts.
 PATHS = ("path", "filepath", "file_path", "image_path", "img_path", "imagepath", "filename", "file_name", "file",
          "files", "image_name", "img_name", "imagename", "image_file", "image", "images", "img", "image_id", "imageid",
-         "img_id", "id_code", "photo", "photo_id", "picture", "name", "id", "uuid")
+         "img_id", "id_code", "photo", "photo_id", "picture", "name", "id", "uuid", "fname", "filepaths", "filenames",
+         "image_paths", "image_names", "isic_id")
 LABELS = ("label", "class", "class_name", "classname", "class_label", "label_name", "category", "category_name",
           "target", "wnid", "synset", "class_id", "classid", "label_id", "category_id", "labels", "breed", "species",
           "diagnosis", "dx", "predictionstring", "y", "name")
@@ -35,6 +39,10 @@ _DOT = r"\.(?:jpe?g|jpe|jfif|png|bmp|gif|webp|tiff?|p[pgbn]m|avif|jp2|j2k|jpx|he
 _ENDING = re.compile(f"{_DOT}$", re.I)
 _SPACED = re.compile(rf"\s*(.+?{_DOT})\s+(\S.*)", re.I)
 _NUMBER = re.compile(r"\s*[-+]?[\d.]+(?:[eE][-+]?\d+)?\s*")
+_LINES = re.compile("\r\n|\r|\n")
+_SIGN_LINE = re.compile("sep=.", re.I)
+_LOOKS = 20  # rows that are looked at
+_OTHERS = 2  # numbers beside the path and a number; where there are more, these may be places in the image
 _NAMED = 3  # lines or images that a message names
 
 
@@ -53,8 +61,9 @@ class Table(NamedTuple):
     Attributes:
       where: its place, for messages.
       header: the columns that it names, if it does.
-      vague: a row without a header that has words behind the label: a second column, or a label of several words?
+      vague: a row without a header that has words or many numbers besides: a label of several words, or which column?
       note: what else could be the labels.
+      labelled: does a header call the labels that?
     """
 
     where: str
@@ -62,6 +71,7 @@ class Table(NamedTuple):
     header: list[str]
     vague: Row | None = None
     note: str = ""
+    labelled: bool = False
 
 
 class Found(NamedTuple):
@@ -86,22 +96,26 @@ def parse(content: bytes, where: str) -> Table | None:
         return None
     else:
         text = content.decode("utf-8-sig", "surrogateescape")
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1)
+    lines = [(number, line) for number, line in enumerate(_LINES.split(text), 1)
              if line.strip() and not line.startswith("#")]
+    if lines and _SIGN_LINE.fullmatch(lines[0][1].strip()):
+        del lines[0]  # Excel's: which sign stands between the columns
     if not lines:
         return None
-    cells = _cells([line for _, line in lines])
-    first = [re.sub(r"[\s.:-]+", "_", cell.strip().lower()) for cell in cells[0]]
+    found = _cells(lines, where)
+    numbers, cells = [number for number, _ in found], [row for _, row in found]
+    first = _header(cells[0])
     path, label, split = _column(first, PATHS), _column(first, LABELS), _column(first, SPLITS)
     if path == label:
         label = None  # a column `name`
-    is_header = path is not None and not _ENDING.search(cells[0][path]) and len(lines) > 1
+    by_content = _paths(cells)
+    if path is None and by_content is not None and not _ENDING.search(cells[0][by_content]):
+        path = by_content  # under a name of its own
+    is_header = path is not None and not _ENDING.search(cells[0][path]) and len(cells) > 1
     if not is_header:
-        path, label, split = 0, 1 if max(map(len, cells[:50])) > 1 else None, None
-        # Columns of unknown names above paths.
-        is_header = not _ENDING.search(cells[0][0]) and len(cells) > 1 and bool(_ENDING.search(cells[1][0]))
-        if all(len(row) == 2 and _ENDING.search(row[1]) and not _ENDING.search(row[0]) for row in cells):
-            path, label = 1, 0
+        path, label, split = by_content or 0, 1 if max(map(len, cells[:50])) > 1 else None, None
+        if label == path:
+            label = 2 if max(map(len, cells[:50])) > 2 else 0
     elif label is None:
         others = [place for place in range(len(first)) if place not in (path, split)]
         if len(others) == 1:
@@ -112,18 +126,41 @@ def parse(content: bytes, where: str) -> Table | None:
     assert path is not None
     rows = []
     vague = None
-    for (number, _), row in zip(lines[is_header:], cells[is_header:], strict=True):
-        if (is_header and len(row) > len(first)) or len(row) <= path:
+    for number, row in zip(numbers[is_header:], cells[is_header:], strict=True):
+        if (is_header and len(row) > len(first)) or (is_header and len(row) <= path):
             raise DataError(f"{where}, line {number}: {len(row)} columns in place of {len(first)}; quote what holds "
                             "the sign between columns")
+        if len(row) <= path:
+            return None  # a text, which happens to name images
         value = None if label is None else row[label].strip() if label < len(row) else ""
-        if value and first[label or 0] == "predictionstring":
+        if value and is_header and first[label or 0] == "predictionstring":
             value = value.split()[0]  # Kaggle's ImageNet: a class and its box
-        rows.append(Row(number, row[path].strip(), value, row[split].strip() if split is not None else ""))
-        if vague is None and not is_header and any(cell.strip() and not _NUMBER.fullmatch(cell) for cell in row[2:]):
+        rows.append(Row(number, row[path].strip(), value, row[split].strip() if split is not None and
+                        split < len(row) else ""))
+        if vague is None and not is_header and _more(row, path, label, value):
             vague = rows[-1]
     note = _others(first, cells[1:], label) if is_header and label is not None else ""
-    return Table(where, rows, first if is_header else [], vague, note)
+    return Table(where, rows, first if is_header else [], vague, note,
+                 is_header and label is not None and first[label] in LABELS)
+
+
+def _more(row: Sequence[str], path: int, label: int | None, value: str | None) -> bool:
+    """Does a row without a header hold what may be the label, too: words, or many numbers?"""
+    others = [cell for place, cell in enumerate(row) if place not in (path, label)]
+    return (len(others) > _OTHERS and bool(_NUMBER.fullmatch(value or "-"))) or any(
+        cell.strip() and not _NUMBER.fullmatch(cell) for cell in others)
+
+
+def _header(row: Sequence[str]) -> list[str]:
+    return [re.sub(r"[\s.:-]+", "_", cell.strip().lower()) for cell in row]
+
+
+def _paths(cells: Sequence[Sequence[str]]) -> int | None:
+    """The only column that holds names of images, going by the first rows below what may be a header."""
+    rows = cells[1:_LOOKS] or cells[:1]
+    found = [place for place in range(len(rows[0]))
+             if all(place < len(row) and _ENDING.search(row[place].strip()) for row in rows)]
+    return found[0] if len(found) == 1 else None
 
 
 def _others(header: Sequence[str], cells: Sequence[Sequence[str]], label: int) -> str:
@@ -142,23 +179,45 @@ def _column(header: Sequence[str], known: Iterable[str]) -> int | None:
     return next((header.index(name) for name in known if name in header), None)
 
 
-def _cells(lines: list[str]) -> list[list[str]]:
-    """The columns of each line."""
+def _cells(lines: list[tuple[int, str]], where: str) -> list[tuple[int, list[str]]]:
+    """(number of the line, its columns) of each row. Raises DataError: a list with a quote that is never closed."""
     for sign in "\t;,|":
-        if all(sign in line for line in lines[:50]):
-            return list(csv.reader(lines, delimiter=sign, skipinitialspace=True))
-    rows = []
-    for line in lines:
+        if sign not in lines[0][1]:
+            continue
+        rows, unclosed = _separated(lines, sign)
+        if unclosed and _column(_header(rows[0][1]), PATHS) is not None:
+            raise DataError(f"{where}, line {unclosed}: a quote that is never closed; close it, or remove it")
+        if all(len(row) > 1 for _, row in rows[:50]):
+            return rows
+    found = []
+    for number, line in lines:
         match = None if '"' in line else _SPACED.fullmatch(line)
         if match:
-            rows.append([match[1], *match[2].split()])
+            row = [match[1], *match[2].split()]
         elif '"' in line:
-            rows.append(next(csv.reader([" ".join(line.split())], delimiter=" ", skipinitialspace=True)))
+            row = next(csv.reader([" ".join(line.split())], delimiter=" ", skipinitialspace=True))
         elif _ENDING.search(line.strip()):
-            rows.append([line.strip()])  # a path with spaces and nothing else
+            row = [line.strip()]  # a path with spaces and nothing else
         else:
-            rows.append(line.split())
-    return rows
+            row = line.split()
+        found.append((number, row))
+    return found
+
+
+def _separated(lines: list[tuple[int, str]], sign: str) -> tuple[list[tuple[int, list[str]]], int]:
+    """(rows, what quotes hold may go over several lines; the first line with a quote that is never closed, else 0)."""
+    csv.field_size_limit(_LARGEST)
+    reader = csv.reader((f"{line}\n" for _, line in lines), delimiter=sign, skipinitialspace=True, strict=True)
+    rows, place = [], 0
+    try:
+        for row in reader:
+            rows.append((lines[place][0], row))
+            place = reader.line_num
+        return rows, 0
+    except csv.Error:  # quotes that are signs like others, perhaps
+        unclosed = next((number for number, line in lines if line.count('"') % 2), 0)
+        return [(number, next(csv.reader([line], delimiter=sign, skipinitialspace=True))) for number, line in
+                lines], unclosed
 
 
 def _same(path: str) -> str:
@@ -182,17 +241,19 @@ class Images:
         self.folders = sorted({folder[:end] for folder in holding for end in
                                [*(found.start() for found in re.finditer("/", folder)), len(folder)]})
 
-    def match(self, table: Table, folder: str, near: Callable[[str], bool]) -> Found | None:
+    def match(self, table: Table, folder: str, near: Callable[[str], bool],
+              foreign: Callable[[str], bool] = lambda folder: False) -> Found | None:
         """The images that a list names; None if it names hardly any.
 
         Args:
           table: the list. folder: that it lies in, relative to the base.
-          near: is this folder of images (relative to the base) one that the list is likely to be about?
+          near, foreign: is this folder of images (relative to the base) one that the list is likely to be about, or
+            surely not? There only a path that names the folder is sought.
 
         Raises:
           DataError: a name means two files, or an image has two labels or an empty one.
         """
-        tiers = [[folder], [""], [f for f in self.folders if near(f)], self.folders]
+        tiers = [[folder], [""], [f for f in self.folders if near(f)], [f for f in self.folders if not foreign(f)]]
         sample = [_plain(row.path, self._tree, self._base) for row in table.rows[:20]]
         deepest = max((path.count("/") for path in sample), default=0)
         # How many folders that the paths begin with aren't here, and how far one has to look. No further for any row:
@@ -229,7 +290,8 @@ class Images:
         if len(missing) * 2 > len(table.rows):
             return None
         if table.vague is not None:
-            raise DataError(f"{table.where}, line {table.vague.line}: words behind {table.vague.path} and "
+            what = "numbers" if _NUMBER.fullmatch(table.vague.label or "") else "words"
+            raise DataError(f"{table.where}, line {table.vague.line}: {what} behind {table.vague.path} and "
                             f"{table.vague.label}, and no header that says what they are; name the columns in a first "
                             "line, path and label, and quote labels that hold the sign between columns")
         if empty:
@@ -250,6 +312,10 @@ class Images:
             file = self._full.get(place)
             for one in [file] if file else self._short.get(place, []) if bare else []:
                 found[one.path] = one
+        # Beside images lie masks of the same names.
+        likely = [path for path in found if path.rpartition("/")[0].rpartition("/")[2].lower() in IMAGES]
+        if len(found) > 1 and len(likely) == 1:
+            return found[likely[0]]
         if len(found) > 1:
             raise DataError(f"{table.where}, line {row.line}: {row.path} may be {' or '.join(sorted(found)[:2])}; "
                             "write the folder into the list")
@@ -264,6 +330,14 @@ def _plain(path: str, tree: Tree, base: str) -> str:
         path = path[len(own):]
     parts = [part for part in path.split("/") if part not in ("", ".")]
     return "/".join(parts[1:] if parts and re.fullmatch("[A-Za-z]:", parts[0]) else parts)
+
+
+def check_classes(table: Table, found: Found) -> None:
+    """Raises DataError if a list of what is learnt from has a label of its own for each image: checksums, numbers."""
+    own = {label for label, _, _ in found.entries}
+    if table.rows[0].label is not None and not table.labelled and len(own) == len(found.entries) > 2:
+        raise DataError(f"{table.where}: says something else of each image ({', '.join(sorted(own)[:2])}), which is "
+                        "hardly its class; if it is, name the columns in a first line, path and label")
 
 
 def is_list(table: Table) -> bool:
