@@ -10,6 +10,7 @@ step repeats one batch that lies on the device. Both crop, mirror and add colour
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import pathlib
 import tempfile
@@ -61,10 +62,13 @@ def _read_by(ours: contenders.Contender, threads: int, reading: dict[str, Any], 
         return functools.partial(ours.ask, "read", **reading, cold=cold, how=how, threads=threads)
 
     found: dict[str, Any] = {"threads": threads}
-    for which, plain, cold in (("warm", "copy", False), ("cold", "requests", True)):
-        rates = rounds.alternate({which: ask("loader", cold), plain: ask(plain, cold)}, turns, command.say, "images/s")
+    # By what is read: the loader, and what it is held against.
+    for which, others, cold in (("warm", {"copy": "copy", "warm requests": "requests"}, False),
+                                ("cold", {"requests": "requests"}, True)):
+        rates = rounds.alternate({which: ask("loader", cold)} | {name: ask(how, cold) for name, how in others.items()},
+                                 turns, command.say, "images/s")
         found |= {name: rounds.summary(values) for name, values in rates.items()}
-        found[f"{which} / {plain}"] = rounds.ratio(rates[which], rates[plain])
+        found |= {f"{which} / {name}": rounds.ratio(rates[which], rates[name]) for name in others}
     return found
 
 
@@ -104,18 +108,21 @@ def table(result: command.Result) -> list[str]:
                      f"{100 * (row['cost']['high'] - 1):+.1f}%]",
                      *(f"{read:,.0f} ({read * row['bytes_per_image'] / 1e6:,.0f} MB/s)"
                        for read in (row["read"][which]["median"] for which in ("cold", "warm")))])
-    read = [[row["data"], f"{each['threads']}", *(f"{each[name]['median']:,.0f}" for name in ("warm", "copy")),
-             rounds.spread(each["warm / copy"]), *(f"{each[name]['median']:,.0f}" for name in ("cold", "requests")),
-             rounds.spread(each["cold / requests"])] for row in result["rows"] for each in row.get("threads", ())]
+    read = [[row["data"], f"{each['threads']}",
+             *(cell for which, others in (("warm", ("copy", "warm requests")), ("cold", ("requests",)))
+               for cell in (f"{each[which]['median']:,.0f}", *itertools.chain.from_iterable(
+                   (f"{each[name]['median']:,.0f}", rounds.spread(each[f"{which} / {name}"])) for name in others)))]
+            for row in result["rows"] for each in row.get("threads", ())]
     by_threads = ["", *command.markdown(
-        ["data", "threads", "in memory, images/s", "plain copy, images/s", "ratio", "not in memory, images/s",
-         "plain parallel reads, images/s", "ratio"], read)] if read else []
+        ["data", "threads", "in memory, images/s", "plain copy, images/s", "ratio", "plain parallel reads, images/s",
+         "ratio", "not in memory, images/s", "plain parallel reads, images/s", "ratio"], read)] if read else []
     return [*command.markdown(["data", "network", "batch", "precision", "bare step, images/s", "epoch, images/s",
                                "cost of the input", "read, file not in memory, images/s", "read, in memory, images/s"],
                               rows), "",
             "Cost of the input: the time of an image in the epoch over that in the bare step, less 1; median "
             "[quartiles] of the rounds. Reading: the loader alone, in an epoch's order; whether the first column "
-            "really reads the disk is the system's decision.", *by_threads]
+            "really reads the disk is the system's decision. The plain copy goes from memory to memory, without the "
+            "system; the plain parallel reads are requests to it for an image each.", *by_threads]
 
 
 if __name__ == "__main__":

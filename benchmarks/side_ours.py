@@ -7,11 +7,12 @@ backward, dropout, loss, and the paper's update. Only the host's reading of imag
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -39,6 +40,7 @@ def about() -> dict[str, Any]:
             "versions": provenance.versions()}
 
 
+_EPOCHS_READ, _BATCHES_APART = 4, 10  # of a measurement of reading in memory; from its ends
 _RESIDENT = 12_000  # images, as many as the paper's regime learns from
 
 _clock = time.perf_counter  # of `epoch`
@@ -179,24 +181,28 @@ def read(network: str, batch: int, changes: dict[str, Any], images: int, cold: b
     """Images a second that are read from the store in an epoch's order, nothing done with them.
 
     Args:
-      images: how many at most. cold: ask the system first to forget the file, which it may decline.
+      images: how many at most, of an epoch. cold: ask the system first to forget the file, which it may decline.
       how: by the 'loader'; or, to hold it against, by 'requests' of plain `threads` to the file, each image one; or as
         a 'copy' by them of images in memory.
     """
     config = networks.config_of(network, batch, "float32", changes=changes)
     split = data.open_split(config.data, config.data.train_split, report=lambda line: None)
-    course = loader.Course(split, batch, 1)
-    steps = min(course.steps, max(1, images // batch))
+    course = loader.Course(split, batch, 1 if cold else _EPOCHS_READ)
+    steps = min(course.steps, max(1, images // batch) * course.epochs)
     if cold:
         with (split.store.folder / store.IMAGES).open("rb") as file:
             os.fsync(file.fileno())  # what isn't on the disk yet stays in memory
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     if how == "loader":
-        begin = time.perf_counter()
-        for _ in loader.training_batches(course, 0, 0, steps, threads=threads):
-            pass
-        return steps * batch / (time.perf_counter() - begin)
-    rows, each = loader.epoch_order(len(split), 0, 0)[:steps * batch], split.images[0].nbytes
+        # In the middle: an epoch is long; its first batches go into fresh memory, and its last have been read ahead.
+        apart = _BATCHES_APART if steps >= 4 * _BATCHES_APART else 0
+        with contextlib.closing(loader.training_batches(course, 0, 0, steps, threads=threads)) as batches:
+            _take(batches, apart)
+            begin = time.perf_counter()
+            _take(batches, steps - 2 * apart)
+            return (steps - 2 * apart) * batch / (time.perf_counter() - begin)
+    rows = np.concatenate([loader.epoch_order(len(split), 0, epoch) for epoch in range(course.epochs)])[:steps * batch]
+    each = split.images[0].nbytes
     # As much memory as the loader goes through, and more than a processor's caches hold.
     there, out = np.ones((2, min(len(split), max(4 * batch, 2048)), each), np.uint8)
     with (split.store.folder / store.IMAGES).open("rb") as file, ThreadPoolExecutor(threads) as pool:
@@ -211,6 +217,11 @@ def read(network: str, batch: int, changes: dict[str, Any], images: int, cold: b
         begin = time.perf_counter()
         list(pool.map(some, range(threads)))
         return len(rows) / (time.perf_counter() - begin)
+
+
+def _take(batches: Iterator[Any], count: int) -> None:
+    for _ in itertools.islice(batches, count):
+        pass
 
 
 def loss(key: str) -> float:
