@@ -222,7 +222,8 @@ class Command:
     def _end(self, whole: plan_lib.Plan, state: schedule.State, workdir: pathlib.Path) -> int:
         diverged = [run for run, status in state.finished.items() if status == "diverged"]
         print(f"\n{self._final_report(workdir)}", end="")
-        files = [workdir / name for name in ("report.md", "curves.png", "differences.png") if (workdir / name).exists()]
+        files = [workdir / name for name in ("report.md", "curves.png", "differences.png", "overfitting.png")
+                 if (workdir / name).exists()]
         print()
         names.say(f"{len(state.finished) - len(diverged)} of {count(state.total, 'run')} finished"
                   + (f"; diverged: {', '.join(map(whole.label, diverged))}" if diverged else "")
