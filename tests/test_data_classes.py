@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import tiny_run
-from data_files import data_config, encoded, write_tree
+from data_files import data_config, encoded, pixels, write_tree
 
 from alexnet_jax import config
 from alexnet_jax.data import Classes, classes, duplicates, loader, open_split, open_splits, store
@@ -376,3 +376,21 @@ def test_a_network_learns_and_is_judged_as_with_images_arranged_by_hand(tmp_path
     with pytest.raises(WorkdirError, match=r"the classes are others than when this run began \(cat then, cow now\)"):
         tiny_run.go(of("x", "training", "validation"), tmp_path / "runs" / "x")
 
+
+def test_a_network_learns_the_same_from_a_list_as_from_class_folders(tmp_path, monkeypatch):
+    """The same images, in the same order of the store, by `train.csv` and `val.csv` or arranged by hand."""
+    monkeypatch.setattr(loop, "Program", tiny_run.shared_program)
+    rows, files = {"train": "file;who\r\n", "val": "file;who\r\n"}, {}
+    for number in range(60):
+        split, name = ("val" if number % 3 == 2 else "train"), ("gnu", "ant", "zebra", "bee")[number % 4]
+        rows[split] += f"{number:02}.png;{name}\r\n"
+        content = encoded(pixels(1000 + number))
+        files |= {f"listed/pool/{number:02}.png": content, f"folders/{split}/{name}/{number:02}.png": content}
+    write_tree(tmp_path, files | {f"listed/{split}.csv": text.encode("utf-8-sig") for split, text in rows.items()})
+    results = [tiny_run.go(config.resolve(config.override(config.default(), tiny_run.TINY | {
+        "data.name": f"image_folder:{name}", "data.dir": str(tmp_path), "data.store": str(tmp_path / "store"),
+        "data.train_split": "train", "data.eval_split": "val", "train.epochs": 1})), tmp_path / "runs" / name)
+        for name in ("listed", "folders")]
+    assert results[0]["eval"] == results[1]["eval"]
+    assert results[0]["train"] == results[1]["train"]
+    assert (results[0]["data"]["train_images"], results[0]["eval"]["centre"]["total"]) == (40, 20)

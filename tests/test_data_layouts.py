@@ -269,6 +269,14 @@ def test_an_image_that_is_missing_in_its_folder_is_not_taken_from_another(data):
     assert all(colour_of(p) == split.class_keys[label] for p, label in zip(split.images, split.labels, strict=True))
 
 
+def test_a_class_in_a_hidden_folder_is_mentioned(data):
+    put(data, classes("train") | {"train/.net/1.png": image("cat", 80), "train/.git/config": b"x"})
+    said = []
+    check_labels(quietly(data, "train", said), EACH)
+    assert [line for line in said if "hidden folders" in line] == [
+        f"note: {data.dir}/x/train: hidden folders are passed over, and hold images: .net"]
+
+
 def test_lists_of_parts_have_names_of_their_own(data):
     lines = {n: [(f"{n.title()}_{i}", k) for i in range(3)] for k, n in enumerate(COLOURS, 1)}
     rows = {"list": [r for of in lines.values() for r in of], "trainval": [r for of in lines.values() for r in of[:2]],

@@ -131,6 +131,9 @@ def refused():
         "classes beside pictures of something else": (
             {f"data/{k[6:]}": v for k, v in classes("train").items()} | {"logo/1.png": image("cat", 9)}, "all",
             "of data, logo only data holds folders, cat, dog, elk; if these are the classes, name data itself"),
+        "archives of images without classes": (
+            {"train.zip": zipped(files), "train.csv": table(pairs, ",", "id,label")}, "train",
+            "train.zip: no images of the form <class>/<file> in it, 9 in train without a class"),
         "splits in classes": ({f"{name}/{split}/{i}.png": image(name, i) for name in COLOURS for i in range(2)
                                for split in ("train", "val")}, "train", "move them to <split>/<class>/*"),
         "splits in domains": (classes("a/train") | classes("a/test") | classes("b/train") | classes("b/test"),

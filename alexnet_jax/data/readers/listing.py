@@ -65,7 +65,7 @@ def listing(place: Place, alone: bool) -> Listing:
     unread = formats.lacking({file.kind or "" for file in files})
     wanted = [f for f in files if formats.readable(f.kind) and f.kind not in unread]
     classes = {file.path.partition("/")[0] for file in wanted if "/" in file.path}
-    if not classes or (len(classes) == 1 and next(iter(classes)).lower() in IMAGES):
+    if not classes or (len(classes) == 1 and _says_nothing(next(iter(classes)), place.name)):
         listed = _by_own_list(place)
         if listed is not None:
             return listed
@@ -117,11 +117,15 @@ def _unwrapped(files: list[File], split: str) -> tuple[list[File], list[File]]:
         images = [f for f in files if formats.readable(f.kind)]
         tops = {file.path.partition("/")[0] if "/" in file.path else "" for file in images}
         top = next(iter(tops)) if len(tops) == 1 else ""
-        known = top.lower() in (*IMAGES, split.lower()) or (role(top, plain=True) or "-") == role(split)
-        if not top or not known or not all(file.path.count("/") > 1 for file in images):
+        if not top or not _says_nothing(top, split) or not all(file.path.count("/") > 1 for file in images):
             return files, outside
         outside += [file for file in files if not file.path.startswith(f"{top}/")]
         files = [file._replace(path=file.path[len(top) + 1:]) for file in files if file.path.startswith(f"{top}/")]
+
+
+def _says_nothing(folder: str, split: str) -> bool:
+    """Is a folder in a split called like images, or like the split?"""
+    return folder.lower() in (*IMAGES, split.lower()) or (role(folder, plain=True) or "-") == role(split)
 
 
 def _by_own_list(place: Place) -> Listing | None:
@@ -276,6 +280,8 @@ def _checked(place: Place, listed: Listing, alone: bool, files: Sequence[File]) 
     lost = (tops | empty) - set(classes)
     if lost:
         listed.notes.append(_lost(place, lost, listed.left_out))
+    if hidden := place.tree.hidden(place.base):
+        listed.notes.append(f"note: {place.where}: hidden folders are passed over, and hold images: {named(hidden)}")
     return listed
 
 

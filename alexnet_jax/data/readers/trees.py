@@ -69,6 +69,10 @@ class Tree:
         """The names of the folders and of the files in a folder, sorted. Raises DataError."""
         raise NotImplementedError
 
+    def hidden(self, folder: str) -> list[str]:
+        """The names of hidden folders in a folder that hold images. Raises DataError."""
+        return []
+
     def walk(self, folder: str) -> list[File]:
         """Every file below a folder. Raises DataError."""
         raise NotImplementedError
@@ -153,6 +157,11 @@ class Folder(Tree):
                 if not junk(entry.name):
                     (folders if _is_dir(entry) else files).append(entry.name)
         return sorted(folders), sorted(files)
+
+    def hidden(self, folder: str) -> list[str]:
+        with reading(self.path / folder), os.scandir(self.path / folder) as entries:
+            return sorted(entry.name for entry in entries if entry.name.startswith(".") and _is_dir(entry)
+                          and any(map(formats.looks_like_image, os.listdir(entry.path))))
 
     def walk(self, folder: str) -> list[File]:
         found: list[File] = []
