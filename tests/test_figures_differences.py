@@ -102,9 +102,21 @@ def test_an_interval_of_two_seeds_leaves_the_panel_and_no_mean_does(tmp_path):
 
 
 def test_one_seed_has_no_interval(tmp_path):
-    rows = drawn(differences_figure.draw(summarised(fake_sweep.write_sweep(tmp_path, seeds=(0,), arms=ARMS, epochs=2))))
+    figure = differences_figure.draw(summarised(fake_sweep.write_sweep(tmp_path, seeds=(0,), arms=ARMS, epochs=2)))
+    rows = drawn(figure)
     assert {row["interval"] for row in rows.values()} == {None}
     assert len(rows["tanh"]["pairs"]) == 1
+    assert any("one seed has no interval" in text.get_text().replace("\n", " ") for text in figure.texts)
+
+
+@pytest.mark.parametrize(("high", "whole"), [(17.5, True), (18.5, False)])
+def test_an_interval_that_ends_a_little_beyond_the_bound_is_whole(high, whole):
+    figure = differences_figure.draw_blocks(
+        {"": [differences_figure.Row("arm", 10.0, 5.0, high, [9.0, 11.0], differences_figure.NO_CLAIM)]}, "", "", "95%")
+    low, end = figure.axes[0].get_xlim()
+    assert low < 0
+    assert (end > high) == whole
+    assert any("Triangles" in text.get_text() for text in figure.texts) != whole
 
 
 def test_of_many_arms_the_largest_differences(tmp_path):

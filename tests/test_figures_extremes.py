@@ -166,6 +166,22 @@ def test_a_point_is_an_arm_with_both_intervals_and_a_diagonal_has_one_gap(tmp_pa
     assert all(gap[0] == pytest.approx(gap[1]) for gap in gaps)
 
 
+@pytest.mark.parametrize(("means", "named"), [(((0.0, 33.0), (25.0, 30.0)), "5"), (((26.0, 25.0), (28.0, 25.5)), "−")])
+def test_a_diagonal_that_ends_on_the_right_is_named_there(means, named):
+    points = [numbers.Point(f"arm{number}", *(statistics.Estimate(1, mean) for mean in pair))
+              for number, pair in enumerate(means)]
+    figure = overfitting.draw(points, "")
+    axes = figure.axes[0]
+    inside = [text for text in axes.texts if not text.get_text().startswith("arm")]
+    assert any(named in text.get_text() for text in inside)
+    for text in inside:
+        (x, y), (left, right), (low, high) = text.get_position(), axes.get_xlim(), axes.get_ylim()
+        assert left < x < right
+        assert low < y < high
+        assert y - x == pytest.approx(float(text.get_text().replace("−", "-")))
+    assert drawn_text.faults(figure) == []
+
+
 def test_of_two_records_the_first_that_tells_a_seed_counts(tmp_path):
     arms = {name: fake_sweep.ARMS[name] for name in ("baseline", "no_lrn")}
     first, second = (workdirs.read_sweep(fake_sweep.write_sweep(

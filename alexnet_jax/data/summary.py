@@ -48,7 +48,8 @@ def describe(field: str, split: Split) -> str:
     """One line: what a split is and where it lies."""
     shown = ", ".join(short(name.partition(",")[0], WIDTH) for name in split.classes[:3])
     more = f", … ({len(split.classes)})" if len(split.classes) > 3 else ""
-    corrupt = f"; {split.corrupt} corrupt images left out of the whole split" if split.corrupt else ""
+    images = "image" if split.corrupt == 1 else "images"
+    corrupt = f"; {split.corrupt} corrupt {images} left out of the whole split" if split.corrupt else ""
     return (f"{field:11} {split.split}: {len(split):,} images of {split.size}×{split.size}, "
             f"{split.images.nbytes:,} bytes, classes {shown}{more}{corrupt}; in {split.store.folder}")
 

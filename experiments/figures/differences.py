@@ -121,7 +121,9 @@ def draw_blocks(blocks: Mapping[str, Sequence[Row]], title: str, what: str, leve
     kept = {name: _largest(found) for name, found in blocks.items()}
     shown = [row for found in kept.values() for row in found]
     limits = {name: _limits(found) for name, found in kept.items()}
-    words = [what, f"Dots are pairs, bars {level} intervals of the mean (Student's t)."]
+    bars = any(row.low is not None for row in shown)
+    words = [what, f"Dots are pairs, bars {level} intervals of the mean (Student's t)." if bars else
+             "Dots are pairs; one seed has no interval."]
     hollow = f"; hollow: no longer so after Holm's correction over {tests} tests"
     words.append(f"Colours: the verdict at this scale{'' if all(row.kept for row in shown) else hollow}.")
     claims = [who for who in _CLAIMS if any(getattr(row, who) is not None for row in shown)]
