@@ -9,6 +9,7 @@ import importlib.util
 import os
 import pathlib
 import re
+import shutil
 import sys
 import traceback
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from alexnet_jax.errors import ConfigError
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _EXAMPLE = "--config=configs/shapes.py"
 _HELP = {"--help": True, "-help": True, "-h": True, "-?": True, "--helpshort": True, "--helpfull": False}
+_NARROW = 40  # columns
 _FLAG = None
 _given: dict[str, Any] = {}  # the overrides of the command line
 
@@ -44,6 +46,8 @@ def _help(argv: Sequence[str]) -> None:
     if not asked:
         return
     if not all(_HELP[argument] for argument in asked):
+        # On less absl's lines have no room.
+        os.environ["COLUMNS"] = str(max(_NARROW, shutil.get_terminal_size().columns))
         app.usage(writeto_stdout=True)
         sys.exit(0)
     own = [flag for module, of_module in flags.FLAGS.flags_by_module_dict().items() for flag in of_module

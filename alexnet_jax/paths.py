@@ -46,6 +46,19 @@ def check_text(text: str, field: str) -> None:
         raise ConfigError(f"{field}: {text!a} holds a zero byte")
 
 
+def check_workdir(folder: pathlib.Path, field: str) -> None:
+    r"""Raises ConfigError where checkpoints could not be kept below the absolute path `folder`.
+
+    Orbax takes the path for a pattern: below `[x]` it would find no part of what it has written, and below `x*` perhaps
+    a part that is another run's. TensorStore refuses a backslash.
+    """
+    check_text(str(folder), field)
+    signs = [sign for sign in "*?[\\" if sign in str(folder) and sign != os.sep]
+    if signs:
+        raise ConfigError(f"{field}: {folder} has {' and '.join(signs)} in its name, below which checkpoints are not "
+                          "found again; rename it, or name another")
+
+
 def output(file: str, option: str = "--draw", formats: Sequence[str] = PICTURES) -> pathlib.Path:
     """The file to draw into, or to write something else into whose `formats` are these endings.
 

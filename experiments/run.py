@@ -274,6 +274,7 @@ def carry_out(asked: plan_lib.Plan, workdir: pathlib.Path, executor: executors.E
     Raises:
       UserError: the data is missing, or the workdir is another sweep's.
     """
+    paths.check_workdir(workdir.absolute(), "--workdir")
     # Missing data is one message, not one a run; images are packed once, not while others wait.
     if check is not None or prepare is None:
         check_runs(asked, workdir, check or _check, executor.devices)
@@ -398,7 +399,7 @@ def _workdir(optional: bool) -> pathlib.Path | None:
         raise ConfigError("--workdir=FOLDER is needed, e.g. --workdir=runs/sweep")
     # Absolute: run folders appear in messages of processes that don't share this one's folder.
     workdir = paths.given(text, "--workdir").absolute()
-    paths.check_text(str(workdir), "--workdir")
+    paths.check_workdir(workdir, "--workdir")
     if workdir.exists() and not workdir.is_dir():
         raise WorkdirError(f"--workdir={text}: not a folder")
     if (workdir / "run.json").exists():

@@ -188,6 +188,15 @@ def test_the_whole_help_has_the_libraries_flags_too(results):
     assert "--coordinator" in out
 
 
+@pytest.mark.parametrize("columns", ["1", "0", "many"])
+def test_the_whole_help_has_its_room_on_any_terminal(monkeypatch, capsys, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    with pytest.raises(SystemExit) as end:
+        cli._help(["main", "--helpfull"])
+    assert end.value.code == 0
+    assert "--verbosity" in capsys.readouterr().out
+
+
 def test_a_function_that_returns_a_list_is_listed_and_named(results):
     code, out, _ = results["list"]
     assert code == 0

@@ -11,9 +11,10 @@ import another_user
 import emulated
 import pytest
 
-from alexnet_jax import environment
+from alexnet_jax import commands, environment
 from alexnet_jax.data import store
 from alexnet_jax.errors import DataError
+from alexnet_jax.parallel import distributed
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is glibc's")
 
@@ -115,6 +116,30 @@ def test_analyses_compute_with_the_flags_of_the_runs(tmp_path):
         done = subprocess.run([sys.executable, "-c", script.format(name=name)], capture_output=True, text=True,
                               env={k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}, check=True)
         assert done.stdout.splitlines()[-1].split() == ["FLAGS", *environment.xla_flags().split()], done.stderr
+
+
+@pytest.mark.parametrize(("text", "several"), [("", False), ("x", False), ("1", False), ("2", True)])
+def test_slurm_s_number_of_tasks_may_be_anything(monkeypatch, text, several):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", text)
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "")
+    met = []
+    monkeypatch.setattr("jax.distributed.initialize", lambda *_, **__: met.append(1))
+    monkeypatch.setattr("jax.config.update", lambda *_: None)
+    distributed.start(distributed.Place())
+    assert bool(met) == several
+
+
+@pytest.mark.parametrize(("error", "said"), [
+    (RuntimeError("Unable to initialize backend 'typo': no such"), "JAX_PLATFORMS=typo: no such devices here; unset "),
+    (DeprecationWarning("old"), "DeprecationWarning: old; PYTHONWARNINGS or -W makes an error of this warning: leave "),
+    (MemoryError("x"), "there is not enough memory (x); a limit may be set")])
+def test_what_libraries_raise_of_a_command_s_surroundings_is_one_line(monkeypatch, capsys, error, said):
+    monkeypatch.setenv("JAX_PLATFORMS", "typo")
+    assert commands.report(error) in (1, 2)
+    line, end = capsys.readouterr().err.split("\n")
+    assert line.startswith(f"error: {said}")
+    assert end == ""
+    assert commands.report(RuntimeError("something else")) is None
 
 
 @pytest.mark.parametrize(("name", "value"), [("JAX_DISABLE_JIT", "perhaps"), ("JAX_DEFAULT_MATMUL_PRECISION", "fine")])

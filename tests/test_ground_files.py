@@ -148,6 +148,14 @@ def test_what_is_in_the_way_has_a_remedy(tmp_path, make, words):
     assert describe_os_error(error.value).startswith(f"{error.value.filename}: {words}")
 
 
+@pytest.mark.parametrize(("error", "words"), [
+    (OSError(errno.EFBIG, os.strerror(errno.EFBIG), "x"), "x: larger than this process or the file "),
+    (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"),
+     "No usable temporary directory found in ['/tmp']")])
+def test_what_the_number_of_an_error_does_not_say_is_said(error, words):
+    assert describe_os_error(error).startswith(words)
+
+
 def test_a_current_folder_that_is_gone_is_named(tmp_path, monkeypatch):
     folder = tmp_path / "gone"
     folder.mkdir()

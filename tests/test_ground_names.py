@@ -12,9 +12,10 @@ from markdown_it import MarkdownIt  # Rich's own dependency
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from alexnet_jax import commands, errors, names, run_files
+from alexnet_jax import commands, config, errors, names, paths, run_files
 from alexnet_jax.data import build
-from alexnet_jax.training import workdir
+from alexnet_jax.training import checkpoint, checks, loop, workdir
+from alexnet_jax.weights import importing
 from experiments import report, run
 from experiments.analysis import protocol, workdirs
 from experiments.analysis.text import markdown_table
@@ -178,6 +179,43 @@ def test_the_end_of_a_sweep_in_a_folder_of_any_name_is_one_line(tmp_path, capsys
     assert run.Command(write_report=lambda workdir, plots: "")._end(None, state, folder) == 0
     shown = names.plain(str(folder / "report.md"))
     assert capsys.readouterr().out.splitlines()[-1] == f"1 of 1 run finished. Report: {shown}"
+
+
+FOLDERS = ("a%20b", "#c", "{x}", "$HOME", "grün 猫 😀", "turned\u202etxt", "two\nlines", "a:b", "'q\"`", " x ", "~x",
+           "-x", "x" * 200, "a[b]", "[", "x*", "a?b", "a**", "back\\slash")
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_checkpoint_is_found_again_in_a_folder_of_any_name_or_the_folder_is_refused(tmp_path, name):
+    folder = tmp_path / name
+    if signs := [sign for sign in "*?[\\" if sign in name]:
+        with pytest.raises(errors.ConfigError) as refused:
+            paths.check_workdir(folder, "--workdir")
+        assert str(refused.value) == (f"--workdir: {folder} has {' and '.join(signs)} in its name, below which "
+                                      "checkpoints are not found again; rename it, or name another")
+        return
+    paths.check_workdir(folder, "--workdir")
+    saved = {"state": np.arange(3.0), "sums": np.arange(2)}
+    checkpoints = checkpoint.Checkpoints(folder / "checkpoints", 1)
+    checkpoints.save(4, saved, {"step": 4})
+    checkpoints.wait()
+    checkpoints.close()
+    arrays, host = checkpoint.read_newest(folder / "checkpoints", pytest.fail)
+    assert host == {"step": 4}
+    for key, values in saved.items():
+        np.testing.assert_array_equal(arrays[key], values)
+
+
+@pytest.mark.parametrize("start", [
+    lambda folder: loop.train(config.default(), folder), lambda folder: run.carry_out(None, folder, None),
+    lambda folder: importing.run_folder(folder, config.default(), folder)])
+def test_a_folder_that_keeps_no_checkpoints_is_refused_before_anything_is_made(tmp_path, start, monkeypatch):
+    monkeypatch.setattr(config, "resolve", lambda found: found)
+    monkeypatch.setattr(checks, "layers", lambda found: None)
+    monkeypatch.setattr(loop, "make_mesh", lambda found: None)
+    with pytest.raises(errors.ConfigError, match="checkpoints are not found again"):
+        start(tmp_path / "a[b]")
+    assert list(tmp_path.iterdir()) == []
 
 
 class _Terminal(io.StringIO):

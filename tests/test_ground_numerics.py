@@ -13,8 +13,9 @@ import pytest
 import tiny_run
 from tiny_run import go, interrupt
 
-from alexnet_jax import environment, numerics, provenance, run_files
+from alexnet_jax import environment, evaluate, numerics, provenance, run_files
 from alexnet_jax.errors import ConfigError, Interrupted, WorkdirError
+from alexnet_jax.inspect import trained
 from alexnet_jax.parallel.mesh import make_mesh
 from alexnet_jax.training import program
 
@@ -32,6 +33,10 @@ WITHOUT_EFFECT = {
     "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16", "JAX_DEBUG_NANS": "1", "JAX_CPU_ENABLE_ASYNC_DISPATCH": "0",
     "JAX_HIGH_DYNAMIC_RANGE_GUMBEL": "1", "JAX_ERROR_CHECKING_BEHAVIOR_OOB": "raise", "NVIDIA_TF32_OVERRIDE": "1",
     "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "12345", "PYTHONOPTIMIZE": "2", "TZ": "Asia/Kathmandu",
+    "JAX_DEFAULT_DTYPE_BITS": "32", "JAX_TRACEBACK_FILTERING": "off", "JAX_TRANSFER_GUARD": "log",
+    "JAX_ENABLE_CHECKS": "1",
+    "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONWARNINGS": "error", "PYTHONDEVMODE": "1",
+    "SLURM_STEP_NUM_TASKS": "", "JAX_COORDINATOR_ADDRESS": "", "MPLBACKEND": "none", "COLUMNS": "1", "TERM": "dumb",
     "LC_ALL": "de_DE.UTF-8", "XLA_FLAGS": f"{emulated.QUICK} --xla_gpu_enable_fast_min_max=true "
                                           "--xla_force_host_platform_device_count=2"}
 
@@ -220,6 +225,19 @@ def test_a_run_is_not_resumed_in_another_environment(tiny, unfinished, finished,
     monkeypatch.setenv("XLA_FLAGS", environment.xla_flags())
     go(tiny(), unfinished)
     assert (unfinished / "metrics.csv").read_bytes() == (finished / "metrics.csv").read_bytes()
+
+
+def test_an_analysis_in_another_environment_says_so_and_adds_nothing_to_a_result(finished, monkeypatch, capsys):
+    said = []
+    assert trained.Trained(finished, said.append).program
+    assert said == []
+    monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"] + " --xla_cpu_enable_fast_math=true")
+    assert trained.Trained(finished, said.append).program
+    differs = ("this run was made in another environment: XLA_FLAGS --xla_cpu_enable_fast_math was 'unset' and is "
+               "'true' now")
+    assert said == [f"note: {finished}: {differs}; what is computed here could be other numbers"]
+    with pytest.raises(WorkdirError, match=f"{differs}; set it as it was to add to its result"):
+        evaluate.main([str(finished), "--record"])
 
 
 # Provenance.

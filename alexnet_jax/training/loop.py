@@ -57,7 +57,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", override
     checks.layers(config)  # impossible shapes are refused before anything is touched
     make_mesh(config)
     workdir = workdir.absolute()
-    paths.check_text(str(workdir), "--workdir")
+    paths.check_workdir(workdir, "--workdir")
     config = initial_weights.filled(config, workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     try:

@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import run_files
+from alexnet_jax import paths, run_files
 from alexnet_jax.data import Classes, Statistics
 from alexnet_jax.data import classes as classes_lib
 from alexnet_jax.errors import CheckpointError, ConfigError, WorkdirError, describe_os_error
@@ -40,9 +40,11 @@ def run_folder(source: pathlib.Path, config: ConfigDict, workdir: pathlib.Path, 
       names: a file with a line for each output, or 'dataset': the classes of the config's training images.
 
     Raises:
-      CheckpointError: a file is damaged or doesn't fit. ConfigError: no mean, or classes of another number.
+      CheckpointError: a file is damaged or doesn't fit. ConfigError: no mean, classes of another number, or a folder
+        that checkpoints can't be kept in.
       WorkdirError: the folder is in use.
     """
+    paths.check_workdir(workdir.absolute(), "--workdir")
     _check_free(workdir)
     network = read_network(source)
     outputs = fitting.outputs_of(network, config)
