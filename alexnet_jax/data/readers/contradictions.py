@@ -26,14 +26,17 @@ def check(place: Place, listed: Listing, root: pathlib.Path, memo: pathlib.Path)
       place, listed: of the split. root: the folder or archive of the dataset. memo: as in `trees.opened`.
 
     Returns:
-      Lines about lists that aren't followed.
+      Lines about lists, or folders, that say something else and aren't followed.
 
     Raises:
       DataError: they agree about most images and not about all.
     """
     if place.found is not None:
-        _compare(place.where, place.tree.where(place.base), [
-            (label, file.path.rpartition("/")[0], file.path) for label, _, file in place.found.entries])
+        said = [(label, file.path.rpartition("/")[0], file.path) for label, _, file in place.found.entries]
+        folders = sorted({folder for _, folder, _ in said})
+        if _compare(place.where, place.tree.where(place.base), said) and len(folders) > 1:
+            return [f"note: {place.where}: its labels count, not the folders that the images lie in, "
+                    f"{text.listed(folders)}"]
         return []
     notes = []
     names = [trees.File("/".join(entry), 0, None, None) for entry in listed.entries]
