@@ -177,6 +177,8 @@ def trees():
                                  {"amazon": EACH, "dslr": 2}),
         "a zip of all": ({"../x.zip": zipped(whole | junk)}, two),
         "a zip of all in a folder": ({"../x.zip": zipped({f"x-main/{k}": v for k, v in (whole | junk).items()})}, two),
+        "a zip of paths from above": ({"../x.zip": zipped({f"../{k}": v for k, v in whole.items()})}, two),
+        "a tar of whole paths": ({"../x.tar": tarred({f"/home/me/{k}": v for k, v in whole.items()})}, two),
         "a zip of classes": ({"../x.zip": zipped(classes())}, {"all": EACH}),
         "a zip within the folder": ({"archive.zip": zipped(whole)}, two),
         "tar.gz of all": ({"../x.tar.gz": tarred(whole, gzip.compress)}, two),

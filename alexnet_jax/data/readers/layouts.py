@@ -9,7 +9,7 @@ import collections
 import dataclasses
 import pathlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from alexnet_jax import text
@@ -124,8 +124,8 @@ class _Finder:
             return False
         known = inner[0].lower() in (*IMAGES, name.lower()) or role(inner[0]) == here.roles[name]
         notes = [base, *(place for folder, place in here.folders.items() if folder.lower() in NOTES)]
-        lists_here = [file for place in notes for file in texts(self.children(place)[1])]
-        return known and any(role(file.rpartition(".")[0]) == here.roles[name] for file in lists_here)
+        return known and any(role(file.rpartition(".")[0]) == here.roles[name] for place in notes
+                             for file in texts(self.children(place)[1]))
 
     def _look(self, base: str) -> _Dirs:
         names, files = self.children(base)
@@ -155,8 +155,7 @@ class _Finder:
             return Layout(tables.splits | splits, others, {k: v for k, v in problems.items() if k})
         tables = self._lists(base, here, set(), bare)
         named = [name for name in tables.splits if name != ALL]
-        unsure = self._unsure(tables.splits[ALL]) if tables.splits.keys() == {ALL} else ""
-        if unsure:
+        if tables.splits.keys() == {ALL} and (unsure := self._unsure(tables.splits[ALL])):
             return Layout(others=others, problems={"": unsure})
         holding = [name for name, path in here.folders.items() if self.deep(path)]
         classes = not bare or (len({here.roles[n] for n in bare}) == 1 and len(holding) > 2)
@@ -323,7 +322,7 @@ class _Finder:
         """Does a list name other labels than the folders that the images lie in?"""
         assert place.table is not None
         header = place.table.header
-        return (not header or bool(set(header) & set(lists.LABELS))) and not _one_to_one(self._by_top(place))
+        return (not header or bool(set(header) & set(lists.LABELS))) and not lists.one_to_one(self._by_top(place))
 
     def _unsure(self, place: Place) -> str:
         """What to say of a list without a header that parts images otherwise than the folders they lie in: of what?"""
@@ -349,8 +348,7 @@ class _Finder:
     # --- what isn't understood ----------------------------------------------------------------------------
 
     def _unlabelled(self, folder: str) -> str:
-        number = sum(len(self.children(path)[1]) for path in (folder, *(join(folder, n) for n in
-                                                                         self.children(folder)[0])))
+        number = len(self.tree.walk(folder))
         inside = f"in {self.tree.where(folder)}"
         return (f"{self.tree.where(folder)}: {number:,} files right in it, no class folders, and no list that says of "
                 f"which class they are: make class folders {inside}, or a list labels.csv of path,label")
@@ -376,9 +374,7 @@ class _Finder:
         else:
             nearest = ("what is read: <class>/*, or train/<class>/* and val/<class>/*, or labels.csv with lines of "
                        "path,label")
-        found = texts(files)
-        none = f" ({text.listed(found)} names none of the images)" if len(found) == 1 else \
-            f" (none of {text.listed(found)} names the images)" if found else ""
+        none = f", not even {text.listed(texts(files))}" if texts(files) else ""
         return f"{where}: holds {', '.join(parts)}, and nothing says of which class an image is{none}; {nearest}"
 
 
@@ -414,10 +410,6 @@ def _chosen(found: Mapping[str, list[Place]], vague: Mapping[str, str], images: 
         problems.setdefault("", next(iter(problems.values())))
     parts = {} if splits.keys() == {ALL} else {n: place for n, place in others.items() if n != ALL}
     return Layout(splits | parts, others, problems)
-
-
-def _one_to_one(pairs: Collection[tuple[str, str]]) -> bool:
-    return len(pairs) == len({one for one, _ in pairs}) == len({other for _, other in pairs})
 
 
 def _contradicting(splits: Mapping[str, Place]) -> str:

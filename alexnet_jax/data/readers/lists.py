@@ -15,7 +15,7 @@ import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from alexnet_jax.data.readers import formats
@@ -338,6 +338,11 @@ def check_classes(table: Table, found: Found) -> None:
     if table.rows[0].label is not None and not table.labelled and len(own) == len(found.entries) > 2:
         raise DataError(f"{table.where}: says something else of each image ({', '.join(sorted(own)[:2])}), which is "
                         "hardly its class; if it is, name the columns in a first line, path and label")
+
+
+def one_to_one(pairs: Collection[tuple[str, str]]) -> bool:
+    """Is there for each first one second, and the other way round?"""
+    return len(pairs) == len({one for one, _ in pairs}) == len({other for _, other in pairs})
 
 
 def is_list(table: Table) -> bool:

@@ -266,6 +266,8 @@ class _Archive(Tree):
         found: dict[str, File] = {}
         for number, name, size, kind in self._scan():
             parts = [part for part in name.split("/") if part not in ("", ".")]
+            while parts[:1] == [".."]:  # which unpacking would leave out
+                del parts[0]
             if parts and ".." not in parts and not any(map(junk, parts)):
                 path = "/".join(parts)
                 found[path] = File(path, size, kind, number)
