@@ -1,5 +1,8 @@
 """What is said of a folder, data or devices that a run cannot use, and of runs that come to nothing."""
 
+import errno
+import os
+
 import filelock
 import jax
 import pytest
@@ -7,7 +10,7 @@ import tiny_run
 from tiny_run import go
 
 from alexnet_jax import run_files
-from alexnet_jax.errors import ConfigError, WorkdirError
+from alexnet_jax.errors import ConfigError, WorkdirError, describe_os_error
 from alexnet_jax.training import evaluate
 from alexnet_jax.training import workdir as workdir_lib
 
@@ -42,6 +45,21 @@ def test_a_folder_of_something_else(tiny, tmp_path):
     with pytest.raises(WorkdirError, match=r"holds other files \(thesis\.tex\); choose an empty or new --workdir"):
         go(tiny(), tmp_path)
     assert {p.name for p in tmp_path.iterdir() if not p.name.startswith(".")} == {"thesis.tex"}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+def test_a_row_that_cannot_be_written_names_the_folder_and_is_lost_for_a_while(tiny, finished, tmp_path, monkeypatch,
+                                                                              number):
+    def full(*_):
+        raise OSError(number, os.strerror(number))  # as of a file that is open
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_files.Rows, "append", full)
+        with pytest.raises(OSError, match=os.strerror(number)) as error:
+            go(tiny(), tmp_path / "run")
+    assert describe_os_error(error.value).startswith(f"{tmp_path / 'run'}: ")
+    go(tiny(), tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.csv").read_bytes() == (finished / "metrics.csv").read_bytes()
 
 
 def test_two_processes_do_not_train_one_run(tiny, tmp_path):

@@ -7,6 +7,7 @@ is never ahead of the rows, and a resume that finds rows beyond its checkpoint d
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import math
 import pathlib
@@ -64,6 +65,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", override
         with streams.safe():
             return _train(config, workdir, name, overrides or {}, show)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            error.filename = error.filename or str(workdir)  # of a file that is open the system names none
         if distributed.is_loss(error):
             raise distributed.lost(error) from error
         if isinstance(error, jax.errors.JaxRuntimeError) and messages.is_out_of_memory(error):
