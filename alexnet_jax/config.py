@@ -419,8 +419,11 @@ def from_json(tree: Mapping[str, Any]) -> ConfigDict:
     return resolve(override(default(), _flatten(tree)))
 
 
-def recorded_id(tree: Mapping[str, Any]) -> str | None:
+def recorded_id(tree: Mapping[str, Any], respelt: bool = True) -> str | None:
     """The `run_id` of a recorded config, which may be spelt as none is now. Checks nothing, and is quick.
+
+    Args:
+      respelt: as it is spelt now; else as it is recorded.
 
     Returns:
       None if it isn't understood.
@@ -428,7 +431,7 @@ def recorded_id(tree: Mapping[str, Any]) -> str | None:
     flat = {name: tuple(value) if isinstance(value, list) else value for name, value in _flatten(tree).items()}
     try:
         flat = _DEFAULTS | flat
-        ours = _identity(flat | _one_spelling(flat))
+        ours = _identity(flat | _one_spelling(flat) if respelt else flat)
         return _digest({name: value + 0.0 if isinstance(value, float) else value for name, value in ours.items()})
     except (ConfigError, AttributeError, KeyError, TypeError, ValueError):
         return None

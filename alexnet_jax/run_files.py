@@ -90,7 +90,7 @@ def read_json(path: pathlib.Path, shared: bool = False) -> dict[str, Any] | None
     try:
         tree = json.loads(path.read_text(encoding="utf-8"), object_hook=one_of_equals if shared else None)
         return tree if isinstance(tree, dict) else None
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -45,6 +45,7 @@ def run(finished, tmp_path):
         shutil.copytree(finished, folder)
         about = run_files.read_json(folder / "run.json")
         about["config"]["data"].update(fields)
+        about["id"] = config_lib.recorded_id(about["config"])
         run_files.write_json(folder / "run.json", about)
         return folder
 
@@ -235,9 +236,10 @@ def test_conv5_of_an_imported_network_in_three_lines(tmp_path, photos):
     importing.run_folder(tmp_path / "a.safetensors", config, tmp_path / "run", say=lambda line: None)
 
     network = Trained(tmp_path / "run")
-    mine = network.photographs([photos])
-    found = network.features("conv5", mine.images)
+    found, names = network.features_of_files("conv5", [photos])
 
+    mine = network.photographs([photos])
+    assert names == mine.names == [str(photos / name) for name in IN_ORDER]
     assert found.shape == (5, 1, 1, 8)
     x = (mine.images[:, 6:73, 6:73] / 255.0 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     x = torch.tensor(x).permute(0, 3, 1, 2).float()
@@ -249,6 +251,20 @@ def test_conv5_of_an_imported_network_in_three_lines(tmp_path, photos):
     assert expected.std(axis=0).max() > 0.01
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * expected.max())
     assert predict.main([f"--workdir={tmp_path / 'run'}", str(photos)]) == 0
+
+
+def test_features_of_files_that_cannot_all_be_read(finished, photos, tmp_path):
+    write_tree(photos, {"b/cut.jpg": encoded(pixels(1), "JPEG")[:200]})
+    said = []
+    network = Trained(finished, said.append)
+    found, names = network.features_of_files("conv2", photos)
+    assert (len(found), names) == (5, [str(photos / name) for name in IN_ORDER])
+    assert len(said) == 1
+    assert said[0].startswith(f"error: {photos}/b/cut.jpg: ")
+    with pytest.raises(ConfigError, match="layer 'conv9': this network has"):  # before a file is looked at
+        network.features_of_files("conv9", tmp_path / "none.png")
+    with pytest.raises(DataError, match=r"no image to look at .*none\.png: no such file or folder"):
+        network.features_of_files("conv2", [tmp_path / "none.png"])
 
 
 def test_dense_layers_and_logits(finished):

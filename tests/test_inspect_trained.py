@@ -15,8 +15,10 @@ from scipy.special import log_softmax
 from tiny_run import go
 
 from alexnet_jax import run_files
+from alexnet_jax.data import Classes
 from alexnet_jax.errors import CheckpointError, ConfigError, DataError, WorkdirError
 from alexnet_jax.inspect.trained import Trained
+from alexnet_jax.training import inputs
 from experiments import ensemble, kernels, retrieval
 from experiments.analysis import neighbours
 
@@ -175,6 +177,7 @@ def with_classes(run, folder, keys):
     about = json.loads((folder / "run.json").read_text())
     about["classes"] = {key: [*keys] for key in ("keys", "names")}
     (folder / "run.json").write_text(json.dumps(about))
+    inputs.write(folder, Trained(run).consts, Classes(tuple(keys), tuple(keys)))
     return types.SimpleNamespace(folder=folder)
 
 

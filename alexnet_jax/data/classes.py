@@ -26,6 +26,11 @@ class Classes:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def whole(self) -> bool:
+        """Are they what a run writes: as many names as keys, all of them texts, no key twice?"""
+        return (len(self.names) == len(self.keys) and all(isinstance(text, str) for text in (*self.keys, *self.names))
+                and len(set(map(same, self.keys))) == len(self.keys))
+
     def shown(self, names: Mapping[str, str]) -> Classes:
         """The same classes under the given names, {key: name}."""
         names = {same(key): name for key, name in names.items()}

@@ -1,8 +1,8 @@
 """A trained network taken from a run's folder: its kernels, its predictions, what its layers make of images.
 
+    from alexnet_jax.inspect.trained import Trained
     network = Trained("runs/one")
-    photos = network.photographs(["cat.jpg", "holiday"])       # files, and folders of them
-    conv5 = network.features("conv5", photos.images)           # float32 [n, h, w, channels], of photos.names
+    conv5, files = network.features_of_files("conv5", ["cat.jpg", "holiday"])    # float32 [n, h, w, channels]
 
 The checkpoint may be of any mesh; here all columns are on one device.
 """
@@ -23,14 +23,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as config_lib
-from alexnet_jax import data, numerics, run_files
+from alexnet_jax import data, names, numerics, run_files
 from alexnet_jax.data import loader
+from alexnet_jax.data.classes import same
 from alexnet_jax.data.comparing import about_data, about_data_words, learnt_too
-from alexnet_jax.errors import ConfigError, DataError, WorkdirError
+from alexnet_jax.errors import CheckpointError, ConfigError, DataError, WorkdirError
 from alexnet_jax.parallel.mesh import make_mesh
 from alexnet_jax.training import augment, checkpoint, evaluate, inputs, workdir
 from alexnet_jax.training.program import Program
 from alexnet_jax.training.workdir import recorded_classes
+from alexnet_jax.weight_files import fitting
 
 if TYPE_CHECKING:
     from alexnet_jax.data.readers.photographs import Photographs
@@ -53,7 +55,7 @@ class Trained:
       folder: the run's. say: told of newer checkpoints that had to be passed over; a line on stderr where not given.
 
     Raises:
-      WorkdirError: no run there. CheckpointError: no checkpoint there that can be read.
+      WorkdirError: no run there. CheckpointError: no checkpoint there that can be read, or none of its network.
     """
 
     def __init__(self, folder: str | os.PathLike[str], say: Callable[[str], None] = _to_stderr):
@@ -67,15 +69,21 @@ class Trained:
         arrays, host = checkpoint.read_newest(folder / "checkpoints", say, functools.partial(workdir.foreign, folder))
         self.params: Any = arrays["state"]["params"]
         self.step: int = host["step"]
+        fitting.check(self.params, self.config, str(folder))
+        if workdir.altered_config(self.about):
+            say(f"note: {folder}: the config of its run.json is not the one that the run was trained by: it has been "
+                "altered, and what the network gives may be wrong")
         self._looks: dict[str, Callable] = {}  # compiled once each
 
     @functools.cached_property
     def otherwise(self) -> list[str]:
         """What could change a number here and isn't as it was for the run (`numerics.differences`)."""
         platform = jax.devices()[0].platform
-        if (self.about.get("device") or {}).get("platform") != platform:
+        device, then = (found if isinstance(found, dict) else {}
+                        for found in (self.about.get("device"), self.about.get("environment")))
+        if device.get("platform") != platform:
             return []  # what is asked of another kind of device has other names
-        return numerics.differences(self.about.get("environment") or {}, numerics.asked(platform))
+        return numerics.differences(then, numerics.asked(platform))
 
     @property
     def classes(self) -> int:
@@ -100,8 +108,19 @@ class Trained:
           ConfigError, DataError: they aren't kept, and the training images cannot be opened.
           WorkdirError: run.json has been altered.
         """
-        kept = recorded_classes(self.about, self.folder) or (self.kept.known if self.kept else None)
-        return kept or self._of_training(lambda training: training.known)
+        here, there = recorded_classes(self.about, self.folder), self.kept.known if self.kept else None
+        if here and there and list(map(same, here.keys)) != list(map(same, there.keys)):
+            raise WorkdirError(f"{self.folder}: its run.json and its {inputs.FILE} name other classes, or in another "
+                               "order: one of them has been altered; put it back as it was")
+        if here and there and here.names != there.names:
+            self._say(f"note: {self.folder}: its run.json calls classes by other names than its {inputs.FILE}; taken "
+                      "are those of run.json")
+        known = here or there or self._of_training(lambda training: training.known)
+        exact = "imported" in self.about or not self.config.model.classes
+        if len(known) > self.classes or (exact and len(known) != self.classes):
+            raise WorkdirError(f"{self.folder}: it names {len(known):,} classes, and the network has {self.classes:,} "
+                               "outputs: its run.json has been altered; put it back as it was")
+        return known
 
     @functools.cached_property
     def training(self) -> data.Split:
@@ -246,10 +265,9 @@ class Trained:
           axis, the first column first.
 
         Raises:
-          ConfigError: no such layer. DataError: images of another kind, or none.
+          ConfigError: no such layer. DataError: images of another kind, or none. CheckpointError: not finite.
         """
-        if layer not in self.layers:
-            raise ConfigError(f"layer {layer!r}: this network has {', '.join(self.layers)}")
+        self._check_layer(layer)
         found, done = np.empty(0, np.float32), 0
         for x in self._handed_on(layer, images, progress):
             if x.ndim > 2:
@@ -258,7 +276,27 @@ class Trained:
                 found = _room((len(images), *x.shape[1:]))
             found[done:done + len(x)] = x
             done += len(x)
+        if not np.isfinite(found).all():
+            raise CheckpointError(f"{self.folder}: what {layer} gives are not numbers; its training has diverged, or "
+                                  "its weights are damaged")
         return found
+
+    def features_of_files(self, layer: str, paths: Iterable[str | os.PathLike[str]],
+                          progress: Progress = lambda done, of: None) -> tuple[np.ndarray, list[str]]:
+        """(`features` of image files and of those in folders, the file of each). A file that can't be read is said.
+
+        Raises:
+          ConfigError: no such layer. DataError: no image that can be read.
+        """
+        self._check_layer(layer)
+        photos = self.photographs(paths)
+        for name, reason in photos.refused:
+            self._say(names.plain(f"error: {name}: {reason}"))
+        return self.features(layer, photos.images, progress), photos.names
+
+    def _check_layer(self, layer: str) -> None:
+        if layer not in self.layers:
+            raise ConfigError(f"layer {layer!r}: this network has {', '.join(self.layers)}")
 
     def _handed_on(self, layer: str, images: data.Split | np.ndarray, progress: Progress) -> Iterator[np.ndarray]:
         """Batch by batch, float32 [batch, column, …]; [batch, classes] of the output layer."""

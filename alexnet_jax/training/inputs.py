@@ -58,8 +58,8 @@ def read(folder: pathlib.Path, config: ConfigDict) -> Inputs | None:
         known = Classes(tuple(classes["keys"]), tuple(classes["names"]))
     except Exception:  # of many kinds, for damaged files
         return None
-    fits = (mean.shape in shapes(config) and colour.shape == (3, 3) and len(known.names) == len(known)
-            and all(isinstance(text, str) for text in (*known.keys, *known.names)))
+    fits = (mean.shape in shapes(config) and colour.shape == (3, 3) and known.whole()
+            and all(array.dtype == np.float32 and np.isfinite(array).all() for array in (mean, colour)))
     return Inputs(Constants(mean, colour), known) if fits else None
 
 

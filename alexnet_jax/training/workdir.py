@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import pathlib
 import time
@@ -108,11 +109,26 @@ def recorded_classes(run: Mapping[str, Any] | None, folder: pathlib.Path) -> Cla
     if not kept:
         return None
     keys, names = (kept.get("keys"), kept.get("names")) if isinstance(kept, dict) else (None, None)
-    if not (isinstance(keys, list) and isinstance(names, list) and len(keys) == len(names)
-            and all(isinstance(text, str) for text in (*keys, *names))):
+    known = Classes(tuple(keys), tuple(names)) if isinstance(keys, list) and isinstance(names, list) else None
+    if known is None or not known.whole():
         raise WorkdirError(f"{folder / 'run.json'}: its classes have been altered (keys and names are lists of as many "
-                           "texts); put the file back as it was")
-    return Classes(tuple(keys), tuple(names))
+                           "texts, no key twice); put the file back as it was")
+    return known
+
+
+def imported_id(run_id: str, sha256: str) -> str:
+    """Of a run that was imported with this config: two files in one config's network are two runs."""
+    return hashlib.sha256(f"{run_id} {sha256}".encode()).hexdigest()[:10]
+
+
+def altered_config(run: Mapping[str, Any]) -> bool:
+    """Is the config of a run.json another than the one that gave it its id, in a field that is part of what it is?"""
+    own, imported = run.get("id"), run.get("imported")
+    ids = {config_lib.recorded_id(run["config"]), config_lib.recorded_id(run["config"], respelt=False)} - {None}
+    if imported is not None:
+        sha256 = imported.get("sha256") if isinstance(imported, dict) else None
+        ids = {imported_id(str(known), str(sha256)) for known in ids}
+    return isinstance(own, str) and bool(ids) and own not in ids
 
 
 def check_images(workdir: pathlib.Path, now: Mapping[str, Mapping[str, Any]], known: Classes) -> list[str]:

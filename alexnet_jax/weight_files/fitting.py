@@ -85,6 +85,24 @@ def own_shapes(layer: geometry.Layer) -> dict[str, tuple[int, ...]]:
     return {"kernel": (columns, *window, layer.in_features, out), "bias": (out,) if layer.is_output else (columns, out)}
 
 
+def check(params: Mapping[str, Any], config: ConfigDict, where: str) -> None:
+    """Are a run's parameters those of its config's network?
+
+    Raises:
+      CheckpointError: a layer or one of its arrays is another, is absent, or there are more.
+    """
+    there = {f"{layer}.{leaf}": tuple(getattr(value, "shape", ())) for layer, leaves in params.items()
+             for leaf, value in (leaves.items() if isinstance(leaves, Mapping) else [("", leaves)])}
+    outputs = config.model.classes or (there.get("fc8.bias") or (1,))[-1]
+    here = {f"{x.name}.{leaf}": shape for x in geometry.layers(config, outputs)
+            for leaf, shape in own_shapes(x).items()}
+    for name in (*here, *there):
+        if there.get(name) != here.get(name):
+            theirs, ours = (list(shapes[name]) if name in shapes else "absent" for shapes in (there, here))
+            raise CheckpointError(f"{where}: {name} is {theirs} in its checkpoint and {ours} by the config of its "
+                                  "run.json: one of the two has been altered; put it back as it was")
+
+
 def of_params(params: Mapping[str, Any]) -> Network:
     """Parameters of this project, as a file's network."""
     return Network("alexnet_jax", PARAMS, {layer: {leaf: of_array(np.asarray(value)) for leaf, value in leaves.items()}

@@ -40,7 +40,8 @@ def of_run(folder: pathlib.Path) -> Exported:
 
     network = Trained(folder)
     consts = network.consts
-    git = network.about.get("git") or {}
+    git = network.about.get("git")
+    git = git if isinstance(git, dict) else {}
     about = {"revision": str(git.get("revision", "unknown")) + (", changed" if git.get("dirty") else ""),
              "run": str(network.about.get("id", "")), "step": str(network.step)}
     return Exported(network.config, network.params, np.asarray(consts.mean), np.asarray(consts.colour),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import hashlib
 import json
 import os
 import pathlib
@@ -90,8 +89,7 @@ def _write(folder: pathlib.Path, config: ConfigDict, params: Any, about: dict[st
                      {"step": 0, "evaluated": 0, "centre": None, "outcomes": {}, "plateau": {}}, _CHUNK)
     checkpoints.wait()
     checkpoints.close()
-    # Two files in one config's network are two runs.
-    own = hashlib.sha256(f"{config_lib.run_id(config)} {about['sha256']}".encode()).hexdigest()[:10]
+    own = workdir.imported_id(config_lib.run_id(config), about["sha256"])
     here = provenance.describe(make_mesh(config, jax.devices()[:1]), config.train.precision,
                                numerics.asked(jax.devices()[0].platform))
     run_files.write_json(folder / "run.json", {
@@ -196,8 +194,10 @@ def _classes(network: Network, config: ConfigDict, names: str, outputs: int, say
         return read_names(pathlib.Path(names).expanduser())
     if network.classes is not None:
         keys, shown = (network.classes.get(key) for key in ("keys", "names"))
-        if isinstance(keys, list) and isinstance(shown, list) and len(keys) == len(shown) == outputs:
-            return Classes(tuple(map(str, keys)), tuple(map(str, shown)))
+        if isinstance(keys, list) and isinstance(shown, list) and len(keys) == outputs:
+            known = Classes(tuple(map(str, keys)), tuple(map(str, shown)))
+            if known.whole():
+                return known
     say(f"note: the file has no names of classes, so that its outputs are called 0 to {outputs - 1} and can't be held "
         f"against a dataset's classes; --names=FILE gives them, or --names={OF_DATASET}")
     numbers = tuple(map(str, range(outputs)))
