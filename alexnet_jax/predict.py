@@ -69,6 +69,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def prepare(workdir: pathlib.Path) -> None:
     """Sets what has to be set before JAX starts, for the run in this folder; where JAX runs, it has been."""
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # large, and read all the same
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of how palettes are best converted
     if "jax" not in sys.modules:
         config = (run_files.read_json(workdir / "run.json") or {}).get("config") or {}
         environment.prepare((config.get("train") or {}).get("precision", "float32"))

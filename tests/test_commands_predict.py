@@ -140,6 +140,13 @@ def test_unreadable_ones_are_named_and_the_others_go_on(finished, photos, capsys
     assert [f"error: {row['file']}: {row['reason']}".replace("\n", "\\n") for row in told["refused"]] == lines[1:]
 
 
+def test_a_palette_with_transparency_warns_of_nothing(finished, tmp_path, capsys):
+    image = Image.fromarray(pixels(1, 20, 30)).quantize(16)
+    image.save(tmp_path / "a.png", transparency=bytes(range(0, 256, 16)))
+    code, out, err = asked(capsys, f"--workdir={finished}", "--json", tmp_path / "a.png")
+    assert (code, err, len(json.loads(out)["images"])) == (0, "", 1)
+
+
 def test_no_image_at_all_is_one_line(finished, tmp_path):
     (tmp_path / "empty").mkdir()
     write_tree(tmp_path, {"text/a.txt": b"text"})
