@@ -1,5 +1,6 @@
 """Every figure at its extremes: no text leaves the canvas, none overlaps another, and nothing is dropped in silence."""
 
+import contextlib
 import math
 import sys
 
@@ -8,7 +9,7 @@ import fake_sweep
 import numpy as np
 import pytest
 
-from alexnet_jax.inspect import lettering
+from alexnet_jax.inspect import figure4, lettering
 from alexnet_jax.inspect.lettering import Letters
 from experiments import figure1
 from experiments.analysis import compare, speed, statistics, workdirs
@@ -101,6 +102,21 @@ def test_retrieval(name, classes, near):
     drawn = retrieval.draw(Images, np.full((4, classes), 1 / classes), Images.classes, Images,
                            np.zeros((4, near), int), f"{name}, step 1")
     assert drawn_text.faults(drawn) == []
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", [LONG, SHORT, CHINESE * 30])
+@pytest.mark.parametrize(("classes", "images", "known"), [(1, 1, False), (5, 1, True), (5, 24, True)])
+def test_guesses(name, classes, images, known, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, *_, **__: drawn.append(self))
+    monkeypatch.setattr("alexnet_jax.files.replacing", lambda path: contextlib.nullcontext(path))
+    best = [figure4.Guess(f"{i}", f"{name}{i}", 1 / (i + 1)) for i in range(classes)]
+    rows = [(f"{name}/{i}.png", np.zeros((8, 8, 3), np.uint8), best) for i in range(images)]
+    figure4.draw(rows, f"{name}, ten views", 10**6, tmp_path / "a.png", best[:1] * images if known else ())
+    assert len(drawn) == 1
+    assert len(drawn_text.texts(drawn[0])) == 2 + images * (1 + classes + known)
+    assert drawn_text.faults(drawn[0]) == []
 
 
 def test_names_without_a_font_are_transliterated_with_a_note(monkeypatch):
