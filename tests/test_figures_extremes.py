@@ -9,7 +9,9 @@ import fake_sweep
 import numpy as np
 import pytest
 
-from alexnet_jax.inspect import figure4, lettering
+from alexnet_jax import cli
+from alexnet_jax import config as config_lib
+from alexnet_jax.inspect import drawing, figure4, lettering
 from alexnet_jax.inspect.lettering import Letters
 from experiments import figure1
 from experiments.analysis import compare, speed, statistics, workdirs
@@ -116,6 +118,17 @@ def test_guesses(name, classes, images, known, tmp_path, monkeypatch):
     figure4.draw(rows, f"{name}, ten views", 10**6, tmp_path / "a.png", best[:1] * images if known else ())
     assert len(drawn) == 1
     assert len(drawn_text.texts(drawn[0])) == 2 + images * (1 + classes + known)
+    assert drawn_text.faults(drawn[0]) == []
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["imagenet_paper", "torchvision", "lenet", "four_layer"])
+@pytest.mark.parametrize("classes", [1, 100_000])
+def test_the_drawing_of_a_network(name, classes, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, *_, **__: drawn.append(self))
+    drawing.draw(config_lib.resolve(cli.load_config(f"configs/{name}.py")), classes, tmp_path / "a.png")
+    assert len(drawn) == 1
     assert drawn_text.faults(drawn[0]) == []
 
 

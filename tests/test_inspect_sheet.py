@@ -1,5 +1,6 @@
 """`prepare --sheet`: a picture of what the network will see."""
 
+import drawn_text
 import numpy as np
 import pytest
 from data_files import encoded, pixels, write_tree
@@ -107,6 +108,16 @@ def test_the_picture_shows_the_images_and_any_name(tmp_path):
             assert (np.abs(picture - pixel).max(axis=-1) <= 1).any()
     text = (tmp_path / "sheet.svg").read_text(encoding="utf-8")
     assert text.count("<image") == 5 * (1 + sheet.VIEWS)
+
+
+@pytest.mark.parametrize(("classes", "each"), [(("a" * 60, "b" * 60), 1), (("鳥" * 60, "b"), 15), (("a",), 1)])
+def test_no_text_leaves_the_picture_or_overlaps(tmp_path, monkeypatch, classes, each):
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, *_, **__: drawn.append(self))
+    c, split = opened(tmp_path, classes=(*classes, "c")[:max(2, len(classes))], each=each)
+    sheet.draw(c, split, tmp_path / "a.png")
+    assert len(drawn) == 1
+    assert drawn_text.faults(drawn[0]) == []
 
 
 @pytest.mark.parametrize(("name", "words"), [
