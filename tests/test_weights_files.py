@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from alexnet_jax import weights
 from alexnet_jax.errors import CheckpointError
 from alexnet_jax.weight_files import caffe, cuda_convnet, inert, protobuf
+from alexnet_jax.weights import importing
 
 RNG = np.random.default_rng(0)
 # Kernels of a small network of two columns in PyTorch's layout.
@@ -74,6 +75,17 @@ def test_a_mean_image_of_caffe(tmp_path):
         np.testing.assert_array_equal(found, mean[0, ::-1].transpose(1, 2, 0))
     with pytest.raises(CheckpointError, match=r"of shape \[1, 4, 6, 6\] is no square image of three colours"):
         caffe.read_mean(written(tmp_path, files.blob(np.zeros((1, 4, 6, 6), np.float32))))
+
+
+@pytest.mark.parametrize("kept", [6, 10, 60, 127, 300])
+def test_a_mean_of_numpy_that_was_cut(tmp_path, kept):
+    np.save(tmp_path / "a.npy", np.zeros((8, 8, 3), np.float32))
+    whole = (tmp_path / "a.npy").read_bytes()
+    assert importing._mean_image(tmp_path / "a.npy").shape == (8, 8, 3)
+    (tmp_path / "a.npy").write_bytes(whole[:kept])
+    with pytest.raises(CheckpointError, match=r"a\.npy: no whole \.npy file") as error:
+        importing._mean_image(tmp_path / "a.npy")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(("content", "part"), [
