@@ -1,6 +1,7 @@
 """Photographs in, guesses and features out: the same numbers as by the evaluation's path, and as PyTorch's."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -125,16 +126,18 @@ def test_unreadable_ones_are_named_and_the_others_go_on(finished, photos, capsys
                         "b/phone.heic": b"\0\0\0\x18ftypheic" + bytes(50)})
     (photos / "b" / "gone.png").symlink_to(photos / "nowhere")
     (photos / "b" / "loop").symlink_to(photos / "b")
+    os.mkfifo(photos / "pipe.jpg")
     code, out, err = asked(capsys, f"--workdir={finished}", "--json", photos / "b", photos / "*.jpg", photos / "none",
-                           photos / "notes.txt")
+                           photos / "pipe.jpg", photos / "notes.txt")
     assert code == 1
     told = json.loads(out)
     assert [row["file"].rpartition("/")[2] for row in told["images"]] == ["tall.png", "wide.jpg"]
     lines = err.splitlines()
     assert lines[0] == "note: left out of the folders: 1 HEIC (convert them to JPEG or PNG) file"
-    assert lines[1:3] == [f"error: {photos}/*.jpg: nothing matches it",
-                          f"error: {photos}/none: no such file or folder"]
-    assert len(lines) == 7
+    assert lines[1:4] == [f"error: {photos}/*.jpg: nothing matches it",
+                          f"error: {photos}/none: no such file or folder",
+                          f"error: {photos}/pipe.jpg: no ordinary file; save what comes from it as one"]
+    assert len(lines) == 8
     assert any("new\\nline.png: " in line for line in lines)
     assert any(line.startswith(f"error: {photos}/b/gone.png: cannot be read") for line in lines)
     assert [f"error: {row['file']}: {row['reason']}".replace("\n", "\\n") for row in told["refused"]] == lines[1:]

@@ -3,6 +3,7 @@ taken."""
 
 import collections
 import json
+import os
 import pathlib
 import pickle
 import struct
@@ -14,8 +15,9 @@ import weights_files as files
 from oracle import needs_torch
 from safetensors.numpy import save_file
 
-from alexnet_jax import weights
-from alexnet_jax.errors import CheckpointError
+from alexnet_jax import weight_files, weights
+from alexnet_jax.errors import CheckpointError, ConfigError
+from alexnet_jax.training import initial_weights
 from alexnet_jax.weight_files import caffe, cuda_convnet, inert, protobuf
 from alexnet_jax.weights import importing
 
@@ -101,6 +103,14 @@ def test_a_mean_of_numpy_that_was_cut(tmp_path, kept):
 def test_caffemodels_that_lie(tmp_path, content, part):
     with pytest.raises(CheckpointError, match=part):
         caffe.read(written(tmp_path, content))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CheckpointError, match="pipe: no ordinary file; save what comes from it as one"):
+        weight_files.read(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match=r"config\.init\.weights: .*pipe: no ordinary file"):
+        initial_weights.digest(tmp_path / "pipe")
 
 
 def test_a_number_that_never_ends():

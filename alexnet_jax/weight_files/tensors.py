@@ -62,6 +62,8 @@ def of_array(array: np.ndarray) -> Tensor:
 
 def mapped(path: pathlib.Path) -> memoryview:
     """The file's bytes, read as they are looked at. Raises CheckpointError."""
+    if path.exists() and not path.is_file():  # a pipe that nobody writes into would be waited for
+        raise CheckpointError(f"{path}: no ordinary file; save what comes from it as one")
     try:
         with path.open("rb") as file:
             if not file.seek(0, 2):

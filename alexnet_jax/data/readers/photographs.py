@@ -41,6 +41,8 @@ def find(paths: Iterable[str | os.PathLike[str]]) -> Found:
     for path in map(pathlib.Path, paths):
         if path.is_dir():
             found.files.extend(_below(path, found))
+        elif path.exists() and not path.is_file():
+            found.refused.append((str(path), "no ordinary file; save what comes from it as one"))
         elif os.path.lexists(path):
             found.files.append(path)
         else:
