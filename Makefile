@@ -36,7 +36,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 
 # A prerequisite, so that it is said before the installation.
 ablations-said:
-	@echo "ablations: 16 small networks, two at a time, each under a minute: seven to eight minutes on two hardware threads,"
+	@echo "ablations: 16 small networks, two at a time, each under a minute: six to seven minutes on two hardware threads,"
 	@echo "after one or two for what $(VENV) lacks. Table and pictures in $(WORKDIR). Ctrl-C: the same command resumes."
 
 ablations: ablations-said $(VENV)/installed
