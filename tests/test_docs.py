@@ -136,15 +136,38 @@ def _intervals(text: str) -> set[tuple[str, ...]]:
     return {(found[1], *sorted((found[2], found[3]))) for found in NUMBERS.finditer(text)}
 
 
-def test_the_intervals_of_the_results_are_what_commands_print(capsys):
+def test_the_intervals_of_the_pages_are_what_commands_print(capsys):
+    recorded = ROOT / "experiments" / "results" / "not_claims"
     robustness.main([])
+    report.main([f"--workdir={recorded / 'fine_tuning'}", "--sets=3"])
     printed = capsys.readouterr().out + (ROOT / "experiments" / "CLAIMS.md").read_text("utf-8")
-    printed += report.render(ROOT / "experiments" / "results" / "not_claims" / "three")
-    pages = [page for page in PAGES if page.stem in ("README", "results")]
-    for page in pages:
-        found = _intervals(page.read_text("utf-8").replace("\n", " ").replace("points ", ""))
-        assert len(found) > 15
+    printed += "".join(report.render(recorded / name) for name in ("three", "fine_tuning"))
+    for page, least in {"README": 15, "results": 15, "weights": 4}.items():
+        text = next(one for one in PAGES if one.stem == page).read_text("utf-8")
+        found = _intervals(text.replace("\n", " ").replace("points ", ""))
+        assert len(found) > least
         assert found <= _intervals(printed), found - _intervals(printed)
+        if page == "weights":
+            errors = re.findall(r"^\| [\w -]+ \| \d+ \| (\d+\.\d+) \|", text, re.M)
+            assert len(errors) == 3
+            assert all(f" {error} " in printed for error in errors)
+
+
+def test_the_ratios_of_the_full_network_are_those_recorded():
+    """docs/speed.md: the ratio of each recipe on one core, the range of all on two."""
+    recorded = {}
+    for name, joint in (("full_one_core", " and "), ("full", " to ")):
+        rows = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text("utf-8"))["rows"]
+        cells = []
+        for side in ("PyTorch", "PyTorch, tuned"):
+            for without in (False, True):
+                ratios = [row["ratio"][side]["median"] for row in rows if row["network"].endswith("-no-lrn") == without]
+                kept = ratios if joint == " and " else (min(ratios), max(ratios))
+                cells.append(joint.join(f"{ratio:.2f}" for ratio in kept))
+        recorded[name] = " | ".join(cells)
+    text = (ROOT / "docs" / "speed.md").read_text("utf-8")
+    assert f"| one core, two recipes | {recorded['full_one_core']} |" in text
+    assert f"| two cores, three recipes | {recorded['full']} |" in text
 
 
 def test_every_slow_test_is_there():
