@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+import re
 import runpy
 import shutil
 import tarfile
@@ -57,6 +58,21 @@ def begun(c, known, say=lambda line: None):
     built = train_lib.Program(c, len(known), make_mesh(c))
     before = jax.device_get(built.init(np.uint32(c.seed)))
     return before, initial_weights.begin(c, built, built.init(np.uint32(c.seed)), images_of(c, known), say)
+
+
+@pytest.mark.parametrize("altered", [
+    {"model": {"colums": 2}}, {"model": {"columns": "two"}}, {"model": 3}, [1], {"data": {"name": ["shapes"]}}])
+def test_a_config_that_cannot_be_read_is_said(finished, tiny, tmp_path, altered):
+    shutil.copytree(finished, tmp_path / "source")
+    about = run_files.read_json(tmp_path / "source" / "run.json") | {"config": altered}
+    run_files.write_json(tmp_path / "source" / "run.json", about)
+    c = initial_weights.filled(tiny(init__weights=str(tmp_path / "source")))
+    said = []
+    begun(c, Trained(finished).known, said.append)
+    assert len(said) == 2
+    assert re.fullmatch(r"note: config\.init\.weights: the config of that network cannot be read \(.+\), so that it is "
+                        "not known whether it was another, nor whether it learnt from images that are reported on here",
+                        said[1])
 
 
 @pytest.mark.parametrize("kind", ["run", "file"])

@@ -208,6 +208,12 @@ def _notes(source: _Source, config: ConfigDict, images: Any, outputs: bool) -> l
                      "of the training images in their order; config.init.skip=fc8 leaves them out")
     if source.config is None:
         return found
+    try:
+        theirs = config_lib.from_json(source.config)
+    except (ConfigError, AttributeError) as error:  # of another version of this project, or altered
+        found.append(f"{_FIELD}: the config of that network cannot be read ({error}), so that it is not known whether "
+                     "it was another, nor whether it learnt from images that are reported on here")
+        return found
     there, here = config_lib.flatten(source.config), config_lib.flatten(config_lib.to_json(config))
     absent = tuple(f"model.{name}." for name in LAYERS if name not in
                    {x.name for x in geometry.layers(config, images.classes)})
@@ -216,24 +222,23 @@ def _notes(source: _Source, config: ConfigDict, images: Any, outputs: bool) -> l
               and name in there and there[name] != here[name]]
     if unlike:
         found.append(f"{_FIELD}: that network was another in {listed(unlike, _NAMED)}, though it has the same shapes")
-    seen = _seen(source.config, config, images)
+    seen = _seen(theirs, config, images)
     if seen:
         found.append(f"{_FIELD}: those weights have learnt from {seen:,} of the {len(images.eval):,} images that are "
                      "reported on, so that their error is not that of unseen images")
     return found
 
 
-def _seen(there: dict[str, Any], config: ConfigDict, images: Any) -> int:
+def _seen(theirs: ConfigDict, config: ConfigDict, images: Any) -> int:
     """How many of the reported images the weights were trained on, where they are of this run's dataset."""
     try:
-        theirs = config_lib.from_json(there).data
-        if any(theirs[name] != config.data[name] for name in ("name", "size", "order", "val_fraction", "val_seed",
+        if any(theirs.data[name] != config.data[name] for name in ("name", "size", "order", "val_fraction", "val_seed",
                                                               "orientation", "resize")):
             return 0
         learnt = [data.open_split(config.data, split, report=lambda line: None)
-                  for split in (theirs.train_split, theirs.fold_split) if split]
+                  for split in (theirs.data.train_split, theirs.data.fold_split) if split]
         return learnt_too(learnt, images.eval)
-    except (ConfigError, DataError, WorkdirError):
+    except (ConfigError, DataError, WorkdirError):  # their images are not here
         return 0
 
 
