@@ -62,15 +62,6 @@ def is_about_threads(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and _NO_THREAD in str(error)
 
 
-def is_left_behind(error: BaseException | None) -> bool:
-    """Is it what a thread of TensorStore says that had an answer for a reading of Orbax's that has ended?
-
-    asyncio (Python 3.11 to 3.13, below tensorstore 0.1.86): where one array of several can't be read, the loop that
-    waits for them is closed, and each of the others that is done later finds it so.
-    """
-    return isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
-
-
 def is_for_now(error: BaseException, folder: str) -> bool:
     """Says this failure of reading in `folder` nothing of what is there? The folder may be called anything."""
     return bool(_NOT_NOW.search(str(error).replace(folder, "")))

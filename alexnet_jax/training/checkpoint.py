@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import errno
-import functools
 import itertools
 import logging
 import pathlib
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVarTuple
 
 import jax
 import orbax.checkpoint as ocp
@@ -38,6 +37,9 @@ _REFUSALS = ((("No space left", "ENOSPC", "Disk quota"), "the disk is full", "fr
 _ABSENT = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 
 
+_Arguments = TypeVarTuple("_Arguments")
+
+
 class _Loop(asyncio.SelectorEventLoop):
     """An event loop that ends what it still has to do before it is closed, as `asyncio.run` does."""
 
@@ -48,6 +50,16 @@ class _Loop(asyncio.SelectorEventLoop):
                 task.cancel()
             self.run_until_complete(asyncio.gather(*left, return_exceptions=True) if left else asyncio.sleep(0))
         super().close()
+
+    def call_soon_threadsafe(self, callback: Callable[[*_Arguments], object], *args: *_Arguments,
+                             context: contextvars.Context | None = None) -> asyncio.Handle:
+        """Of a thread of TensorStore's that has an answer; once this is closed, nobody waits for it any more."""
+        try:
+            return super().call_soon_threadsafe(callback, *args, context=context)
+        except RuntimeError:
+            if not self.is_closed():
+                raise
+            return asyncio.Handle(callback, args, self, context)
 
 
 @contextlib.contextmanager
@@ -79,23 +91,6 @@ def _is_damage(error: BaseException | None, folder: pathlib.Path) -> bool:
     return True
 
 
-@functools.cache
-def _be_quiet() -> None:
-    """What Orbax leaves behind where an array can't be read is no traceback on stderr: the error says it."""
-    of_thread, of_object = sys.excepthook, sys.unraisablehook
-
-    def excepthook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        if not messages.is_left_behind(error):
-            of_thread(kind, error, trace)
-
-    def unraisablehook(unraisable: Any) -> None:
-        code = getattr(unraisable.object, "cr_code", None)  # of a coroutine
-        if not (code and "orbax" in code.co_filename) and not messages.is_left_behind(unraisable.exc_value):
-            of_object(unraisable)
-
-    sys.excepthook, sys.unraisablehook = excepthook, unraisablehook
-
-
 def _check(step: int, host: Any, foreign: Callable[[dict[str, Any]], str]) -> None:
     """Raises ValueError unless a checkpoint is of the step that its folder is named by, and of this run."""
     if host["step"] != step:
@@ -122,7 +117,6 @@ def read_newest(folder: pathlib.Path, say: Callable[[str], None],
     Raises:
       CheckpointError: there is none, or none can be read.
     """
-    _be_quiet()
     folder, trouble = folder.absolute(), list[str]()
     steps = sorted((int(p.name) for p in folder.glob("*") if re.fullmatch("0|[1-9][0-9]*", p.name) and p.is_dir()),
                    reverse=True)
@@ -227,7 +221,6 @@ class Checkpoints:
           CheckpointError: there are checkpoints and none can be read; or something else than their content kept one
             from being read (memory, the network, a permission): nothing is moved then.
         """
-        _be_quiet()
         damaged: list[int] = []
         with self._reader() as reader:
             for step in sorted(self._manager.all_steps(), reverse=True):
