@@ -166,7 +166,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
             value = str(not negated)
         overrides[field] = config_lib.parse(field, value)
     try:
-        positional = flags.FLAGS(rest)
+        # Where absl isn't told how much to say, its `app.run` has every library say all that it does.
+        positional = flags.FLAGS([rest[0], "--verbosity=-1", *rest[1:]])
     except flags.Error as error:
         raise ConfigError(messages.of_flag(error)) from error
     if len(positional) > 1:

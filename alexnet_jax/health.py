@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import jax
 import numpy as np
-from absl import app, logging
+from absl import app
 from ml_collections import ConfigDict
 
 from alexnet_jax import cli, commands, environment, names
@@ -37,7 +37,6 @@ def check(config: ConfigDict) -> list[initial_signal.Signal]:
 def main(_argv) -> None:
     config, _ = cli.parsed_config()
     environment.prepare(config.train.precision)
-    logging.set_verbosity(logging.WARNING)
     with config.unlocked():
         config.mesh.data = config.mesh.column = "auto"
     found = check(config)

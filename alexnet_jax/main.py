@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from alexnet_jax import cli, commands, environment, errors, paths, signals
 from alexnet_jax.parallel import distributed
@@ -25,7 +25,6 @@ def main(_argv) -> int:
         raise errors.ConfigError("--workdir=FOLDER is needed, e.g. --workdir=runs/one")
     workdir = paths.given(_WORKDIR.value, "--workdir")
     environment.prepare(config.train.precision)
-    logging.set_verbosity(logging.WARNING)  # JAX tells at length which accelerators it did not find
     distributed.start(distributed.Place(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value))
     with signals.afterwards():
         from alexnet_jax.training.loop import train  # JAX starts here, after the environment is set

@@ -76,3 +76,12 @@ def test_flags(argument, words):
     with pytest.raises(flags.Error) as caught:
         own(["command", argument])
     assert messages.of_flag(caught.value).startswith(words)
+
+
+@pytest.mark.parametrize(("given", "said"), [((), []), (("--verbosity=0",), ["line"])])
+def test_no_library_logs_unless_it_is_asked_to(given, said):
+    # Matplotlib told of its new list of fonts so, in the middle of a user's first sweep.
+    program = ("import logging\nfrom absl import app\nfrom alexnet_jax import cli\n"
+               "app.run(lambda _: logging.getLogger('some.library').info('line'), flags_parser=cli.parse_flags)")
+    done = subprocess.run([sys.executable, "-c", program, *given], capture_output=True, text=True, check=True)
+    assert [line.rpartition("] ")[2] for line in done.stderr.splitlines()] == said

@@ -12,7 +12,7 @@ from __future__ import annotations
 import pathlib
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import ConfigDict
 
 from alexnet_jax import cli, commands, environment, names, paths
@@ -29,7 +29,6 @@ def _import(_argv) -> None:
     source = paths.given(given["from"], "--from")
     config, overrides = cli.parsed_config() if flags.FLAGS["config"].value else (_config_of(source), {})
     environment.prepare(config.train.precision)
-    logging.set_verbosity(logging.WARNING)  # JAX tells at length which accelerators it did not find
     from alexnet_jax.weights import importing
 
     workdir = paths.given(given["workdir"], "--workdir").absolute()
