@@ -39,11 +39,15 @@ def _start(store, workdir, epochs, mesh=(1, 1), place=(), **more):
     return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def _pair(store, workdir, epochs, mesh, **more):
-    """Two processes of a run. more: fields, with __ for points, or `folder`; a tuple has a value for each process."""
+def _port():
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
+        return probe.getsockname()[1]
+
+
+def _pair(store, workdir, epochs, mesh, **more):
+    """Two processes of a run. more: fields, with __ for points, or `folder`; a tuple has a value for each process."""
+    port = _port()
     apart = [{name: value[i] if isinstance(value, tuple) else value for name, value in more.items()} for i in (0, 1)]
     return [_start(store, own.pop("folder", workdir), epochs, mesh,
                    (f"--coordinator=localhost:{port}", "--processes=2", f"--process={i}"), **own)
@@ -161,10 +165,26 @@ def test_what_ends_the_first_process_ends_both(store, tmp_path):
     (tmp_path / "run" / "progress.json").mkdir()  # stands for any file that the system refuses to write
     first, second = _pair(store, tmp_path / "run", 1, (2, 1))
     assert re.search(r"^error: .*progress.json", _end(first, 1), re.MULTILINE)
-    out, _ = second.communicate(timeout=200)
-    # Where the first process was the meeting place too, JAX may abort before a collective fails.
-    assert second.returncode == -signal.SIGABRT or (
-        second.returncode == 75 and "another process of this run has ended" in out), out[-3000:]
+    assert "another process of this run has ended" in _end(second, 75)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("way", "which", "code"), [
+    ("the second stops", 0, 75), ("the first is gone", 1, 75), ("the second aborts, the first is leaving", 0, 4)])
+def test_a_process_that_jax_aborts_says_that_another_is_lost(way, which, code):
+    port = _port()
+    pair = [subprocess.Popen([sys.executable, ROOT / "tests/programs/silent_process.py", str(port), str(i), way],
+                             env=dict(os.environ, JAX_PLATFORMS="cpu", PYTHONPATH=str(ROOT)), text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for i in (0, 1)]
+    out = _end(pair[which], code)
+    pair[1 - which].kill()
+    other, _ = pair[1 - which].communicate()
+    said = [line for line in out.splitlines() if line.startswith("error: ")]
+    assert len(said) == (code == 75), out
+    assert all(line.startswith("error: another process of this run has ended or cannot be reached") for line in said)
+    if "aborts" in way:  # by a fault of its own
+        assert pair[1].returncode == -signal.SIGABRT
+        assert "silent_process.py" in other, "where it was"
 
 
 @pytest.mark.slow

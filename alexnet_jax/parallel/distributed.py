@@ -12,12 +12,17 @@ process 0; checkpoints by all together, so the workdir has to be on a file syste
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
+import faulthandler
 import json
 import os
 import pathlib
 import re
 import secrets
+import signal
+import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -27,6 +32,8 @@ from alexnet_jax.errors import ConfigError, ProcessLost, TrainingError, UserErro
 
 EVERY = 16  # steps or batches between two agreements: a signal is heeded that late
 _HEARTBEAT = 30  # seconds without a sign of life after which a process counts as lost
+_leaving: int | None = None  # the exit code of a process that is on its way out
+_handler: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +89,7 @@ def start(place: Place, timeout: int = 300) -> None:
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"the processes of this run did not meet within {timeout} s (coordinator "
                             f"{place.coordinator or 'of the cluster'}): {_short(error)}") from error
+    _take_aborts()
 
 
 def several() -> bool:
@@ -211,23 +219,47 @@ def is_loss(error: BaseException | None) -> bool:
     return False
 
 
-def lost(error: Exception) -> ProcessLost:
-    """What a failed collective means to the user of several processes."""
+def lost(why: object) -> ProcessLost:
+    """What a failed collective means to the user of several processes. why: in a library's words."""
     return ProcessLost("another process of this run has ended or cannot be reached; start all of them again with the "
-                         f"same command, and the run is resumed from its last checkpoint ({_short(error)})")
+                       f"same command, and the run is resumed from its last checkpoint ({_short(why)})")
 
 
 def leave(code: int) -> NoReturn:
     """Ends this process at once: the usual end would wait for processes that no longer answer."""
-    import sys
-
+    global _leaving
+    _leaving = code
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
             stream.flush()
     if several() and is_first():
-        time.sleep(1)  # JAX aborts the others when the first is gone: they may have something to say
+        time.sleep(1)  # the others lose their meeting place with this process: they may have something to say before
     os._exit(code)
 
 
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
+def _take_aborts() -> None:
+    """A process that JAX aborts ends in one line and with the exit code of a loss, as after a failed collective.
+
+    A thread of JAX's coordination service aborts the process when another one has been silent for `_HEARTBEAT` seconds,
+    whatever the other threads do: most often they wait for that process, and sometimes they are just leaving. JAX has
+    no public way to be asked instead, and Python's own handlers would run in the main thread, which waits.
+    """
+    global _handler
+    libc, kind = ctypes.CDLL(None), ctypes.CFUNCTYPE(None, ctypes.c_int)
+    libc.signal.restype, libc.signal.argtypes = ctypes.c_void_p, (ctypes.c_int, kind)
+
+    def end(_number: int) -> None:
+        if threading.get_ident() == threading.main_thread().ident:  # a fault of what the main thread called
+            faulthandler.dump_traceback()
+            return  # and abort() ends the process
+        if _leaving is None:
+            with contextlib.suppress(OSError):
+                os.write(2, f"error: {lost('JAX aborted this process: see above')}\n".encode())
+        os._exit(ProcessLost.exit_code if _leaving is None else _leaving)
+
+    _handler = kind(end)  # for as long as the process lives
+    libc.signal(signal.SIGABRT, _handler)
+
+
+def _short(why: object) -> str:
+    return " ".join(str(why).split())[:160]
