@@ -8,7 +8,7 @@
 # make bench       the benchmarks, this project beside PyTorch, and the tables of benchmarks/RESULTS.md: an hour or two
 #                  on two cores that do nothing else; make bench-quick tries all of them on tiny networks
 # make accelerator what this project does on the accelerator that JAX sees, in MINUTES=9, into OUT=runs/accelerator;
-#                  again, and it goes on; ARGS=--quick rehearses it without one. With .venv, or without one PYTHON
+#                  again, and it resumes; ARGS=--quick rehearses it without one. With .venv, or without one PYTHON
 # make bare        does it run on a bare machine? PYTHON=python3.12, ARGS="--venv=… --cuts=…"; by hand or weekly
 # make lint        ruff, mypy, and who may import whom (import-linter: pyproject.toml)
 # Each other sets up .venv first, if needed. WORKDIR=…, PYTHON=python3.12 and DATA=… can be given.
@@ -22,7 +22,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: ablations ablations-said accelerator bare claims test test-all storm test-targets bench bench-quick lint clean
 .DELETE_ON_ERROR:
 
-# A stamp is written last, so an interrupted installation is taken up again.
+# A stamp is written last, so an interrupted installation is resumed.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; give another: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }

@@ -91,7 +91,7 @@ def prepare_matplotlib() -> None:
     """Gives matplotlib a folder where it would complain that there is none. Call it before its first import."""
     places = [_in_home("XDG_CONFIG_HOME", ".config"), _in_home("XDG_CACHE_HOME", ".cache")]
     if "MPLCONFIGDIR" not in os.environ and not all(writable(place and place / "matplotlib") for place in places):
-        with contextlib.suppress(OSError):  # then it complains and goes on
+        with contextlib.suppress(OSError):  # then it complains and continues
             os.environ["MPLCONFIGDIR"] = str(_substitute() / "matplotlib")
 
 

@@ -39,7 +39,7 @@ class CheckpointError(UserError):
 
 
 class TrainingError(UserError):
-    """Training itself cannot go on, e.g. the loss is not finite."""
+    """Training itself cannot continue, e.g. the loss is not finite."""
 
 
 class ProcessLost(TrainingError):

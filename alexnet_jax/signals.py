@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-# Faults; what Python has made errors of; what stops, goes on, or does nothing.
+# Faults; signals that Python turns into errors; those that stop or continue a process, or do nothing to it.
 _OTHERS = ("SIGABRT", "SIGBUS", "SIGEMT", "SIGFPE", "SIGILL", "SIGKILL", "SIGSEGV", "SIGSYS", "SIGTRAP", "SIGPIPE",
            "SIGXFSZ", "SIGCHLD", "SIGCONT", "SIGINFO", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGWINCH")
 _TIMERS = tuple(getattr(signal, name) for name in ("SIGALRM", "SIGVTALRM", "SIGPROF") if hasattr(signal, name))

@@ -11,7 +11,7 @@ run under way has had when the command is stopped, if that is more than any othe
 and left out. Last, the first seed at the rates next to the chosen ones (`neighbours/`), for a quarter longer than at
 the chosen rate: the lowest error after a few epochs needn't be that of the rate which gets to 25% first.
 `figure1.json` has the numbers, `figure1.png` and `.svg` the figure.
-The same command goes on after an interruption; the folders are sweeps of experiments.run, which experiments.status
+The same command resumes after an interruption; the folders are sweeps of experiments.run, which experiments.status
 shows.
 
 Why this isn't one sweep whose arms ask for a search of their rate (`experiments.sweep.search`): that search judges
@@ -218,7 +218,7 @@ def measure(folder: pathlib.Path) -> dict[str, Any]:
     missing = [a for a in ACTIVATIONS if not arrivals[a]]
     if missing:
         raise WorkdirError(f"{folder / SEEDS}: no finished run with {' or '.join(missing)} yet; the command with "
-                           "--workdir goes on")
+                           "--workdir resumes it")
     ratio = speed.ratio(arrivals["relu"], arrivals["tanh"])
     beside = read_sweep(folder / NEIGHBOURS) if (folder / NEIGHBOURS / "plan.json").exists() else None
     neighbours: dict[str, dict[float, speed.Arrival]] = {}

@@ -261,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.unpack is not None:
         unpack(options.record, options.unpack)
         print(f"{options.unpack}: a workdir with {len(packed.Record(options.record).runs)} planned runs; the sweep's "
-              "command goes on there")
+              "command resumes there")
         return
     copy_sweep(options.workdir, options.record)
     report.write_report(options.record)

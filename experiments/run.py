@@ -4,8 +4,8 @@
     python -m experiments.run --config=configs/cifar10.py --ablations=lrn,pooling --seeds=5 --workdir=runs/two
 
 `--dry_run` shows what would run and what it would cost; `--list` the ablations there are.
-`--config.FIELD=value` changes a field of every arm. The same command goes on after an interruption: finished
-runs are never run again, partial ones go on from their checkpoint, failed ones are tried again; with more
+`--config.FIELD=value` changes a field of every arm. The same command resumes after an interruption: finished
+runs are never run again, partial ones resume from their checkpoint, failed ones are tried again; with more
 seeds or arms it adds runs. `--executor=ray` runs it on a Ray cluster.
 """
 
@@ -412,8 +412,8 @@ def _workdir(optional: bool) -> pathlib.Path | None:
 
 
 def stopped(state: schedule.State, module: str) -> int:
-    """Says how `python -m module` goes on; returns the exit code."""
-    print(f"stopped: {len(state.finished)} of {count(state.total, 'run')} done; the same command goes on:\n"
+    """Says how `python -m module` is resumed; returns the exit code."""
+    print(f"stopped: {len(state.finished)} of {count(state.total, 'run')} done; the same command resumes:\n"
           "  " + shlex.join(["python", "-m", module, *sys.argv[1:]]))
     return errors.Interrupted.exit_code
 

@@ -69,7 +69,7 @@ def _single(folder: pathlib.Path) -> None:
     if state == "partial":
         progress = display.progress_of(folder)
         epoch = f" at epoch {progress['epoch']:g} of {progress['epochs']}" if progress.get("epochs") else ""
-        line = f"{label}: partial{epoch}; the command that began it goes on"
+        line = f"{label}: partial{epoch}; the command that began it resumes it"
     display.show([display.row(label, progress)] if state == "running" else [],
                  f"{label}: {display.describe_result(result)}" if result else line or f"{label}: {state}")
 

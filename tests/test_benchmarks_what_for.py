@@ -70,7 +70,7 @@ def test_a_sweep_is_run_and_recorded_and_another_machine_goes_on_from_the_record
 
 
 def test_it_stops_in_time_and_nothing_is_done_twice(go, tmp_path):
-    # The arm waits after its first step until it is told to go on; the time is up when the baseline has finished.
+    # The arm waits after its first step until it is told to continue; the time is up when the baseline has finished.
     mine = _mine(tmp_path, (1,), arms={"waits": {"train.eval_every": 8}})
     own = tmp_path / "out" / "what_for" / "work" / "mine"
     there = {"finished": 1, "begun": 2, "runs": 2}

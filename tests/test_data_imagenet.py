@@ -284,7 +284,7 @@ def test_prepare_goes_on_after_a_kill(official, tmp_path):
     assert list((tmp_path / "killed").glob("[!.]*")) == []
     done = prepare(official, tmp_path / "killed")
     assert (done.returncode, done.stderr) == (0, "")
-    kept = "going on after "
+    kept = "resuming after "
     [line] = [line for line in done.stdout.splitlines() if kept in line]
     # Nine images, and the corrupt one if it came before.
     assert line.partition(kept)[2] in ("9 of 25 images", "10 of 25 images")
@@ -306,7 +306,7 @@ def test_prepare_stopped_by_a_signal_says_how_to_go_on(official, tmp_path, numbe
     done = prepare(official, tmp_path, SIGNALLED, number)
     assert done.returncode == 130
     assert re.fullmatch(r"error: packing imagenet train at 16×16: stopped; 1[01] of 25 images are kept, and the same "
-                        r"command goes on\n", done.stderr)
+                        r"command resumes\n", done.stderr)
 
 
 SMALL = {

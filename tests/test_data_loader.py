@@ -194,7 +194,7 @@ def test_images_are_folded_in_at_an_epoch(split):
         order = np.random.default_rng((7, epoch)).permutation(60 if epoch < 2 else 103)
         assert [p for s in steps for p in batches[s]] == list(order[:16 * len(steps)])
     rest = [positions(split, b.images) for b in loader.training_batches(c, seed=7, first_step=5, last_step=13)]
-    assert rest == batches[5:13], "a resume on either side of the change goes on the same"
+    assert rest == batches[5:13], "a resume on either side of the change continues alike"
 
 
 @pytest.mark.parametrize("rows", [slice(4, 8), np.array([9, 0, 5]), [2]])

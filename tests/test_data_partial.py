@@ -1,4 +1,4 @@
-"""Stores under construction: a builder may end at any moment, and the next one goes on."""
+"""Stores under construction: a builder may end at any moment, and the next one resumes."""
 
 import dataclasses
 import json
@@ -139,14 +139,14 @@ def test_a_signal_keeps_what_was_done(whole, tmp_path, number, monkeypatch):
     monkeypatch.setattr(partial.Partial, "keep_now_and_then", lambda self: None)  # nothing is safe yet
     before = signal.getsignal(number)
     with pytest.raises(Interrupted, match=r"^packing toy train at 4×4: stopped; 5 of 12 images are kept, and the same "
-                                          r"command goes on$"):
+                                          r"command resumes$"):
         make(tmp_path, Toy(stop=(4, lambda: os.kill(os.getpid(), number))))
     assert signal.getsignal(number) == before
     assert hidden(tmp_path) == [".toy-1-train-4.building"]
     said, toy = [], Toy()
     assert files(make(tmp_path, toy, said=said)) == whole
     assert tuple(toy.read_ranks) == ORDER[5:]
-    assert "packing toy train at 4×4: going on after 5 of 12 images" in said
+    assert "packing toy train at 4×4: resuming after 5 of 12 images" in said
     assert said[-1].startswith("packing toy train at 4×4: 9 images, 5 of them earlier in ")
     assert hidden(tmp_path) == []
 
@@ -154,7 +154,7 @@ def test_a_signal_keeps_what_was_done(whole, tmp_path, number, monkeypatch):
 def test_a_signal_while_the_source_is_listed(tmp_path):
     toy = Toy()
     toy.read = lambda *arguments: os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(Interrupted, match=r"stopped; the same command goes on"):
+    with pytest.raises(Interrupted, match=r"stopped; the same command resumes"):
         make(tmp_path, toy)
     assert hidden(tmp_path) == []
 
@@ -206,7 +206,7 @@ def test_a_corrupt_image_of_before_is_refused_now(whole, tmp_path):
     with pytest.raises(DataError, match=r"^image 3: too beautiful; mend or remove it, or set config.data.on_corrupt"):
         make(tmp_path, toy, on_corrupt="refuse")
     assert toy.read_ranks == []
-    assert files(make(tmp_path, toy)) == whole  # under skip it goes on from there
+    assert files(make(tmp_path, toy)) == whole  # under skip it resumes from there
     assert tuple(toy.read_ranks) == ORDER[6:]
 
 

@@ -1,4 +1,4 @@
-"""A store folder of two users: both pack, one goes on with what the other's dead builder left, both read."""
+"""A store folder of two users: both pack, one resumes what the other's dead builder left, both read."""
 
 import encodings.cp437  # noqa: F401 (zipfile's, for names in an .npz: another user may not be able to load it)
 import os
@@ -71,9 +71,9 @@ def finish(store):
 
 
 @pytest.mark.parametrize(("mode", "mask", "line"), [
-    (0o777, 0o022, f"{CLOSED}; going on with a copy"),
-    (0o1777, 0o022, f"{CLOSED}; going on with a copy"),
-    (0o1777, 0o000, f"{CLOSED}; going on with a copy"),  # a folder that only its owner may move
+    (0o777, 0o022, f"{CLOSED}; resuming from a copy"),
+    (0o1777, 0o022, f"{CLOSED}; resuming from a copy"),
+    (0o1777, 0o000, f"{CLOSED}; resuming from a copy"),  # a folder that only its owner may move
     (0o777, 0o000, None),
     (0o2775, 0o002, None),
 ])
@@ -85,7 +85,7 @@ def test_a_dead_builders_images(store, undisturbed, mode, mask, line):
     read, said = of(SECOND, lambda: finish(store), mask, group)
     assert read == list(t.ORDER[6:])
     assert [text for text in said if "another user" in text] == ([line] if line else [])
-    assert "packing toy train at 4×4: going on after 6 of 12 images" in said
+    assert "packing toy train at 4×4: resuming after 6 of 12 images" in said
     assert t.files(store / "toy-1-train-4") == undisturbed
     left = t.hidden(store)
     assert left == ([BUILDING] if line else [])

@@ -221,7 +221,7 @@ def test_an_interrupted_builder_leaves_nothing(data, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(shapes, "draw", interrupted)
-    with pytest.raises(Interrupted, match=r"^packing shapes train at 8×8: stopped; the same command goes on$"):
+    with pytest.raises(Interrupted, match=r"^packing shapes train at 8×8: stopped; the same command resumes$"):
         open_quietly(data, "train")
     assert left_in(tmp_path / "store") == []
 

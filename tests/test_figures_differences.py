@@ -31,7 +31,7 @@ def drawn(figure):
             row["over_images"] = tuple(x)
         elif line.get_marker() == "None":
             row["interval"] = tuple(x)
-        elif line.get_marker() in ("<", ">") and line.get_markersize() > 4:  # an interval that goes on
+        elif line.get_marker() in ("<", ">") and line.get_markersize() > 4:  # an interval that continues
             row["goes_on"] = line.get_marker()
         elif line.get_marker() in ("<", ">"):  # pairs beyond the edge
             row["beyond"] += 1

@@ -47,7 +47,7 @@ def test_costs_are_measured_or_unknown(tmp_path):
 
 
 def test_costs_are_those_of_the_same_kind_of_device(tmp_path):
-    """A sweep that was begun on a card and goes on on a CPU is no matter of minutes."""
+    """A sweep that was begun on a card and resumed on a CPU is no matter of minutes."""
     plan = build(seeds=(0, 1, 2), **{"train.epochs": 10})
     baseline, no_lrn = plan.arms[0].runs, plan.arms[1].runs
     _timing(tmp_path / plan.runs[baseline[0]].dir, 10, 0.5, CARD)

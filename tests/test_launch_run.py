@@ -108,7 +108,7 @@ def test_failures_are_recorded_and_the_others_go_on(tmp_path):
     assert (result["status"], result["eval"], result["seed"]) == ("failed", None, 0)
     assert result["message"] == "no such data: here is what to do"
     assert set(result) == set(run_files.read_json(_folder(workdir, "baseline seed 0") / "result.json"))
-    # A killed process goes on from its last checkpoint: no step is lost or done twice.
+    # A killed process resumes from its last checkpoint: no step is lost or done twice.
     assert _steps(workdir)["killed_once seed 0"] == ALL
     assert "restarting it from its last checkpoint (1 of 2)" in done.stdout
 
@@ -178,7 +178,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
         driver.send_signal(signal.SIGINT)
         output, errors = driver.communicate(timeout=10)
     assert (driver.returncode, errors) == (130, "")
-    assert "the same command goes on" in output
+    assert "the same command resumes" in output
     assert not any(plan_lib.in_use(folder) for folder in workdir.glob("runs/*"))
 
 

@@ -20,7 +20,7 @@ def _said(folder, capsys):
     ("finished", "no_lrn: finished: error 20.0% (ten views)"),
     ("diverged", "no_lrn: diverged: the loss was not finite at step 40"),
     ("failed", "failed: no_lrn: DataError: the store is truncated"),
-    ("unfinished", "no_lrn: partial at epoch 1.5 of 4; the command that began it goes on")])
+    ("unfinished", "no_lrn: partial at epoch 1.5 of 4; the command that began it resumes it")])
 def test_a_single_run_has_a_state(tmp_path, capsys, state, words):
     c = config.override(fake_sweep.base_config(4), {"model.lrn.layers": ()})
     fake_sweep.write_run(tmp_path / "one", c, name="no_lrn", state=state)

@@ -90,7 +90,7 @@ def test_one_of_two_processes_is_killed_and_the_run_goes_on_in_one(store, alone,
     first, second = _pair(store, tmp_path / "run", EPOCHS, (2, 1))
     metrics = tmp_path / "run" / "metrics.csv"
     limit = time.monotonic() + 150
-    checkpoints = tmp_path / "run" / "checkpoints"  # written after the rows, and while training goes on
+    checkpoints = tmp_path / "run" / "checkpoints"  # written after the rows, and while training continues
     while len(run_files.read_rows(metrics, lenient=True)) < 2 or not any(
             entry.name.isdigit() for entry in checkpoints.iterdir()):
         assert time.monotonic() < limit, "no row or no checkpoint came"

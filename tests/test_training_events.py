@@ -14,7 +14,7 @@ NOW = 1_764_000_000
 PREFIX = "events.out.tfevents."
 # name: when each stretch begins, by the clock, and what the folder holds already
 CLOCKS = {
-    "goes on": ([NOW, NOW + 60], ()),
+    "continues": ([NOW, NOW + 60], ()),
     "stands still": ([NOW, NOW, NOW], ()),
     "went back": ([NOW, NOW - 86_400, NOW - 86_390], ()),
     "was ahead": ([NOW * 4, NOW], ()),

@@ -128,7 +128,7 @@ assert "torch" not in sys.modules
 
 
 def _go_in_parts(c, folder, steps, monkeypatch):
-    """The run, interrupted at each of `steps` and taken up again."""
+    """The run, interrupted at each of `steps` and resumed."""
     for step in steps:
         with monkeypatch.context() as patch:
             at(patch, step, interrupt)

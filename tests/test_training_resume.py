@@ -1,4 +1,4 @@
-"""Interrupted runs of a tiny network go on to the same end; damaged and unwritable checkpoints."""
+"""Interrupted runs of a tiny network resume to the same end; damaged and unwritable checkpoints."""
 
 import contextlib
 import copy

@@ -1,9 +1,9 @@
 """Builds a packed store: under a lock, in a folder next to its place, moved there in one rename.
 
 The lock (`.<folder>.lock`) is the operating system's: it ends with its process, however that dies. Only the
-holder writes `.<folder>.building`; what it finds there is a dead builder's, and it goes on with it
+holder writes `.<folder>.building`; what it finds there is a dead builder's, and it resumes that
 (alexnet_jax.data.partial), so that building may be stopped or killed at any moment. Where that is another user's and
-closed to this one, it goes on with a copy, `.<folder>.<user>.building`.
+closed to this one, it resumes from a copy, `.<folder>.<user>.building`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from alexnet_jax import environment, files, names, streams
 from alexnet_jax import signals as signals_lib
 from alexnet_jax.data import store as store_lib
 from alexnet_jax.data.dataset import Block, Corrupt, Dataset, Reading, Report
-from alexnet_jax.data.leftovers import copy, may_go_on, place_of, progress
+from alexnet_jax.data.leftovers import copy, may_resume, place_of, progress
 from alexnet_jax.data.partial import Partial, finished, storing, sync_folder, under_construction
 from alexnet_jax.errors import DataError, Interrupted
 from alexnet_jax.progress import Bar
@@ -66,7 +66,7 @@ def build(dataset: Dataset, split: str, version: str, size: int, folder: pathlib
                     return
                 name = glob.escape(f".{folder.name}")
                 for leftover in folder.parent.glob(f"{name}.building-*"):
-                    shutil.rmtree(leftover, ignore_errors=True)  # of versions that could not go on
+                    shutil.rmtree(leftover, ignore_errors=True)  # of versions that could not resume
                 for other in folder.parent.glob(".*.building"):
                     of, _ = progress(other)
                     if place_of(other) != folder and of and (of["name"], of["split"], of["size"]) == (
@@ -82,7 +82,7 @@ def build(dataset: Dataset, split: str, version: str, size: int, folder: pathlib
                     meta = {"schema": store_lib.SCHEMA, "name": dataset.title, "version": version, "split": split}
                     if dataset.folder is not None:
                         meta["folder"] = dataset.folder
-                    closed = not may_go_on(shared)
+                    closed = not may_resume(shared)
                     temporary = own if closed or own.exists() else shared
                     _fill(temporary, reading, size, on_corrupt, report, label, meta, signals,
                           shared if closed else None)
@@ -93,7 +93,7 @@ def build(dataset: Dataset, split: str, version: str, size: int, folder: pathlib
                     if place_of(leftover) == folder:
                         shutil.rmtree(leftover, ignore_errors=True)
         except KeyboardInterrupt:
-            raise Interrupted(f"{label}: stopped; the same command goes on") from None
+            raise Interrupted(f"{label}: stopped; the same command resumes") from None
 
 
 def _named(places: Sequence[pathlib.Path], folder: pathlib.Path) -> bool:
@@ -120,7 +120,7 @@ def lock(place: pathlib.Path, report: Report) -> Iterator[None]:
 
 def _fill(folder: pathlib.Path, reading: Reading, size: int, on_corrupt: str, report: Report, label: str,
           meta: dict[str, Any], signals: Signals, theirs: pathlib.Path | None) -> None:
-    """Makes `folder` a whole store, going on with what is in it, or in another user's that is closed to this one."""
+    """Makes `folder` a whole store, resuming from what is in it, or in another user's that is closed to this one."""
     start, count = time.monotonic(), reading.count
     meta = meta | {"classes": list(reading.classes), "class_keys": list(reading.class_keys)}
     if reading.left_out is not None:
@@ -134,7 +134,7 @@ def _fill(folder: pathlib.Path, reading: Reading, size: int, on_corrupt: str, re
     with under_construction(folder, identity, count, size, report) as partial:
         before = int(partial.done.sum())
         if before:
-            report(f"{label}: going on after {before} of {count} images")
+            report(f"{label}: resuming after {before} of {count} images")
         try:
             _read(partial, reading, on_corrupt, report, label, signals)
             if len(partial.corrupt) == count:
@@ -147,7 +147,7 @@ def _fill(folder: pathlib.Path, reading: Reading, size: int, on_corrupt: str, re
                 images = partial.finish(meta, reading.names() if callable(reading.names) else reading.names)
         except DataError:
             if partial.kept:
-                report(f"{label}: {partial.kept} of {count} images are kept in {folder}; the same command goes on")
+                report(f"{label}: {partial.kept} of {count} images are kept in {folder}; the same command resumes")
             raise
     earlier = f", {before} of them earlier" if before else ""
     report(f"{label}: {images} images{earlier} in {duration(time.monotonic() - start)}")
@@ -191,7 +191,7 @@ def _read(partial: Partial, reading: Reading, on_corrupt: str, report: Report, l
                 with storing(partial.folder):
                     partial.keep()
                 raise Interrupted(f"{label}: stopped; {partial.kept} of {reading.count} images are kept, and the same "
-                                  "command goes on")
+                                  "command resumes")
     if len(partial.corrupt) > max(_NAMED, named):
         report(f"… {len(partial.corrupt)} corrupt images in all, listed in the store's meta.json")
 

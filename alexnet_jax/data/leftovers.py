@@ -54,10 +54,10 @@ def copy(theirs: pathlib.Path, folder: pathlib.Path, identity: dict[str, Any], r
         return
     last.rename(folder / PROGRESS)
     sync_folder(folder)
-    report(f"{line}; going on with a copy")
+    report(f"{line}; resuming from a copy")
 
 
-def may_go_on(folder: pathlib.Path) -> bool:
+def may_resume(folder: pathlib.Path) -> bool:
     """May this user write what a builder left in `folder`, and give it another name?"""
     try:
         folder.stat()

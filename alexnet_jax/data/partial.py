@@ -9,7 +9,7 @@
                 place in decimal digits
 
 Every file but `images.u8` is replaced as a whole, and `progress.npz` only when the disk has the images that it speaks
-of, so a builder may end anywhere: the next one goes on from the last `progress.npz`. With meta.json, written last, the
+of, so a builder may end anywhere: the next one resumes from the last `progress.npz`. With meta.json, written last, the
 folder is a store that only lacks its name. Whoever writes here holds the store's lock.
 """
 
@@ -66,10 +66,10 @@ class Partial:
         self._keeping: concurrent.futures.Future | None = None
         self._kept_at = time.monotonic()
 
-    # --- beginning and going on ---------------------------------------------------------------------------
+    # --- beginning and resuming ----------------------------------------------------------------------------
 
     def begin(self, report: Report) -> None:
-        """Makes the folder, or goes on with what an earlier builder left in it."""
+        """Makes the folder, or resumes what an earlier builder left in it."""
         if self.folder.exists():
             reason = self._take_over()
             if reason:
@@ -219,7 +219,7 @@ class Partial:
     def _close_up(self, kept: np.ndarray) -> None:
         """Moves the images behind each corrupt one towards the front.
 
-        What is being moved is in a file of its own before it overwrites anything, so whoever goes on after a builder
+        What is being moved is in a file of its own before it overwrites anything, so whoever resumes after a builder
         that was killed here writes it once more and continues behind it.
         """
         ranks, place = np.flatnonzero(kept), int(np.argmin(kept))
@@ -260,7 +260,7 @@ def under_construction(folder: pathlib.Path, identity: dict[str, Any], count: in
     """A `Partial` in `folder`, which is left behind only if there is something in it that was safely written.
 
     Args:
-      identity: of what is built, a dict fit for JSON: a folder of another identity is not gone on with.
+      identity: of what is built, a dict fit for JSON: a folder of another identity is not resumed.
       count: images of the split. size: side of a stored image.
     """
     partial = Partial(folder, identity, count, size)

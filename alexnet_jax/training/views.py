@@ -47,7 +47,7 @@ def shared(runs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any] | None]]) -
 
     Args:
       runs: (config, "eval" of result.json) of each; None for the latter where a run has not finished: its config
-        counts, so that the views stay the same as a sweep goes on.
+        counts, so that the views stay the same while a sweep grows.
     """
     runs = list(runs)
     finished = [counts for _, counts in runs if counts is not None]

@@ -4,6 +4,6 @@
     python -m benchmarks.accelerator --quick --out=FOLDER            a rehearsal: tiny networks, a CPU will do
 
 A part is a module here with `run(context)` and a line in `parts.PARTS`. It runs in a process of its own, in steps
-(`context.Context.step`): what a step has found is in FOLDER/PART.json at once, and the same command goes on after the
+(`context.Context.step`): what a step has found is in FOLDER/PART.json at once, and the same command resumes after the
 last finished step. Whatever happens to a part, the others run.
 """

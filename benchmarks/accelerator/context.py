@@ -14,7 +14,7 @@ _clock = time.monotonic
 
 
 class Unfinished(Exception):
-    """What a step's work raises when its time is up: what it has noted stays, and the next command goes on with it."""
+    """What a step's work raises when its time is up: what it has noted stays, and the next command resumes with it."""
 
 
 class Context:
@@ -58,7 +58,7 @@ class Context:
     def step(self, name: str, work: Callable[[], dict[str, Any]], seconds: float = 0.0) -> dict[str, Any] | None:
         """What `work` finds: from the record, if a process before this one has done the step, else by calling it now.
 
-        It is in the part's file when this returns. An error is recorded, and the part goes on with its next step.
+        It is in the part's file when this returns. An error is recorded, and the part continues with its next step.
 
         Args:
           work: gives a dict that JSON can hold, or raises Unfinished. "right": False in it is a check that has failed.

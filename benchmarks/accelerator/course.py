@@ -103,7 +103,7 @@ class Course:
         until = time.strftime("%H:%M:%S", time.localtime(time.time() + max(self.left(), 0)))
         return (f"{'rehearsal on' if self.quick else 'on'} {device['kind']}: {what or 'nothing left to do'}"
                 + (f"; finished before: {', '.join(done)}" if done else "")
-                + (f"; all of it ends by {until}, in {self.left() / 60:.1f} minutes, and the same command goes on; "
+                + (f"; all of it ends by {until}, in {self.left() / 60:.1f} minutes, and the same command resumes; "
                    f"results in {self.out}" if waiting else f"; results in {self.out}"))
 
     def _part(self, part: Part, device: records.Record, most: float) -> None:
@@ -126,7 +126,7 @@ class Course:
             if step is None:
                 records.write(self.out, record | {"status": "failed", "error": said})
                 break
-            # The next process goes on behind the step that ended this one.
+            # The next process continues after the step that ended this one.
             record["steps"][step] = {"error": said, "attempt": self.attempt}
             records.write(self.out, record)
             names.say(f"{part.name}: {step} failed: {said}")
@@ -136,7 +136,7 @@ class Course:
         names.say(self._outcome(part, _clock() - begun))
 
     def _begin(self, part: Part, device: records.Record, fresh: bool = False) -> None:
-        """Puts down that a part begins, or goes on."""
+        """Records that a part begins or resumes."""
         before = {} if fresh else records.read(self.out, part.name)
         head = {"schema": records.SCHEMA, "part": part.name, "what": part.what, "quick": self.quick,
                 **({"note": f"{records.REHEARSAL}; on {device.get('kind', 'this machine')}"} if self.quick else {}),
@@ -181,7 +181,7 @@ class Course:
         open_ = [name for name, record in found.items() if record.get("status") in (None, "cut off", "under way")]
         bad = [name for name, record in found.items() if record.get("status") == "failed" or records.wrong(record)]
         names.say("; ".join(filter(None, (
-            f"not finished: {', '.join(open_)}: the same command goes on" if open_ else "",
+            f"not finished: {', '.join(open_)}: the same command resumes" if open_ else "",
             f"FAILED OR WRONG: {', '.join(bad)}" if bad else "",
             "" if open_ or bad else f"all parts are finished: {self.out}"))))
         return 1 if bad else 0

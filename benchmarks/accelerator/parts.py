@@ -9,7 +9,7 @@ class Part(NamedTuple):
     """A module of this folder with `run(context)` (`context.Context`), in which JAX may be imported: a process's own.
 
     name: of the module and of FOLDER/name.json. what: it tells, in a few words. seconds: it takes on a card; while
-    others wait for their turn it is cut off after these, and goes on when they have had theirs. rest: it takes all the
+    others wait for their turn it is cut off after these, and resumes when they have had theirs. rest: it takes all the
     time that there is, and so comes last. module: where it isn't `name` in this folder.
     """
 

@@ -24,7 +24,7 @@ _KILLED_AT = 3  # checkpoints
 
 
 def same_when_resumed(folder: pathlib.Path, size: str, gpu: bool) -> dict[str, Any]:
-    """Three processes: a whole run, one that is killed, and one that goes on with it.
+    """Three processes: a whole run, one that is killed, and one that resumes it.
 
     Args:
       size: 'small' or 'tiny'. gpu: is it one that JAX computes on?

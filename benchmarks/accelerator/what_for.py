@@ -2,7 +2,7 @@
 
 Each is `experiments.run` as a person would start it, in FOLDER/what_for/work/NAME, and is stopped, with checkpoints,
 before the time is up. Meanwhile FOLDER/what_for/records.tar.gz is kept up to date: the records of all of them, in the
-form of `experiments/results`. Where that file is and the workdirs aren't, on another machine, it goes on from there,
+form of `experiments/results`. Where that file is and the workdirs aren't, on another machine, it continues from there,
 and else from what `experiments/results` has: what had finished isn't run again.
 """
 

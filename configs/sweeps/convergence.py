@@ -1,4 +1,4 @@
-"""Dropout where training goes on to the end (section 4.2): overfitting without it, twice the iterations with it.
+"""Dropout where training continues to the end (section 4.2): overfitting without it, twice the iterations with it.
 
     python -m experiments.run --sweep=configs/sweeps/convergence.py --workdir=runs/convergence --dry_run
     python -m experiments.run --sweep=configs/sweeps/convergence.py --workdir=runs/convergence

@@ -3,7 +3,7 @@
     python -m experiments.run --sweep=configs/sweeps/three.py --workdir=runs/three --dry_run  # what would run
     python -m experiments.run --sweep=configs/sweeps/three.py --workdir=runs/three
 
-The same command goes on after an interruption; finished runs are never run again. On the command line
+The same command resumes after an interruption; finished runs are never run again. On the command line
 `--config.train.epochs=3` changes a field of every arm, `--seeds=5` and `--jobs=1` replace the values below,
 and `--config=configs/cifar10.py` runs the same arms on another base.
 """

@@ -5,7 +5,7 @@
 #   sbatch --nodes=4 --gpus-per-node=4 experiments/executors/slurm.sh --sweep=configs/sweeps/three.py --workdir=runs/three
 #
 # The arguments are those of `python -m experiments.run`. The job ends when the sweep does. Before the allocation
-# ends, Slurm sends SIGTERM (--signal below): the runs save checkpoints, and the same sbatch command goes on.
+# ends, Slurm sends SIGTERM (--signal below): the runs save checkpoints, and the same sbatch command resumes.
 # PYTHON=…: the interpreter, .venv/bin/python by default; RAY_ARGS=…: more arguments for every `ray start`;
 # RAY_HEAD_ARGS=…: for the first.
 #SBATCH --job-name=sweep

@@ -51,7 +51,7 @@ def show(whole: plan_lib.Plan, asked: plan_lib.Plan, workdir: pathlib.Path, exec
     notes = [f"{n} {word}" for word, n in (
         ("finished", sum(s == "finished" for s in states.values())),
         ("diverged", sum(s == "diverged" for s in states.values())),
-        ("to go on", sum(s == "partial" for s in states.values())),
+        ("to resume", sum(s == "partial" for s in states.values())),
         ("failed before, to be tried again", sum(s == "failed" for s in states.values()))) if n]
     print(f"{count(len(states), 'run')}, {len(todo)} to do" + (f" ({', '.join(notes)})" if notes else ""))
     print("\n".join(cost_in_words(costs.Costs(whole, workdir, executor.device), todo, executor,

@@ -2,11 +2,11 @@
 
     finished, diverged   never run again
     failed               recorded and passed over; tried again when the command is given again
-    partial              goes on from its checkpoint
+    partial              resumes from its checkpoint
     died                 (killed, out of memory) restarted from its checkpoint, `RESTARTS` times at most, then
                          recorded as failed
     lost                 with its node, on a cluster: the same, `LOSSES` times at most
-    in use               another process trains it: taken up, if unfinished, when that process lets go of it
+    in use               another process trains it: resumed, if unfinished, when that process lets go of it
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The executor starts it; a person may too, to see one run fail alone. What it prints goes to the run's log.txt
 there, the traceback of an error included. Its exit code says what became of the run (`DONE` … `INTERRUPTED`);
-any other means that the process died, and the run can be taken up again from its last checkpoint.
+any other means that the process died, and the run can be resumed from its last checkpoint.
 """
 
 from __future__ import annotations

@@ -273,7 +273,7 @@ def result_of(folder: pathlib.Path) -> dict[str, Any] | None:
 
 
 def state_of(folder: pathlib.Path) -> str:
-    """'finished', 'diverged', 'failed' (is tried again), 'partial' (goes on) or 'waiting'."""
+    """'finished', 'diverged', 'failed' (is tried again), 'partial' (resumes) or 'waiting'."""
     result = result_of(folder)
     if result is not None:
         return str(result["status"])
