@@ -4,8 +4,9 @@
     python -m experiments.recording --record=experiments/results/claims_cifar10 --unpack=runs/claims_cifar10
 
 The first writes a sweep into a few files (`experiments.analysis.packed`), without checkpoints, logs and machine paths,
-and its report beside them; again, and it brings them up to date. The second makes a workdir of a record, where the
-sweep's command adds arms and seeds and runs none of the finished runs again.
+and its report beside them; again, and it brings them up to date. `--name=NAME` says that the runs, started by flags
+alone, are those of configs/sweeps/NAME.py: command, regime and family in reports follow from it. The second makes a
+workdir of a record, where the sweep's command adds arms and seeds and runs none of the finished runs again.
 
 A claim file `<tool>.json` is one measured claim of the paper: `{"schema": 1, "claim": id in experiments.claims,
 "measured": {"text", "value", "low", "high" (numbers or null), "unit": "ratio", "points" or "fraction", "n"},
@@ -92,7 +93,7 @@ def as_sweep(runs: Sequence[Run], name: str = "runs") -> Sweep:
     return Sweep(name, "", name, [Arm(name, "", {}, dict(enumerate(runs)))])
 
 
-def copy_sweep(workdir: pathlib.Path, destination: pathlib.Path) -> None:
+def copy_sweep(workdir: pathlib.Path, destination: pathlib.Path, name: str = "") -> None:
     """Writes a sweep's plan and its runs' small files as a record, without checkpoints, logs and machine paths.
 
     The search of its learning rates, if there was one, is copied with it; of arms of which no run has begun only the
@@ -100,6 +101,7 @@ def copy_sweep(workdir: pathlib.Path, destination: pathlib.Path) -> None:
 
     Args:
       workdir: or a record.
+      name: of the record; '' for the one that it has, else the workdir's.
 
     Raises:
       WorkdirError: it holds no plan or a damaged result; the destination is another sweep's, or has runs that this one
@@ -131,6 +133,7 @@ def copy_sweep(workdir: pathlib.Path, destination: pathlib.Path) -> None:
                           *((known or {}).get("not_begun") or ())])
     tree = _with_begun(tree, found)
     kept = {id_ for arm in tree["arms"] for id_ in arm["runs"].values()}
+    tree["name"] = name or (known or tree)["name"]
     tree["config"] = without_path(tree["config"])
     tree["not_begun"] = [name for name in arms if name not in {arm["name"] for arm in tree["arms"]}]
     packed.write(destination, tree, [
@@ -249,6 +252,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = commands.Parser("experiments.recording", __doc__)
     parser.add_argument("--workdir", type=pathlib.Path, help="the sweep's folder")
     parser.add_argument("--record", type=pathlib.Path, required=True, help="the folder of the record, made if absent")
+    parser.add_argument("--name", default="", help="of the sweep file whose runs these are; default: the name that the "
+                        "record has, else the workdir's")
     parser.add_argument("--unpack", type=pathlib.Path, metavar="WORKDIR", help="in place of --workdir: a new workdir "
                         "that gets what is recorded")
     options = parser.parse_args(argv)
@@ -263,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{options.unpack}: a workdir with {len(packed.Record(options.record).runs)} planned runs; the sweep's "
               "command resumes there")
         return
-    copy_sweep(options.workdir, options.record)
+    copy_sweep(options.workdir, options.record, options.name)
     report.write_report(options.record)
     print(f"recorded in {options.record}; `make claims` takes it into experiments/CLAIMS.md")
 

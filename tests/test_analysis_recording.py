@@ -53,6 +53,18 @@ def test_a_recorded_sweep_says_what_the_sweep_said(tmp_path, capsys):
     assert not any(b"someone" in path.read_bytes() for path in files)
 
 
+def test_a_record_may_have_the_name_of_the_sweep_file_whose_runs_it_has_and_keeps_it(tmp_path):
+    """Without it, runs of the evidence plan that flags started would have another family in their report."""
+    workdir = fake_sweep.write_sweep(tmp_path / "w", seeds=(1, 2), epochs=2)
+    kept = tmp_path / "paper_like_second_images"
+    recording.main([f"--workdir={workdir}", f"--record={kept}", "--name=paper_like_second_images"])
+    assert "These comparisons are descriptive" in (kept / "report.md").read_text()
+    for _ in range(2):
+        assert json.loads((kept / "plan.json").read_text())["name"] == "paper_like_second_images"
+        recording.main([f"--workdir={workdir}", f"--record={kept}"])  # brought up to date
+    assert json.loads((workdir / "plan.json").read_text())["name"] == "three"
+
+
 def test_a_record_unpacked_is_a_workdir_that_goes_on(tmp_path):
     workdir, kept = _workdir(tmp_path), tmp_path / "kept"
     recording.copy_sweep(workdir, kept)

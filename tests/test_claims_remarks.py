@@ -62,7 +62,7 @@ def test_parts_of_the_plan_that_come_later_have_their_rows_and_words(tmp_path, c
     assert [(row.id, row.regime, row.verdict) for row in found if row.id == "lrn"] == [
         ("lrn", regimes.PAPER_LIKE_30.name, "reproduced"), ("lrn", regimes.SECOND_IMAGES.name, "preliminary")]
     assert not [row for row in found if "dropout_by_images" in row.source]
-    assert table.brief(found).count("preliminary") == 1
+    assert table.brief(found).count("preliminary |") == 1  # and no word beside it
     assert table.front(found).count("**lrn** ") == 1
     assert {summary.of_workdir(tmp_path / name)["family"]["name"] for name in (
         "paper_like_second_images", "dropout_by_images")} == {regimes.DESCRIPTIVE.name}

@@ -56,21 +56,19 @@ def _has(sweep: Sweep, what: Measure) -> bool:
 
 
 def left(regime: Regime, sweeps: Mapping[str, Sweep]) -> str:
-    """What of a planned regime is not recorded, the command that makes it, and its estimated cost; '' if all is.
-
-    By seeds: a record has all arms of those that it has.
-    """
-    there = {run.seed for name in regime.records if name in sweeps for run in sweeps[name].runs.values()
+    """What of a planned regime is not recorded, run by run; the command that makes it, and its estimated cost; '' if
+    nothing is left."""
+    there = {run.id for name in regime.records if name in sweeps for run in sweeps[name].runs.values()
              if run.state == "finished"}
     sweep = sweep_lib.load(str(ROOT / regime.sweep))
-    missing = [seed for seed in sweep.seeds if seed not in there]
-    if not missing:
-        return ""
     base = _base(sweep)
-    arms = [*ablations.arms_of(sweep.ablations, base), *sweep.arms]
-    seeds = "" if len(missing) == len(sweep.seeds) else f"seeds {', '.join(map(str, missing))}, "
-    return (f"{regime.name}: `python -m experiments.run --sweep={regime.sweep} --workdir={regime.workdir}` ({seeds}"
-            f"{_estimate(_trained(base, arms), len(missing), sweeps)})")
+    trained = _trained(base, [*ablations.arms_of(sweep.ablations, base), *sweep.arms])
+    counts = [(config, sum(config_lib.run_id(config_lib.override(config, {"seed": seed})) not in there
+                           for seed in sweep.seeds)) for config in trained]
+    if not sum(count for _, count in counts):
+        return ""
+    return (f"{regime.name}: `python -m experiments.run --sweep={regime.sweep} --workdir={regime.workdir}` "
+            f"({_estimate(counts, sweeps)})")
 
 
 def _of_sweep_file(file: str, spec: str, sweeps: Mapping[str, Sweep]) -> str:
@@ -79,13 +77,13 @@ def _of_sweep_file(file: str, spec: str, sweeps: Mapping[str, Sweep]) -> str:
     base = _base(sweep)
     if not spec:
         arms = [*ablations.arms_of(sweep.ablations, base), *sweep.arms]
-        return _estimate(_trained(base, arms), len(sweep.seeds), sweeps)
+        return _estimate([(config, len(sweep.seeds)) for config in _trained(base, arms)], sweeps)
     arms = ablations.arms_of([spec], base)
-    searched: list[ConfigDict] = []
+    counts = [(config, len(sweep.seeds)) for config in _trained(base, arms)]
     if sweep.search is not None and search.wanted(arms):
         runs = search.stand(base, sweep.config, arms, sweep.search, None).plan.runs.values()
-        searched = [config_lib.from_json(run.config) for run in runs]
-    return _estimate(_trained(base, arms), len(sweep.seeds), sweeps, searched)
+        counts += [(config_lib.from_json(run.config), 1) for run in runs]
+    return _estimate(counts, sweeps)
 
 
 def _base(sweep: sweep_lib.Sweep) -> ConfigDict:
@@ -98,17 +96,15 @@ def _trained(base: ConfigDict, arms: Sequence[Arm]) -> list[ConfigDict]:
     return list({config_lib.run_id(config): config for config in configs}.values())
 
 
-def _estimate(configs: Sequence[ConfigDict], seeds: int, sweeps: Mapping[str, Sweep],
-              searched: Sequence[ConfigDict] = ()) -> str:
-    """Runs, epochs and core-hours of these configs at so many seeds, and of those `searched` once.
+def _estimate(counts: Sequence[tuple[ConfigDict, int]], sweeps: Mapping[str, Sweep]) -> str:
+    """Runs, epochs and core-hours of these configs, each so many times.
 
     By the images that recorded runs of the same data and network learnt from in their time on CPUs.
     """
-    counts = [(config, seeds) for config in configs] + [(config, 1) for config in searched]
-    most = "at most " if any(config.optim.plateau.stop for config in configs) else ""
+    most = "at most " if any(config.optim.plateau.stop for config, _ in counts) else ""
     text = (f"{sum(count for _, count in counts):,} runs, {most}"
             f"{sum(config.train.epochs * count for config, count in counts):,} epochs")
-    base = config_lib.flatten(configs[0])
+    base = config_lib.flatten(counts[0][0])
     layers = [f"model.{name}.features" for name in ("conv1", "conv3", "fc6")]
     like = {name: base[name] for name in ("data.name", "data.crop", "train.batch_size", *layers)}
     seconds = learnt = 0.0

@@ -197,7 +197,8 @@ def _word(row: Row) -> str:
     here = " here" if row.at_scale and row.verdict in (verdicts.REPRODUCED, verdicts.CONTRADICTED) else ""
     if row.starred:
         return f"{row.verdict}*{here} ({row.comparisons} tests)"
-    return f"{row.verdict}{here}" + (" (descriptive)" if row.family == DESCRIPTIVE.name and row.p_value else "")
+    alone = row.family == DESCRIPTIVE.name and row.p_value and row.verdict != verdicts.PRELIMINARY
+    return f"{row.verdict}{here}{' (descriptive)' if alone else ''}"
 
 
 def _facts(row: Row, number: int) -> list[str]:
