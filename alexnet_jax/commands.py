@@ -6,7 +6,6 @@ The other half of the commands that are started by a config is `cli`.
 from __future__ import annotations
 
 import argparse
-import difflib
 import itertools
 import os
 import pathlib
@@ -18,6 +17,7 @@ from typing import Any, NoReturn
 
 from alexnet_jax import messages, names, paths, signals, streams
 from alexnet_jax.errors import RUN, USAGE, ConfigError, Interrupted, UserError, describe_os_error
+from alexnet_jax.text import did_you_mean
 
 _MOST = 200  # characters of a library's message
 
@@ -82,12 +82,18 @@ class Parser(argparse.ArgumentParser):
         for word in itertools.takewhile(lambda word: word != "--", args):
             name = word.partition("=")[0]
             if name.startswith("--") and name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                self.error(f"{name}: no such option" + (f" (did you mean {near[0]}?)" if near else ""))
+                self.error(f"{name}: no such option{did_you_mean(name, known)}")
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message)
+
+
+def whole_number(text: str) -> int:
+    """An argparse type: a whole number of 1 or more."""
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
 
 
 def report(error: BaseException) -> int | None:

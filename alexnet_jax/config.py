@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import paths
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.schema import ALIASES, LARGEST, LAYERS, SCHEMA, Field
+from alexnet_jax.text import did_you_mean
 
 
 def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
@@ -211,9 +212,8 @@ def _coerce(name: str, value: Any) -> Any:
         items = (value,)
     for item in items:
         if field.choices and item not in field.choices:
-            near = difflib.get_close_matches(str(item), [str(c) for c in field.choices], n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ConfigError(f"config.{name}: {item!r} is not one of {', '.join(map(str, field.choices))}{hint}")
+            raise ConfigError(f"config.{name}: {item!r} is not one of {', '.join(map(str, field.choices))}"
+                              f"{did_you_mean(str(item), field.choices)}")
         if item in (math.inf, -math.inf):
             raise ConfigError(f"config.{name}: {item!r} is not finite")
         if field.low is not None and item < field.low:

@@ -121,7 +121,7 @@ def describe(config: ConfigDict, given: Mapping[str, Any] | None = None) -> str:
     channels = 1 if config.augment.grey else 3
     side = config.data.crop
     columns = config.model.columns
-    lines = [f"{columns} column{'s' if columns > 1 else ''} on {side}×{side}×{channels} images; multiply-adds, units "
+    lines = [f"{text.count(columns, 'column')} on {side}×{side}×{channels} images; multiply-adds, units "
              f"and bytes ({config.train.precision}) are of one image, all columns", "",
              *text.table(cells, [False] * 3 + [True, False] + [True] * 4 + [False]), ""]
     lines += [f"{totals['parameters']:,} parameters (the paper's network: 60 million, to the digit 60,965,224)",

@@ -62,9 +62,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def cores() -> int | None:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def cores() -> list[int]:
+    """The numbers of the cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def device_name(device: Any) -> str:
@@ -89,8 +89,8 @@ def describe(mesh: Any, products: str, environment: Mapping[str, str]) -> dict[s
     """
     device = mesh.devices.flat[0]
     return {"git": git_state(), "versions": versions(),
-            "device": {"platform": device.platform, "kind": device_name(device), "count": mesh.size, "cores": cores(),
-                       "mesh": dict(mesh.shape), "products": products},
+            "device": {"platform": device.platform, "kind": device_name(device), "count": mesh.size,
+                       "cores": len(cores()), "mesh": dict(mesh.shape), "products": products},
             "environment": dict(environment)}
 
 

@@ -63,6 +63,7 @@ METRICS = ("epoch", "step", "learning_rate", "train_loss", "train_top1_error", "
            "eval_top5_error", "tune_loss", "tune_top1_error")
 TIMING = ("epoch", "step", "train_seconds", "eval_seconds", "checkpoint_seconds", "compile_seconds",
           "images_per_second", "elapsed_seconds")
+SECONDS = TIMING[2:6]  # of timing.csv: together, most of what a run took
 PROGRESS = ("state", "epoch", "epochs", "step", "steps", "images_per_second", "train_top1_error",
             "eval_top1_error", "seconds_left", "updated")
 STATUSES = ("finished", "diverged", "failed", "imported")

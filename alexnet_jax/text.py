@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 
 from alexnet_jax.names import short
@@ -34,10 +35,25 @@ def percent(fraction: float | None) -> str:
     return "–" if fraction is None else f"{100 * fraction:.1f}%"
 
 
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """'cat, dog and 3 more'."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(short(name, WIDTH) for name in names[:most]) + more
+def count(number: int, what: str) -> str:
+    """'1 run', '2,000 runs'."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def listed(names: Sequence[str], most: int = 5, total: int = 0) -> str:
+    """'cat, dog and 3 more': names, each cut to WIDTH. `total`: how many there are, where `names` are the first few."""
+    return and_more([short(name, WIDTH) for name in names[:most]], total or len(names))
+
+
+def and_more(shown: Sequence[str], total: int, separator: str = ", ") -> str:
+    """'cat, dog and 3 more': the first few of `total`, as they are."""
+    return separator.join(shown) + (f" and {total - len(shown):,} more" if total > len(shown) else "")
+
+
+def did_you_mean(word: str, known: Iterable[object], cutoff: float = 0.6) -> str:
+    """' (did you mean relu?)' for a misspelt word; '' where nothing known is close (a ratio of `difflib`)."""
+    near = difflib.get_close_matches(word, map(str, known), n=1, cutoff=cutoff)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def size(count: int) -> str:

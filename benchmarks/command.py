@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from alexnet_jax import commands, provenance, run_files
+from alexnet_jax import commands, provenance, run_files, text
 from alexnet_jax.errors import UserError
 from benchmarks import contenders
 
@@ -22,18 +22,13 @@ Result = dict[str, Any]
 def parser(name: str, doc: str | None, rounds: int) -> argparse.ArgumentParser:
     """A parser with the flags that all have: --rounds, --threads, --round_seconds, --out, --quick."""
     out = commands.Parser(f"benchmarks.{name}", doc)
-    out.add_argument("--rounds", type=_positive, default=rounds, help=f"how often each takes its turn ({rounds})")
+    out.add_argument("--rounds", type=commands.whole_number, default=rounds,
+                     help=f"how often each takes its turn ({rounds})")
     out.add_argument("--round_seconds", type=float, default=2.0, help="of a turn, about; one step at least (2)")
     out.add_argument("--threads", type=int, default=0, help="cores to use; 0: all that the process may use")
     out.add_argument("--out", type=pathlib.Path, help="a JSON file for the result, for benchmarks.table")
     out.add_argument("--quick", action="store_true", help="tiny networks, two rounds: does it work?")
     return out
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
 
 
 def say(line: str) -> None:
@@ -105,7 +100,7 @@ def finish(result: Result, args: argparse.Namespace, table: Callable[[Result], l
 def heading(result: Result) -> str:
     """One line: device, versions, command, date, and whether the machine was busy with other things."""
     d, floor_ = result.get("device", {}), result.get("floor")
-    cores = f", {d['cores']} core{'s' if d.get('cores') != 1 else ''}" if d.get("platform") == "cpu" else ""
+    cores = f", {text.count(d['cores'], 'core')}" if d.get("platform") == "cpu" else ""
     versions = ", ".join(f"{k} {v}" for k, v in result.get("versions", {}).items() if k in ("jax", "torch", "python"))
     peak = (f" · matrix product {floor_['flops_per_second'] / 1e9:,.0f} GFLOP/s ({floor_['precision']}), memory copy "
             f"{floor_['bytes_per_second'] / 1e9:,.1f} GB/s") if floor_ else ""

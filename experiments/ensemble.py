@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--views", choices=list(views_lib.NAMES),
                         help="default: five views if no run's training mirrors, else ten")
     parser.add_argument("--split", default="", help="images to count on (default: those that the runs report on)")
-    parser.add_argument("--subsets", type=selection.count, default=100, help="of one size, at most")
+    parser.add_argument("--subsets", type=commands.whole_number, default=100, help="of one size, at most")
     options = parser.parse_args(argv)
     sweep = selection.sweep_of(options)
     arm = selection.arm_of(sweep, options.arm)

@@ -38,7 +38,7 @@ from alexnet_jax import cli, commands, errors, names, run_files
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
 from experiments import recording, run
-from experiments.analysis import selection, speed, verdicts
+from experiments.analysis import speed, verdicts
 from experiments.analysis.workdirs import RECORDED, field, read_sweep
 from experiments.executors import local
 from experiments.sweep import grid as grid_lib
@@ -62,10 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--record", type=pathlib.Path, help="folder that gets the records, numbers and figure too")
     parser.add_argument("--config", default="configs/figure1.py", help="FILE with get_config(activation)")
     parser.add_argument("--seeds", default="5", help="how many, or which (0,5,7); the grid takes the first")
-    parser.add_argument("--epochs", type=selection.count, help="at most, a run (default: the config's)")
+    parser.add_argument("--epochs", type=commands.whole_number, help="at most, a run (default: the config's)")
     parser.add_argument("--grid", default="0.0005,0.001,0.002", help="learning rates to begin with, comma-separated")
-    parser.add_argument("--grid_epochs", type=selection.count, default=6, help="epochs of a run of the grid")
-    parser.add_argument("--jobs", type=selection.count, default=1, help="runs at a time")
+    parser.add_argument("--grid_epochs", type=commands.whole_number, default=6, help="epochs of a run of the grid")
+    parser.add_argument("--jobs", type=commands.whole_number, default=1, help="runs at a time")
     return parser
 
 

@@ -27,11 +27,11 @@ from ml_collections import ConfigDict
 from alexnet_jax import cli, commands, environment, errors, files, names, notes, paths, run_files, signals, streams
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError, WorkdirError
+from alexnet_jax.text import count
 from alexnet_jax.training import checks
 from experiments import executors
 from experiments.executors import local
 from experiments.launch import costs, display, dry_run, schedule
-from experiments.launch.dry_run import count
 from experiments.sweep import ablations, search
 from experiments.sweep import plan as plan_lib
 from experiments.sweep import sweep_file as sweep_lib

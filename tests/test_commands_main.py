@@ -55,7 +55,7 @@ CASES = {
     "float64": ([SHAPES, WORKDIR, "--config.train.precision=float64"], USAGE,
                 "config.train.precision: float64 needs JAX_ENABLE_X64=1"),
     "no_such_devices": (["JAX_PLATFORMS=rocm", SHAPES, WORKDIR], USAGE, "JAX_PLATFORMS=rocm: no such devices here"),
-    "choice": ([SHAPES, WORKDIR, "--config.model.activation=rel"], USAGE, "did you mean 'relu'?"),
+    "choice": ([SHAPES, WORKDIR, "--config.model.activation=rel"], USAGE, "did you mean relu?"),
     "together": ([SHAPES, WORKDIR, "--config.data.crop=33"], USAGE, "config.data.crop: 33 is larger than"),
     "flag": ([SHAPES, "--workdri=x"], USAGE, "workdri"),
     "junk": ([SHAPES, WORKDIR, "train.epochs=3"], USAGE, "'train.epochs=3': not understood"),

@@ -189,7 +189,7 @@ def test_what_an_older_run_json_lacks_has_its_default_and_what_is_unknown_is_ref
     ("optim.momentum", 1.0, r"config\.optim\.momentum: 1\.0 is above 0\.9999"),
     ("augment.mirror", 1, r"config\.augment\.mirror: 1 is not True or False"),
     ("data.name", None, r"is not a text"),
-    ("model.activation", "rellu", r"'rellu' is not one of relu, tanh, scaled_tanh \(did you mean 'relu'\?\)"),
+    ("model.activation", "rellu", r"'rellu' is not one of relu, tanh, scaled_tanh \(did you mean relu\?\)"),
     ("model.lrn.layers", 1, r"config\.model\.lrn\.layers: 1 is not a tuple; write it as in \(1, 2\)"),
     ("model.lrn.layers", (1, 6), r"config\.model\.lrn\.layers: 6 is above 5"),
     ("model.lrn.layers", ("1",), r"is not a whole number"),

@@ -250,7 +250,7 @@ def test_each_resume_says_what_was_other_than_at_the_beginning(tiny, tmp_path, m
             with pytest.raises(Interrupted):
                 go(tiny(), tmp_path)
     monkeypatch.setattr(provenance, "git_state", lambda: {"revision": "f" * 40, "dirty": False})
-    monkeypatch.setattr(provenance, "cores", lambda: 77)
+    monkeypatch.setattr(provenance, "cores", lambda: range(77))
     real = provenance.versions()
     monkeypatch.setattr(provenance, "versions", lambda: real | {"jax": "0.99"})
     go(tiny(), tmp_path)

@@ -220,7 +220,7 @@ ONE_LINE = [
     (["--config=configs/shapes.py", "--jobs=-1", "--workdir={w}"], "--jobs=-1"),
     (["--config=configs/shapes.py", "lrn", "--workdir={w}"], "'lrn': not understood"),
     (["--config=configs/shapes.py:papr", "--workdir={w}"], "papr"),
-    (["--sweep={bad}", "--workdir={w}"], "'seed': no such key; did you mean 'seeds'?"),
+    (["--sweep={bad}", "--workdir={w}"], "'seed': no such key (did you mean seeds?)"),
     (["--sweep={lost}", "--workdir={w}"], "nowhere.py: no such file"),
 ]
 

@@ -244,8 +244,8 @@ def test_one_arm_of_an_ablation_comes_with_what_it_is_compared_with():
 
 @pytest.mark.parametrize(("spec", "message"), [
     ("lrn.no_lnr", "no such arm for this config; there are no_lrn, lrn_first"),
-    ("poling", "--ablations=poling: no such ablation; did you mean pooling?"),
-    ("nothing_like_it", "There are lrn, pooling, activation"),
+    ("poling", "--ablations=poling: no such ablation (did you mean pooling?)"),
+    ("nothing_like_it", "there are lrn, pooling, activation"),
     ("absent.py:width", "--ablations=absent.py: no such file"),
     ("{}:height", "it has width, empty, wrong, broken"),
     ("{}", "name a generator of the file"),

@@ -23,7 +23,7 @@ def test_a_sweep_file(tmp_path):
 
 
 @pytest.mark.parametrize(("body", "message"), [
-    ("dict(config='c.py', seed=3)", "'seed': no such key; did you mean 'seeds'?"),
+    ("dict(config='c.py', seed=3)", "'seed': no such key (did you mean seeds?)"),
     ("dict(seeds=3)", "config: needs the path"),
     ("dict(config='c.py', seeds=0)", "seeds: 0 is neither"),
     ("dict(config='c.py', seeds=(0, -1))", "seeds: (0, -1) is neither"),

@@ -149,15 +149,14 @@ def words(found: Mapping[str, Any]) -> list[str]:
     def some(kind: str, of: str) -> str:
         """'2 classes that training has (cat, dog)'."""
         number, keys = found[kind], found.get(f"{kind}_keys") or []
-        more = number - len(keys)
-        which = f" ({text.listed(keys, _NAMED)}{f' and {more:,} more' if more else ''})" if keys else ""
+        which = f" ({text.listed(keys, _NAMED, number)})" if keys else ""
         return f"{number:,} class{'' if number == 1 else 'es'} {of}{which}"
 
     lines = []
     if n := found.get("not_learnt"):
         images = found.get("not_learnt_images", 0)
         lines.append(f"{some('not_learnt', 'that the error is reported on')} {'has' if n == 1 else 'have'} no training "
-                     f"image ({images:,} image{'' if images == 1 else 's'} that can only be wrong)")
+                     f"image ({text.count(images, 'image')} that can only be wrong)")
     if n := found.get("not_reported"):
         lines.append(f"{some('not_reported', 'that training has')} {'is' if n == 1 else 'are'} not among the images "
                      "that the error is reported on")

@@ -196,7 +196,7 @@ def _read_ahead(shape: tuple[int, ...], wanted: Iterator[tuple[Split, np.ndarray
       shape: of a batch's images. wanted: (split, positions in it) of each batch; of the last maybe fewer.
       batch: (split, positions, images) → what is handed out; called in one of the threads, not always in order.
     """
-    threads = threads or min(_THREADS_A_CORE * (provenance.cores() or 1), _MOST_THREADS)
+    threads = threads or min(_THREADS_A_CORE * len(provenance.cores()), _MOST_THREADS)
     size, buffers, under_way = math.prod(shape), Buffers(shape), deque[Future]()
     ahead = max(_LEAST, min(_AHEAD_BYTES // size, _MOST))
     pieces = max(1, min(size // _PIECE, 2 * threads))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,6 +18,7 @@ from alexnet_jax.data.classes import Classes
 from alexnet_jax.data.dataset import Dataset, Report
 from alexnet_jax.data.split import Split, common
 from alexnet_jax.errors import ConfigError, DataError
+from alexnet_jax.text import did_you_mean
 
 FIELDS = ("train_split", "fold_split", "eval_split", "tune_split", "fit_split")  # of config.data, that name images
 
@@ -355,9 +355,7 @@ def _check_unbuilt(dataset: Dataset, wanted: splits.Slice, whole: str, cut: bool
     if "+" in whole and whole not in known:
         raise splits.join(wanted.text)
     if known and whole not in known:
-        near = difflib.get_close_matches(whole, known, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ConfigError(f"'{wanted.text}': no such split{hint}; {described}")
+        raise ConfigError(f"'{wanted.text}': no such split{did_you_mean(whole, known)}; {described}")
     dataset.check(whole)
     count = _count(dataset, whole)
     if count is not None and not cut:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import os
 import pathlib
 import re
@@ -135,10 +134,8 @@ def delete(root: pathlib.Path, name: str, report: Report) -> None:
     """
     found = {entry.name: entry for entry in entries(root)}
     if name not in found:
-        near = difflib.get_close_matches(name, found, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ConfigError(f"--delete={name}: no packed store in {root} has that name{hint}; --list shows those that "
-                          "are there")
+        raise ConfigError(f"--delete={name}: no packed store in {root} has that name{text.did_you_mean(name, found)}; "
+                          "--list shows those that are there")
     folder, place = found[name].folder, found[name].place
     if folder.is_symlink():
         raise ConfigError(f"--delete={name}: a link to {os.readlink(folder)}, which is not deleted from here; remove "

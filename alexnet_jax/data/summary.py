@@ -15,7 +15,7 @@ from alexnet_jax.data.dataset import Report
 from alexnet_jax.data.opening import open_splits
 from alexnet_jax.data.split import Split
 from alexnet_jax.names import short
-from alexnet_jax.text import WIDTH, listed, size
+from alexnet_jax.text import WIDTH, and_more, count, listed, size
 
 _LEARNT = ("train_split", "fold_split")
 # What is learnt from or tuned by should have nothing in common with these.
@@ -48,8 +48,7 @@ def describe(field: str, split: Split) -> str:
     """One line: what a split is and where it lies."""
     shown = ", ".join(short(name.partition(",")[0], WIDTH) for name in split.classes[:3])
     more = f", … ({len(split.classes)})" if len(split.classes) > 3 else ""
-    images = "image" if split.corrupt == 1 else "images"
-    corrupt = f"; {split.corrupt} corrupt {images} left out of the whole split" if split.corrupt else ""
+    corrupt = f"; {count(split.corrupt, 'corrupt image')} left out of the whole split" if split.corrupt else ""
     return (f"{field:11} {split.split}: {len(split):,} images of {split.size}×{split.size}, "
             f"{split.images.nbytes:,} bytes, classes {shown}{more}{corrupt}; in {split.store.folder}")
 
@@ -88,7 +87,7 @@ def _of_split(split: Split) -> Iterator[str]:
         named = [f"{name_of(split, first)} = {name_of(split, place)}" for first, place in again[:_PAIRS].tolist()]
         unlike = int((split.labels[again[:, 0]] != split.labels[again[:, 1]]).sum())
         yield (f"the same image again: {len(again):,}" + (f", {unlike:,} of them in another class" if unlike else "") +
-               f" ({_and_more(named, len(again))})")
+               f" ({and_more(named, len(again))})")
 
 
 def _of(chosen: np.ndarray, names: Sequence[str]) -> str:
@@ -99,10 +98,6 @@ def name_of(split: Split, place: int, most: int = WIDTH) -> str:
     """What the image at a place within the split is called: its name in the dataset, or else its row in the store."""
     (row,) = split.places(np.array([place])).tolist()
     return f"image {row:,}" if split.store.names is None else short(split.store.names[row], most, end=most // 2)
-
-
-def _and_more(named: list[str], count: int) -> str:
-    return ", ".join(named) + (f" and {count - len(named):,} more" if count > len(named) else "")
 
 
 def _originals(found: np.ndarray, side: int) -> Iterator[str]:
@@ -123,12 +118,12 @@ def _of_store(split: Split) -> Iterator[str]:
         of = [f"{short(names.get(key, key) or 'no class', WIDTH)} {number:,}" for key, number in
               sorted(found.items(), key=lambda item: (-item[1], item[0]))]
         what = short(kind or "files of no known kind", WIDTH)
-        yield f"left out of {whole}, {what}: {sum(found.values()):,} ({_and_more(of[:5], len(of))})"
+        yield f"left out of {whole}, {what}: {sum(found.values()):,} ({and_more(of[:5], len(of))})"
     if meta["corrupt"]:
         reasons = collections.Counter(entry["reason"] for entry in meta["corrupt"])
         named = [f"{short(entry['name'], 100, end=50)}: {entry['reason']}" for entry in meta["corrupt"][:_PAIRS]]
         kinds = f", of {len(reasons):,} kinds" if len(reasons) > 1 else ""
-        yield f"corrupt images of {whole}, left out: {split.corrupt:,}{kinds} ({_and_more(named, split.corrupt)})"
+        yield f"corrupt images of {whole}, left out: {split.corrupt:,}{kinds} ({and_more(named, split.corrupt)})"
 
 
 def _between(opened: Mapping[str, Split]) -> Iterator[str]:
@@ -142,7 +137,7 @@ def _between(opened: Mapping[str, Split]) -> Iterator[str]:
                 named = [f"{name_of(a, first)} = {name_of(b, place)}" for first, place in found[:_PAIRS].tolist()]
                 stand = "stands" if len(found) == 1 else "stand"
                 yield (f"{len(found):,} of the {len(b):,} images of {other} {stand} in {one} too "
-                       f"({_and_more(named, len(found))})")
+                       f"({and_more(named, len(found))})")
     learnt = [opened[field] for field in _LEARNT if field in opened]
     if learnt and "eval_split" in opened:
         reported, total = opened["eval_split"], np.sum([split.per_class for split in learnt], axis=0)

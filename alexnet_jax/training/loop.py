@@ -119,7 +119,7 @@ def _train(config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict
 
 def _threads() -> int:
     """How many of a run's programs are compiled at once; 0: each when it is needed, which is as quick on one core."""
-    cores, on_cpu = provenance.cores() or 1, jax.devices()[0].platform == "cpu"
+    cores, on_cpu = len(provenance.cores()), jax.devices()[0].platform == "cpu"
     if distributed.several() or (on_cpu and cores == 1):  # several processes compile together, in the same order
         return 0
     return min(4, max(cores, 2))

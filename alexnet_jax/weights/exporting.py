@@ -14,7 +14,6 @@ refused.
 
 from __future__ import annotations
 
-import argparse
 import json
 import pathlib
 from collections.abc import Callable, Sequence
@@ -184,16 +183,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_workdir("RUN", "the run's folder")
     parser.add_argument("--to", type=pathlib.Path, required=True, help="the file; its ending chooses the format")
     parser.add_argument("--layout", choices=LAYOUTS, default="auto", help="names and axes of .safetensors and .pth")
-    parser.add_argument("--batch", type=_count, default=1, help="images of a call, of .stablehlo")
+    parser.add_argument("--batch", type=commands.whole_number, default=1, help="images of a call, of .stablehlo")
     options = parser.parse_args(argv)
     environment.prepare()
     network = of_run(options.workdir)
     write(network, options.to, options.layout, options.batch)
     names.say(f"{options.to}: {options.to.stat().st_size:,} bytes, {network.about['revision'][:12]}, step "
           f"{network.about['step']}")
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 1 << 20):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)

@@ -11,6 +11,7 @@ import jax
 
 from alexnet_jax import numerics, provenance
 from benchmarks.accelerator.context import Context
+from experiments.executors import devices
 
 
 def run(context: Context) -> None:
@@ -25,7 +26,7 @@ def device() -> dict[str, Any]:
         raise RuntimeError(f"no devices for JAX_PLATFORMS={asked}; unset it" if asked else "no devices") from error
     memory = first.memory_stats() or {}
     return {"platform": first.platform, "kind": provenance.device_name(first), "count": len(jax.devices()),
-            "memory": memory.get("bytes_limit"), "cores": provenance.cores(), "driver": _driver(first.platform),
+            "memory": memory.get("bytes_limit"), "cores": len(provenance.cores()), "driver": _driver(first.platform),
             "versions": provenance.versions() | _plugins(), "environment": numerics.asked(first.platform),
             "git": provenance.git_state()}
 
@@ -43,8 +44,6 @@ def _driver(platform: str) -> str | None:
     if platform in ("cpu", "tpu"):
         return None
     try:
-        said = subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], timeout=20,
-                              capture_output=True, encoding="utf-8", errors="replace", check=True).stdout
+        return next(iter(devices.nvidia_smi("--query-gpu=driver_version", "--format=csv,noheader")), None)
     except (OSError, subprocess.SubprocessError):
         return None
-    return said.split("\n")[0].strip() or None

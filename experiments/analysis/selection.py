@@ -25,13 +25,6 @@ def parser(module: str, doc: str | None) -> commands.Parser:
     return made
 
 
-def count(text: str) -> int:
-    """An argparse type: a whole number of 1 or more."""
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
-
-
 def sweep_of(options: argparse.Namespace) -> Sweep:
     """The runs that are asked for, as a sweep: of a single arm, unless they are a sweep's.
 

@@ -26,7 +26,6 @@ from experiments.analysis.packed import RunFiles
 from experiments.sweep import plan as plan_lib
 
 RECORDED = pathlib.Path(__file__).resolve().parents[1] / "results"
-_PARTS = ("train_seconds", "eval_seconds", "checkpoint_seconds", "compile_seconds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -311,7 +310,7 @@ def _seconds(timing: Iterable[Mapping[str, Any]]) -> float:
         if now < last:
             total += last
         last = now
-        parts += sum(float(row.get(kind) or 0.0) for kind in _PARTS)
+        parts += sum(float(row.get(kind) or 0.0) for kind in run_files.SECONDS)
     return max(total + last, parts)
 
 

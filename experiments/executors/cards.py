@@ -15,6 +15,7 @@ from alexnet_jax import config as config_lib
 from alexnet_jax import data
 from alexnet_jax.errors import UserError
 from alexnet_jax.parallel import column_costs
+from experiments.executors import devices
 
 # Arithmetic of a training step, in floating-point operations, up to which a run leaves most of a card idle. The full
 # network takes 560e9 with batches of 128, alexnet64 19e9, alexnet32 5e9.
@@ -42,10 +43,8 @@ class Card:
 def look(names: Sequence[str]) -> list[Card]:
     """The cards of these names (as for CUDA_VISIBLE_DEVICES), in their order; [] where one of them isn't known."""
     try:
-        listing = subprocess.run(
-            ["nvidia-smi", "--query-gpu=index,uuid,name,memory.free,memory.total", "--format=csv,noheader,nounits"],
-            capture_output=True, encoding="utf-8", errors="replace", timeout=30, check=True).stdout
-        rows = [[cell.strip() for cell in line.split(",")] for line in listing.splitlines() if line.strip()]
+        rows = [[cell.strip() for cell in line.split(",")] for line in devices.nvidia_smi(
+            "--query-gpu=index,uuid,name,memory.free,memory.total", "--format=csv,noheader,nounits")]
         cards = [Card(index, uuid, kind, int(free) << 20, int(total) << 20) for index, uuid, kind, free, total in rows]
     except (OSError, subprocess.SubprocessError, ValueError):
         return []

@@ -24,6 +24,7 @@ from typing import Any
 
 from alexnet_jax import environment, files
 from alexnet_jax.errors import ConfigError, UserError, WorkdirError
+from alexnet_jax.text import count
 from experiments.executors import Ended, local, storage, supervisor
 from experiments.executors.devices import Device
 from experiments.sweep import plan as plan_lib
@@ -272,7 +273,7 @@ class RayExecutor:
     @property
     def description(self) -> str:
         kinds = collections.Counter(_words(self.needs(run)) for run in self._plan.runs)
-        return (f"{self.slots} at a time on Ray's {len(self._nodes)} node{'s' if len(self._nodes) != 1 else ''}, "
+        return (f"{self.slots} at a time on Ray's {count(len(self._nodes), 'node')}, "
                 f"{' or '.join(kinds)} each")
 
     @property
@@ -385,8 +386,7 @@ def _fits(needs: Mapping[str, float], left: Mapping[str, float]) -> bool:
 def _words(resources: Mapping[str, float]) -> str:
     """'2 cores and 1 GPU'."""
     cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
-    text = f"{cores} core{'' if cores == 1 else 's'}"
-    return text + (f" and {gpus} GPU{'' if gpus == 1 else 's'}" if gpus else "")
+    return count(cores, "core") + (f" and {count(gpus, 'GPU')}" if gpus else "")
 
 
 def _relative(plan: plan_lib.Plan) -> bool:

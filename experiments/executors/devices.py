@@ -10,6 +10,9 @@ from importlib import metadata
 from typing import Any
 
 from alexnet_jax import provenance
+from alexnet_jax.text import count
+
+_SECONDS = 30.0  # for nvidia-smi's answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Device:
 
     def __str__(self) -> str:
         if self.cores:
-            return f"{self.kind}, {self.cores} core{'s' if self.cores > 1 else ''} a run"
+            return f"{self.kind}, {count(self.cores, 'core')} a run"
         return self.kind if self.count == 1 else f"{self.count} × {self.kind} a run"
 
 
@@ -47,6 +50,17 @@ def of_a_cpu(env: Mapping[str, str]) -> int | None:
     return int(emulated) if emulated.isdecimal() and int(emulated) else 1
 
 
+def nvidia_smi(*arguments: str) -> list[str]:
+    """The lines that NVIDIA's nvidia-smi prints.
+
+    Raises:
+      OSError, subprocess.SubprocessError: it isn't there, fails, or doesn't answer.
+    """
+    done = subprocess.run(["nvidia-smi", *arguments], capture_output=True, encoding="utf-8", errors="replace",
+                          timeout=_SECONDS, check=True)
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+
+
 def here(cores: int, gpus: Sequence[str]) -> Device | None:
     """What a run gets on this machine; None where that can't be told without starting JAX.
 
@@ -56,9 +70,7 @@ def here(cores: int, gpus: Sequence[str]) -> Device | None:
     if not gpus:
         return Device(provenance.cpu_name(), cores)
     try:
-        names = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", f"--id={','.join(gpus)}"],
-                               capture_output=True, encoding="utf-8", errors="replace", timeout=30, check=True).stdout
+        kinds = set(nvidia_smi("--query-gpu=name", "--format=csv,noheader", f"--id={','.join(gpus)}"))
     except (OSError, subprocess.SubprocessError):
         return None
-    kinds = {name.strip() for name in names.splitlines() if name.strip()}
     return Device(kinds.pop(), 0) if len(kinds) == 1 else None

@@ -8,7 +8,6 @@ import functools
 import importlib.util
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +16,8 @@ from typing import Any
 
 from alexnet_jax import environment
 from alexnet_jax.errors import ConfigError
-from alexnet_jax.text import size
+from alexnet_jax.provenance import cores
+from alexnet_jax.text import count, size
 from experiments.executors import Ended, cards, devices, mps
 from experiments.executors.devices import Device
 
@@ -79,12 +79,10 @@ class LocalExecutor:
 
     @property
     def description(self) -> str:
-        each = len(share(self.cores, 0, self.slots, self._each))
-        on_cores = f"{each} core{'s' if each > 1 else ''} each"
+        on_cores = f"{count(len(share(self.cores, 0, self.slots, self._each)), 'core')} each"
         if not self.accelerators:
             return f"{self.slots} at a time, {on_cores}"
-        count = len(self.accelerators)
-        where = f"{self.slots} at a time, on {count} accelerator{'s' if count > 1 else ''}"
+        where = f"{self.slots} at a time, on {count(len(self.accelerators), 'accelerator')}"
         if self._shared and self._standing:
             memory = f"{size(int(self._share * self._cards[0].total))} and " if self._share else ""
             return f"{where}, {self._per_card} on a card with {memory}{on_cores}, {self._standing.value}"
@@ -201,13 +199,6 @@ class LocalExecutor:
                     process.popen.send_signal(number)
 
 
-def cores() -> list[int]:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
 def share(available: Sequence[int], slot: int, slots: int, each: int = 0) -> list[int]:
     """The cores of a slot, equally many for each; with more slots than cores several have the same ones.
 
@@ -227,12 +218,13 @@ def accelerators(env: Mapping[str, str]) -> list[str]:
         return []
     if "CUDA_VISIBLE_DEVICES" in env:
         return [name for name in env["CUDA_VISIBLE_DEVICES"].split(",") if name and name != "-1"]
-    if shutil.which("nvidia-smi") is None:
-        return []
     try:
-        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace",
-                                 check=False, timeout=30).stdout
+        listing = devices.nvidia_smi("-L")
+    except OSError:
+        return []
+    except subprocess.CalledProcessError as error:  # of several cards one may be out of order
+        listing = error.stdout.splitlines()
     except subprocess.TimeoutExpired:
         raise ConfigError("CUDA_VISIBLE_DEVICES: nvidia-smi, which lists this machine's cards, doesn't answer; name "
                           "the cards, or set JAX_PLATFORMS=cpu") from None
-    return [str(i) for i, _ in enumerate(line for line in listing.splitlines() if line.startswith("GPU "))]
+    return [str(i) for i in range(sum(line.startswith("GPU ") for line in listing))]

@@ -10,6 +10,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.inspect.lettering import Letters
+from alexnet_jax.text import count
 from experiments.analysis.overfitting import Worth
 from experiments.analysis.statistics import CONFIDENCE
 from experiments.figures import style
@@ -49,7 +50,7 @@ def draw(found: Sequence[Worth], title: str) -> Figure:
         axes.xaxis.set_major_locator(FixedLocator(counts))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FixedFormatter([
-            f"{worth.images:,}\n{worth.error.n} seed{'s' if worth.error.n > 1 else ''}" for worth in found]))
+            f"{worth.images:,}\n{count(worth.error.n, 'seed')}" for worth in found]))
         axes.set_xlabel("training images, log scale")
         axes.set_ylabel("without − with dropout, points")
         axes.grid(axis="y", color=style.GRID, linewidth=0.6)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from alexnet_jax import names, run_files
-from alexnet_jax.text import duration, percent
+from alexnet_jax.text import count, duration, percent
 from alexnet_jax.training import views
 from experiments.launch import costs as costs_lib
 from experiments.launch.costs import Left
@@ -131,7 +131,7 @@ def in_words(left: Left | None) -> str:
         return ""
     more = len(left.unknown)
     return f"; about {duration(left.seconds)} left" + (
-        f" and what {more} run{'s' if more > 1 else ''} of another kind take{'' if more > 1 else 's'}" if more else "")
+        f" and what {count(more, 'run')} of another kind take{'' if more > 1 else 's'}" if more else "")
 
 
 def time_left(costs: costs_lib.Costs, waiting: Iterable[str], rows: Mapping[str, Mapping[str, Any]],

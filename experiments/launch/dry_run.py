@@ -5,16 +5,11 @@ from __future__ import annotations
 import pathlib
 
 from alexnet_jax import names
-from alexnet_jax.text import duration, listed
+from alexnet_jax.text import count, duration, listed
 from experiments import executors
 from experiments.launch import costs
 from experiments.sweep import plan as plan_lib
 from experiments.sweep import search
-
-
-def count(number: int, what: str) -> str:
-    """'1 run', '2 runs'."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def show_search(standing: search.Standing, workdir: pathlib.Path | None, executor: executors.Executor) -> None:

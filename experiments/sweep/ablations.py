@@ -17,7 +17,6 @@ and name it on the command line: `--ablations=lrn,my_ablations.py:width`. `lrn.n
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +30,7 @@ from alexnet_jax import config as config_lib
 from alexnet_jax.data import splits
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
+from alexnet_jax.text import did_you_mean
 from experiments.sweep.arms import BASELINE, Arm, Search, check_arms
 
 __all__ = ["BASELINE", "CATALOGUE", "Arm", "Search", "arms_of", "check_arms", "describe", "same_sizes"]
@@ -352,8 +352,6 @@ def _find(spec: str, field: str, beside: pathlib.Path | None) -> tuple[str, Call
     if spec.partition(".")[0] in CATALOGUE:
         spec = spec.partition(".")[0]
     if spec not in CATALOGUE:
-        near = difflib.get_close_matches(spec, CATALOGUE, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"{field}={spec}: no such ablation; {hint}There are {', '.join(CATALOGUE)}, and "
-                          "your own as FILE.py:generator")
+        raise ConfigError(f"{field}={spec}: no such ablation{did_you_mean(spec, CATALOGUE, 0.5)}; there are "
+                          f"{', '.join(CATALOGUE)}, and your own as FILE.py:generator")
     return spec, CATALOGUE[spec]

@@ -23,11 +23,11 @@ from alexnet_jax import config as config_lib
 from alexnet_jax import files, run_files
 from alexnet_jax.errors import ConfigError, WorkdirError
 from alexnet_jax.models import geometry
+from alexnet_jax.text import and_more
 from alexnet_jax.training import initial_weights
 from experiments.sweep.arms import BASELINE, Arm, check_arms
 
 SCHEMA = 1
-_PARTS = ("train_seconds", "eval_seconds", "checkpoint_seconds", "compile_seconds")
 DONE = ("finished", "diverged")
 AGAIN = "delete it and give the sweep's command again (its runs are kept)"
 
@@ -250,8 +250,7 @@ def _check_same_base(old: Plan, new: Plan, workdir: pathlib.Path) -> None:
                for name, field in config_lib.FIELDS.items()
                if field.identity and name != "seed" and there[name] != here[name]]
     if changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        raise WorkdirError(f"{workdir}: belongs to another base config ({'; '.join(changed[:3])}{more}); "
+        raise WorkdirError(f"{workdir}: belongs to another base config ({and_more(changed[:3], len(changed), '; ')}); "
                            "choose another --workdir, or the same base and the change as an arm")
 
 
@@ -290,7 +289,7 @@ def measured(folder: pathlib.Path) -> tuple[int, float]:
     try:
         rows = run_files.read_rows(folder / "timing.csv")
         if rows:
-            return int(rows[-1]["epoch"]), sum(row[part] or 0.0 for row in rows for part in _PARTS)
+            return int(rows[-1]["epoch"]), sum(row[part] or 0.0 for row in rows for part in run_files.SECONDS)
     except (OSError, ValueError, KeyError, TypeError):
         pass  # half a line, at worst: an estimate can do without
     return 0, 0.0

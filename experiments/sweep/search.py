@@ -25,6 +25,7 @@ from alexnet_jax import config as config_lib
 from alexnet_jax import run_files
 from alexnet_jax.data import splits
 from alexnet_jax.errors import ConfigError
+from alexnet_jax.text import count
 from experiments.sweep import grid
 from experiments.sweep import plan as plan_lib
 from experiments.sweep.arms import Arm
@@ -233,9 +234,7 @@ def sentence(tree: Mapping[str, Any]) -> str:
                           for c in arm["candidates"])
         edge = " (at the edge of the grid: a better one may lie beyond)" if arm["at_edge"] else ""
         words.append(f"{name} {arm['value']:g}{edge} of {tried}")
-    seeds = len(about["seeds"])
     field = " and ".join(sorted({arm["field"].split(".")[-1].replace("_", " ") for arm in tree["arms"].values()}))
-    epochs = f"{about['epochs']} epoch{'s' if about['epochs'] != 1 else ''}"
     return (f"{field[0].upper()}{field[1:]} chosen for each arm by its error on `{about['eval_split']}`, images kept "
-            f"back from training, after {epochs} on `{about['train_split']}` ({seeds} seed"
-            f"{'s' if seeds != 1 else ''}): {'; '.join(words)}.")
+            f"back from training, after {count(about['epochs'], 'epoch')} on `{about['train_split']}` "
+            f"({count(len(about['seeds']), 'seed')}): {'; '.join(words)}.")

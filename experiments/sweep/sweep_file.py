@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from alexnet_jax import cli, paths
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
+from alexnet_jax.text import did_you_mean
 from experiments.sweep.arms import Arm
 
 ORDERS = ("seeds", "arms")
@@ -60,9 +60,8 @@ def load(path: str) -> Sweep:
         raise ConfigError(f"{where}: get_sweep() must return a dict")
     for key in tree:
         if key not in KEYS:
-            near = difflib.get_close_matches(str(key), KEYS, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ConfigError(f"{where}: {key!r}: no such key; {hint}There are {', '.join(KEYS)}")
+            raise ConfigError(f"{where}: {key!r}: no such key{did_you_mean(str(key), KEYS)}; there are "
+                              f"{', '.join(KEYS)}")
     config = tree.get("config")
     if not isinstance(config, str) or not config:
         raise ConfigError(f"{where}: config: needs the path of a config file, e.g. 'configs/shapes.py'")

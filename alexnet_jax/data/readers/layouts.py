@@ -358,15 +358,15 @@ class _Finder:
         where = self.tree.where(base)
         images = sum(map(formats.looks_like_image, files))
         packed = len([f for f in files if trees.ending(f)])
-        parts = [_number(len(folders), "folder") + (f" ({text.listed(folders)})" if folders else ""),
-                 _number(images, "image"), *([_number(packed, "archive")] if packed else []),
-                 _number(len(files) - images - packed, "other file")]
+        parts = [text.count(len(folders), "folder") + (f" ({text.listed(folders)})" if folders else ""),
+                 text.count(images, "image"), *([text.count(packed, "archive")] if packed else []),
+                 text.count(len(files) - images - packed, "other file")]
         deeper = [join(base, f) for f in folders]
         below = [n for f in deeper for n in self.children(f)[1]]
         nested = sum(len(self.children(f)[0]) for f in deeper)
         if folders:
-            parts.append(f"in these folders {_number(nested, 'folder')}, "
-                         f"{_number(sum(map(formats.looks_like_image, below)), 'image')}")
+            parts.append(f"in these folders {text.count(nested, 'folder')}, "
+                         f"{text.count(sum(map(formats.looks_like_image, below)), 'image')}")
         if packed and self.tree.archived:
             nearest = "unpack the archives that it holds"
         elif images:
@@ -441,7 +441,3 @@ def _agree(one: Place, other: Place, partly: bool) -> bool:
     """Do two lists say the same, of the images that both name (`partly`) or of all?"""
     mine, theirs = _labels(one), _labels(other)
     return all(mine.get(path, label) == label for path, label in theirs.items()) if partly else mine == theirs
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

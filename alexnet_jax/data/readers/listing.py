@@ -13,6 +13,7 @@ from alexnet_jax.data.readers.layouts import IMAGES, NOTES, Place
 from alexnet_jax.data.readers.trees import File
 from alexnet_jax.data.splits import role
 from alexnet_jax.errors import DataError
+from alexnet_jax.text import and_more
 from alexnet_jax.text import listed as named
 
 # Kinds of what is left out that say where it lies and not what it is.
@@ -295,11 +296,9 @@ def _note_alike(place: Place, listed: Listing) -> None:
 
 
 def _lost(place: Place, lost: Collection[str], left_out: dict) -> str:
-    parts = []
-    for name in sorted(lost)[:_NAMED]:
-        parts.append(f"{name} ({formats.words({kind: of[name] for kind, of in left_out.items() if of.get(name)})})")
-    more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
-    return f"note: {place.where}: no image is read of {', '.join(parts)}{more}"
+    parts = [f"{name} ({formats.words({kind: of[name] for kind, of in left_out.items() if of.get(name)})})"
+             for name in sorted(lost)[:_NAMED]]
+    return f"note: {place.where}: no image is read of {and_more(parts, len(lost))}"
 
 
 def _nothing(place: Place, left_out: dict, files: Sequence[File]) -> DataError:

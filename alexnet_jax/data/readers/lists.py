@@ -21,6 +21,7 @@ from typing import NamedTuple
 from alexnet_jax.data.readers import formats
 from alexnet_jax.data.readers.trees import File, Tree
 from alexnet_jax.errors import DataError
+from alexnet_jax.text import and_more
 
 IMAGES = ("images", "image", "imgs", "img", "jpg", "jpeg", "jpegs", "png", "jpegimages", "photos", "pictures",
           "data", "frames")  # folders between a split and its classes, or its images, that say nothing
@@ -353,5 +354,4 @@ def is_list(table: Table) -> bool:
 
 def named(rows: Sequence[Row]) -> str:
     """'a.jpg (line 3), b.jpg (line 7) and 5 more'."""
-    more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
-    return ", ".join(f"{row.path} (line {row.line})" for row in rows[:_NAMED]) + more
+    return and_more([f"{row.path} (line {row.line})" for row in rows[:_NAMED]], len(rows))
