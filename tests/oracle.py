@@ -1,5 +1,6 @@
 """This project's networks held against those of benchmarks/peer.py in PyTorch: weights, images, comparisons."""
 
+import json
 import math
 import os
 import pathlib
@@ -45,6 +46,18 @@ def params_of(config, classes, seed=0):
         params[x.name] = {"kernel": rng.standard_normal(kernel) * math.sqrt(2 / x.fan_in),
                           "bias": 0.3 * rng.standard_normal(bias[-1:] if x.is_output else bias)}
     return params
+
+
+_LAST = {}  # a full network's take seconds, and half a gigabyte
+
+
+def single_params_of(config, classes):
+    """Those of `params_of` as float32 holds them, in float64; not to be changed."""
+    key = json.dumps([config_lib.to_json(config), classes])
+    if key not in _LAST:
+        _LAST.clear()
+        _LAST[key] = jax.tree.map(lambda a: a.astype(np.float32).astype(np.float64), params_of(config, classes))
+    return _LAST[key]
 
 
 def network(config, classes):
@@ -103,7 +116,7 @@ def clear_of_kinks(config, classes, sees_all, images, margin, likely):
     Nearer than float32 can resolve, either side is right: one of some 10^5 windows then credits another pixel,
     which shows as an error of about 2e-4 of conv1's largest gradient, in this project or in PyTorch.
     """
-    params = jax.tree.map(lambda a: a.astype(np.float32).astype(np.float64), params_of(config, classes))
+    params = single_params_of(config, classes)
     chosen = []
     for image in [*images[likely], *np.delete(images, likely, axis=0)]:  # most are not, and each takes a second
         margins = []
@@ -121,21 +134,21 @@ def clear_of_kinks(config, classes, sees_all, images, margin, likely):
 DOUBLE = {"float64": 1e-10}
 
 
-def assert_parity(config, batches, sees_all, classes=10, tolerances=None, usual=False):
+def assert_parity(config, batches, sees_all, classes=10, tolerances=None, usual=()):
     """Logits, loss and every parameter's gradient on each of `batches` of centred images, from the same weights.
 
     The largest error is at most `tolerances[precision]` × the oracle's largest value, for each precision given.
     The oracle always computes in float64, from weights and images that float32 holds exactly.
 
-    usual: whether the network is compiled as a user's programs are, which takes three to ten times as long, and not as
+    usual: the precisions whose program is compiled as a user's are, which takes three to ten times as long, and not as
       the other tests' are (conftest.py).
     """
-    params = jax.tree.map(lambda a: a.astype(np.float32).astype(np.float64), params_of(config, classes))
+    params = single_params_of(config, classes)
     batches = [images.astype(np.float32).astype(np.float64) for images in batches]
     labels = [np.arange(len(images)) * 3 % classes for images in batches]
     theirs = [_torch_results(config, params, *batch, sees_all) for batch in zip(batches, labels, strict=True)]
     for precision, tolerance in (tolerances or DOUBLE).items():
-        ours = _our_results(config_lib.override(config, {"train.precision": precision}), classes, usual)
+        ours = _our_results(config_lib.override(config, {"train.precision": precision}), classes, precision in usual)
         for images, own_labels, (expected, value, oracle) in zip(batches, labels, theirs, strict=True):
             (own_value, logits), gradients = ours(
                 jax.tree.map(lambda a: a.astype(precision), params), images.astype(precision), own_labels)  # noqa: B023

@@ -1,6 +1,7 @@
 """Whole networks against PyTorch: outputs and all parameter gradients from the same weights."""
 
 import jax
+import numpy as np
 import pytest
 from oracle import assert_parity, clear_of_kinks, needs_cifar10, needs_torch, random_images, real_images
 
@@ -53,23 +54,28 @@ def test_all_else_at_once():
     assert_parity(c, [random_images(c, 3)], ("conv1", "conv4", "fc6", "fc7"))
 
 
-# Which of the random images and of the photographs are clear of kinks.
-CLEAR = {"paper": ([4, 13], [11, 22]), "released": ([0, 5], [3, 12]), "caffe": ([3, 4], [0, 2])}
+# Which of the random images and which of the photographs is clear of kinks.
+CLEAR = {"paper": (4, 11), "released": (0, 3), "caffe": (3, 0)}
 
 
 @needs_cifar10
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", recipes.RECIPES)
 def test_the_full_network_of_each_recipe(recipe):
-    # 60,965,224 parameters, the real input size, random images and photographs, compiled as a user's. What a recipe has
-    # of its own is exact to float64's rounding in the small network; the full one's sizes are in the paper's recipe.
+    # The real input size, a random image and a photograph. All 60,965,224 parameters are in the paper's recipe. Recipes
+    # differ up to conv5's pool (geometry, norms, their order) and after it in dropout alone, of which there is none at
+    # test: the others have all kernels of the five convolutions and narrow dense layers. In float32 compiled as a
+    # user's are; Caffe's, which has the paper's layers in the paper's order, as the other tests' are.
     c = _config(recipe, size=None)
     assert sum(x.parameters for x in geometry.layers(c, 1000)) == 60_965_224
     assert c.data.crop == (227 if recipe == "caffe" else 224)
-    chosen = [clear_of_kinks(c, 1000, TWO_COLUMNS, images, margin=2e-6, likely=likely)
+    classes, tolerances = 1000, {"float32": 1e-4, "float64": 1e-10}
+    if recipe != "paper":
+        c = config_lib.override(c, {"model.fc6.features": 128, "model.fc7.features": 128})
+        classes, tolerances = 100, {"float32": 1e-4}
+    chosen = [clear_of_kinks(c, classes, TWO_COLUMNS, images, margin=2e-6, likely=[likely])
               for images, likely in zip((random_images(c, 80), real_images(c, 80)), CLEAR[recipe], strict=True)]
-    tolerances = {"float32": 1e-4} | ({"float64": 1e-10} if recipe == "paper" else {})
-    assert_parity(c, chosen, TWO_COLUMNS, 1000, tolerances, usual=True)
+    assert_parity(c, [np.concatenate(chosen)], TWO_COLUMNS, classes, tolerances, usual=() if recipe == "caffe" else ["float32"])
 
 
 @needs_cifar10
@@ -117,7 +123,7 @@ def test_torchvisions_alexnet_can_be_expressed():
         (55, 27), (27, 13), (13, 13), (13, 13), (13, 6)]
     small = config_lib.override(c, {f"model.conv{i}.features": 8 for i in range(1, 6)} | {
         "model.fc6.features": 16, "model.fc7.features": 16})
-    assert_parity(small, [random_images(small, 2)], (), usual=True)
+    assert_parity(small, [random_images(small, 2)], (), usual=["float64"])
 
 
 def test_cuda_convnet2s_alexnet_can_be_expressed():
@@ -129,4 +135,4 @@ def test_cuda_convnet2s_alexnet_can_be_expressed():
     assert [x.out_size for x in layers if x.is_conv] == [27, 13, 13, 13, 6]
     small = config_lib.override(c, {f"model.conv{i}.features": 8 for i in range(1, 6)} | {
         "model.fc6.features": 16, "model.fc7.features": 16})
-    assert_parity(small, [random_images(small, 2)], (), usual=True)
+    assert_parity(small, [random_images(small, 2)], (), usual=["float64"])
