@@ -119,7 +119,7 @@ def prepare(precision: str = "float32") -> None:
             _tell(f"no compilation cache, as {folder or 'a home directory for it'} "
                   f"{'cannot be written' if folder else 'is lacking'}: each process compiles anew; "
                   "$JAX_COMPILATION_CACHE_DIR or $XDG_CACHE_HOME names another place")
-    os.environ.setdefault("JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter on stderr
     prepare_xla()
 

@@ -2,7 +2,9 @@
 
 import os
 import pathlib
+import shutil
 import signal
+import tempfile
 
 import emulated
 import pytest
@@ -13,6 +15,12 @@ import pytest
 os.environ.setdefault("XLA_FLAGS", emulated.QUICK)
 # No array is widened and no axis added without a word, in the tests, in the code, and in processes that tests start.
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"], os.environ["JAX_NUMPY_RANK_PROMOTION"] = "strict", "raise"
+
+# What a process of this session has compiled the next one finds: a cache that is empty at its start, each worker's own,
+# as JAX doesn't write an entry in one piece. Programs that take less are compiled by each, and never in halves.
+_cache = tempfile.mkdtemp(prefix="alexnet-jax-tests-xla-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
 
 # A shell without job control starts what is in its background with SIGINT ignored, nohup with SIGHUP, and that is
 # inherited. The tests send both to themselves and to processes that they start.
@@ -30,6 +38,10 @@ LONG = ("test_launch_cluster", "test_models_parity", "test_training_resume", "te
 # Functions whose tests together take more than some five seconds of a core (`make test-all ARGS=--durations=0`), and
 # clusters: `make test` leaves them out. One test of each kind stays: a mesh, a signal, a kill, the layers' parity.
 SLOW = frozenset((pathlib.Path(__file__).parent / "slow.txt").read_text("utf-8").split())
+
+
+def pytest_unconfigure():
+    shutil.rmtree(_cache, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items):

@@ -133,7 +133,7 @@ class Storm:
         self.done = collections.Counter()
         self.env = {"XLA_FLAGS": emulated.QUICK} | os.environ | {
             "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"), "PYTHONPATH": str(HERE.parent),
-            "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
         self.env.pop("ALEXNET_STORE_DIR", None)
 
     def say(self, text):

@@ -66,7 +66,7 @@ def results(tmp_path_factory):
     env = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), "JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": "",
         "ALEXNET_STORE_DIR": str(tmp / "store"), "JAX_COMPILATION_CACHE_DIR": str(tmp / "xla"), "COLUMNS": "500",
-        "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     done = subprocess.run([sys.executable, str(ROOT / "tests" / "forked.py")], input=json.dumps(cases),
                           capture_output=True, text=True, cwd=tmp, env=env, check=False)
     assert done.returncode == 0, done.stderr

@@ -59,7 +59,7 @@ class Images:
         out[:] = self.images[index]
 
 
-TOTAL = 75  # four batches of 16 and 11 of a fifth
+TOTAL = 43  # two batches of 16 and 11 of a third
 
 
 def _generated():
@@ -112,7 +112,7 @@ class TenViews:
 
     def __init__(self, tiny, split, crop, mean):
         c = tiny(train__precision="float64", augment__mean=mean, data__size=split.images.shape[1], data__crop=crop,
-                 model__conv1__features=16, model__conv2__features=16, model__fc6__features=64)
+                 model__conv1__features=8, model__conv2__features=8, model__fc6__features=64)
         self.crop, self.split, self.mean = crop, split, mean
         self.built = program.Program(c, 10, make_mesh(c))
         rng = np.random.default_rng(3)
