@@ -3,11 +3,12 @@
     python -m experiments.robustness decay pca           # by the claims' names, of experiments.claims.registry
     python -m experiments.robustness --images            # and what is in the images of the plan's regime
 
-For each way of measuring a claim, in its own regime: every pair; the sign test; what is left without any one seed; the
-other quantities; the arm against all runs of its baseline on such a device, unpaired (Welch), and against that device's
-where a pair was made on another; ±x over seeds, and over seeds and images; what the centre crop says, and what is left
-without the pairs of other records; runs that were made on two kinds of device. It prints what is recorded and decides
-nothing: the verdict is that of the table of claims.
+For each way of measuring a claim, in its own regime: every pair; the sign test; what is left without any one seed, and
+without which one the verdict would have a star; the other quantities; the arm against all runs of its baseline on such
+a device, unpaired (Welch), and against that device's where a pair was made on another; ±x over seeds, and over seeds
+and images; what the centre crop says, and what is left without the pairs of other records; the plan's other regimes,
+and how far they lie from the first on the same data; runs that were made on two kinds of device. It prints what is
+recorded and decides nothing: the verdict is that of the table of claims.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from alexnet_jax.errors import ConfigError
 from alexnet_jax.training import views
 from experiments.analysis import compare, protocol, statistics
 from experiments.analysis.text import interval, p_text, signed, span
-from experiments.analysis.workdirs import Run, Sweep, read_sweep
+from experiments.analysis.workdirs import Run, Sweep, field, read_sweep
 from experiments.claims.judging import Found, judged
 from experiments.claims.record import Claim, Measure
 from experiments.claims.regimes import PAPER_LIKE_30
@@ -55,7 +56,7 @@ def _of_measure(found: Found, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
            f"{found.verdict.word}: {'; '.join(filter(None, (found.verdict.why, found.remark)))}")
     yield "pairs: " + ", ".join(f"{seed}: {signed(value, 2)}" for seed, value in each.items())
     if len(each) > 2:
-        yield from _tests(list(each.values()))
+        yield from _tests(each, found)
     if found.p_holm is not None:
         family = found.corrected.family
         yield f"Holm's p {p_text(found.p_holm)} over {len(family.tests)} tests ({family.name})"
@@ -83,10 +84,28 @@ def _elsewhere(claim: Claim, what: Measure, sweeps: Mapping[str, Sweep]) -> Iter
         if found is not None:
             yield (f"{regime.name}: {interval(found.difference)}, {found.difference.n} seeds; "
                    f"{found.verdict.word}: {found.verdict.why}")
+            yield from _apart(judged(claim, what, what.regimes[0], sweeps), found)
 
 
-def _tests(each: Sequence[float]) -> Iterator[str]:
+def _apart(own: Found | None, other: Found) -> Iterator[str]:
+    """How far the effect in another regime lies from that in the claim's own, where dataset and quantity are the same:
+    the seeds' differences, unpaired (Welch)."""
+    if own is None or min(len(one.comparison.each) for one in (own, other)) < 2:
+        return
+    names = [{field(run.config, "data.name") for run in one.comparison.runs} for one in (own, other)]
+    if names[0] != names[1] or own.comparison.quantity != other.comparison.quantity:
+        return
+    sign = -1 if own.measure.turned else 1
+    welch = stats.ttest_ind(other.comparison.each, own.comparison.each, equal_var=False)
+    ends = welch.confidence_interval(statistics.CONFIDENCE)
+    low, high = sorted((sign * ends.low, sign * ends.high))
+    mean = sign * float(np.mean(other.comparison.each) - np.mean(own.comparison.each))
+    yield f"  that less this regime's: {signed(mean, 2)} {span(low, high)}, p {p_text(welch.pvalue)}, unpaired"
+
+
+def _tests(by_seed: Mapping[int, float], found: Found) -> Iterator[str]:
     """The sign test, and what any one seed does."""
+    each = list(by_seed.values())
     above, below = sum(value > 0 for value in each), sum(value < 0 for value in each)
     p = stats.binomtest(above, above + below).pvalue if above + below else 1.0
     yield f"signs: {above} above zero, {below} below; sign test p {p_text(p)}"
@@ -95,6 +114,10 @@ def _tests(each: Sequence[float]) -> Iterator[str]:
     worst = max((one.p_value for one in less if one.p_value is not None), default=None)
     yield (f"without any one seed: mean {signed(min(means), 2)} to {signed(max(means), 2)}"
            + ("" if worst is None else f", p at most {p_text(worst)}"))
+    if found.p_holm is not None and found.p_holm < 1 - statistics.CONFIDENCE:
+        lost = [str(seed) for seed, one in zip(by_seed, less, strict=True) if one.p_value is not None
+                and found.corrected.if_it_were(found.test, one.p_value) >= 1 - statistics.CONFIDENCE]
+        yield f"seeds without which the word would have a star: {', '.join(lost) or 'none'}"
 
 
 def _turned(difference: statistics.Estimate, sign: int) -> statistics.Estimate:
@@ -123,7 +146,9 @@ def _other_baselines(found: Found, sweeps: Mapping[str, Sweep], sign: int) -> It
         other = _turned(compare.compare(c.arm, reference, c.quantity, c.views).difference, sign)
         yield (f"with {kind}'s {c.reference.name} of {'seed' if len(elsewhere) == 1 else 'seeds'} "
                f"{', '.join(map(str, elsewhere))} too, which mixes devices in a pair: {interval(other)}"
-               + ("" if other.p_value is None else f", p {p_text(other.p_value)}"))
+               + ("" if other.p_value is None else f", p {p_text(other.p_value)}")
+               + ("" if other.p_value is None or found.p_holm is None else
+                  f", Holm's {p_text(found.corrected.if_it_were(found.test, other.p_value))}"))
 
 
 def _device(run: Run) -> str:

@@ -10,6 +10,7 @@ from experiments.analysis import workdirs
 from experiments.claims import __main__ as command
 from experiments.claims import summary, table
 from experiments.claims.record import of_arm
+from experiments.claims.regimes import FIVE, TINY
 from experiments.claims.registry import CLAIMS
 from experiments.claims.rows import rows
 
@@ -46,16 +47,33 @@ def test_the_recorded_table_is_that_of_the_recorded_results():
 
 def test_the_pages_have_what_is_measured_and_of_several_regimes_the_claims_own():
     found, _ = rows(ROOT / "experiments" / "results")
-    for page, of_rows in command.PAGES.items():
+    for page, name, of_rows in ((page, *one) for page, tables in command.PAGES.items() for one in tables.items()):
         text = page.read_text()
-        assert table.fill(text, of_rows(found)) == text, "run `make claims`"
+        assert table.fill(text, of_rows(found), name) == text, "run `make claims`"
         assert of_rows(found) in text
-    front = [row for row in found if row.kind != "log" and row.measured and not row.in_kind and row.where[1] in "3457"]
+    front = [row for row in found if row.kind != "log" and not row.in_kind and row.where[1] in "3457"]
     assert [line.split("**")[1] for line in table.front(found).splitlines()[2:]] == [
         name for name, *_ in dict.fromkeys((row.id, row.part, row.quantity) for row in front)]
+    assert table.front(found).count("| – | not measured |") == len([row for row in front if not row.measured]) > 0
+    assert "n = 3; 130 of 520 epochs" in table.front(found)  # where the regime is another than the page says of most
     one = next(row for row in found if row.n and row.verdict == "reproduced")
     more = dataclasses.replace(one, n=one.n + 1, measured="of more seeds")
     assert table.brief([one, more]) == table.brief([one])
     beside = dataclasses.replace(one, part="in kind", verdict="not comparable")
     assert table.brief([beside, one]) == table.brief([one])
     assert "not comparable" in table.brief([beside])
+
+
+def test_regimes_stand_side_by_side_where_a_short_schedule_measured_the_claim():
+    found, _ = rows(ROOT / "experiments" / "results")
+    lines = {line.split("**")[1] + line.split("**")[2].partition(" | ")[0]: line.split(" | ")
+             for line in table.by_regime(found).splitlines()[2:]}
+    short = [row for row in found if row.regime in (FIVE.name, TINY.name) and row.measured and not row.in_kind]
+    assert set(lines) == {f"{row.id}{row.part and ' '}{row.part}" for row in short}
+    for row in short:
+        cell = lines[f"{row.id}{row.part and ' '}{row.part}"][2 if row.regime == FIVE.name else 3]
+        assert row.measured.partition(";")[0] in cell
+        assert row.verdict in cell
+    assert lines["log-132"][1] == "–"
+    assert lines["dropout without − with"][1].endswith("n = 30: reproduced here")
+    assert "one epoch on 40,000 images" in lines["bias-init biases 0 − 1"][1]

@@ -10,7 +10,7 @@ from alexnet_jax import cli, config, run_files
 from experiments.claims import __main__ as command
 from experiments.claims import commands, paper
 from experiments.claims.record import of_arm
-from experiments.claims.regimes import BY_IMAGES, FIRST, ITERATIONS, LOCAL, PAPER_LIKE_10, SECOND_IMAGES
+from experiments.claims.regimes import AVERAGES, BY_IMAGES, FIRST, ITERATIONS, LOCAL, PAPER_LIKE_10, SECOND_IMAGES
 from experiments.claims.registry import CLAIMS
 from experiments.claims.rows import rows
 from experiments.sweep import ablations, plan
@@ -83,6 +83,17 @@ def test_what_of_the_plan_is_left_is_named_with_its_cost():
     sweeps["paper_like_second_images"] = types.SimpleNamespace(runs=dict(enumerate(here)))
     assert commands.left(SECOND_IMAGES, sweeps) == ""
     assert "(20 runs, at most 8,000 epochs, about 5.3 core-hours)" in commands.left(ITERATIONS, sweeps)
+    assert "(5 runs, 450 epochs, about 0.3 core-hours)" in commands.left(AVERAGES, sweeps)
+    runs[0].seconds *= 100  # (1,200 + 36) s for 240,000 images: 137.3 hours for 96 million
+    assert "about 140 core-hours)" in commands.left(ITERATIONS, {"other": sweeps["other"]})
+
+
+def test_a_row_claims_no_more_than_its_measure_is_about(tmp_path):
+    """Dropout's overfitting is one half of the claim; nobody reads 'reproduced' as the other half's word."""
+    halves = {row.part: (row.claim, row.paper) for row in rows(tmp_path / "nothing")[0] if row.id == "dropout"}
+    assert halves == {
+        "without − with": ("without dropout substantial overfitting", "qualitative"),
+        "iterations, with ÷ without": ("with dropout about twice the iterations to converge", "2× the iterations")}
 
 
 @pytest.mark.parametrize(("platform", "quick", "told"), [

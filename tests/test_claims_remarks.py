@@ -1,12 +1,14 @@
 """What a row of the table of claims says of other views and records, held against scipy and plain counting."""
 
 import fake_sweep
+import numpy as np
 import pytest
 from fake_sweep import arms_of
 from scipy import stats
 
 from alexnet_jax import run_files
 from experiments import robustness
+from experiments.analysis import compare, workdirs
 from experiments.claims import regimes, summary, table
 from experiments.claims.registry import CLAIMS
 from experiments.claims.rows import rows
@@ -46,6 +48,22 @@ def test_a_row_says_where_the_centre_crop_or_the_other_records_change_its_star(t
     assert row.remark.endswith("8 seeds, contradicted*")
 
 
+def test_the_seeds_that_a_word_without_a_star_hangs_on_are_named(tmp_path, capsys):
+    """By hand: fifteen times the p of the other nine pairs is above 0.05."""
+    each = [-0.5, -1.1, -0.3, -0.1, -0.5, -1.6, -0.5, -0.4, -0.4, -1.4]
+    fake_sweep.write_sweep(tmp_path / "paper_like_10_seeds", arms=arms_of(depth__no_conv5=-0.6), seeds=range(1, 11),
+                           epochs=2)
+    for seed, difference in enumerate(each, start=1):
+        _set(tmp_path / "paper_like_10_seeds", "baseline", seed, ten_view=3000)
+        _set(tmp_path / "paper_like_10_seeds", "no_conv5", seed, ten_view=3000 + round(100 * difference))
+    assert 15 * stats.ttest_1samp(each, 0).pvalue < 0.05
+    lost = [str(seed) for seed in range(1, 11)
+            if 15 * stats.ttest_1samp(each[:seed - 1] + each[seed:], 0).pvalue >= 0.05]
+    assert 0 < len(lost) < 10
+    robustness.main(["depth", f"--results={tmp_path}"])
+    assert f"seeds without which the word would have a star: {', '.join(lost)}\n" in capsys.readouterr().out
+
+
 def _planned(folder, seeds, **sweep):
     fake_sweep.write_sweep(folder, seeds=seeds, epochs=2, **sweep)
     run_files.write_json(folder / "plan.json", {**fake_sweep.plan_of(folder), "name": folder.name})
@@ -69,6 +87,11 @@ def test_parts_of_the_plan_that_come_later_have_their_rows_and_words(tmp_path, c
     robustness.main(["lrn", f"--results={tmp_path}"])
     assert "90 epochs on 12,000 other images: " in (text := capsys.readouterr().out)
     assert "4 seeds; preliminary: 4 of 5 seeds" in text
+    own, other = (compare.of_sweep(workdirs.read_sweep(tmp_path / name))["no_lrn"].each
+                  for name in ("paper_like_30_seeds", "paper_like_second_images"))
+    apart = stats.ttest_ind(own, other, equal_var=False).confidence_interval(0.95)  # with the norm less without
+    numbers = f"{np.mean(own) - np.mean(other):+.2f} [{apart.low:+.2f}, {apart.high:+.2f}]".replace("-", "−")
+    assert f"that less this regime's: {numbers}, p " in text
 
 
 def test_every_regime_of_the_plan_is_known_once_and_b_has_a_family_of_its_own():

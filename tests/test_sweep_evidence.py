@@ -21,6 +21,8 @@ FROZEN = {
     "dropout_by_images": (50, "3ce7602de1994c2c"),
     "dropout_iterations": (20, "646a81009069e542"),
     "tiny_imagenet_paper_like": (60, "29594d06f3a4f195"),
+    "conv_local_whole": (9, "e246711cfc9c98e3"),
+    "paper_like_averages": (5, "6e51fd0114f20fe8"),
 }
 
 

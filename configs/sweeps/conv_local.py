@@ -5,7 +5,7 @@
 
 Three arms: the 11% network, the same without its norms and nothing else, and the 13% network, which differs in local3's
 width and fc's decay too. All on a twentieth of the 520 epochs, every part of the schedule shortened alike;
-`--config.train.epochs=520` is the whole, in a workdir of its own.
+conv_local_quarter.py has a quarter, conv_local_whole.py the whole.
 
 Cost: 9 runs of 26 epochs (3 arms, 3 seeds), about 35 minutes a run on one core of an EPYC without AVX-512.
 """

@@ -3,8 +3,7 @@
     python -m experiments.run --sweep=configs/sweeps/conv_local_quarter.py --workdir=runs/conv_local_quarter --dry_run
     python -m experiments.run --sweep=configs/sweeps/conv_local_quarter.py --workdir=runs/conv_local_quarter
 
-configs/sweeps/conv_local.py with 130 of the 520 epochs in place of 26. `--config.train.epochs=520
---config.train.eval_every=104` is the whole schedule, in a workdir of its own.
+configs/sweeps/conv_local.py with 130 of the 520 epochs in place of 26; conv_local_whole.py has all 520.
 
 Cost: 9 runs of 130 epochs (3 arms, 3 seeds).
 """

@@ -10,6 +10,7 @@ The correction is Holm's, of two-sided t tests of "no difference".
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 from experiments.analysis import compare, statistics
@@ -33,10 +34,18 @@ class Family:
 
 @dataclasses.dataclass(frozen=True)
 class Corrected:
-    """A family with Holm's p values by test."""
+    """A family with the p values of its tests, their own and Holm's."""
 
     family: Family
-    p_holm: Mapping[Test, float]
+    p_values: Mapping[Test, float | None]
+
+    @functools.cached_property
+    def p_holm(self) -> dict[Test, float]:
+        return self.family.adjusted(self.p_values)
+
+    def if_it_were(self, test: Test, p: float) -> float:
+        """Holm's p of a test if its own p were this one, and the others' stayed."""
+        return self.family.adjusted({**self.p_values, test: p})[test]
 
 
 DESCRIPTIVE = Family("descriptive: the interval of one comparison")
@@ -47,4 +56,4 @@ def of_sweep(sweep: Sweep, quantity: str = "error", views: str | None = None) ->
     tests = {(name, found.quantity): found.p_value for name, found in
              compare.of_sweep(sweep, quantity, views).items() if found.p_value is not None}
     family = Family(f"all arms of {sweep.name}, {compare.QUANTITIES[quantity]}", tuple(tests))
-    return Corrected(family, family.adjusted(tests))
+    return Corrected(family, tests)

@@ -23,7 +23,8 @@ from experiments.claims import pictures, table
 from experiments.claims.rows import parts_left, rows
 
 HERE = pathlib.Path(__file__).resolve().parents[1]
-PAGES = {HERE.parent / "README.md": table.front, HERE.parent / "docs" / "results.md": table.brief}
+PAGES = {HERE.parent / "README.md": {"claims": table.front},  # page: what stands between its marks
+         HERE.parent / "docs" / "results.md": {"claims": table.brief, "regimes": table.by_regime}}
 
 
 def _shown(folder: pathlib.Path) -> str:
@@ -54,8 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         run_files.write_text(options.out / "CLAIMS.md", text)
         pictures.write(options.results, options.out)
         if options.out == HERE:
-            for page, rows_of_page in PAGES.items():
-                run_files.write_text(page, table.fill(page.read_text(encoding="utf-8"), rows_of_page(found)))
+            for page, tables in PAGES.items():
+                for name, of_rows in tables.items():
+                    run_files.write_text(page, table.fill(page.read_text(encoding="utf-8"), of_rows(found), name))
     print(table.brief(found) if options.brief else text, end="", flush=True)
     if troubles:
         more = f" (and {len(troubles) - 1} more)" if len(troubles) > 1 else ""

@@ -158,7 +158,7 @@ def _name(path: pathlib.Path) -> str:
 
 def _hours(seconds: float) -> str:
     hours = seconds / 3600
-    return f"{hours:,.1f} core-hours" if hours < 100 else f"{round(hours, -2):,.0f} core-hours"
+    return f"{hours:,.1f} core-hours" if hours < 100 else f"{float(f'{hours:.2g}'):,.0f} core-hours"
 
 
 def of_file(command: Any) -> str:

@@ -126,7 +126,7 @@ def corrected(regime: Regime, sweeps: Mapping[str, Sweep], quantity: str = "erro
         if parts:
             arm, reference, _ = compare_lib.together(parts, of, views)
             p_values[name, of] = compare(arm, reference, of, views).p_value
-    return families.Corrected(regime.family, regime.family.adjusted(p_values))
+    return families.Corrected(regime.family, p_values)
 
 
 def of_the_arm(found: OfArm | None, c: Comparison, planned: int = 0) -> verdicts.Verdict | None:

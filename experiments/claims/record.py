@@ -55,6 +55,7 @@ class Measure:
       margin: x of ±x, points.
       ratio: that the claim gives, of `epochs`.
       part: what of the claim this is about.
+      words, paper: the claim and the paper's number as far as this measure is about them, where it isn't about all.
       says: what paper or log say of the arm, where that is no difference in error.
       also: other names of the arm.
       local: of cuda-convnet's conv-local networks (True), of others (False), of any (None).
@@ -71,6 +72,8 @@ class Measure:
     margin: float = verdicts.SMALLEST
     ratio: float = 0.0
     part: str = ""
+    words: str = ""
+    paper: str = ""
     says: str = ""
     also: tuple[str, ...] = ()
     local: bool | None = None

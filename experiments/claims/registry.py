@@ -29,6 +29,7 @@ _ILSVRC = "no measurement: needs ILSVRC"
 _FALL_2011 = f"{_ILSVRC} and the Fall 2011 release; a sixth convolutional layer is not built"
 _OF_CHECKPOINTS = "no measurement of the checkpoints of a sweep"
 _SAME_MAP = ("model.same_map.layers", "the same-map norm after conv2's goes with it, as in run 148")
+_LOCAL = (r.QUARTER, r.WHOLE, r.LOCAL)
 _A10, _A30, _B, _H = r.PAPER_LIKE_10, r.PAPER_LIKE_30, r.HUNDRED_CLASSES, r.SECOND_IMAGES
 
 
@@ -88,9 +89,9 @@ CLAIMS: dict[str, Claim] = {claim.id: claim for claim in (
     Claim("lrn-cifar", "13% test error without normalisation, 11% with", "§3.3", "difference", CIFAR,
           _paper("13 → 11", "§3.3", -2.0),
           Value("13 → 11", "layers-conv-local-13pct and -11pct", "layer files of the released source"),
-          measures=(Measure("lrn.no_lrn", (r.QUARTER, r.LOCAL), turned=True, local=True, says="13 against 11",
+          measures=(Measure("lrn.no_lrn", _LOCAL, turned=True, local=True, says="13 against 11",
                             part="the 11% network, with its norms − without"),
-                    Measure("lrn.conv_local_13", (r.QUARTER, r.LOCAL), turned=True, local=True, says="13 against 11",
+                    Measure("lrn.conv_local_13", _LOCAL, turned=True, local=True, says="13 against 11",
                             part="the two networks as released, 11% − 13%"))),
     Claim("overlap", "pooling z=3, s=2 against z=2, s=2 giving equal output sizes", "§3.4", "difference", VAL_2012,
           _paper("−0.4/−0.3", "§3.4", -0.4, -0.3), _gain("147"), "147",
@@ -113,10 +114,11 @@ CLAIMS: dict[str, Claim] = {claim.id: claim for claim in (
     Claim("dropout", "without dropout substantial overfitting; with it about twice the iterations to converge", "§4.2",
           "qualitative", "ILSVRC", _paper("qualitative; 2× the iterations", "§4.2"), measures=(
               Measure("dropout.no_dropout", (_A30, _H, _B, *r.SHORT, r.CONVERGENCE), "gap", sign=1,
-                      part="without − with", also=("none",),
-                      says="substantial overfitting; half the iterations to converge"),
+                      part="without − with", words="without dropout substantial overfitting", paper="qualitative",
+                      also=("none",), says="substantial overfitting; half the iterations to converge"),
               Measure("dropout.no_dropout", (r.ITERATIONS, r.CONVERGENCE), "epochs", turned=True, ratio=2.0, sign=1,
-                      part="iterations, with ÷ without", also=("none",)))),
+                      part="iterations, with ÷ without", words="with dropout about twice the iterations to converge",
+                      paper="2× the iterations", also=("none",)))),
     Claim("depth", "removing any middle layer costs about 2 points", "§7", "difference", UNSAID,
           _paper("top-1 about +2", "§7", 2.0), measures=tuple(
               Measure(f"depth.no_{layer}", (_A10, _B, *r.SHORT), part=f"without {layer}", also=(f"without_{layer}",))

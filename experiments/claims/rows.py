@@ -57,12 +57,13 @@ def _of_one(claim: Claim, results: pathlib.Path, sweeps: Mapping[str, Sweep], ot
     yield from (_from_file(start, path, tree) for path, tree in mine)
     near: list[Row] = []
     for what in claim.measures:
-        found = [_from_runs(start, one, results) for regime in (*what.regimes, *others)
+        begin = dataclasses.replace(start, claim=what.words or start.claim, paper=what.paper or start.paper)
+        found = [_from_runs(begin, one, results) for regime in (*what.regimes, *others)
                  if (one := judged(claim, what, regime, sweeps)) is not None]
         if what.in_kind:
             near += found
         else:
-            yield from found or [commands.missing_measure(dataclasses.replace(start, part=what.part), what, sweeps)]
+            yield from found or [commands.missing_measure(dataclasses.replace(begin, part=what.part), what, sweeps)]
     if claim.counted is not None:
         yield _counted(start, claim)
     if claim.why and not mine:

@@ -14,7 +14,7 @@ from alexnet_jax import names
 from experiments.analysis import compare, statistics, verdicts
 from experiments.analysis.families import DESCRIPTIVE
 from experiments.analysis.text import markdown_table, span
-from experiments.claims.regimes import SECOND_IMAGES
+from experiments.claims.regimes import FIVE, HUNDRED_CLASSES, PAPER_LIKE_30, PLANNED, SECOND_IMAGES, TINY
 from experiments.claims.row import SCHEMA, Row
 
 _HEAD = ("#", "Claim", "Paper", "Author's log", "Measured", "Seeds", "Data", "Verdict")
@@ -111,16 +111,36 @@ def brief(rows: Sequence[Row]) -> str:
 
 
 def front(rows: Sequence[Row]) -> str:
-    """The measured claims of the paper's sections 3 to 5 and 7, a short line each, in the regime that a claim's record
-    names first (`experiments.claims.registry`), whatever came out: claim, the paper's number, ours, verdict."""
+    """The claims of the paper's sections 3 to 5 and 7, a short line each, in the regime that a claim's record names
+    first (`experiments.claims.registry`), whatever came out: claim, the paper's number, ours, verdict; those that
+    nothing measures too."""
     first: dict[tuple[str, str, str], Row] = {}
     for row in rows:
-        if row.measured and not row.in_kind and row.kind != "log" and re.match(r"§[3457]", row.where):
+        if not row.in_kind and row.kind != "log" and re.match(r"§[3457]", row.where):
             first.setdefault((row.id, row.part, row.quantity), row)
     cells = [(f"**{row.id}** {'; '.join(filter(None, (row.claim, row.part)))} ({row.where.partition(',')[0]})",
-              row.paper, _in_short(row), "; ".join(filter(None, (_word(row), _by_another_view(row)))))
+              row.paper, _in_short(row) or "–",
+              "; ".join(filter(None, (_word(row) or "not measured", _by_another_view(row)))))
              for row in first.values()]
     return "\n".join(markdown_table(("Claim", "Paper", "Here", "Verdict"), cells, range(4), padded=False)) + "\n"
+
+
+def by_regime(rows: Sequence[Row]) -> str:
+    """The claims that a short schedule measured, a line each, beside the evidence plan's own regime, its other images
+    and its other data: difference and verdict in each. Of a regime that nothing is recorded of there is no column."""
+    own = {regime.name for regime in PLANNED} - {SECOND_IMAGES.name, HUNDRED_CLASSES.name}
+    by: dict[tuple[str, str, str], dict[str, Row]] = {}
+    for row in rows:
+        if row.measured and not row.in_kind and row.verdict != verdicts.NOT_COMPARABLE:
+            by.setdefault((row.id, row.part, row.quantity), {}).setdefault("" if row.regime in own else row.regime, row)
+    short = {key: found for key, found in by.items() if found.keys() & {FIVE.name, TINY.name}}
+    columns = [name for name in ("", SECOND_IMAGES.name, FIVE.name, TINY.name, HUNDRED_CLASSES.name)
+               if not name or any(name in found for found in short.values())]
+    cells = [[f"**{id_}**" + (f" {part}" if part else ""),
+              *(f"{_in_short(found[name], name)}: {_word(found[name])}" if name in found else "–" for name in columns)]
+             for (id_, part, _), found in short.items()]
+    head = ("Claim", "The plan's regime", *columns[1:])
+    return "\n".join(markdown_table(head, cells, range(len(head)), padded=False)) + "\n"
 
 
 def _by_another_view(row: Row) -> str:
@@ -128,16 +148,18 @@ def _by_another_view(row: Row) -> str:
     return row.remark.partition(";")[0] if row.remark.startswith("by the") else ""
 
 
-def _in_short(row: Row) -> str:
-    """'−5.00 [−5.78, −4.22], n = 9': the first number alone, and of what it is where it isn't the reported error."""
+def _in_short(row: Row, known: str = "") -> str:
+    """'−5.00 [−5.78, −4.22], n = 9': the first number alone, of what it is where it isn't the reported error, and in
+    which regime where that isn't the paper's parameters an image, or known."""
     of = "" if row.quantity in ("", compare.QUANTITIES["error"]) else f"{row.quantity.partition(' (')[0]} "
-    return f"{of}{row.measured.partition(';')[0]}" + (f", n = {row.n}" if row.n else "")
+    elsewhere = f"; {row.regime}" if row.regime not in ("", PAPER_LIKE_30.name, known) else ""
+    return f"{of}{row.measured.partition(';')[0]}" + (f", n = {row.n}" if row.n else "") + elsewhere
 
 
-def fill(text: str, table: str) -> str:
-    """`text` with `table` between `<!-- begin claims -->` and `<!-- end claims -->`."""
-    before, begin, rest = text.partition("<!-- begin claims -->\n")
-    _, end, after = rest.partition("<!-- end claims -->")
+def fill(text: str, table: str, name: str = "claims") -> str:
+    """`text` with `table` between `<!-- begin NAME -->` and `<!-- end NAME -->`."""
+    before, begin, rest = text.partition(f"<!-- begin {name} -->\n")
+    _, end, after = rest.partition(f"<!-- end {name} -->")
     return before + begin + table + end + after if begin and end else text
 
 
