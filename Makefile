@@ -1,7 +1,7 @@
 # make ablations   the main job on the embedded dataset: the three ablations, table and curves
 # make test        what a change can break, in minutes: all but the slow tests; ARGS=… for pytest
 # make test-all    every test but test-targets
-# make storm       signals at random over small sweeps and packing, for MINUTES=60: is anything lost?
+# make storm       random signals to small sweeps and to packing, for MINUTES=60: is anything lost?
 # make test-targets  the network compiled for H100s and TPUs, without having one: installs XLA's compilers (6 GB;
 #                  they make JAX on a CPU talk on stderr: VENV=.venv-targets keeps them apart)
 # make claims      every claim of the paper beside what is recorded here: experiments/CLAIMS.md, .csv, .json
@@ -9,7 +9,7 @@
 #                  on two cores that do nothing else; make bench-quick tries all of them on tiny networks
 # make accelerator what this project does on the accelerator that JAX sees, in MINUTES=9, into OUT=runs/accelerator;
 #                  again, and it resumes; ARGS=--quick rehearses it without one. With .venv, or without one PYTHON
-# make bare        does it run on a bare machine? PYTHON=python3.12, ARGS="--venv=… --cuts=…"; by hand or weekly
+# make bare        does it run on a machine with few packages? PYTHON=python3.12, ARGS="--venv=… --cuts=…"; by hand or weekly
 # make lint        ruff, mypy, and who may import whom (import-linter: pyproject.toml)
 # Each other sets up .venv first, if needed. WORKDIR=…, PYTHON=python3.12 and DATA=… can be given.
 
@@ -34,7 +34,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 
-# A prerequisite, so that it is said before the installation.
+# A prerequisite, so that it is printed before the installation.
 ablations-said:
 	@echo "ablations: 16 small networks, two at a time, each under a minute: six to seven minutes on two hardware threads,"
 	@echo "after one or two for what $(VENV) lacks. Table and pictures in $(WORKDIR). Ctrl-C: the same command resumes."

@@ -1,6 +1,6 @@
 """Config files and overrides on the command line: `--config=FILE[:recipe] --config.a.b=value`.
 
-Every mistake is one clear line, before anything is computed.
+Every mistake gives one clear line, before anything is computed.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def define_config_flag() -> None:
 
 
 def _help(argv: Sequence[str]) -> None:
-    """Prints what `--help` asks for, the command's own flags first, and ends the command with 0; else nothing."""
+    """Answers `--help`, the command's own flags first, and exits with 0; does nothing without it."""
     asked = [argument for argument in argv[1:] if argument in _HELP]
     if not asked:
         return
     if not all(_HELP[argument] for argument in asked):
-        # On less absl's lines have no room.
+        # Absl's help fails on narrower terminals.
         os.environ["COLUMNS"] = str(max(_NARROW, shutil.get_terminal_size().columns))
         app.usage(writeto_stdout=True)
         sys.exit(0)
@@ -63,9 +63,9 @@ def _help(argv: Sequence[str]) -> None:
 
 
 def find(path: str, field: str, beside: pathlib.Path | None = None) -> pathlib.Path:
-    """Where a file that is named by its path lies: in the folder `beside`, in this one or in the project's.
+    """The file `path`, looked up in the folder `beside`, the current folder and the project's, in this order.
 
-    Where it is in none of them, the path as it was given. Raises ConfigError (`paths.given`).
+    The path as given if it is in none of them. Raises ConfigError (`paths.given`).
     """
     file = paths.given(path, field)
     if file.is_absolute():
@@ -107,7 +107,7 @@ def load_module(path: str, field: str = "--config", beside: pathlib.Path | None 
 
 
 def in_file(path: str, field: str, file: pathlib.Path, error: BaseException) -> ConfigError:
-    """What to raise for an error in the code of `file`, which was named as `path`: one line, with the line's number."""
+    """The error to raise for an exception in the code of `file`, given as `path`: one line, with the line number."""
     line = ""
     if isinstance(error, SyntaxError):
         line = f" line {error.lineno}:" if error.lineno else ""
@@ -140,7 +140,7 @@ def load_config(value: str, beside: pathlib.Path | None = None) -> ConfigDict:
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """For `app.run(main, flags_parser=parse_flags)`: the positional arguments.
 
-    What the command line says of the config is then in `parsed_config`. `--help` is answered here.
+    The config is then in `parsed_config`. `--help` is answered here.
 
     Raises:
       ConfigError: an unknown flag or field, a value that is none of its type, an argument that isn't understood.
@@ -166,7 +166,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
             value = str(not negated)
         overrides[field] = config_lib.parse(field, value)
     try:
-        # Where absl isn't told how much to say, its `app.run` has every library say all that it does.
+        # Without a --verbosity, absl's `app.run` would turn on every library's log messages.
         positional = flags.FLAGS([rest[0], "--verbosity=-1", *rest[1:]])
     except flags.Error as error:
         raise ConfigError(messages.of_flag(error)) from error
@@ -185,7 +185,7 @@ def given() -> dict[str, Any]:
 
 
 def config_file() -> str:
-    """The value of --config, FILE or FILE:recipe. Raises ConfigError where it isn't given."""
+    """The value of --config, FILE or FILE:recipe. Raises ConfigError if it isn't given."""
     value = flags.FLAGS["config"].value
     if not value:
         raise ConfigError(f"--config=FILE is needed, e.g. {_EXAMPLE}")

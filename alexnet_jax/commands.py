@@ -1,6 +1,6 @@
-"""How a command takes its options, and how it ends: with 0, or with one line and the exit code of what went wrong.
+"""How commands read their options and how they end: with 0, or with one line and the exit code of the error.
 
-The other half of the commands that are started by a config is `cli`.
+The config flags of commands that take one are in `cli`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _MOST = 200  # characters of a library's message
 class Parser(argparse.ArgumentParser):
     """argparse for `python -m module`, with this project's errors: one line, exit code 2.
 
-    A `type=pathlib.Path` is a path as users write it (`paths.given`). Options stand before, between or behind the
-    arguments that have no name.
+    A `type=pathlib.Path` is a path as users write it (`paths.given`). Options may come before, between or after the
+    positional arguments.
     """
 
     def __init__(self, module: str, doc: str | None):
@@ -42,11 +42,12 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentTypeError(str(error).removeprefix(": ")) from None
 
     def add_workdir(self, metavar: str, words: str, among: str = "") -> None:
-        """The folder that the command works on: `--workdir=FOLDER`, or the first of the arguments that have no name.
+        """Adds the folder that the command works on: `--workdir=FOLDER`, or the first positional argument.
 
         Args:
-          metavar, words: of its help. among: `dest` of the list of the other arguments without a name, where there are
-            such; the first of them is then the folder, and has to be a run's, where --workdir isn't given.
+          metavar, words: for its help.
+          among: `dest` of the command's other positional arguments, if it has any; without --workdir the first of them
+            is the folder, and has to be a run's.
         """
         self._folder = (metavar, words, among or "folder")
         self.add_argument("--workdir", type=pathlib.Path, metavar=metavar,
@@ -55,9 +56,9 @@ class Parser(argparse.ArgumentParser):
             self.add_argument("folder", nargs="*", type=pathlib.Path, metavar=metavar, help=argparse.SUPPRESS)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's; `workdir` of what it returns is the folder of `add_workdir`, however it was named."""
+        """As argparse's; `workdir` of what it returns is the folder of `add_workdir`, given either way."""
         args = sys.argv[1:] if args is None else args
-        # argparse loses what stands behind "--" where it lets options stand between the others.
+        # parse_intermixed_args loses what follows "--".
         options = (super().parse_args if "--" in args else self.parse_intermixed_args)(args, namespace)
         metavar, words, among = self._folder
         if not among:
@@ -75,7 +76,7 @@ class Parser(argparse.ArgumentParser):
         return options
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's, but a misspelt option is named before one that is missing because of that."""
+        """As argparse's, but reports a misspelt option before the required one that is missing because of it."""
         known, args = self._option_string_actions, sys.argv[1:] if args is None else args
         for word in args:
             paths.check_text(word, "an argument")
@@ -97,7 +98,7 @@ def whole_number(text: str) -> int:
 
 
 def report(error: BaseException) -> int | None:
-    """Prints the line that tells a user of `error`; returns the exit code. None: it is not one that users can mend."""
+    """Prints one line about `error` and returns the exit code; None: not an error that users can fix."""
     if isinstance(error, UserError):
         print(f"error: {names.plain(str(error))}", file=sys.stderr)
         return error.exit_code
@@ -114,7 +115,7 @@ def report(error: BaseException) -> int | None:
 
 
 def _of_libraries(error: BaseException) -> tuple[int | None, str]:
-    """(exit code, line) of what Python and the libraries raise where the command's surroundings are to blame."""
+    """(exit code, line) for errors of Python and libraries that the environment causes; (None, '') for others."""
     said = " ".join(str(error).split())[:_MOST]
     if messages.is_about_a_variable(error):
         return USAGE, f"{said}; set that variable of the environment to another value, or unset it"
@@ -133,10 +134,10 @@ def _of_libraries(error: BaseException) -> tuple[int | None, str]:
 
 
 def starts(package: str) -> None:
-    """For the `__init__` of a package: what ends a module that is imported to be run, `python -m package.module`.
+    """For the `__init__` of a package: how `python -m package.module` ends while its libraries are being imported.
 
-    From here to `run_main`, while libraries are imported, Ctrl-C ends the command in one word, and what a user can mend
-    in one line. Does nothing where the package is imported for another reason.
+    Until `run_main`, Ctrl-C ends the command with one word, and an error that users can fix with one line. Does nothing
+    where the package is imported for another reason.
     """
     started = re.compile(rf"(-\w*m)?{package}(\..*)?")
     if sys.argv[:1] != ["-m"] or not any(map(started.fullmatch, sys.orig_argv)):
@@ -154,14 +155,14 @@ def _end_by(kind: type[BaseException], error: BaseException, trace: TracebackTyp
 
 
 def run_main(main: Callable[[], int | None], prints: bool = True) -> None:
-    """Call `main` and end the process: 0, or the exit code of the error, printed as one line.
+    """Calls `main` and ends the process: with 0, or with the exit code of the error, printed as one line.
 
-    Meanwhile stdout and stderr are safe to write to (alexnet_jax.streams), and all that asks to stop does what SIGINT
-    does (alexnet_jax.signals).
+    Meanwhile writing to stdout and stderr is safe (alexnet_jax.streams), and every signal that asks to stop acts like
+    SIGINT (alexnet_jax.signals).
 
     Args:
-      prints: what the command is for is what it prints: it has failed if that cannot be written. A reader that goes
-        away (`… | head`) is no failure.
+      prints: the command's purpose is its output: it fails if that cannot be written. A reader that goes away
+        (`… | head`) is no failure.
     """
     code = 0
     with streams.of_process() as lost:

@@ -1,4 +1,4 @@
-"""What has to be set before JAX starts: the compilation cache, XLA's flags, the C library's memory allocator.
+"""Settings from before JAX starts: the compilation cache, XLA's flags, the C library's memory allocator.
 
 Imports no JAX.
 """
@@ -28,19 +28,19 @@ _told: set[str] = set()
 
 
 def _in_home(variable: str, name: str) -> pathlib.Path | None:
-    """$variable, or the user's folder `name`; None without a home: a container's user whom the system doesn't know."""
+    """$variable, or the user's folder `name`; None without a home, e.g. for an unknown user in a container."""
     given = os.environ.get(variable) or os.path.join(os.path.expanduser("~"), name)
     return None if given.startswith("~") else pathlib.Path(given)
 
 
 def cache_folder() -> pathlib.Path | None:
-    """The project's folder in the user's cache: packed images and compiled programs. None without a home."""
+    """The project's folder in the user's cache, for packed images and compiled programs. None without a home."""
     base = _in_home("XDG_CACHE_HOME", ".cache")
     return base and base / "alexnet_jax"
 
 
 def writable(folder: pathlib.Path | None) -> bool:
-    """Can files be written there, if only it is made?"""
+    """Can files be written there, once the folder is created?"""
     if folder is None:
         return False
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
@@ -48,12 +48,12 @@ def writable(folder: pathlib.Path | None) -> bool:
 
 
 def user() -> int:
-    """The number of the user whom this process belongs to; 0 where users have none."""
+    """The user id of this process; 0 on systems without user ids."""
     return os.getuid() if hasattr(os, "getuid") else 0
 
 
 def _substitute() -> pathlib.Path:
-    """A folder of this user's in the machine's temporary one. Raises OSError if another user has made it."""
+    """This user's own folder in the temporary folder. Raises OSError if another user has created it."""
     folder = pathlib.Path(tempfile.gettempdir()) / f"alexnet_jax-{user()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if hasattr(os, "getuid") and os.lstat(folder).st_uid != user():
@@ -62,14 +62,14 @@ def _substitute() -> pathlib.Path:
 
 
 def _tell(line: str) -> None:
-    """A note on stderr, once."""
+    """Prints a note on stderr, once per process."""
     if line not in _told:
         _told.add(line)
         print(f"note: {names.plain(line)}", file=sys.stderr)
 
 
 def store_folder() -> pathlib.Path:
-    """Where packed images go if nothing is said: the cache folder, or without a home a temporary one, with a note.
+    """The default folder of packed images: the cache folder, or without a home a temporary one, with a note.
 
     Raises:
       DataError: there is neither.
@@ -88,7 +88,7 @@ def store_folder() -> pathlib.Path:
 
 
 def prepare_matplotlib() -> None:
-    """Gives matplotlib a folder where it would complain that there is none. Call it before its first import."""
+    """Sets MPLCONFIGDIR where Matplotlib has no writable folder and would complain. Call it before its first import."""
     places = [_in_home("XDG_CONFIG_HOME", ".config"), _in_home("XDG_CACHE_HOME", ".cache")]
     if "MPLCONFIGDIR" not in os.environ and not all(writable(place and place / "matplotlib") for place in places):
         with contextlib.suppress(OSError):  # then it complains and continues
@@ -96,18 +96,18 @@ def prepare_matplotlib() -> None:
 
 
 def xla_flags() -> str:
-    """What this project asks of XLA, for all that it computes."""
+    """The XLA flags that this project always sets."""
     # jaxlib 0.10 sends CPU convolutions to YNNPACK, which is slower for these networks (benchmarks/).
-    # XLA ends the process on a flag it doesn't know, hence the version.
+    # XLA aborts on an unknown flag, hence the version check.
     return "--xla_cpu_experimental_ynn_fusion_type=" if metadata.version("jaxlib").startswith("0.10.") else ""
 
 
 def prepare(precision: str = "float32") -> None:
-    """Sets the defaults that the user has not set. Call it before the first `import jax`.
+    """Sets defaults for what the user has not set. Call it before the first `import jax`.
 
     Args:
-      precision: `train.precision` of the run. JAX_ENABLE_X64=1 is heeded for float64 alone: in 64-bit mode JAX draws
-        other random numbers, for which a run has no other id.
+      precision: `train.precision` of the run. JAX_ENABLE_X64=1 is respected for float64 only: in 64-bit mode JAX draws
+        other random numbers, which a run's id doesn't show.
     """
     if precision != "float64":
         os.environ["JAX_ENABLE_X64"] = "0"
@@ -125,16 +125,16 @@ def prepare(precision: str = "float32") -> None:
 
 
 def prepare_xla() -> None:
-    """Sets the flags that all of the project computes with. Call it before the first computation."""
+    """Adds this project's XLA flags. Call it before the first computation."""
     flags = os.environ.get("XLA_FLAGS", "")
     if xla_flags() and "ynn_fusion_type" not in flags and flags.lstrip()[:1] in ("", "-"):  # else a file's name
         os.environ["XLA_FLAGS"] = f"{flags} {xla_flags()}".strip()
 
 
 def options_of_init(platform: str) -> dict[str, int] | None:
-    """Options of `jax.jit` for the program that draws a network's weights, once: on a CPU, quick to compile.
+    """Compiler options for the program that draws the initial weights, which runs once: on a CPU, quick to compile.
 
-    Optimised fully, the loops of Threefry take LLVM several times longer. The weights are the same, to the bit.
+    Fully optimised, Threefry's loops take LLVM several times longer. The weights are the same to the bit.
     """
     if platform != "cpu" or "xla_backend_optimization_level" in os.environ.get("XLA_FLAGS", ""):
         return None
@@ -142,15 +142,15 @@ def options_of_init(platform: str) -> dict[str, int] | None:
 
 
 def allocator(env: Mapping[str, str]) -> dict[str, str]:
-    """What to add to a process's environment for an allocator that suits XLA; {} where the user has set one."""
+    """Environment variables for an allocator that suits XLA; {} where the user has set their own."""
     suits = platform.libc_ver()[0] == "glibc" and not {"GLIBC_TUNABLES", "LD_PRELOAD"} & env.keys()
     return {"GLIBC_TUNABLES": _ALLOCATOR} if suits else {}
 
 
 def use_allocator() -> None:
-    """Starts this program over with `allocator`, which the C library reads only once; nothing where that is done.
+    """Restarts this program with `allocator`, which the C library reads only at start-up; once.
 
-    For a program's first lines: what it has done so far is forgotten. The process number stays.
+    For a program's first lines: the process is replaced (`exec`), so what it has done is lost. The process id stays.
     """
     added = allocator(os.environ)
     if added and sys.orig_argv[1:]:

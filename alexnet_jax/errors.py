@@ -1,6 +1,6 @@
-"""The errors that a user can cause, each with the exit code of its kind (`commands.run_main` ends a command so).
+"""The errors that a user can cause, each with its exit code (`commands.run_main` ends the process with it).
 
-Every message is one line: it names the field or the file, says what is wrong and what to do.
+Every message is one line that names the field or file, says what is wrong and what to do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ RUN = 1  # the command was right and could not be carried out
 
 
 class UserError(Exception):
-    """Something that the user can mend. `str(error)` is the whole message, in one line."""
+    """Something that the user can fix. `str(error)` is the whole message, in one line."""
 
     exit_code = RUN
 
@@ -73,7 +73,7 @@ def describe_os_error(error: OSError) -> str:
         errno.ESTALE: "the network file system has lost it; run the same command again",
         errno.EIO: "the disk cannot be read or written; see what the system's log says of it",
         errno.ENOENT: "no such file or folder",
-        errno.EEXIST: "something else of this name is there, be it a file or a broken link; choose another name",
+        errno.EEXIST: "something else has this name, a file or a broken link; choose another name",
         errno.ENOTDIR: "a part of this path is a file and no folder; choose another place",
         errno.EISDIR: "this is a folder, where a file is needed",
         errno.ENAMETOOLONG: "longer than the file system allows; choose a shorter one",
@@ -85,13 +85,13 @@ def describe_os_error(error: OSError) -> str:
     if not where and error.errno == errno.ENOENT and not _has_place():
         return "the current folder is no longer there; change to another one and run the same command again"
     if not where and error.strerror and error.strerror != os.strerror(error.errno or 0):
-        return error.strerror  # a library's own words, of which the number says little
+        return error.strerror  # a library's own words say more than the number
     return where + remedies.get(error.errno or 0, error.strerror or str(error))
 
 
 @contextlib.contextmanager
 def reading(path: os.PathLike[str] | str) -> Iterator[None]:
-    """What the operating system refuses in here becomes a DataError, about `path` where it names none itself."""
+    """Turns an OSError within the block into a DataError, about `path` where it names no file itself."""
     try:
         yield
     except OSError as error:

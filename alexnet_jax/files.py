@@ -1,7 +1,7 @@
-"""Files that several processes look at: replaced in one move, locked by one process at a time.
+"""Files that several processes use: replaced atomically, locked by one process at a time.
 
-Locks are the operating system's (flock): they end with their process, however that dies, and leave an empty file
-behind. Looking at one needs no permission to write.
+Locks are the operating system's (flock): they end with their process, however it dies, and leave an empty file behind.
+Testing whether one is held needs only permission to read.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-_TICK = 0.05  # seconds between two tries of a lock that another process has
+_TICK = 0.05  # seconds between two attempts at a lock that another process holds
 _HELD = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
-_OLD = 60.0  # seconds after which a dead process's temporary file is nobody's, on whichever machine that ran
+_OLD = 60.0  # seconds after which a temporary file of a dead process, here or on another machine, may be removed
 
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A temporary file's place beside `path`, to be written; at the end it becomes `path` in one move.
+    """The path of a temporary file beside `path`, to be written; at the end it replaces `path` atomically.
 
-    So no reader and no interruption ever sees half of a file.
+    So no reader ever sees half a file, and no interruption leaves one.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -36,7 +36,7 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         os.replace(temporary, path)
     except OSError as error:
         if error.filename == str(temporary):
-            error.filename = str(path)  # the one that means something to a user
+            error.filename = str(path)  # the path that the user knows
         raise
     finally:
         with contextlib.suppress(OSError):
@@ -44,20 +44,20 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Replaces a file's content in one move, in UTF-8.
+    """Replaces a file's content atomically, in UTF-8.
 
-    What cannot be encoded, such as the bytes of a file's name that is no text, is written as Python writes it in a
-    literal ('\\udcff'), which JSON reads back as it was.
+    What cannot be encoded, such as undecodable bytes of a file's name, is written as in a Python literal ('\\udcff'),
+    which JSON reads back unchanged.
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def clear(folder: pathlib.Path, old: float = _OLD) -> None:
-    """Removes what processes that were killed while `replacing` a file have left in `folder`.
+    """Removes the temporary files that processes killed while `replacing` a file have left in `folder`.
 
     Args:
-      old: seconds since it was written; 0 for whoever has the folder to itself.
+      old: how many seconds old a file must be; 0 if no other process uses the folder.
     """
     for path in folder.glob(".*.*.tmp"):
         number = path.name.split(".")[-2]
@@ -71,17 +71,17 @@ def _alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # another user's, or no number of a process
+    except (OSError, OverflowError):  # another user's process, or not a process number
         return True
     return True
 
 
 @contextlib.contextmanager
 def lock(path: pathlib.Path, seconds: float | None = None) -> Iterator[bool]:
-    """Holds the lock file `path`, made if absent; False if another process keeps it.
+    """Holds the lock file `path`, created if absent; yields False if another process holds it.
 
     Args:
-      seconds: how long to wait for that process; None: as long as it takes.
+      seconds: how long to wait for that process; None: without limit.
 
     Raises:
       OSError: with the path: the file cannot be opened, or its file system has no locks.
@@ -99,18 +99,18 @@ def lock(path: pathlib.Path, seconds: float | None = None) -> Iterator[bool]:
 
 
 def hold(path: pathlib.Path, shared: bool = False) -> int | None:
-    """A descriptor that holds the lock file `path`, made if absent, until it is closed; None: another process keeps it.
+    """A descriptor that holds the lock file `path`, created if absent, until closed; None: another process holds it.
 
-    A process that is started with it (`pass_fds`) holds the lock too, whatever becomes of this one.
+    A child process that inherits it (`pass_fds`) holds the lock too, even after this one has ended.
 
     Args:
-      shared: others may hold it too, if they share it likewise.
+      shared: other processes may hold it too, if they also share it.
     """
     return _locked(path, shared)
 
 
 def held(path: pathlib.Path) -> bool | None:
-    """Does a process hold this lock now? None: that cannot be known here. Needs permission to read only."""
+    """Does any process hold this lock now? None: unknown: it can't be opened. Needs only permission to read."""
     try:
         file = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -126,7 +126,7 @@ def held(path: pathlib.Path) -> bool | None:
 
 
 def _locked(path: pathlib.Path, shared: bool = False) -> int | None:
-    """The descriptor of the file, locked; None if another process has it."""
+    """The descriptor of the locked file; None if another process holds the lock."""
     file = _open(path)
     try:
         if _take(file, shared):
@@ -137,7 +137,7 @@ def _locked(path: pathlib.Path, shared: bool = False) -> int | None:
             if now is not None and os.path.samestat(now, os.fstat(file)):
                 return file
         os.close(file)
-        return None  # another process's, or no longer the file of that name
+        return None  # held by another process, or no longer the file of that name
     except OSError as error:
         os.close(file)
         raise OSError(error.errno, error.strerror, str(path)) from error
@@ -156,7 +156,7 @@ def _open(path: pathlib.Path) -> int:
 
 
 def _take(file: int, shared: bool) -> bool:
-    """Locks an open file; False if another process has locked it. A shared lock can be had of a file open to read."""
+    """Locks an open file; False if another process holds the lock. For a shared lock, read-only will do."""
     try:
         if sys.platform == "win32":
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)

@@ -1,7 +1,6 @@
-"""What libraries say, where only the text of an error tells what happened: each with the versions it was seen in.
+"""Errors of libraries that only their text tells apart, each with the versions in which it was seen.
 
-A library may change its words in any version. tests/test_ground_messages.py has most of them said for real, and fails
-then.
+A library may reword its messages in any version; tests/test_ground_messages.py provokes most of them and fails then.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 _VARIABLE = re.compile(r"^[Ii]nvalid (truth )?value .* for (environment|JAX flag) ")
 
 # TensorStore (0.1.86, below Orbax 0.12.8), with ValueErrors that begin with a status, and the system's words
-# in them: a file may well be whole and cannot be had now.
+# in them: the file may be intact and only unreadable at the moment.
 _NOT_NOW = re.compile(r"RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|ABORTED|[Oo]ut of memory|"
                       r"Too many open files|Stale file handle|Input/output error|Permission denied")
 
@@ -24,7 +23,7 @@ _NOT_NOW = re.compile(r"RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED|PERMISS
 _LOSS = re.compile(r"\b[Gg]loo\b|[Cc]oordination service|[Bb]arrier timed|UNAVAILABLE|DEADLINE_EXCEEDED|"
                    r"[Cc]onnection (closed|reset)")
 
-# JAX, when devices are first asked for (jax 0.10.2): "Unable to initialize backend 'x': …", 'Unknown backend x'.
+# JAX, when devices are first requested (jax 0.10.2): "Unable to initialize backend 'x': …", 'Unknown backend x'.
 _NO_BACKEND = re.compile(r"Unable to initialize backend|[Uu]nknown backend")
 
 # Matplotlib, while it is imported (3.10): "Key backend: 'x' is not a valid value for backend; …", of $MPLBACKEND.
@@ -53,7 +52,7 @@ def is_about_drawing(error: BaseException) -> bool:
 
 
 def is_about_devices(error: BaseException) -> bool:
-    """Does JAX find none of the devices that it was asked for?"""
+    """Does JAX find none of the requested devices?"""
     return isinstance(error, RuntimeError) and bool(_NO_BACKEND.search(str(error)))
 
 
@@ -63,17 +62,18 @@ def is_about_threads(error: BaseException) -> bool:
 
 
 def is_for_now(error: BaseException, folder: str) -> bool:
-    """Says this failure of reading in `folder` nothing of what is there? The folder may be called anything."""
+    """Is this failure to read in `folder` temporary, so that it says nothing about the files? The folder's own name is
+    ignored."""
     return bool(_NOT_NOW.search(str(error).replace(folder, "")))
 
 
 def is_loss(error: BaseException) -> bool:
-    """Does the text tell of a process that no longer answers? Not to be asked of messages that name paths."""
+    """Is it about a process that no longer answers? Not for messages that contain paths."""
     return bool(_LOSS.search(str(error)))
 
 
 def of_flag(error: BaseException) -> str:
-    """An error of absl's flags in one line of this project's words."""
+    """The message of an absl flag error, in one line of this project's style."""
     message = " ".join(str(error).removeprefix("flag ").split())
     flag, colon, why = message.partition(": ")
     value = flag.partition("=")[2]

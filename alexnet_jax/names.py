@@ -1,6 +1,6 @@
-"""Names that people and their data have given (datasets, classes, arms, files) are text, and no output's markup.
+"""User-given names (datasets, classes, arms, files) are plain text, never markup of the output.
 
-Pictures: `inspect.lettering` has Matplotlib read no formulas; terminals: Rich is told that texts are no markup.
+In pictures `inspect.lettering` keeps Matplotlib from reading formulas; on terminals Rich is told not to parse markup.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ def plain(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Prints one line, whatever names are in it."""
+    """Prints `text` as one line (`plain`)."""
     print(plain(text), flush=True)
 
 
 def short(text: str, most: int, end: int = 0) -> str:
-    """`text` in one line of `most` signs, cut with '…' where it is longer; the last `end` signs of it are kept."""
+    """`text` in one line of at most `most` characters, cut with '…'; its last `end` characters are kept."""
     text = plain(text)
     return text if len(text) <= most else text[:most - 1 - end] + "…" + (text[-end:] if end else "")
 
 
 def markdown(text: str) -> str:
-    """`text` as Markdown that shows it as it is; an underscore within a word is one there too."""
+    """`text` escaped for Markdown; underscores within words need no escape."""
     return _MARKUP.sub(lambda sign: "\\" + sign[0], plain(text))
 
 
 def code(text: str) -> str:
-    """`text` as code in Markdown, in as many backticks as it takes."""
+    """`text` as code in Markdown, within as many backticks as needed."""
     text = plain(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     space = " " if text.startswith("`") or text.endswith("`") else ""

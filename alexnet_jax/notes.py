@@ -1,4 +1,4 @@
-"""What of a config is allowed, and perhaps not what was meant: a field that stays behind another, or has no effect."""
+"""Notes on settings that are allowed but perhaps not meant: a field that no longer fits another, or has no effect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from alexnet_jax import config as config_lib
 from alexnet_jax.schema import LAYERS
 
 _SMALL = 0.5  # of an image's area: the smallest crop of the recipes has 56%
-# Fields that have no effect while the config says so: (group or field, when, what to say of that).
+# Fields without effect in some configs: (group or field, when, why).
 _IDLE: tuple[tuple[str, Callable[[ConfigDict], bool], str], ...] = (
     ("optim.plateau.", lambda c: c.optim.schedule != "plateau", "config.optim.schedule isn't plateau"),
     ("optim.table.", lambda c: c.optim.schedule != "table", "config.optim.schedule isn't table"),
@@ -35,12 +35,12 @@ _SWITCHES = ("model.lrn.layers", "model.same_map.layers", "model.pool.layers", "
 
 
 def of(config: ConfigDict, given: Mapping[str, Any], classes: int = 0) -> list[str]:
-    """Sentences that name the fields and what to set, without 'note: '.
+    """The notes, each naming its fields and a remedy, without 'note: '.
 
     Args:
       config: a resolved config.
-      given: what was set beside the config file, {'train.epochs': 3, …}.
-      classes: of the training images; 0: not known.
+      given: overrides of the config file, {'train.epochs': 3, …}.
+      classes: number of classes of the training images; 0: unknown.
     """
     found = [*_crop(config), *_late(config), *_rates(config, given), *_frozen(config), *_idle(config, given)]
     if classes and config.model.classes > classes:
@@ -63,7 +63,7 @@ def _crop(config: ConfigDict) -> list[str]:
 
 
 def _late(config: ConfigDict) -> list[str]:
-    """Times in epochs that come after the last."""
+    """Scheduled times beyond the last epoch."""
     end = config.train.epochs
     optim, pca = config.optim, config.augment.pca
     times = {"optim.table.at": optim.table.at if optim.schedule == "table" else (), "optim.conv1.at": optim.conv1.at,
@@ -78,7 +78,7 @@ def _late(config: ConfigDict) -> list[str]:
 
 
 def _rates(config: ConfigDict, given: Mapping[str, Any]) -> list[str]:
-    """Values of their own that some parameters keep where the value for all was set."""
+    """Parameters that keep values of their own although the common value was set."""
     optim, found = config.optim, []
     if "optim.learning_rate" in given and optim.bias_learning_rate and "optim.bias_learning_rate" not in given:
         found.append(f"config.optim.learning_rate: of the weights alone; the biases keep "
@@ -92,7 +92,7 @@ def _rates(config: ConfigDict, given: Mapping[str, Any]) -> list[str]:
 
 
 def _frozen(config: ConfigDict) -> list[str]:
-    """Layers that stay as they were drawn, which no training ever sees to."""
+    """Frozen layers that keep their random initialisation."""
     drawn = [name for name in config.optim.freeze if not config.init.weights or name in config.init.skip]
     if not drawn:
         return []
@@ -101,7 +101,7 @@ def _frozen(config: ConfigDict) -> list[str]:
 
 
 def _idle(config: ConfigDict, given: Mapping[str, Any]) -> list[str]:
-    """What was set without an effect; fields at their declared default are left alone."""
+    """Fields that were set without effect, other than those at their declared default."""
     found = []
     for name, value in given.items():
         if name in _SWITCHES or value == config_lib.FIELDS[name].default:

@@ -1,9 +1,9 @@
-"""What outside the config could change a number: pinned, refused, or put on record.
+"""What outside the config could change a number: pinned, refused, or recorded.
 
-Pinned, whatever the environment and `jax.config` say: the random generator, and JAX's rules of promotion, at their
-strictest (`Program` traces under `pinned`). Refused: 64-bit mode in a run that isn't `train.precision=float64`, and the
-other way about (`check`). On record, where it isn't the default: all else that a user could ask of JAX, XLA or the
-libraries below (`asked`).
+Pinned, regardless of the environment and `jax.config`: the random generator, and JAX's promotion rules, at their
+strictest (`Program` traces under `pinned`). Refused: 64-bit mode in a run that isn't `train.precision=float64`, and
+vice versa (`check`). Recorded, where it isn't the default: any other setting of JAX, XLA and the libraries below them
+(`asked`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _OPTIONS: dict[str, Any] = {
     "jax_use_hlo_logistic_lowering": None, "jax_use_magma": "auto", "jax_use_rgv3": True,
     "jax_use_shardy_partitioner": True, "jax_use_simplified_jaxpr_constants": False, "jax_xla_profile_version": 0,
 }
-# What of them nothing can be trained with.
+# Settings under which nothing can be trained.
 _GUARDS = ("", "_host_to_device", "_device_to_host", "_device_to_device")
 REFUSED: dict[str, tuple] = {
     "jax_disable_jit": (True,), "jax_error_checking_behavior_divide": ("raise",),
@@ -47,7 +47,7 @@ REFUSED: dict[str, tuple] = {
     **{f"jax_transfer_guard{which}": ("disallow", "disallow_explicit") for which in _GUARDS}}
 _ON_ACCELERATORS: dict[str, Any] = {"jax_default_matmul_precision": None}  # CPUs have nothing less exact
 
-# Flags of XLA's that only say where its files lie, how long it waits and what it tells.
+# XLA flags that only affect file locations, waiting times and logging.
 _SILENT = re.compile(r"xla_(dump_.*|force_host_platform_device_count|hlo_profile|gpu_cuda_data_dir|.*_cache_(dir|mode)|"
                      r".*(timeout|warn_stuck|terminate).*|.*_compilation_parallelism|.*_verbosity.*|.*_log(ging)?_.*)")
 _OF_ONE_KIND = re.compile(r"xla_(cpu|gpu|tpu|rocm)_")
@@ -71,10 +71,10 @@ def key(seed: Any) -> jax.Array:
 
 @contextlib.contextmanager
 def pinned(products: str | None = None) -> Iterator[None]:
-    """For tracing: what is traced meanwhile computes the same whatever `jax.config` says.
+    """Functions traced within the block compute the same regardless of `jax.config`.
 
     Args:
-      products: the precision of products and convolutions; None: as `jax.config` says.
+      products: the precision of products and convolutions; None: as in `jax.config`.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.threefry_partitionable(True))
@@ -88,7 +88,7 @@ def pinned(products: str | None = None) -> Iterator[None]:
 def check(precision: str) -> None:
     """Raises ConfigError unless JAX is in 64-bit mode for `train.precision=float64`, and for nothing else.
 
-    Also where a mode is on, for debugging, that nothing can be trained in.
+    Also if a debugging mode is on under which nothing can be trained.
     """
     for name, values in REFUSED.items():
         if (value := jax.config.values.get(name)) in values:
@@ -104,9 +104,9 @@ def check(precision: str) -> None:
 
 
 def asked(platform: str) -> dict[str, str]:
-    """What was asked of JAX, XLA and the libraries below that could change a number on `platform`, as text.
+    """{setting: value} of JAX, XLA and the libraries below that could change a number on `platform`.
 
-    What is at its default is left out: {} for most runs.
+    Settings at their default are left out: {} for most runs.
 
     Args:
       platform: of a device, e.g. 'cpu'.
@@ -127,7 +127,7 @@ def asked(platform: str) -> dict[str, str]:
 
 
 def default(name: str) -> str:
-    """What a name of `asked` is where it wasn't on record."""
+    """The value of a setting of `asked` that wasn't recorded."""
     flag = name.partition(" --")[2]
     if flag:
         return _flags(environment.xla_flags()).get(flag, UNSET)

@@ -37,7 +37,7 @@ def given(text: str, field: str) -> pathlib.Path:
 
 
 def check_text(text: str, field: str) -> None:
-    """Raises ConfigError where `text` is not text: with bytes that are not UTF-8, or a zero byte."""
+    """Raises ConfigError if `text` has bytes that are not UTF-8, or a zero byte."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -47,10 +47,10 @@ def check_text(text: str, field: str) -> None:
 
 
 def check_workdir(folder: pathlib.Path, field: str) -> None:
-    r"""Raises ConfigError where checkpoints could not be kept below the absolute path `folder`.
+    r"""Raises ConfigError if checkpoints cannot be kept below the absolute path `folder`.
 
-    Orbax takes the path for a pattern: below `[x]` it would find no part of what it has written, and below `x*` perhaps
-    a part that is another run's. TensorStore refuses a backslash.
+    Orbax treats the path as a glob pattern: below `[x]` it would not find what it has written, and below `x*` perhaps
+    another run's files. TensorStore refuses a backslash.
     """
     check_text(str(folder), field)
     signs = [sign for sign in "*?[\\" if sign in str(folder) and sign != os.sep]
@@ -60,10 +60,10 @@ def check_workdir(folder: pathlib.Path, field: str) -> None:
 
 
 def output(file: str, option: str = "--draw", formats: Sequence[str] = PICTURES) -> pathlib.Path:
-    """The file to draw into, or to write something else into whose `formats` are these endings.
+    """The path of an output file, with one of the suffixes `formats`.
 
     Raises:
-      ConfigError: an ending that isn't one of `formats`; a folder that isn't there or may not be written to.
+      ConfigError: another suffix; a folder that doesn't exist or isn't writable.
     """
     path = given(file, option)
     if path.suffix.lower() not in formats:

@@ -1,4 +1,4 @@
-"""How work shows that it is alive: a bar on a terminal, a line now and then elsewhere; a run's progress.json."""
+"""How far a long task is: a bar on a terminal, a line now and then elsewhere; a run's progress.json."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Bar:
     """A bar on a terminal, elsewhere a line now and then. A context manager.
 
     Args:
-      total: of the work, in any unit.
+      total: the amount of work, in any unit.
       stream: where the bar is drawn if that is a terminal; None: nowhere.
-      say: prints a line where no bar is drawn; None: nothing does.
-      seconds: at least, between two lines; the first is said after `first` seconds.
+      say: prints a line where no bar is drawn; None: no lines.
+      seconds: at least this long between two lines; the first comes after `first` seconds.
     """
 
     def __init__(self, total: int, stream: Any, say: Callable[[str], object] | None, seconds: float = _LINE_SECONDS,
@@ -51,7 +51,7 @@ class Bar:
             self._bar.stop()
 
     def update(self, done: int, label: str, what: str, joint: str = " · ") -> None:
-        """`label` stands before the bar, `what` behind it; in a line `joint` is between them."""
+        """`label` is shown before the bar, `what` behind it; in a line `joint` separates them."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done, description=names.plain(label), what=names.plain(what))
         elif self._say is not None and time.monotonic() - self._said >= self._seconds:
@@ -60,7 +60,7 @@ class Bar:
 
 
 class Progress:
-    """Told the state of a run often, shows it seldom. A context manager.
+    """The progress of a run: updated often, shown and written seldom. A context manager.
 
     Args:
       workdir: where progress.json goes. steps: of the whole run.
@@ -81,7 +81,7 @@ class Progress:
         self._bar.__exit__(*error)
 
     def evaluated(self, error: float) -> None:
-        """Takes in the newest evaluation error (a fraction), shown from now on."""
+        """Sets the newest evaluation error (a fraction), shown from now on."""
         self._error = error
 
     def update(self, state: str, step: int, epoch: float, rate: float | None = None, error: float | None = None,

@@ -1,4 +1,4 @@
-"""Where a run's numbers come from: revision, versions, device, and what of it changed between its stretches."""
+"""Where a run's numbers come from: revision, versions, device, and what changed when it was resumed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 _PACKAGES = ("alexnet_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections")
-# What would send git to another repository than that of this file.
+# Variables that would point git to another repository than this file's.
 _ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY")
 _PARTS = ("git", "versions", "device", "environment")
 _SECONDS = 10
 
 
 def git_state(root: pathlib.Path = ROOT) -> dict[str, Any]:
-    """{'revision', 'dirty'} of the project's checkout; {'unknown': why} where it can't be told."""
+    """{'revision', 'dirty'} of the project's checkout; {'unknown': why} where that can't be found out."""
     env = {name: text for name, text in os.environ.items() if name not in _ELSEWHERE} | {"LC_ALL": "C"}
 
     def git(*arguments: str) -> str:
@@ -28,7 +28,7 @@ def git_state(root: pathlib.Path = ROOT) -> dict[str, Any]:
                               encoding="utf-8", errors="replace", timeout=_SECONDS, check=True, env=env).stdout.strip()
 
     try:
-        # An installed package may lie within somebody else's checkout.
+        # An installed package may lie within another project's checkout.
         git("ls-files", "--error-unmatch", f"{pathlib.Path(__file__).parent.name}/__init__.py")
         return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
     except FileNotFoundError:
@@ -42,7 +42,7 @@ def git_state(root: pathlib.Path = ROOT) -> dict[str, Any]:
 
 
 def _why(said: str) -> str:
-    """What git said, in words that name no folder."""
+    """Git's error message, without paths."""
     if "dubious ownership" in said:
         return "the checkout belongs to another user; git reads it once `safe.directory` names it (git help config)"
     if "not a git repository" in said or "did not match any file" in said:
@@ -52,7 +52,7 @@ def _why(said: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the libraries that compute."""
+    """The versions of Python and of the libraries that compute."""
     found = {"python": sys.version.split()[0]}
     for name in _PACKAGES:
         try:
@@ -95,7 +95,7 @@ def describe(mesh: Any, products: str, environment: Mapping[str, str]) -> dict[s
 
 
 def changed(about: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """What of `now` (of `describe`) is other than in a run.json: {} or some of its parts, each with what differs."""
+    """What differs in `now` (from `describe`) from a run.json: {part: its differing entries}, {} if nothing does."""
     found: dict[str, Any] = {}
     for part in _PARTS:
         then = about.get(part) if isinstance(about.get(part), Mapping) else {}
@@ -107,7 +107,7 @@ def changed(about: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stretches(about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """A run.json as it would be of each of the run's stretches: from its beginning, then from each resume on."""
+    """run.json as it would be for each stretch of the run: from its start, then from each resume."""
     yield dict(about)
     for entry in about.get("resumed") or ():
         if isinstance(entry, Mapping):

@@ -75,11 +75,11 @@ def write_json(path: pathlib.Path, tree: Mapping[str, Any]) -> None:
 
 
 def read_json(path: pathlib.Path, shared: bool = False) -> dict[str, Any] | None:
-    """The file's content; None if it is absent or no JSON object (a reader decides what that means).
+    """The file's content; None if it is absent or not a JSON object (the caller decides what that means).
 
     Args:
-      shared: equal objects that hold no others are one in memory, to be left as they are: the parts of ten thousand
-        configs are few.
+      shared: equal innermost objects are shared in memory, and must not be changed: ten thousand configs have few
+        different parts.
     """
     seen: dict[str, dict[str, Any]] = {}
 
@@ -112,10 +112,10 @@ def read_lines(path: pathlib.Path) -> list[str]:
 def rows_of(lines: Sequence[str], lenient: bool = False) -> list[dict[str, Any]]:
     """A list of dicts of numbers, None for an empty cell, of the lines of a metrics.csv or timing.csv.
 
-    An incomplete row is passed over: a kill may leave one at the end.
+    Skips an incomplete row: a kill may leave one at the end.
 
     Args:
-      lenient: pass over garbled rows too, rather than raise ValueError.
+      lenient: skip garbled rows too, rather than raise ValueError.
     """
     columns = lines[0].split(",") if lines else []
     rows = []
@@ -173,13 +173,16 @@ def error_rates(counts: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def tells_top5(classes: int | None) -> bool:
-    """Does a top-5 error say anything? Of five or fewer classes no five guesses can miss one: it is left out of texts,
-    tables and pictures. `classes`: that were learnt; None, where a record doesn't say, counts as more."""
+    """Is a top-5 error meaningful? With five or fewer classes it is always 0, and left out everywhere.
+
+    Args:
+      classes: number of learnt classes; None (not recorded) counts as more than five.
+    """
     return classes is None or classes > 5
 
 
 def classes_of(about: Mapping[str, Any] | None) -> int | None:
-    """The classes that a run learnt, of its run.json; None where an older one doesn't say."""
+    """The number of classes that a run learnt, from its run.json; None where an older one doesn't have it."""
     try:
         return int((about or {})["images"]["train_split"]["classes"])
     except (KeyError, TypeError, ValueError):

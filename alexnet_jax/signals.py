@@ -1,9 +1,8 @@
-"""What asks a process to stop, and the one handler of all commands for it.
+"""The signals that ask a process to stop, and the one handler of all commands for them.
 
-A terminal sends SIGINT, SIGQUIT and SIGHUP; those who end jobs send SIGTERM, and batch systems before their limits
-SIGUSR1, SIGUSR2, SIGXCPU or whatever they are told to; a timer that was set before `exec`, the oldest of time limits,
-sends SIGALRM, SIGVTALRM or SIGPROF, and a failing supply of power SIGPWR. All that would end the process otherwise is
-taken, except for SIGKILL and what tells of a fault within it.
+A terminal sends SIGINT, SIGQUIT and SIGHUP; `kill` and job managers send SIGTERM; batch systems send SIGUSR1, SIGUSR2,
+SIGXCPU or any other before a time limit; timers set before `exec` send SIGALRM, SIGVTALRM or SIGPROF, a failing power
+supply SIGPWR. Every signal that would end the process is handled, but for SIGKILL and those that report a fault in it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _OTHERS = ("SIGABRT", "SIGBUS", "SIGEMT", "SIGFPE", "SIGILL", "SIGKILL", "SIGSEG
 _TIMERS = tuple(getattr(signal, name) for name in ("SIGALRM", "SIGVTALRM", "SIGPROF") if hasattr(signal, name))
 NUMBERS = (signal.SIGINT, *sorted(signal.valid_signals() - {signal.SIGINT} - {
     getattr(signal, name) for name in _OTHERS if hasattr(signal, name)}))
-_ONE = 1.0  # seconds within which signals are one: a keystroke that a wrapper passes on arrives twice
+_ONE = 1.0  # seconds within which signals count as one: a keystroke that a wrapper passes on arrives twice
 
 
 class Stop(Exception):
@@ -29,19 +28,19 @@ class Stop(Exception):
 
 
 class Signals:
-    """Takes the signals that ask to stop, from `with` to its end.
+    """Handles the signals that ask to stop, within a `with` block.
 
-    One that is ignored when that begins (nohup, the background of a shell) stays ignored, and one that something else
-    than Python handles is left to that. Outside the main thread all are somebody else's business. An ignored SIGCHLD is
-    an exception: processes that are started would seem to have ended well, whatever became of them.
+    A signal that is already ignored (nohup, a shell's background) stays ignored, and one with a handler outside Python
+    keeps it. Outside the main thread nothing is handled. An ignored SIGCHLD is reset: with it, child processes would
+    all seem to have succeeded.
 
     Args:
-      act: what is done at once, after the attributes are set.
-      always: signals that are taken even if they are ignored or blocked.
+      act: called at once, after the attributes are set.
+      always: signals that are handled even if they are ignored or blocked.
 
     Attributes:
-      received: the newest signal; None: none has come.
-      count: how many have come, those within a second of each other being one.
+      received: the latest signal; None: none so far.
+      count: how many have come, counting those within a second of each other as one.
     """
 
     def __init__(self, act: Callable[[Signals], object] = lambda signals: None, always: Collection[int] = ()):
@@ -53,7 +52,7 @@ class Signals:
 
     def __enter__(self) -> Signals:
         with contextlib.suppress(ValueError):  # not the main thread
-            if self._always and hasattr(signal, "pthread_sigmask"):  # a process is started with what its parent blocks
+            if self._always and hasattr(signal, "pthread_sigmask"):  # a process inherits what its parent blocks
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, self._always)
             for number in NUMBERS:
                 old = signal.getsignal(number)
@@ -79,12 +78,12 @@ class Signals:
 
     @property
     def hurry(self) -> bool:
-        """Has Ctrl-C been asked for again: an end at once, at the cost of what isn't saved?"""
+        """Has Ctrl-C been pressed again, to end at once and lose what isn't saved?"""
         return self.count > 1 and self.received == signal.SIGINT
 
     @contextlib.contextmanager
     def acting(self, act: Callable[[Signals], object]) -> Iterator[None]:
-        """In here another `act`."""
+        """Replaces `act` within a `with` block."""
         self._act, old = act, self._act
         try:
             yield
@@ -98,15 +97,15 @@ class Signals:
 
 
 def _timer(number: int, handler: Any) -> bool:
-    """Is it a timer of the program that calls this library?"""
+    """Is it a timer that the calling program has set?"""
     ours = isinstance(getattr(handler, "__self__", None), Signals)
     return number in _TIMERS and handler != signal.SIG_DFL and not ours
 
 
 def end_imports(code: int) -> None:
-    """From now on, until `Signals` are taken, Ctrl-C ends the process at once, in one word: there is nothing to save.
+    """Until `Signals` is entered, makes Ctrl-C end the process at once, with one word: there is nothing to save.
 
-    Not by an exception: extension modules that are being imported abort the process on one.
+    Not by an exception: one raised while an extension module is imported aborts the process.
     """
     def end(*_: object) -> None:
         with contextlib.suppress(OSError):
@@ -119,8 +118,8 @@ def end_imports(code: int) -> None:
 
 @contextlib.contextmanager
 def afterwards() -> Iterator[None]:
-    """What comes in here ends the command at its end. For imports: extension modules abort the process on an exception.
-    """
+    """A signal within the block takes effect at its end. For imports: an exception in an extension module aborts the
+    process."""
     with Signals() as taken:
         yield
     if taken.received is not None:
@@ -128,11 +127,11 @@ def afterwards() -> Iterator[None]:
 
 
 def at_once(signals: Signals) -> None:
-    """As Python does on SIGINT: for work that has nothing to save."""
+    """Raises KeyboardInterrupt: for work that has nothing to save."""
     raise KeyboardInterrupt
 
 
 def at_the_second(signals: Signals) -> None:
-    """As Python does on SIGINT, where there is a hurry."""
+    """Raises KeyboardInterrupt at the second Ctrl-C."""
     if signals.hurry:
         raise KeyboardInterrupt

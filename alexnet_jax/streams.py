@@ -1,7 +1,7 @@
-"""What a command says on stdout and stderr must not end it, whatever they are.
+"""stdout and stderr that never raise: printing must not end a command.
 
-They may be closed, full, a pipe that nobody reads, None (a program without a console), a notebook's object, or a
-console that knows few signs. A sign that cannot be shown becomes a question mark; what cannot be written is dropped.
+They may be closed, full, a pipe without a reader, None (a program without a console), a notebook's object, or a console
+with few characters. A character that cannot be shown becomes a question mark; what cannot be written is dropped.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from collections.abc import Iterator
 from typing import Any
 
 _NAMES = ("stdout", "stderr")
-_PATIENCE = 1.0  # seconds for a terminal that another program has set to refuse what it has no room for
+_PATIENCE = 1.0  # seconds to wait for a terminal that another program has made non-blocking
 
 
 class Stream:
-    """Passes on to a text stream what that takes. Never raises what it raises.
+    """Wraps a text stream; never raises what that raises.
 
     Attributes:
-      failure: what ended the writing; None: nothing.
+      failure: the error that ended the writing, if any.
     """
 
     def __init__(self, stream: Any):
@@ -46,7 +46,7 @@ class Stream:
         except UnicodeError:
             try:
                 self.stream.write(text.encode(self.encoding, "replace").decode(self.encoding))
-            except UnicodeError:  # it names another encoding than it has
+            except UnicodeError:  # its real encoding isn't the one it reports
                 self.stream.write(text.encode("ascii", "replace").decode())
 
     def writelines(self, lines: Any) -> None:
@@ -54,7 +54,7 @@ class Stream:
             self.write(line)
 
     def flush(self) -> bool:
-        """Has all that was written gone its way?"""
+        """Has everything been written out?"""
         if self.failure is None:
             try:
                 try:
@@ -65,7 +65,7 @@ class Stream:
             except BlockingIOError:
                 return False
             except AttributeError:
-                pass  # a stream that holds nothing back
+                pass  # an unbuffered stream
             except Exception as error:
                 self.failure = error
         return self.failure is None
@@ -86,7 +86,7 @@ class Stream:
     def encoding(self) -> str:
         try:
             return codecs.lookup(self.stream.encoding).name
-        except (AttributeError, LookupError, TypeError):  # it has none, or none that is known
+        except (AttributeError, LookupError, TypeError):  # it has none, or an unknown one
             return "utf-8"
 
     @property
@@ -99,7 +99,7 @@ class Stream:
 
 @contextlib.contextmanager
 def safe() -> Iterator[None]:
-    """In here nothing that is written to sys.stdout and sys.stderr raises an error."""
+    """Within it, writing to sys.stdout and sys.stderr raises nothing."""
     with contextlib.ExitStack() as stack:
         for name in _NAMES:
             stream = getattr(sys, name)
@@ -113,15 +113,15 @@ def safe() -> Iterator[None]:
 
 @contextlib.contextmanager
 def of_process() -> Iterator[list[str]]:
-    """The same for a whole process, from its beginning to its end: for what runs a command.
+    """`safe` for a whole process, from start to end.
 
     Yields:
-      A list that in the end has a line for each stream to which something could not be written, unless it was closed
-      or its reader went away (`… | head`).
+      A list that at the end has a line for each stream that failed, unless it was closed or its reader went away
+      (`… | head`).
     """
     _open_descriptors()
     lost: list[str] = []
-    for name in _NAMES:  # also for those who have taken hold of the stream before, as loggers do
+    for name in _NAMES:  # also for loggers and others that already hold the stream
         with contextlib.suppress(Exception):
             getattr(sys, name).reconfigure(errors="replace")
     with safe():
@@ -138,8 +138,8 @@ def of_process() -> Iterator[list[str]]:
 
 
 def _open_descriptors() -> None:
-    """Gives closed descriptors 0 to 2 to the null device, or the next file that is opened would take their place and
-    what libraries write to stderr."""
+    """Opens closed descriptors 0 to 2 on the null device: otherwise the next file that is opened would become one of
+    them, and get what libraries write to stderr."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -153,7 +153,7 @@ def _open_descriptors() -> None:
 
 
 def _silence(stream: Any) -> None:
-    """What a process's own stream still holds goes nowhere: Python would complain about it at its very end."""
+    """Discards what a process's own stream still buffers: Python would complain about it at exit."""
     if stream is not None and any(stream is own for own in (sys.__stdout__, sys.__stderr__)):
         with contextlib.suppress(Exception):
             null = os.open(os.devnull, os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""Numbers, lists and tables as people read them, whatever names are in them (alexnet_jax.names)."""
+"""Numbers, lists and tables for people; names in them may be any text (alexnet_jax.names)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from alexnet_jax.names import short
 
-WIDTH = 60  # signs of a name
+WIDTH = 60  # characters of a name
 
 
 def duration(seconds: float | None) -> str:
@@ -21,10 +21,10 @@ def duration(seconds: float | None) -> str:
 
 
 def cost(seconds: float, of: str = "") -> str:
-    """'12 core-s', '3.4 core-min', '2.5 core-h': an amount that was used up, in one unit, as records give it.
+    """'12 core-s', '3.4 core-min', '2.5 core-h': an amount that was used, in one unit, as in records.
 
     Args:
-      of: what goes before the unit, e.g. 'core-'.
+      of: a prefix of the unit, e.g. 'core-'.
     """
     if seconds < 60:
         return f"{seconds:.0f} {of}s"

@@ -65,7 +65,7 @@ def _message(splits: tuple[Split, Split], counts: Mapping[str, dict | None], row
 
 
 def in_words(views: str, counts: Mapping[str, Any], classes: int | None) -> str:
-    """'centre crop 21.4% top-1, 4.0% top-5 (2140 and 400 of 10000 wrong)'. `classes`: of `records.tells_top5`."""
+    """'centre crop 21.4% top-1, 4.0% top-5 (2140 and 400 of 10000 wrong)'. `classes`: of `run_files.tells_top5`."""
     top1, top5 = run_files.error_rates(counts)
     if not run_files.tells_top5(classes):
         return f"{views_lib.NAMES[views]} {percent(top1)} ({counts['top1_wrong']} of {counts['total']} wrong)"
@@ -74,7 +74,7 @@ def in_words(views: str, counts: Mapping[str, Any], classes: int | None) -> str:
 
 
 def last_words(result: Mapping[str, Any], classes: int | None = None) -> str:
-    """One line for the log: the centre crop's error and the headline. `classes`: of `records.classes_of`."""
+    """One line for the log: the centre crop's error and the headline. `classes`: of `run_files.classes_of`."""
     if result["status"] != "finished":
         return f"given up: {result['message']}"
     counts = result["eval"]

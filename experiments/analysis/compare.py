@@ -46,7 +46,7 @@ class Comparison:
     each: tuple[float, ...]
     difference: statistics.Estimate
     top5: statistics.Estimate | None = None  # None too where it says nothing
-    bound: str = ""  # of a ratio: `experiments.speed.Ratio`
+    bound: str = ""  # of a ratio: `experiments.analysis.speed.Ratio`
 
     @property
     def runs(self) -> tuple[Run, ...]:

@@ -1,6 +1,6 @@
 """The compact form of a recorded sweep: five files for all of its runs, where a workdir has five for each.
 
-`plan.json`     as a workdir's (experiments.plan), without "runs".
+`plan.json`     as a workdir's (experiments.sweep.plan), without "runs".
 `runs.jsonl`    the table of runs, one a line: `{"id", "dir", "seed", "config" (the planned one), "run" (run.json),
                 "result" (result.json)}`. Of each key the first line that has it holds it whole; every later line says
                 in what it differs from that: `{key: value}`, nested where both are objects; "-" lists the keys that it

@@ -27,7 +27,7 @@ from experiments.sweep import plan as plan_lib
 DONE = 0  # finished or diverged: result.json says which
 FAILED = 1  # recorded in result.json
 USAGE = ConfigError.exit_code  # failed by its config; recorded too
-IN_USE = 75  # another process trains this run (alexnet_jax.training.loop.WorkdirInUse)
+IN_USE = 75  # another process trains this run (alexnet_jax.training.workdir.WorkdirInUse)
 INTERRUPTED = Interrupted.exit_code  # a checkpoint is saved
 
 _MOST = 500  # characters of a message
