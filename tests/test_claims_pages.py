@@ -66,12 +66,12 @@ def test_the_pages_have_what_is_measured_and_of_several_regimes_the_claims_own()
 
 def test_regimes_stand_side_by_side_where_a_short_schedule_measured_the_claim():
     found, _ = rows(ROOT / "experiments" / "results")
-    lines = {line.split("**")[1] + line.split("**")[2].partition(" | ")[0]: line.split(" | ")
-             for line in table.by_regime(found).splitlines()[2:]}
+    head, _, *body = [line.strip("| ").split(" | ") for line in table.by_regime(found).splitlines()]
+    lines = {cells[0].replace("**", ""): cells for cells in body}
     short = [row for row in found if row.regime in (FIVE.name, TINY.name) and row.measured and not row.in_kind]
     assert set(lines) == {f"{row.id}{row.part and ' '}{row.part}" for row in short}
     for row in short:
-        cell = lines[f"{row.id}{row.part and ' '}{row.part}"][2 if row.regime == FIVE.name else 3]
+        cell = lines[f"{row.id}{row.part and ' '}{row.part}"][head.index(row.regime)]
         assert row.measured.partition(";")[0] in cell
         assert row.verdict in cell
     assert lines["log-132"][1] == "–"

@@ -85,6 +85,24 @@ def test_the_records_are_of_the_runs_of_the_plan(name, missing):
         assert all(run.wrong(views, key) is not None for views in ("centre", "ten_view") for key in ("top1", "top5"))
 
 
+def test_a_pair_of_the_plan_is_of_one_kind_of_device_one_revision_and_the_plans_runs():
+    """Whatever is recorded of it, complete or not."""
+    records = [path for path in sorted(RESULTS.iterdir()) if path.name in FROZEN]
+    assert len(records) >= 4
+    for path in records:
+        record, runs = workdirs.read_sweep(path), planned(path.name).runs
+        assert set(record.runs) <= set(runs), path
+        for arm in record.arms:
+            against = record.reference(arm).runs
+            for seed, run in arm.runs.items():
+                if run.state == "finished" and against[seed].state == "finished":
+                    kinds, revisions = zip(*((one.about["device"]["kind"], (
+                        one.about["git"]["revision"], one.about["git"]["dirty"])) for one in (run, against[seed])),
+                        strict=True)
+                    assert len(set(kinds)) == 1, (path, arm.name, seed)
+                    assert len(set(revisions)) == 1, (path, arm.name, seed)
+
+
 def test_pairs_on_a_cpu_have_baselines_of_the_same_cpu():
     for path in sorted(RESULTS.glob("paper_like_cpu_*")):
         record = workdirs.read_sweep(path)
