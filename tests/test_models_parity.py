@@ -73,9 +73,10 @@ def test_the_full_network_of_each_recipe(recipe):
     if recipe != "paper":
         c = config_lib.override(c, {"model.fc6.features": 128, "model.fc7.features": 128})
         classes, tolerances = 100, {"float32": 1e-4}
+    usual = () if recipe == "caffe" else ["float32"]
     chosen = [clear_of_kinks(c, classes, TWO_COLUMNS, images, margin=2e-6, likely=[likely])
               for images, likely in zip((random_images(c, 80), real_images(c, 80)), CLEAR[recipe], strict=True)]
-    assert_parity(c, [np.concatenate(chosen)], TWO_COLUMNS, classes, tolerances, usual=() if recipe == "caffe" else ["float32"])
+    assert_parity(c, [np.concatenate(chosen)], TWO_COLUMNS, classes, tolerances, usual)
 
 
 @needs_cifar10
