@@ -1,4 +1,4 @@
-"""A trained network taken from a run's folder: its kernels, its predictions, what its layers make of images.
+"""A trained network, loaded from a run's folder: its parameters, its predictions, its layers' features.
 
     from alexnet_jax.inspect.trained import Trained
     network = Trained("runs/one")
@@ -37,7 +37,7 @@ from alexnet_jax.weight_files import fitting
 if TYPE_CHECKING:
     from alexnet_jax.data.readers.photographs import Photographs
 
-Progress = Callable[[int, int], object]  # told (images done, of how many)
+Progress = Callable[[int, int], object]  # called with (images done, of how many)
 
 
 def _to_stderr(line: str) -> None:
@@ -52,10 +52,11 @@ class Trained:
       params: nested dicts of arrays by layer, with a leading column axis. step: updates done.
 
     Args:
-      folder: the run's. say: told of newer checkpoints that had to be passed over; a line on stderr where not given.
+      folder: the run's. say: called with notes, e.g. on newer checkpoints that were skipped; by default prints them on
+        stderr.
 
     Raises:
-      WorkdirError: no run there. CheckpointError: no checkpoint there that can be read, or none of its network.
+      WorkdirError: no run there. CheckpointError: no readable checkpoint, or not one of this network.
     """
 
     def __init__(self, folder: str | os.PathLike[str], say: Callable[[str], None] = _to_stderr):
@@ -73,16 +74,16 @@ class Trained:
         if workdir.altered_config(self.about):
             say(f"note: {folder}: the config of its run.json is not the one that the run was trained by: it has been "
                 "altered, and what the network gives may be wrong")
-        self._looks: dict[str, Callable] = {}  # compiled once each
+        self._looks: dict[str, Callable] = {}  # by layer, each compiled once
 
     @functools.cached_property
     def otherwise(self) -> list[str]:
-        """What could change a number here and isn't as it was for the run (`numerics.differences`)."""
+        """Settings that could change a number and differ from those of the run (`numerics.differences`)."""
         platform = jax.devices()[0].platform
         device, then = (found if isinstance(found, dict) else {}
                         for found in (self.about.get("device"), self.about.get("environment")))
         if device.get("platform") != platform:
-            return []  # what is asked of another kind of device has other names
+            return []  # another kind of device has other settings
         return numerics.differences(then, numerics.asked(platform))
 
     @property
@@ -102,10 +103,10 @@ class Trained:
 
     @functools.cached_property
     def known(self) -> data.Classes:
-        """The classes of its outputs: as run.json keeps them; of an older run, those of its training images.
+        """The classes of its outputs: from run.json, or for an older run from its training images.
 
         Raises:
-          ConfigError, DataError: they aren't kept, and the training images cannot be opened.
+          ConfigError, DataError: they aren't recorded, and the training images cannot be opened.
           WorkdirError: run.json has been altered.
         """
         here, there = recorded_classes(self.about, self.folder), self.kept.known if self.kept else None
@@ -128,16 +129,16 @@ class Trained:
         return self._open(self.config.data, self.config.data.train_split)
 
     def _open(self, d: Any, split: str, classes: data.Classes | None = None, named: bool = False) -> data.Split:
-        """A data dir that only the run remembers may have gone: a store of it serves, with a note."""
+        """Opens a split. If the run's data dir no longer exists, its packed store is used, with a note."""
         return data.open_split(d, split, report=lambda line: self._say(line) if line.startswith("note: ") else None,
                                classes=classes, remembered=bool(d.dir) and not named)
 
     @functools.cached_property
     def consts(self) -> augment.Constants:
-        """What is subtracted from images: as its folder keeps it; of an older run, from its training images.
+        """What is subtracted from images: from its folder, or for an older run from its training images.
 
         Raises:
-          ConfigError, DataError: it isn't kept, and the training images cannot be opened.
+          ConfigError, DataError: it isn't recorded, and the training images cannot be opened.
         """
         if self.kept is not None:
             return self.kept.consts
@@ -145,11 +146,11 @@ class Trained:
 
     @functools.cached_property
     def kept(self) -> inputs.Inputs | None:
-        """The folder's input.npz; None of a run that was trained before there was one, until it gets it."""
+        """The folder's input.npz; None for an older run without one."""
         return inputs.read(self.folder, self.config)
 
     def _of_training(self, get: Callable[[data.Split], Any]) -> Any:
-        """What `get` makes of the training images; the folder keeps what prediction needs of them from now on."""
+        """Applies `get` to the training images, and writes the folder's input.npz from them."""
         lacks = f"{self.folder}: its {inputs.FILE} is missing or damaged"
         if "imported" in self.about:
             raise DataError(f"{lacks}; import the network again")
@@ -164,10 +165,10 @@ class Trained:
                               ) from error
 
     def _check_training(self) -> None:
-        """Are the training images of an older run, which kept nothing of them, those that its outputs are of?
+        """Checks that the training images of an older run, which recorded little of them, are still the same.
 
         Raises:
-          DataError: there are more or fewer of them, or of their classes.
+          DataError: the number of images or of classes has changed.
         """
         now = self.training
         then = (self.about.get("images") or {}).get("train_split") or {}
@@ -185,18 +186,18 @@ class Trained:
         """Images at this network's size, labelled by its classes. Raises ConfigError or DataError.
 
         Args:
-          name: another dataset than the one that it was trained on.
-          own: labelled by the dataset's own classes, for what doesn't compare the labels with the network's outputs.
-          where: what asks for it, for messages.
+          name: another dataset than the one it was trained on.
+          own: use the dataset's own classes, if labels are not compared with the network's outputs.
+          where: the option or field that names the split, for messages.
         """
-        # Another dataset's splits are its own; what they are called and shown by isn't this one's affair.
+        # Another dataset has its own splits and class names.
         other = {"data.name": name, "data.val_fraction": 0.0, "data.names": ""} if name else {}
         d = config_lib.override(self.config, other).data
         with data.naming(where):
             return self._open(d, split, None if own else self.known, named=bool(name))
 
     def about_data(self, split: data.Split) -> list[str]:
-        """What would make an error on `split` mean less than it says: `data.comparing.about_data_words`."""
+        """What would make an error on `split` misleading: `data.comparing.about_data_words`."""
         unknown = "so that whether it learnt from some of these images isn't known"
         if "imported" in self.about:
             return [f"an imported network, of whose training nothing is on record, {unknown}"]
@@ -206,7 +207,7 @@ class Trained:
             return [f"its training images are not to be had here ({error}), {unknown}"]
 
     def learnt_too(self, split: data.Split) -> int:
-        """How many images of `split` it has learnt from, as far as its training images are to be had."""
+        """How many images of `split` it was trained on; 0 where its training images are not available."""
         if "imported" in self.about:
             return 0
         try:
@@ -236,33 +237,33 @@ class Trained:
         Args:
           images: a split, or uint8 [images, size, size, 3] with the size of config.data.size.
           views: of `alexnet_jax.training.views`.
-          batch: images that are looked at together, the last of them filled up: one size is compiled once. 0: those
-            of training, or of an array as many as it has if they are fewer.
+          batch: the batch size; the last batch is padded, so that one size is compiled. 0: that of training, or less
+            for a smaller array.
         """
         seen = evaluate.places(self.config, views)
         return np.concatenate([np.asarray(evaluate.log_probs(self.program, self.params, self.consts, some, seen)
                                           )[weight > 0] for some, weight in self._batches(images, progress, batch)])
 
     def hidden(self, images: data.Split | np.ndarray, progress: Progress = lambda done, of: None) -> np.ndarray:
-        """What the last hidden layer hands on for each image's centre crop: float32 [images, units of all columns]."""
+        """The output of the last hidden layer for each image's centre crop: float32 [images, units of all columns]."""
         return np.concatenate([x.reshape(len(x), -1) for x in
                                self._handed_on(self.program.layers[-2].name, images, progress)])
 
     def features(self, layer: str, images: data.Split | np.ndarray, progress: Progress = lambda done, of: None
                  ) -> np.ndarray:
-        """What a layer hands on to the next for each image's centre crop, float32.
+        """A layer's output for each image's centre crop, float32.
 
-        That is the end of all that belongs to the layer: activation, then norm and pooling where it has them (in the
-        config's order, `describe` prints it), and with `model.dropout_scale=test` the factor that stands for dropout.
-        conv5 of the full network is thus what its last pooling gives; the output layer's are the logits.
+        After everything that belongs to the layer: activation, norm and pooling where it has them (in the config's
+        order, which `describe` prints), and with `model.dropout_scale=test` the scaling that replaces dropout. So conv5
+        of the full network is the output of its last pooling; fc8 gives the logits.
 
         Args:
           layer: conv1 … conv5, fc6, fc7 or fc8, of those that the network has.
           images: a split, or uint8 [n, size, size, 3] with the size of config.data.size.
 
         Returns:
-          [n, h, w, channels] of a convolution, [n, units] of a dense layer; columns stand side by side along the last
-          axis, the first column first.
+          [n, h, w, channels] of a convolution, [n, units] of a dense layer; the columns are concatenated along the last
+          axis.
 
         Raises:
           ConfigError: no such layer. DataError: images of another kind, or none. CheckpointError: not finite.
@@ -320,7 +321,7 @@ class Trained:
 
     def _batches(self, images: data.Split | np.ndarray, progress: Progress, batch: int = 0
                  ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(images, weight: 0 of those that fill up the last batch)."""
+        """(images, weight), weight 0 for the padding of the last batch."""
         full, done = self.config.train.batch_size, 0
         split: Any = images
         if not isinstance(images, data.Split):
@@ -337,7 +338,7 @@ class Trained:
 
 
 def _room(shape: tuple[int, ...]) -> np.ndarray:
-    """float32, to be filled. Raises DataError."""
+    """An empty float32 array. Raises DataError: not enough memory."""
     try:
         return np.empty(shape, np.float32)
     except MemoryError:
@@ -346,7 +347,7 @@ def _room(shape: tuple[int, ...]) -> np.ndarray:
 
 
 class _Loose:
-    """Images without labels, as much of a split as batches are made of."""
+    """Images without labels, with the part of `Split` that batches need."""
 
     def __init__(self, images: np.ndarray):
         self.images, self.labels = images, np.zeros(len(images), np.int32)
@@ -359,5 +360,5 @@ class _Loose:
 
 
 def batch_of(images: int, most: int) -> int:
-    """How many of so many images to look at together: few kinds of batches, so that compiled programs serve again."""
+    """The batch size for so many images: one of few sizes, so that compiled programs are reused."""
     return min(most, 1 << max(0, images - 1).bit_length())

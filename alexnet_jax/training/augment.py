@@ -16,12 +16,12 @@ from ml_collections import ConfigDict
 # The author's principal components of ILSVRC-2012 pixels (cuda-convnet2's meta data), 0–255 scale.
 ILSVRC2012_DEVIATIONS = (19.72, 37.09, 121.78)
 ILSVRC2012_VECTORS = ((0.41796, -0.71258, -0.56351), (-0.81698, -0.02354, -0.57618), (0.39731, 0.70120, -0.59200))
-# What a grey image is of a coloured one (ITU-R BT.601).
+# Weights of red, green and blue in a grey image (ITU-R BT.601).
 LUMA = (0.299, 0.587, 0.114)
 
 
 class Constants(NamedTuple):
-    """What is measured on the training images: `mean` [size or crop or 1, same, channels], `colour` [3, 3] = p·λ.
+    """Statistics of the training images: `mean` [size or crop or 1, same, channels], `colour` [3, 3] = p·λ.
 
     Column i of `colour` is principal component i times the λ of the recipe, in grey levels.
     """
@@ -75,7 +75,7 @@ def _pixels(images: jax.Array, config: ConfigDict) -> jax.Array:
 
 
 def _scaled(x: jax.Array, config: ConfigDict) -> jax.Array:
-    """Centred pixels divided by `augment.divide`, as codes do that feed a network values of about 1."""
+    """Centred pixels divided by `augment.divide`, for networks that expect values of about 1."""
     divide = config.augment.divide
     return x / jnp.asarray(divide, x.dtype).reshape(*[1] * (x.ndim - 1), -1) if divide else x
 

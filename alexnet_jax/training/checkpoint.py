@@ -29,7 +29,7 @@ from alexnet_jax.parallel.mesh import present
 # Orbax logs every step of every save, and failures with a traceback beside the error that it raises.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
-# What keeps a checkpoint from being written, in TensorStore's words or Python's; what it is; what to do.
+# Why a checkpoint can't be written: words of TensorStore's or Python's messages; the cause; the remedy.
 _REFUSALS = ((("No space left", "ENOSPC", "Disk quota"), "the disk is full", "free some space"),
              (("File too large", "EFBIG"), "a file would be larger than this process may write",
               "raise the limit (ulimit -f)"),
@@ -41,7 +41,7 @@ _Arguments = TypeVarTuple("_Arguments")
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """An event loop that ends what it still has to do before it is closed, as `asyncio.run` does."""
+    """An event loop that cancels its remaining tasks before it is closed, as `asyncio.run` does."""
 
     def close(self) -> None:
         if not self.is_closed():
@@ -53,7 +53,7 @@ class _Loop(asyncio.SelectorEventLoop):
 
     def call_soon_threadsafe(self, callback: Callable[[*_Arguments], object], *args: *_Arguments,
                              context: contextvars.Context | None = None) -> asyncio.Handle:
-        """Of a thread of TensorStore's that has an answer; once this is closed, nobody waits for it any more."""
+        """Called by TensorStore's threads with a result; after the loop is closed, it is no longer needed."""
         try:
             return super().call_soon_threadsafe(callback, *args, context=context)
         except RuntimeError:
@@ -64,10 +64,10 @@ class _Loop(asyncio.SelectorEventLoop):
 
 @contextlib.contextmanager
 def _to_the_end() -> Iterator[None]:
-    """In here what Orbax reads is read to the end, or given up, before a failure is told.
+    """Within it, all of Orbax's reads have ended or are cancelled before a failure is raised.
 
-    It raises the first failure and closes its loop under the other readings; each of them would print a traceback when
-    it is forgotten.
+    Orbax raises the first failure and closes its event loop while other reads are pending; each of those would print a
+    traceback when it is garbage collected.
     """
     usual = asyncio.new_event_loop
     asyncio.new_event_loop = _Loop
@@ -78,8 +78,8 @@ def _to_the_end() -> Iterator[None]:
 
 
 def _is_damage(error: BaseException | None, folder: pathlib.Path) -> bool:
-    """Does the failure of a reading tell of the checkpoint itself, and not of the machine at that moment?"""
-    while error is not None:  # Orbax wraps what it met
+    """Is the failure to read due to the checkpoint itself, and not to the machine's state at the moment?"""
+    while error is not None:  # Orbax wraps errors
         if isinstance(error, (MemoryError, jax.errors.JaxRuntimeError)):
             return False
         if isinstance(error, OSError):
@@ -92,7 +92,7 @@ def _is_damage(error: BaseException | None, folder: pathlib.Path) -> bool:
 
 
 def _check(step: int, host: Any, foreign: Callable[[dict[str, Any]], str]) -> None:
-    """Raises ValueError unless a checkpoint is of the step that its folder is named by, and of this run."""
+    """Raises ValueError unless a checkpoint is of its folder's step and of this run."""
     if host["step"] != step:
         raise ValueError(f"it is of step {host['step']}: its folder was renamed")
     if said := foreign(host):
@@ -107,12 +107,12 @@ def read_newest(folder: pathlib.Path, say: Callable[[str], None],
                 foreign: Callable[[dict[str, Any]], str] = _nobody) -> tuple[Any, dict[str, Any]]:
     """(arrays, host) of the newest checkpoint that can be read, on one device; changes nothing on the disk.
 
-    Shapes come from the checkpoint itself, so that neither the network nor its mesh need be known. The run may be
-    training meanwhile. Each of several processes that calls this has the arrays on a device of its own.
+    Shapes come from the checkpoint itself, so neither the network nor its mesh need be known. The run may be training
+    meanwhile. Of several processes each gets the arrays on a device of its own.
 
     Args:
-      say: told of each checkpoint that had to be passed over. foreign: says why a checkpoint with this host part is
-        another run's, or ''.
+      say: called with a line for each checkpoint that was skipped. foreign: returns why a checkpoint with this host
+        part is another run's, or ''.
 
     Raises:
       CheckpointError: there is none, or none can be read.
@@ -149,10 +149,10 @@ def read_newest(folder: pathlib.Path, say: Callable[[str], None],
 
 
 def _alone(name: str) -> ocp.options.MultiprocessingOptions:
-    """By which a process reads without waiting for others: what one of them cannot read must not keep them.
+    """Options with which a process reads without waiting for others: one that cannot read must not block them.
 
     Args:
-      name: of what reads, another for each that is open at a time.
+      name: of the reader, unique among those open at the same time.
     """
     if not distributed.several():
         return ocp.options.MultiprocessingOptions()
@@ -165,7 +165,7 @@ class Checkpoints:
     """The `checkpoints/` folder of a run.
 
     Args:
-      folder: made if absent. keep: how many of the newest stay.
+      folder: created if absent. keep: how many of the newest are kept.
     """
 
     def __init__(self, folder: pathlib.Path, keep: int):
@@ -180,7 +180,7 @@ class Checkpoints:
           chunk_bytes: arrays are written in pieces of at most this, which takes less memory; None: each in one.
         """
         try:
-            if step in self._manager.all_steps():  # the same step with more behind it, e.g. its evaluation
+            if step in self._manager.all_steps():  # the same step again, e.g. after its evaluation
                 self.wait()
                 self._manager.delete(step)
             self._manager.save(step, args=ocp.args.Composite(
@@ -210,16 +210,16 @@ class Checkpoints:
                 ) -> tuple[Any, dict[str, Any]] | None:
         """(arrays, host) of the newest checkpoint that can be read; None if there is none at all.
 
-        Damaged ones are set aside, into the folder above, once an older one has been read or all were tried. Several
-        processes call this at once, and take the same one.
+        Damaged ones are moved into the folder above, once an older one has been read or all were tried. Several
+        processes call this together, and restore the same one.
 
         Args:
           like: a tree of `jax.ShapeDtypeStruct` with shardings: the mesh need not be the one that saved.
-          say: told of each checkpoint that had to be passed over. foreign: as of `read_newest`.
+          say: called with a line for each checkpoint that was skipped. foreign: as in `read_newest`.
 
         Raises:
-          CheckpointError: there are checkpoints and none can be read; or something else than their content kept one
-            from being read (memory, the network, a permission): nothing is moved then.
+          CheckpointError: there are checkpoints and none can be read; or one could not be read for another reason than
+            its content (memory, the network, a permission): then nothing is moved.
         """
         damaged: list[int] = []
         with self._reader() as reader:
@@ -229,7 +229,7 @@ class Checkpoints:
                     with _to_the_end():
                         got = reader.restore(step, args=ocp.args.Composite(
                             arrays=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore()))
-                    # Orbax fills what is absent on disk without a word: hold the shapes against each other.
+                    # Orbax silently fills in what is missing on disk: compare the shapes.
                     for want, have in zip(jax.tree.leaves(like), jax.tree.leaves(got["arrays"]), strict=True):
                         if want.shape != have.shape:
                             raise ValueError(f"shape {have.shape} where {want.shape} is needed")
@@ -270,11 +270,11 @@ class Checkpoints:
             shutil.move(self.folder / str(step), aside)
             say(f"checkpoint {step} is set aside: {aside}")
         if steps:
-            distributed.everywhere(True)  # nobody looks at the folder before that is done
+            distributed.everywhere(True)  # before any process reads the folder again
             self._manager.reload()
 
     def close(self) -> None:
-        """Ends the writing. Raises CheckpointError for what could not be written."""
+        """Finishes writing. Raises CheckpointError if that fails."""
         try:
             self._manager.close()
         except Exception as error:

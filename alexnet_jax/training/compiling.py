@@ -1,11 +1,11 @@
-"""A run's programs, compiled before they are called: side by side, and each once for all runs that share a cache.
+"""A run's programs, compiled ahead of their first call: concurrently, and once for all runs that share a cache.
 
-A jitted function whose arguments' shapes and shardings are given is lowered here and compiled in a thread, as XLA lets
-other threads run meanwhile. When it is called JAX finds it compiled. It is the same program, compiled with the same
-options, as if it were compiled when it is first called.
+A jitted function is lowered from the shapes and shardings of its arguments and compiled in a thread, while XLA lets
+other threads run. When it is called JAX finds it compiled. It is the same program, with the same options, as if it were
+compiled at its first call.
 
-Several runs that begin at once, the seeds of an arm say, want the same programs. The first to come compiles; the others
-wait for that and read what it has left in JAX's persistent cache. If it dies, the next one compiles.
+Several runs that start together, such as the seeds of an arm, need the same programs. The first compiles; the others
+wait and read the result from JAX's persistent cache. If the first one dies, the next one compiles.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ jax.monitoring.register_event_listener(_heard)
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """How a program came to be: seconds, of these `waited` for another run, and whether it came from the cache."""
+    """Seconds that a program took, those of them that it `waited` for another run, and if it came from the cache."""
 
     seconds: float
     waited: float
@@ -58,10 +58,10 @@ class Compiled:
 
 
 class Compiling:
-    """The compilations of a run. A context manager: at its end none is under way.
+    """The compilations of a run. A context manager that ends with none in progress.
 
     Args:
-      check: raises if the run is asked to stop.
+      check: raises if the run has been told to stop.
       threads: how many compile at once; 0: `ready` compiles when it is called, one after the other.
 
     Attributes:
@@ -83,18 +83,18 @@ class Compiling:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        # Not left behind: the process may end, and XLA's threads cannot outlive it.
+        # Wait for them: the process may end next, and XLA's threads cannot outlive it.
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def begin(self, wanted: Mapping[str, Function]) -> None:
-        """Takes in the programs of the run, by what people call them, the longest first. If `eager`, compiles them."""
+        """Sets the run's programs, {name for people: program}, longest first. If `eager`, starts to compile them."""
         self._wanted |= wanted
         if self.eager:
             for name in wanted:
                 self._start(name)
 
     def ready(self, *names: str) -> None:
-        """Waits until these are compiled. Programs that aren't `wanted` are compiled when they are called."""
+        """Waits until these are compiled. Programs not given to `begin` compile when they are called."""
         for name in names:
             if name in self._wanted:
                 self._start(name)
@@ -103,7 +103,7 @@ class Compiling:
                 self._under_way[name].result()
 
     def told(self) -> str:
-        """A line on those that are compiled and were not in such a line before; '' if there are none."""
+        """A line about the programs compiled since the last such line; '' if there are none."""
         new = {name: future.result() for name, future in self._under_way.items()
                if name not in self._told and future.done()}
         self._told |= new.keys()
@@ -126,7 +126,9 @@ class Compiling:
 
     @contextlib.contextmanager
     def _once(self, lowered: Any) -> Iterator[float]:
-        """Waits, and says how many seconds, until no other process compiles this program: if none has, this one does.
+        """Waits until no other process is compiling this program, and yields the seconds waited.
+
+        Holds the lock meanwhile if none has compiled it.
         """
         path, begun, mine = _lock(lowered), time.monotonic(), None
         with contextlib.suppress(OSError):  # a file system without locks, or one that is full
@@ -135,13 +137,13 @@ class Compiling:
                     break
                 self._over.wait(_TICK)
         if path and mine is not None and _done(path):
-            os.close(mine)  # it has just been compiled: the cache has it, or it is too small for that
+            os.close(mine)  # just compiled by another run: it is in the cache, or too small for it
             mine = None
         try:
             yield time.monotonic() - begun
             if path and mine is not None:
                 with contextlib.suppress(OSError):
-                    path.write_text("compiled\n", encoding="utf-8")  # in place: the lock is this file's
+                    path.write_text("compiled\n", encoding="utf-8")  # in place: this file is the lock
         finally:
             if mine is not None:
                 os.close(mine)

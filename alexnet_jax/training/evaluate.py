@@ -16,7 +16,7 @@ from alexnet_jax.training.feed import Feed, streamed_evaluation
 from alexnet_jax.training.program import Counts, Program
 from alexnet_jax.training.views import CENTRE, FIVE, TEN
 
-_LAG = 2  # batches that may be under way before the host looks at a result
+_LAG = 2  # batches in flight before the host fetches a result
 
 
 def places(config: ConfigDict, views: str) -> np.ndarray:
@@ -52,9 +52,9 @@ def evaluate(program: Program, params, consts, split, views: str = "centre",
 
     Args:
       check: called between batches; may raise to stop.
-      feed: where the images are; without it they are streamed from the split.
-      outcomes: gets each image's outcome (`program.Counts`), int8, some images at a time in the split's order.
-      answers: gets each image's `log_probs`, float32 [some, classes], likewise; where there is no `feed`.
+      feed: provides the images; without it they are streamed from the split.
+      outcomes: called with each image's outcome (`program.Counts`), int8, some images at a time in the split's order.
+      answers: called with each image's `log_probs`, float32 [some, classes], likewise; only without `feed`.
     """
     assert answers is None or feed is None
     at = places(program.config, views)
@@ -85,7 +85,7 @@ def _one_by_one(program: Program, params, consts, views: Sequence, batches: Iter
 
 
 def _settled(counts: Iterator[Counts], check: Callable[[], object]) -> Iterator[Counts]:
-    """The counts, each when it is there, while the next are under way."""
+    """The counts in order, keeping the next few in flight."""
     pending: collections.deque[Counts] = collections.deque()
     check()
     for one in counts:

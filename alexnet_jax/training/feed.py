@@ -1,8 +1,8 @@
-"""How images reach the training step: from the devices' own memory where they fit, else batch by batch from the host.
+"""How images reach the training step: from device memory where they fit, otherwise streamed from the host in batches.
 
-Either way a step sees the same images in the same order, and computes the same. Where the images lie on accelerators,
-one call makes many steps, which the host would else dispatch one by one; on a CPU a call is one step, because XLA for
-CPUs runs convolutions inside a loop about twenty times slower.
+Either way a step sees the same images in the same order, and computes the same. With the images on an accelerator, one
+call runs many steps, saving dispatches; on a CPU a call is one step, because XLA for CPUs runs convolutions inside a
+loop about twenty times slower.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from alexnet_jax.parallel.mesh import local_rows, put_batch, put_whole
 from alexnet_jax.training import optim
 from alexnet_jax.training.program import SLOTS, Batches, Counts, DeviceImages, Moment, Program, State, Sums
 
-SHARE = 0.3  # of a device's free memory that images may take: the step's own temporaries come later
-TARGET = 0.25  # seconds a call; up to three are under way when a signal comes
-_LAG = 2  # calls that may be under way before the host looks at a result
+SHARE = 0.3  # of a device's free memory that images may take; the step's temporaries are allocated later
+TARGET = 0.25  # seconds a call; up to three are in flight when a signal comes
+_LAG = 2  # calls in flight before the host fetches a result
 
 
 class Call(NamedTuple):
-    """What one call trains on: a batch on the mesh, or as many `batches` of device images as it has `steps`."""
+    """The input of one call: a batch on the mesh, or `steps` many `batches` of device images."""
 
     steps: int
     batch: Any = None
@@ -41,7 +41,7 @@ class Call(NamedTuple):
 
 
 class Pace:
-    """How many steps a call makes: `fixed`, or as many as take about `TARGET` seconds, found by and by."""
+    """How many steps a call makes: `fixed`, or as many as take about `TARGET` seconds, adapted as calls end."""
 
     def __init__(self, fixed: int = 0, most: int = 1 << 16):
         self.steps = min(fixed or 1, most)
@@ -49,11 +49,11 @@ class Pace:
         self._last: float | None = None
 
     def begin(self) -> None:
-        """Forgets when the last call ended: something else came between."""
+        """Resets the timer, after something other than a call."""
         self._last = None
 
     def ended(self, steps: int, now: float | None = None) -> None:
-        """Takes in that a call of `steps` has ended now (seconds), right after another one."""
+        """Records that a call of `steps` ended at `now` (seconds), directly after another one."""
         now = time.perf_counter() if now is None else now
         if self._last is not None and not self._fixed:
             wanted = TARGET * steps / max(now - self._last, 1e-9)
@@ -62,17 +62,17 @@ class Pace:
 
 
 class UnderWay:
-    """Calls that were started and not looked at yet, a few of them: the host is always some calls behind the devices.
+    """The few calls in flight, whose results the host has not fetched yet.
 
-    Waiting for an earlier call keeps their queue short without letting the devices stand idle.
+    Waiting for an earlier call keeps the queue short without letting the devices idle.
     """
 
     def __init__(self, pace: Pace):
         self._pace, self._calls = pace, collections.deque[tuple[int, Sums]]()
-        self.seen: Sums | None = None  # of the newest call that was looked at, on the host
+        self.seen: Sums | None = None  # of the newest fetched call, on the host
 
     def add(self, steps: int, sums: Sums) -> None:
-        """Takes in a call that was started; looks at the one before the last `_LAG`."""
+        """Adds a started call; fetches the one `_LAG` calls earlier."""
         self._calls.append((steps, sums))
         if len(self._calls) > _LAG:
             done, earlier = self._calls.popleft()
@@ -80,7 +80,7 @@ class UnderWay:
             self._pace.ended(done)
 
     def forget(self, seen: bool = False) -> None:
-        """Something else comes between, so the pace starts anew; where that waits for all calls, `seen` goes too."""
+        """Restarts the pace after something other than a call; `seen`: it waited for all calls; drops their sums."""
         self._pace.begin()
         if seen:
             self._calls.clear()
@@ -88,18 +88,18 @@ class UnderWay:
 
 
 class Resident(NamedTuple):
-    """A slice of a store on every device: the images from `first` on."""
+    """A slice of a store, from image `first` on, in the memory of every device."""
 
     images: DeviceImages
     first: int
 
 
 class Feed:
-    """The images of one run, and the calls that it is made of.
+    """Feeds the images of one run to its program, call by call.
 
     Args:
-      config: a resolved config. program: of the run. course: what it learns from, epoch by epoch.
-      others: splits that are evaluated. say: told where the images are.
+      config: a resolved config. program: the run's. course: what it learns from, epoch by epoch.
+      others: splits that are evaluated. say: called with a line about where the images are.
 
     Raises:
       ConfigError: `data.placement` is 'device' and the images don't fit.
@@ -119,7 +119,7 @@ class Feed:
             say("note: config.train.steps_per_call: one step a call, as the images are streamed from the host")
         elif asked > 1 and on_cpu:
             say("note: config.train.steps_per_call: on a CPU several steps a call are much slower than one")
-        # Several processes have to make the same calls, and agree on a stop between two.
+        # Several processes have to make the same calls, and agree between two calls whether to stop.
         fixed = asked or (distributed.EVERY if distributed.several() else 0)
         self.pace = Pace(fixed if self.looped and self._here else 1)
         self._evaluation_fixed = fixed
@@ -128,7 +128,7 @@ class Feed:
         self._changes = sorted(changes)
 
     def resident(self, split: Split) -> Resident | None:
-        """Where on the devices a split lies; None: on the host."""
+        """The device images of a split; None: it is on the host."""
         return self._resident.get(split.store.folder)
 
     def boundary(self, step: int) -> int:
@@ -142,11 +142,11 @@ class Feed:
     # Training.
 
     def training(self, seed: int, step: int) -> Generator[Call, None, None]:
-        """The calls from step `step` to the run's end, each as long as `pace` says when it is asked for."""
+        """The calls from step `step` to the run's end, each as long as `pace` says at that time."""
         return self._from_device(seed, step) if self._here else self._from_host(seed, step)
 
     def _from_host(self, seed: int, step: int) -> Generator[Call, None, None]:
-        def put(batch: loader.Batch):  # in a thread of the loader's: the step needn't wait for the transfer
+        def put(batch: loader.Batch):  # in a loader thread: the step needn't wait for the transfer
             return *put_batch(self._mesh, (batch.images, batch.labels), self._batch), self._rows_of_batch
 
         with contextlib.closing(loader.training_batches(
@@ -171,7 +171,7 @@ class Feed:
             step += call.steps
 
     def train(self, call: Call, state: State, sums: Sums, consts, moment: Moment) -> tuple[State, Sums]:
-        """Runs a call; arguments and result as of `Program.train_step`."""
+        """Runs a call; arguments and result as in `Program.train_step`."""
         moment = put_whole(self._mesh, moment)
         if call.batches is None:
             return self._program.train_step(state, sums, call.batch, consts, moment)
@@ -203,7 +203,7 @@ class Feed:
             done += many
 
     def evaluation_batches(self, split: Split) -> Generator[Any, None, None]:
-        """`loader.evaluation_batches` on the mesh, from wherever the images are."""
+        """`loader.evaluation_batches` on the mesh, from device images or streamed."""
         resident = self.resident(split)
         if resident is None:
             yield from streamed_evaluation(self._program, split)
@@ -229,7 +229,7 @@ class Feed:
         return Batches(resident.images, order, self._rows_of_batch, put_whole(self._mesh, np.int32(place)))
 
     def _gather(self, resident: Resident, order, place: int):
-        # A program of its own: the step stays the very same one, whose last bits a fusion might change.
+        # A separate program, so that the step is unchanged: fusing the two might change its last bits.
         return *self._program.gather(self._batches(resident, order, place)), self._rows_of_batch
 
 
@@ -248,7 +248,7 @@ def _is_cpu(mesh) -> bool:
 
 
 def free_bytes(mesh) -> int | None:
-    """Memory that is free on each of this process's devices; None where JAX doesn't tell."""
+    """Free bytes on each of this process's devices; None where JAX doesn't report it."""
     if _is_cpu(mesh):
         try:
             lines = pathlib.Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
@@ -261,9 +261,9 @@ def free_bytes(mesh) -> int | None:
 
 
 def _place(placement: str, mesh, splits: Sequence[Split], say: Callable[[str], None]) -> dict[pathlib.Path, Resident]:
-    """What goes onto the devices, by store: each store's slices at once, those that are learnt from before others.
+    """Puts images onto the devices, {store: Resident}: all slices of a store together, training images first.
 
-    On a CPU 'auto' leaves the images where they are: in the same memory already.
+    On a CPU 'auto' leaves them on the host, which is the same memory.
     """
     if placement == "host" or (placement == "auto" and _is_cpu(mesh)):
         return {}
@@ -284,7 +284,7 @@ def _place(placement: str, mesh, splits: Sequence[Split], say: Callable[[str], N
             say(f"images of {parts[0].whole} ({text.size(need)}) stay on the host; a device has "
                 f"{text.size(room or 0)} for them")
             continue
-        # All are of one run, so its classes are those of any; images between them that are of no class are not used.
+        # The splits share the run's classes; rows between them that belong to none of these are not used.
         labels = parts[0].mapped(store.labels[first:last])
         placed[folder] = Resident(DeviceImages(*put_whole(mesh, (store.images[first:last], labels))), first)
         used += need

@@ -1,4 +1,4 @@
-"""What the programs of a run are given, before there is any of it: shapes and shardings, by which they are compiled."""
+"""Shapes and shardings of the arguments of a run's programs, to compile these ahead of time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _split(program: Program, *shape: int, dtype) -> jax.ShapeDtypeStruct:
 
 
 def arguments(program: Program) -> tuple[tuple, tuple]:
-    """Shapes and shardings of what training gives `program.train_step`, and evaluation `program.view_log_probs`."""
+    """Shapes and shardings of the arguments of `program.train_step` and of `program.view_log_probs`."""
     config = program.config
     whole = functools.partial(_whole, program)
     state: State = jax.tree.map(lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
@@ -50,15 +50,15 @@ def arguments(program: Program) -> tuple[tuple, tuple]:
 
 
 def evaluation(by: str) -> str:
-    """What people call the program that evaluates by these views."""
+    """The name, for people, of the program that evaluates by these views."""
     return EVALUATION if by == views.CENTRE else f"{EVALUATION} by {views.NAMES[by]}"
 
 
 def programs(program: Program, feed: Feed, train: Split, evaluated: Split, fresh: bool) -> dict[str, Function]:
-    """The programs that take long to compile, by what people call them, the longest first.
+    """The programs that take long to compile, {name for people: program}, longest first.
 
     Args:
-      train, evaluated: the splits that are learnt from and reported on. fresh: does the run begin now?
+      train, evaluated: the training and the reported split. fresh: is the run starting, not resuming?
     """
     (state, sums, batch, consts, moment), view = arguments(program)
     whole, scalar = functools.partial(_whole, program), _whole(program, (), jnp.int32)

@@ -1,4 +1,4 @@
-"""The images of one run: its splits, opened and held against what the run began with."""
+"""The images of one run: its splits, opened and compared with those that the run started with."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class RunImages:
     """The splits of a run by purpose: `train`, `eval`, and where the config has them `tune`, `fold` and `fit`.
 
     Args:
-      workdir: of the run. say: told what there is to note of them.
+      workdir: the run's. say: called with notes.
 
     Attributes:
-      recorded: for run.json. about: how training and reported images go together (`data.comparing`).
+      recorded: for run.json. about: how training and reported images relate (`data.comparing`).
 
     Raises:
-      DataError, ConfigError, WorkdirError: they are not there, do not fit the config, or are not those of before.
+      DataError, ConfigError, WorkdirError: they are missing, don't fit the config, or differ from the run's start.
     """
 
     def __init__(self, config: ConfigDict, workdir: pathlib.Path, say: Callable[[str], None]):
@@ -46,6 +46,6 @@ class RunImages:
         check_outputs(config.model.classes, self.classes, config.data.name)
 
     def course(self, config: ConfigDict) -> loader.Course:
-        """What each step learns from. Raises ConfigError: a split is smaller than a batch."""
+        """What each step trains on. Raises ConfigError: a split is smaller than a batch."""
         return loader.Course(self.train, config.train.batch_size, config.train.epochs, self.fold,
                              config_lib.fold_epoch(config))

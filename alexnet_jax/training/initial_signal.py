@@ -1,7 +1,7 @@
 """The initial signal: can the network tell images apart before it has learnt anything?
 
-Measured at step 0, layer by layer: how much the values differ between real images, beside how large they are. Where
-the logits hardly differ the network gives every image the same answer, and its lower layers hear little of the error:
+Measured at step 0, layer by layer: how much the values differ between real images, relative to their size. Where the
+logits hardly differ the network gives every image the same answer, and little gradient reaches its lower layers:
 training starts slowly or stays at ln(classes). The paper's N(0, 0.01) in all layers is such a case.
 """
 
@@ -24,9 +24,9 @@ FAINT = 0.03
 
 
 class Signal(NamedTuple):
-    """What a layer hands on, in its own units (grey levels for the images).
+    """A layer's output, in its own units (grey levels for the images).
 
-    `size`: root mean square of the values. `spread`: of their deviation from the mean over images, unit by unit.
+    `size`: root mean square of the values. `spread`: the same of their deviation from the mean over images, per unit.
     """
 
     layer: str
@@ -35,11 +35,11 @@ class Signal(NamedTuple):
 
 
 def measure(model, images: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
-    """(size, spread) of the images themselves, of what each layer hands on, and of the logits (the last).
+    """(size, spread) of the images themselves, of each layer's output, and of the logits (the last).
 
     Args:
-      model: of `alexnet_jax.models.build`, all columns at hand.
-      images: [batch, crop, crop, channels], centred; they pass as in a test, without dropout.
+      model: from `alexnet_jax.models.build`, with all columns.
+      images: [batch, crop, crop, channels], centred; no dropout.
     """
     seen = []
 

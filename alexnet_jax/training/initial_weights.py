@@ -1,11 +1,11 @@
-"""The weights that a run begins from where they aren't drawn: another run's, or a file's (`config.init`).
+"""Starting from given weights instead of random ones: another run's, or a file's (`config.init`).
 
-What a run is includes which weights it began from, wherever they lie: `config.init.sha256`, not `config.init.weights`.
-Of a weights file that is the SHA-256 of its content, as `sha256sum` prints it; of a run's folder, that of its newest
-checkpoint's arrays and its classes, and a copy of the folder has the same. The weights are read once, when the run
-begins; from its first checkpoint on they aren't needed any more.
+The weights are part of a run's identity, their path is not: `config.init.sha256`, not `config.init.weights`. For a
+weights file that is the SHA-256 of its content, as `sha256sum` prints it; for a run's folder, that of its newest
+checkpoint's arrays and its classes, so a copy of the folder has the same. The weights are read once, when the run
+starts; after its first checkpoint they are no longer needed.
 
-Needs no JAX until weights are loaded, so that a sweep's ids can be made without it.
+Needs no JAX until weights are loaded, so that a sweep's ids can be computed without it.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ _NO_MEANING = re.compile(r"model\.(classes|name|dropout.*|init_.*|\w+\.(init_std
 
 
 def filled(config: ConfigDict, workdir: pathlib.Path | None = None, verify: bool = False) -> ConfigDict:
-    """`config` with `init.weights` absolute and `init.sha256` filled in: what the id of its run is made of.
+    """`config` with an absolute `init.weights` and with `init.sha256` filled in, from which its run's id is made.
 
     Args:
-      config: resolved. workdir: of the run; where it has begun, it knows by itself which weights it began from.
-      verify: hold an `init.sha256` that is given against the weights, where they are there.
+      config: resolved. workdir: the run's; one that has started has recorded its weights.
+      verify: compare a given `init.sha256` with the weights, if they exist.
 
     Raises:
       ConfigError: no such weights, of a run that has not finished, or not those of `init.sha256`.
@@ -109,7 +109,7 @@ def _stamp(files: Sequence[pathlib.Path]) -> tuple:
 
 @functools.lru_cache(maxsize=4096)
 def _digest(files: tuple[pathlib.Path, ...], stamp: tuple) -> str:
-    """Once a file, however many arms begin from it. `stamp`: another for another content."""
+    """Cached, as many arms may start from one file. `stamp` changes with the content."""
     (path,) = files
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -131,7 +131,7 @@ def _checkpoint(folder: pathlib.Path) -> pathlib.Path:
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """keys: of its classes, None where it doesn't say. config: nested, likewise."""
+    """keys: of its classes, None if unknown. config: nested, likewise."""
 
     network: Network
     keys: list[str] | None
@@ -139,11 +139,11 @@ class _Source:
 
 
 def begin(config: ConfigDict, program: Program, state: State, images: Any, say: Callable[[str], None]) -> State:
-    """`state` as the run begins: with the weights of `config.init` in place of the initial ones, on the same mesh.
+    """The state that a run starts from: `state` with the weights of `config.init`, on the same mesh.
 
     Args:
-      config: `filled`. state: as initialised, what `init.skip` and the layers of other classes keep.
-      images: the run's (`training.images.RunImages`). say: told what was taken, and what doesn't go together.
+      config: `filled`. state: random weights, kept for `init.skip` and for an output layer of other classes.
+      images: the run's (`training.images.RunImages`). say: called with a line on what was loaded, and with notes.
 
     Raises:
       ConfigError: other weights than those of `init.sha256`. CheckpointError: they don't fit the network, or are
@@ -189,7 +189,7 @@ def _of_file(path: pathlib.Path) -> _Source:
 
 
 def _other_classes(source: _Source, config: ConfigDict, images: Any) -> str:
-    """Why the source's outputs aren't this run's; '' if they are, as far as it says."""
+    """Why the source's outputs don't match this run's; '' if they do, or if that is unknown."""
     last = list(source.network.layers.values())[-1]["bias"].shape[-1]
     outputs = config.model.classes or images.classes
     if last != outputs:

@@ -1,8 +1,8 @@
 """What a run's folder keeps so that its network can be used without its training images: `input.npz`.
 
 What is subtracted from images (`mean`) and the directions of colour noise (`colour`), as `augment.Constants` has them,
-and the classes in the order of the outputs (`classes`, a JSON of keys and names, in bytes). The rest of what an image
-goes through is in run.json's config: data.size and crop, augment.mean, grey and divide.
+and the classes in the order of the outputs (`classes`, a JSON of keys and names, in bytes). The rest of an image's
+preprocessing is in run.json's config: data.size and crop, augment.mean, grey and divide.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Inputs(NamedTuple):
 
 
 def write(folder: pathlib.Path, consts: Constants, known: Classes) -> None:
-    """Writes the file in one move. Raises OSError."""
+    """Writes the file atomically. Raises OSError."""
     classes = json.dumps({"keys": known.keys, "names": known.names}).encode()
     with files.replacing(folder / FILE) as temporary, temporary.open("wb") as out:
         np.savez(out, mean=np.asarray(consts.mean, np.float32), colour=np.asarray(consts.colour, np.float32),
@@ -40,7 +40,7 @@ def write(folder: pathlib.Path, consts: Constants, known: Classes) -> None:
 
 
 def keep(folder: pathlib.Path, consts: Constants, known: Classes, config: ConfigDict) -> None:
-    """The same where there is none yet and the folder may be written to."""
+    """Writes the file if there is none yet and the folder is writable."""
     if read(folder, config) is None:
         with contextlib.suppress(OSError):
             write(folder, consts, known)

@@ -1,10 +1,10 @@
-"""Did a run learn, and does what it learnt hold for the images that it reports on? One rule, and its words.
+"""Did a run learn, and does that carry over to the images that it reports on? One rule, and its words.
 
 Chance is the error of always naming the commonest class of the images in question. A count of mistakes is *at chance*
 unless guesses that are wrong as often as that would make so few with a probability below `ALPHA` (exact binomial test,
-one-sided). A run whose reported error is below chance has nothing to be said of it. Of the others:
+one-sided). A run whose reported error is below chance needs no comment. The others:
 
-    cannot be right     no reported image is of a class that was learnt: whatever was learnt, the splits are amiss
+    cannot be right     no reported image is of a class in training: the splits don't belong together
     never left chance   the training error is at chance too, and the training loss no lower than `LOSS` of what naming
                         each class with its share has: it did not learn
     fell back           so it is at the end, but the training error was below chance before
@@ -66,7 +66,7 @@ def chance(labels: np.ndarray) -> float:
 
 
 def blind_loss(labels: np.ndarray) -> float:
-    """The mean loss, in nats, of giving each class its share of `labels` as its probability, whatever the image."""
+    """The mean loss, in nats, of predicting each class with its share of `labels`, for every image."""
     shares = np.bincount(labels) / len(labels)
     return float(-sum(share * math.log(share) for share in shares if share))
 

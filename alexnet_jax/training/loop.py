@@ -1,7 +1,7 @@
 """One training run: from a config and a workdir to metrics.csv, checkpoints and result.json.
 
-The order of things, on which resuming relies: evaluate → append the rows → checkpoint. So a checkpoint's step
-is never ahead of the rows, and a resume that finds rows beyond its checkpoint drops them and computes them again.
+Resuming relies on this order: evaluate → append the rows → checkpoint. So a checkpoint's step is never ahead of the
+rows, and a resume that finds rows beyond its checkpoint drops them and computes them again.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ from alexnet_jax.training.resume import Saves, Standing
 
 def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", overrides: dict | None = None,
           show: bool = True) -> dict[str, Any]:
-    """Trains the run of `config` in `workdir`, from where it stands, to its end.
+    """Trains the run of `config` in `workdir` to its end, resuming it if it was interrupted.
 
     Args:
-      config: checked by `config.resolve` here.
-      workdir: the run's folder, made if absent; a finished run is not run again.
-      name: of the run's arm, for the records. overrides: what the user changed, for the records.
-      show: progress and messages on the terminal as well as in log.txt.
+      config: checked here by `config.resolve`.
+      workdir: the run's folder, created if absent; a finished run is not run again.
+      name: the run's arm, for the records. overrides: what the user changed, for the records.
+      show: print progress and messages on the terminal, besides log.txt.
 
     Returns:
       The content of result.json (alexnet_jax.run_files).
 
     Raises:
-      UserError: one line for anything that a user can mend; Interrupted after a signal (alexnet_jax.signals),
-        with a checkpoint.
+      UserError: one line for anything that a user can fix; Interrupted after a signal (alexnet_jax.signals), with a
+        checkpoint saved.
     """
     config = config_lib.resolve(config)
     numerics.check(config.train.precision)
@@ -66,7 +66,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", override
             return _train(config, workdir, name, overrides or {}, show)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            error.filename = error.filename or str(workdir)  # of a file that is open the system names none
+            error.filename = error.filename or str(workdir)  # errors of open files name none
         if distributed.is_loss(error):
             raise distributed.lost(error) from error
         if isinstance(error, jax.errors.JaxRuntimeError) and messages.is_out_of_memory(error):
@@ -79,11 +79,11 @@ def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", override
 
 def _train(config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict, show: bool) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
-        # Of several processes the first keeps the records; the others write theirs where nobody looks.
+        # Of several processes the first keeps the records; the others write theirs into a temporary folder.
         first = distributed.is_first()
         asked = numerics.asked(jax.devices()[0].platform)
         if distributed.several():
-            # The processes' machines may keep the data in places of their own.
+            # The data may lie elsewhere on each machine.
             fields = config_lib.flatten(config_lib.to_json(config)).items()
             distributed.meet({f"config.{name}": value for name, value in fields
                               if name not in ("data.dir", "data.store", "init.weights")} | asked, workdir)
@@ -118,7 +118,7 @@ def _train(config: ConfigDict, workdir: pathlib.Path, name: str, overrides: dict
 
 
 def _threads() -> int:
-    """How many of a run's programs are compiled at once; 0: each when it is needed, which is as quick on one core."""
+    """How many programs to compile at once; 0: each when it is first called, which is as fast on one core."""
     cores, on_cpu = len(provenance.cores()), jax.devices()[0].platform == "cpu"
     if distributed.several() or (on_cpu and cores == 1):  # several processes compile together, in the same order
         return 0
@@ -126,10 +126,10 @@ def _threads() -> int:
 
 
 class Run:
-    """A run under way: `standing` and, on the mesh, `state` and `sums`, which the loop moves on step by step.
+    """A run in progress: `standing` and, on the mesh, `state` and `sums`, which the loop updates step by step.
 
-    What it learns from are `images`, in calls of `feed`; what computes is `program`; what saves and restores it are
-    `saves`; what tells of it is `recorder`.
+    `images` holds its splits, `feed` makes batches of them, `program` computes, `saves` keeps checkpoints, `recorder`
+    writes logs and metrics.
     """
 
     def __init__(self, config: ConfigDict, workdir: pathlib.Path, checkpoints: pathlib.Path, name: str,
@@ -172,7 +172,7 @@ class Run:
             "classes": workdir_lib.classes_of(images.train.known), **about,
         }, provenance.describe(mesh, self.program.products or config.train.precision, asked), log)
         inputs.write(workdir, constants, images.train.known)
-        # A checkpoint from within an evaluation is ahead of the rows: its step's row is still to come.
+        # A checkpoint saved during an evaluation is ahead of the rows: its step's row is still to come.
         self.recorder = Recorder(workdir, config, self.course, self.standing.evaluated, images.classes, show, log,
                                  clock)
         log(f"{config.data.name}: {len(images.train):,} training images ({config.data.train_split}), "
@@ -186,7 +186,7 @@ class Run:
                 log(line)
 
     def run(self) -> dict[str, Any]:
-        """To the end, and what came of it: the content of result.json."""
+        """Trains to the end; returns the content of result.json."""
         lost, counts = False, {}
         with self.recorder:
             try:
@@ -206,10 +206,10 @@ class Run:
                 lost = distributed.is_loss(error)
                 raise
             finally:
-                if not lost:  # else closing would wait for a process that no longer answers
+                if not lost:  # closing would wait for a process that no longer answers
                     self.saves.close()
             if not distributed.is_first():
-                return {}  # the first has the rows, and writes what comes of them
+                return {}  # the first process has the rows, and writes the result
             return self._finish(diverged, counts)
 
     # The loop.
@@ -219,11 +219,11 @@ class Run:
         at, under_way, kind = self.standing, UnderWay(self.feed.pace), "compile"
         if at.step < self.course.steps:
             self.recorder.state("compiling", at.step)
-            # A CPU's cores compile, or they train. An accelerator trains while its host compiles what comes later.
+            # On a CPU compiling would slow down training; an accelerator trains while its host compiles the rest.
             later = not self.compiling.eager or jax.devices()[0].platform != "cpu"
             self._ready(given_lib.STEP, *(() if later else (given_lib.EVALUATION,)))
         with (contextlib.closing(self.feed.training(self.config.seed, at.step)) as calls,
-              jax.transfer_guard("disallow")):  # nothing goes to a device or comes back that isn't put or fetched
+              jax.transfer_guard("disallow")):  # only explicit transfers
             while True:
                 if at.step and self._due(at.step) and at.evaluated < at.step:
                     under_way.forget(seen=True)
@@ -254,9 +254,9 @@ class Run:
         return self.feed.train(call, self.state, self.sums, self.consts, moment)
 
     def _milestone(self) -> str | None:
-        """Evaluation, the rows, the plateau rule and a checkpoint. Returns why to give up, or None."""
+        """Evaluates, appends the rows, applies the plateau rule and saves. Returns why to give up, or None."""
         config, at = self.config, self.standing
-        with self.recorder.clock.measure("train"):  # the calls still under way
+        with self.recorder.clock.measure("train"):  # waits for the calls in flight
             sums = jax.device_get(self.sums)
         if not math.isfinite(sums.loss):
             return self._not_finite(sums)
@@ -265,7 +265,7 @@ class Run:
         if not math.isfinite(at.centre["loss"]):  # the last update was one too many
             return self._not_finite(sums)
         top1, top5 = run_files.error_rates(at.centre)
-        # Once the tuning images may be among those that are learnt from, their error tells nothing.
+        # Once the tuning images may be trained on, their error means nothing.
         folded = self.images.fold is not None and self.course.split(at.step - 1) is self.images.fold
         tune = self._evaluate(self.images.tune, "centre") if self.images.tune and not folded else None
         epoch, seen = self.course.place(at.step)[0], int(sums.images)
@@ -293,7 +293,7 @@ class Run:
         return counts
 
     def _ready(self, *names: str) -> None:
-        """Waits until these programs are compiled, and says what became of them."""
+        """Waits until these programs are compiled, and logs how long each took."""
         with self.recorder.clock.measure("compile"):
             self.compiling.ready(*names)
         if line := self.compiling.told():
@@ -304,7 +304,7 @@ class Run:
             self.saves.save(self.state, self.sums, self.standing)
 
     def _poll(self, count: int) -> bool:
-        """Is a checkpoint due by the clock? Raises Stop after a signal. Several processes agree, now and then."""
+        """Is a checkpoint due by the clock? Raises Stop after a signal. Several processes agree every `EVERY` calls."""
         due = self.saves.due()
         if not distributed.several():
             self.signals.check()
@@ -322,7 +322,7 @@ class Run:
         return (place == 0 and epoch % self.config.train.eval_every == 0) or step == self.course.steps
 
     def _ended(self) -> str:
-        """Why the run ends with the last evaluation, whose counts are in the checkpoint too; '' if it doesn't."""
+        """Why the run ends early, after the latest evaluation; '' if it doesn't."""
         wanted, centre = self.config.train.stop_at_error, self.standing.centre
         if wanted and centre is not None and run_files.error_rates(centre)[0] <= wanted:
             return f"the evaluation error had reached config.train.stop_at_error = {wanted:g}"
@@ -339,7 +339,7 @@ class Run:
     # The end.
 
     def _last_evaluations(self) -> dict[str, dict]:
-        """COUNTS of all but the centre crop, by their names in result.json."""
+        """The final COUNTS other than the centre crop's, by their names in result.json."""
         if "centre" not in self.standing.outcomes:
             self._evaluate(self.images.eval, "centre")
         counts = {view: self._evaluate(self.images.eval, view) for view in views.counted(self.config)[1:]}

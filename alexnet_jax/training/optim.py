@@ -39,10 +39,9 @@ def paper_sgd(momentum: float, weight_decay: float, decay_biases: bool,
     enters it, so that a change of rate acts gradually. A rate of exactly 0 skips a parameter's whole
     update, decay and velocity included (released code, `weights.cuh`).
 
-    `layer_decay` gives layers a decay of their own, {name: decay}; a negative one stands for `weight_decay`. The layers
-    of `frozen` stay as they are.
-    The state is the velocity, a tree like the parameters. `update` takes `rates`, {group: ε} for `GROUPS`, so a
-    schedule never recompiles the step.
+    `layer_decay` gives layers a decay of their own, {name: decay}; a negative one means `weight_decay`. The layers in
+    `frozen` are not updated. The state is the velocity, a tree like the parameters. `update` takes `rates`, {group: ε}
+    for `GROUPS`, so a schedule never recompiles the step.
     """
 
     own_decay = {name: decay for name, decay in (layer_decay or {}).items() if decay >= 0}
@@ -85,7 +84,7 @@ class Plateau:
     drops: int = 0
 
     def observe(self, error: float, config: ConfigDict) -> bool:
-        """Takes in a tuning error (a fraction); True if the rate falls now."""
+        """Records a tuning error (a fraction); True if the rate falls now."""
         rule = config.optim.plateau
         if error < self.best - rule.min_delta:
             self.best, self.waited = error, 0
@@ -106,7 +105,7 @@ class Plateau:
 
 
 def position(config: ConfigDict, epochs_done: float) -> float:
-    """Where the run stands, in `train.schedule_unit`: epochs done, or that over all epochs."""
+    """The time in `train.schedule_unit`: epochs done, or their fraction of all epochs."""
     return epochs_done if config.train.schedule_unit == "epoch" else epochs_done / config.train.epochs
 
 
@@ -138,13 +137,13 @@ def rates(config: ConfigDict, epochs_done: float, plateau: Plateau) -> Rates:
         "weights": optim.learning_rate * factor,
         "biases": bias * (1.0 if constant else factor),
         "conv1_weights": optim.learning_rate * conv1,
-        # Freezing conv1 freezes its biases too (run 145), whatever schedule biases have.
+        # Freezing conv1 freezes its biases too (run 145), regardless of the biases' schedule.
         "conv1_biases": 0.0 if conv1 == 0 else bias * (1.0 if constant else conv1),
     }
 
 
 def changes(config: ConfigDict) -> tuple[float, ...]:
-    """When rates or the noise change by plan, in `train.schedule_unit`, in no order; the plateau rule isn't planned."""
+    """Scheduled changes of rates and noise, in `train.schedule_unit`, unordered; without the plateau rule's."""
     off = (config.augment.pca.off_at,) if config.augment.pca.off_at else ()
     table = config.optim.table.at if config.optim.schedule == "table" else ()
     return (*table, *config.optim.conv1.at, *off)

@@ -1,7 +1,7 @@
-"""The compiled programs of a run: initialisation, the training step, the forward pass of one view; many of them a call.
+"""The compiled programs of a run: initialisation, the training step, the forward pass of one view, and loops of these.
 
-Each is one jitted function over the ('data', 'column') mesh. Inside `jax.shard_map` the network runs on the
-local columns; gradients are taken outside it, which is the form that is right on every mesh. Seeds, rates,
+Each is one jitted function over the ('data', 'column') mesh. Inside `jax.shard_map` the network runs on the local
+columns; gradients are taken outside it, which is correct on every mesh. Seeds, rates,
 data statistics and the step are arguments, so that one compiled program serves a whole sweep.
 """
 
@@ -33,7 +33,7 @@ SLOTS = 256  # batches that one call of `count_batches` can count
 
 
 class State(NamedTuple):
-    """What training changes: `params` and `velocity`, nested dicts of arrays by layer."""
+    """What training updates: `params` and `velocity`, nested dicts of arrays by layer."""
 
     params: Any
     velocity: Any
@@ -42,7 +42,7 @@ class State(NamedTuple):
 class Sums(NamedTuple):
     """Running sums over training images since the last evaluation: loss, top-1 mistakes, images.
 
-    `images` goes up to the first step whose loss was not finite.
+    `images` stops counting at the first step whose loss is not finite.
     """
 
     loss: Any
@@ -51,7 +51,7 @@ class Sums(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """What a step depends on beside state and images: the seed, the step (int32, from 0), {group: rate}, the noise."""
+    """A step's inputs besides state and images: the seed, the step (int32, from 0), {group: rate}, the noise."""
 
     seed: Any
     step: Any
@@ -109,10 +109,10 @@ def count_mistakes(log_probs: jax.Array, labels: jax.Array, weight: jax.Array) -
 
 
 def products(precision: str, platform: str) -> str | None:
-    """The precision that products and convolutions on `platform` have to be asked for; None: their numbers' own.
+    """The matmul precision to request for products and convolutions on `platform`; None: JAX's default.
 
-    What is named float32 is float32. Left to itself JAX multiplies float32 numbers as TensorFloat-32 on NVIDIA cards
-    and as bfloat16 on TPUs. JAX_DEFAULT_MATMUL_PRECISION chooses otherwise. CPUs have nothing less exact.
+    So that float32 means float32: by default JAX multiplies float32 numbers as TensorFloat-32 on NVIDIA cards and as
+    bfloat16 on TPUs. JAX_DEFAULT_MATMUL_PRECISION takes precedence. CPUs are always exact.
     """
     if platform == "cpu":
         return None
@@ -121,7 +121,7 @@ def products(precision: str, platform: str) -> str | None:
 
 
 def _pinned(precision: str | None, function: Callable) -> Callable:
-    """`function`, traced as `numerics.pinned` has it and with this precision of products, its gradients' too."""
+    """`function`, traced under `numerics.pinned(precision)`, gradients included."""
 
     @functools.wraps(function)
     def traced(*arguments):
@@ -142,7 +142,7 @@ class Program:
       config: a resolved config. classes: output units where `model.classes` is 0. mesh: of `mesh.make_mesh`.
 
     Raises:
-      ConfigError: impossible shapes, or JAX is in 64-bit mode for a config that isn't, or the other way about.
+      ConfigError: impossible shapes, or JAX's 64-bit mode doesn't fit `train.precision`.
     """
 
     def __init__(self, config: ConfigDict, classes: int, mesh: Mesh):
@@ -163,7 +163,7 @@ class Program:
         self._replicated = NamedSharding(mesh, P())
         self.state_shardings = State(*[shardings(mesh, self.param_specs)] * 2)
         self.products = products(config.train.precision, mesh.devices.flat[0].platform)
-        exact = self.exact = functools.partial(_pinned, self.products)  # for whatever else runs the model
+        exact = self.exact = functools.partial(_pinned, self.products)  # for other code that runs the model
         self.init = jax.jit(exact(self._init), out_shardings=self.state_shardings,
                             compiler_options=environment.options_of_init(mesh.devices.flat[0].platform))
         self.train_step = jax.jit(exact(self._train_step), donate_argnums=(0,),
@@ -183,10 +183,10 @@ class Program:
         self.initial_signal = jax.jit(exact(self._initial_signal), out_shardings=self._replicated)
 
     def in_turn(self, result):
-        """`result`, awaited where a CPU plays several devices.
+        """`result`, waited for where a CPU emulates several devices.
 
-        Programs that don't depend on each other are started side by side there. If their devices wait for one another
-        in collectives, enough of them take all threads, and none ends.
+        There, independent programs start concurrently; when their devices wait for one another in collectives, they can
+        take all threads and deadlock.
         """
         return jax.block_until_ready(result) if self._emulated else result
 
@@ -210,8 +210,8 @@ class Program:
 
         def local(params, images, labels, index, consts, seed_key, step, noise):
             if self._data:
-                # Replicas part here, at parameters of full precision, so that their gradients are summed in it. Left
-                # to JAX they part after the cast to `train.precision`, and bfloat16 gradients are added in bfloat16.
+                # Make the full-precision parameters vary over replicas here, so that gradients are summed in full
+                # precision. By default that happens after the cast, and bfloat16 gradients are summed in bfloat16.
                 params = jax.tree.map(lambda leaf: lax.pcast(leaf, self._data, to="varying"), params)
             aug_key, drop_key = (jax.random.fold_in(jax.random.fold_in(seed_key, purpose), step)
                                  for purpose in (_AUGMENT, _DROPOUT))
@@ -234,7 +234,7 @@ class Program:
         grads, scalars = jax.grad(loss, has_aux=True)(state.params)
         updates, velocity = self.tx.update(grads, state.velocity, state.params, rates=moment.rates)
         params = optax.apply_updates(state.params, updates)
-        # The count stands still once the loss is not finite: it tells at which step that was.
+        # The count stops once the loss is not finite, which shows at which step that was.
         sums = Sums(sums.loss + scalars[0].astype(sums.loss.dtype), sums.wrong + scalars[1].astype(jnp.int32),
                     sums.images + jnp.where(jnp.isfinite(sums.loss), total, 0))
         return State(params, velocity), sums
@@ -255,10 +255,10 @@ class Program:
 
     def _train_steps(self, state: State, sums: Sums, batches: Batches, steps, consts, moment: Moment
                      ) -> tuple[State, Sums]:
-        """`steps` updates in one call, on as many `batches`; `moment` is that of the first, the others differ in step.
+        """`steps` updates in one call, on as many `batches`; `moment` is that of the first, later ones differ in step.
 
-        `steps` is no constant, so one compiled program serves all: a run is the same however it is cut into calls.
-        Stops after a step whose loss is not finite.
+        `steps` is an argument, so one compiled program serves any number: a run doesn't depend on how it is split into
+        calls. Stops after a step whose loss is not finite.
         """
 
         def unfinished(carry):
@@ -267,7 +267,7 @@ class Program:
 
         def body(carry):
             done, state, sums = carry
-            # The barrier keeps the step what it is alone, rather than fused with the reading of its images.
+            # The barrier keeps the gather from being fused with the step.
             images, labels = lax.optimization_barrier(self._gather(batches._replace(place=batches.place + done)))
             return done + 1, *self._train_step(state, sums, (images, labels, batches.rows), consts,
                                                moment._replace(step=moment.step + done))
@@ -276,7 +276,7 @@ class Program:
         return state, sums
 
     def _initial_signal(self, params, images, consts: augment.Constants):
-        """`initial_signal.measure` of the centre crops. Outside `shard_map`: XLA moves the columns as it needs them."""
+        """`initial_signal.measure` of the centre crops. Outside `shard_map`: XLA moves the columns as needed."""
         views = augment.test_view(images, augment.centre_view(self.config)[0], consts, self.config)
         return initial_signal.measure(self.model(params), views)
 
@@ -294,7 +294,7 @@ class Program:
         """`Counts` [SLOTS, …] of the first `many` of `batches`; the other slots count nothing.
 
         Args:
-          total: positions of the order from here on are padding. views: int32 [views, 3], averaged as probabilities.
+          total: positions of the order from `total` on are padding. views: int32 [views, 3], averaged as probabilities.
         """
 
         def log_probs(images):

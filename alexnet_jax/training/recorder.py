@@ -1,4 +1,4 @@
-"""What a run tells while it trains: run.json, the rows of both CSVs, TensorBoard's events, progress, its log."""
+"""What a run writes while it trains: run.json, the rows of both CSVs, TensorBoard events, progress, its log."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from alexnet_jax.training.workdir import Clock, Log
 
 
 def write_run_json(workdir: pathlib.Path, about: Mapping[str, Any], here: Mapping[str, Any], log: Log) -> None:
-    """Writes run.json of a run that begins; adds to that of one that is resumed when and where that was.
+    """Writes run.json when a run starts; when it is resumed, adds the time and what has changed.
 
     Args:
-      about: the run and its images. here: of `provenance.describe`.
+      about: the run and its images. here: from `provenance.describe`.
     """
     path = workdir / "run.json"
     before = run_files.read_json(path)
@@ -43,11 +43,11 @@ def write_run_json(workdir: pathlib.Path, about: Mapping[str, Any], here: Mappin
 
 
 class Recorder:
-    """The rows, events and progress of one run, while it is entered.
+    """Writes the rows, events and progress of one run. A context manager.
 
     Args:
-      evaluated: the step of the newest evaluation that the run is resumed from: rows beyond it are dropped.
-      classes: that the run learns. show: progress on the terminal. clock: with what was measured so far.
+      evaluated: the step of the latest evaluation in the checkpoint: rows beyond it are dropped.
+      classes: number of classes. show: progress on the terminal. clock: with what was measured so far.
     """
 
     def __init__(self, workdir: pathlib.Path, config: ConfigDict, course: Course, evaluated: int, classes: int,
@@ -76,7 +76,7 @@ class Recorder:
         self._progress.update(state, step, self._course.epochs_done(step))
 
     def trained(self, step: int, seen: Sums | None) -> None:
-        """Shows how training goes. `seen`: sums of a call or so ago; None while there are none since the last row."""
+        """Shows the progress of training. `seen`: sums of a recent call; None if there are none since the last row."""
         if seen is not None:
             rate = self.clock.rate()
             left = rate and (self._course.steps - step) * self._config.train.batch_size / rate
@@ -89,7 +89,7 @@ class Recorder:
         self.events.add(row if self._five else {k: v for k, v in row.items() if k != "eval_top5_error"})
 
     def saved(self) -> None:
-        """Says what the newest row says, once its checkpoint is under way, and appends to timing.csv."""
+        """Logs the newest row, once its checkpoint is being written, and appends to timing.csv."""
         row = self.metrics.rows[-1]
         times = self.times(row["epoch"], row["step"], self.clock.rate() or 0.0)
         self.events.add(times)
@@ -101,7 +101,7 @@ class Recorder:
                  f"· {duration(times['train_seconds'] + times['eval_seconds'])}")
 
     def times(self, epoch: int, step: int, rate: float | None = None) -> dict[str, Any]:
-        """Appends a row to timing.csv and begins to measure anew. `rate`: images/s; None where nothing was trained."""
+        """Appends a row to timing.csv and resets the clock. `rate`: images/s; None if nothing was trained."""
         clock, self.clock = self.clock, Clock()
         times = {"epoch": epoch, "step": step, "train_seconds": round(clock.train, 3),
                  "eval_seconds": round(clock.eval, 3), "checkpoint_seconds": round(clock.checkpoint, 3),

@@ -1,4 +1,4 @@
-"""What a run came to: the content of result.json, and the last line of its log."""
+"""A run's result: the content of result.json, and the last line of its log."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def result(name: str, id_: str, config: ConfigDict, splits: tuple[Split, Split],
     """The content of result.json, as alexnet_jax.run_files describes it.
 
     Args:
-      name: of the run's arm. id_: the run's. splits: learnt from, reported on. steps: of the config, or those done of
-        a run that stopped early. rows: of metrics.csv.
+      name: of the run's arm. id_: the run's. splits: training, reported. steps: the config's, or those done by a run
+        that stopped early. rows: of metrics.csv.
       diverged: why the run was given up, or None.
-      counts: the last COUNTS of a run that was not, by their names in result.json; None for those not taken.
+      counts: otherwise the final COUNTS, by their names in result.json; None for those not taken.
       about: `data.comparing.about_data` of the splits.
-      stopped: epochs and reason, of a run that ended before its config's epochs.
+      stopped: (epochs, reason) of a run that ended before its config's epochs.
     """
     d, (train, reported), last = config.data, splits, (rows or [{}])[-1]
     return {

@@ -1,4 +1,4 @@
-"""What a run is resumed from: its state between two steps, restored from checkpoints and saved in them."""
+"""The state of a run between two steps, as checkpoints save and restore it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from alexnet_jax.training.program import Program, State, Sums
 
 @dataclasses.dataclass
 class Standing:
-    """Where a run stands, as its host knows it: a checkpoint's JSON.
+    """The host's part of a run's state: a checkpoint's JSON.
 
-    step: updates made. evaluated: the step of the newest row of metrics.csv. centre: COUNTS of that evaluation.
+    step: updates done. evaluated: the step of the newest row of metrics.csv. centre: COUNTS of that evaluation.
     outcomes: `run_files.packed_outcomes` of the reported images, by views.
     """
 
@@ -33,7 +33,7 @@ class Standing:
 
     @property
     def moment(self) -> tuple[int, int]:
-        """What changes between any two checkpoints of a run."""
+        """Differs between any two checkpoints of a run."""
         return self.step, self.evaluated
 
     def to_json(self) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class Standing:
 
 
 def like(program: Program) -> dict[str, Any]:
-    """The arrays of a checkpoint as shapes, with the shardings that `program` wants them to have."""
+    """The arrays of a checkpoint as `jax.ShapeDtypeStruct`, with the shardings of `program`."""
     def shapes(tree, shardings):
         return jax.tree.map(lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree,
                             shardings)
@@ -64,10 +64,10 @@ def _arrays(state: State, sums: Sums) -> dict[str, Any]:
 
 
 class Saves:
-    """The saved states of one run.
+    """Saves and restores the states of one run.
 
     Args:
-      folder: of its checkpoints. program: of the run.
+      folder: of its checkpoints. program: the run's.
     """
 
     def __init__(self, folder: pathlib.Path, config: ConfigDict, program: Program):
@@ -88,12 +88,12 @@ class Saves:
 
     def save(self, state: State, sums: Sums, standing: Standing) -> None:
         """Starts to write a checkpoint. Raises CheckpointError."""
-        with jax.transfer_guard("allow"):  # how Orbax moves arrays is its own affair
+        with jax.transfer_guard("allow"):  # Orbax transfers arrays implicitly
             self._checkpoints.save(standing.step, _arrays(state, sums), standing.to_json())
         self._saved_at, self._newest = time.monotonic(), standing.moment
 
     def has(self, standing: Standing) -> bool:
-        """Is the newest checkpoint of this moment? Writing it once more would leave one fewer for a while."""
+        """Is the newest checkpoint of this moment? Saving it again would for a while leave one checkpoint fewer."""
         return self._newest == standing.moment
 
     def due(self) -> bool:

@@ -1,4 +1,4 @@
-"""A run's folder and process: who owns it, what it says, where its time goes."""
+"""A run's folder: its lock, its owner, the checks before a resume, its log and its clock."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from alexnet_jax.data.classes import missing, named, same
 from alexnet_jax.data.store import crc32
 from alexnet_jax.errors import WorkdirError
 
-# What a run may have left before its run.json was whole.
+# Files that a run may have left before its run.json was complete.
 EARLY = ("log.txt", "run.json", "progress.json", "result.json", "checkpoints")
 
 
 @contextlib.contextmanager
 def lock(workdir: pathlib.Path):
-    """The run belongs to one process at a time; the system releases the lock when that process dies."""
-    # Whoever looks whether the run is in use has the lock for a moment.
+    """Locks the run for this process; the system releases the lock when the process dies."""
+    # A process that tests whether the run is in use holds the lock for a moment.
     with files.lock(workdir / ".lock", seconds=0.3) as mine:
         if not mine:
             raise WorkdirInUse(f"{workdir}: in use by another process, which is training this run")
@@ -62,13 +62,13 @@ def check_owner(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def id_of(config: ConfigDict, workdir: pathlib.Path) -> str:
-    """The id of the run in this folder: the one that it began under, also where its config is spelt otherwise now."""
+    """The id that the run in this folder started under, even if its config is spelt differently now."""
     known = (run_files.read_json(workdir / "run.json") or {}).get("id")
     return known if isinstance(known, str) else config_lib.run_id(config)
 
 
 def check_environment(workdir: pathlib.Path, asked: Mapping[str, str]) -> None:
-    """Raises WorkdirError if what could change a number (`numerics.asked`) isn't what it was when the run began."""
+    """Raises WorkdirError if a setting that could change a number (`numerics.asked`) differs from the run's start."""
     run = run_files.read_json(workdir / "run.json")
     then = (run or {}).get("environment") or {}
     differ = numerics.differences(then, asked) if run else []
@@ -78,13 +78,13 @@ def check_environment(workdir: pathlib.Path, asked: Mapping[str, str]) -> None:
 
 
 def images_of(splits: Mapping[str, Split]) -> dict[str, dict[str, Any]]:
-    """What run.json keeps of a run's images: {field of config.data: {version, images, classes}}."""
+    """The entry of run.json about a run's images: {field of config.data: {version, images, classes}}."""
     return {field: {"version": split.version, "images": len(split), "classes": len(split.classes)}
             for field, split in splits.items()}
 
 
 def fingerprints(splits: Mapping[str, Split]) -> dict[str, str]:
-    """What the processes of a run have to have in common, {field: what its images, labels and classes come to}."""
+    """What all processes of a run must share: {field: a checksum of its images, labels and classes}."""
     found = {}
     for field, split in splits.items():
         rows = np.asarray(split.rows)
@@ -95,15 +95,15 @@ def fingerprints(splits: Mapping[str, Split]) -> dict[str, str]:
 
 
 def classes_of(known: Classes) -> dict[str, list[str]]:
-    """What run.json keeps of a run's classes, in the order of its outputs."""
+    """The entry of run.json about a run's classes, in the order of its outputs."""
     return {"keys": list(known.keys), "names": list(known.names)}
 
 
 def recorded_classes(run: Mapping[str, Any] | None, folder: pathlib.Path) -> Classes | None:
-    """The classes that the run.json of this folder keeps; None of an older one.
+    """The classes in a run.json; None for an older one without them.
 
     Raises:
-      WorkdirError: they aren't what a run writes: labels would get wrong names.
+      WorkdirError: they have been altered, so that labels would get wrong names.
     """
     kept = (run or {}).get("classes")
     if not kept:
@@ -117,12 +117,12 @@ def recorded_classes(run: Mapping[str, Any] | None, folder: pathlib.Path) -> Cla
 
 
 def imported_id(run_id: str, sha256: str) -> str:
-    """Of a run that was imported with this config: two files in one config's network are two runs."""
+    """The id of an imported run: two files imported with the same config are two runs."""
     return hashlib.sha256(f"{run_id} {sha256}".encode()).hexdigest()[:10]
 
 
 def altered_config(run: Mapping[str, Any]) -> bool:
-    """Is the config of a run.json another than the one that gave it its id, in a field that is part of what it is?"""
+    """Does the config of a run.json no longer match its id, in a field that is part of the run's identity?"""
     own, imported = run.get("id"), run.get("imported")
     ids = {config_lib.recorded_id(run["config"]), config_lib.recorded_id(run["config"], respelt=False)} - {None}
     if imported is not None:
@@ -132,10 +132,10 @@ def altered_config(run: Mapping[str, Any]) -> bool:
 
 
 def check_images(workdir: pathlib.Path, now: Mapping[str, Mapping[str, Any]], known: Classes) -> list[str]:
-    """Notes on images that are others than when the run in this folder began (`images_of`; older runs kept none).
+    """Notes on images that have changed since the run in this folder started (`images_of`; older runs kept none).
 
     Raises:
-      WorkdirError: there are more or fewer of them, or other classes: steps and outputs would mean something else.
+      WorkdirError: their number or classes have changed, and with them the meaning of steps and outputs.
     """
     run, notes = run_files.read_json(workdir / "run.json"), []
     for field, then in ((run or {}).get("images") or {}).items():
@@ -157,10 +157,10 @@ def check_images(workdir: pathlib.Path, now: Mapping[str, Mapping[str, Any]], kn
 
 
 def foreign(workdir: pathlib.Path, host: Mapping[str, Any], due: Callable[[int], bool] = lambda step: True) -> str:
-    """Why a checkpoint with this host part isn't this run's, by its last row in metrics.csv; '' if it may be.
+    """Why a checkpoint's host part, compared with its row in metrics.csv, is another run's; '' if it may be this one's.
 
     Args:
-      due: is there an evaluation after so many steps? A checkpoint from within one is ahead of its row.
+      due: is there an evaluation after this step? A checkpoint saved during one is ahead of its row.
     """
     row = next((row for row in run_files.read_rows(workdir / "metrics.csv", lenient=True)
                 if row.get("step") == host["evaluated"]), None)
@@ -172,7 +172,7 @@ def foreign(workdir: pathlib.Path, host: Mapping[str, Any], due: Callable[[int],
 
 
 class Log:
-    """log.txt, and the terminal where wanted: a line a call, whatever names are in it."""
+    """log.txt, and if wanted the terminal: one line a call."""
 
     def __init__(self, path: pathlib.Path, echo: bool):
         self._file, self._echo = path.open("a", encoding="utf-8", errors="backslashreplace"), echo
@@ -193,7 +193,7 @@ class Log:
 
 @dataclasses.dataclass
 class Clock:
-    """Seconds by kind, and images that were trained on, since the last row of timing.csv, when it was `started`."""
+    """Seconds by kind, and images trained on, since the last row of timing.csv (`started`)."""
 
     train: float = 0.0
     eval: float = 0.0
