@@ -50,13 +50,13 @@ class Bar:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, done: int, label: str, what: str, joint: str = " · ") -> None:
-        """`label` is shown before the bar, `what` behind it; in a line `joint` separates them."""
+    def update(self, done: int, label: str, what: str) -> None:
+        """`label` is shown before the bar, `what` behind it."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done, description=names.plain(label), what=names.plain(what))
         elif self._say is not None and time.monotonic() - self._said >= self._seconds:
             self._said = time.monotonic()
-            self._say(f"{label}{joint}{what}")
+            self._say(f"{label} · {what}")
 
 
 class Progress:

@@ -299,4 +299,4 @@ def test_rates_count_this_process_alone(tmp_path, monkeypatch):
     said = []
     make(tmp_path, Toy(), said=said)
     lines = [line for line in said if "images/s" in line]
-    assert lines[0] == "packing toy train at 4×4: 8 of 12, 0 images/s, 1 min 20 s left"  # one in 20 s; four to come
+    assert lines[0] == "packing toy train at 4×4: 8 of 12 · 0 images/s · 1 min 20 s left"  # one in 20 s; four to come

@@ -1,9 +1,9 @@
-"""Builds a packed store: under a lock, in a folder next to its place, moved there in one rename.
+"""Builds a packed store: under a lock, in a temporary folder beside it, which is then renamed.
 
-The lock (`.<folder>.lock`) is the operating system's: it ends with its process, however that dies. Only the
-holder writes `.<folder>.building`; what it finds there is a dead builder's, and it resumes that
-(alexnet_jax.data.partial), so that building may be stopped or killed at any moment. Where that is another user's and
-closed to this one, it resumes from a copy, `.<folder>.<user>.building`.
+The lock (`.<folder>.lock`) is the operating system's: it ends with its process, however it dies. Only its holder writes
+`.<folder>.building`; if that exists, a dead builder has left it and it is resumed (alexnet_jax.data.partial), so that
+building may be stopped or killed at any moment. If it is another user's and not writable, a copy is resumed,
+`.<folder>.<user>.building`.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def build(dataset: Dataset, split: str, version: str, size: int, folder: pathlib
           report: Report, check: Callable[[int], object] = lambda count: None) -> None:
     """Makes `folder` the store of the whole `split` of `dataset`, unless another process did so meanwhile.
 
-    What an earlier builder has safely written of the same is not read again. What this one has written is kept
-    for the next, hidden beside the store's place, if it ends before its time; a build of seconds leaves nothing.
+    Resumes what an interrupted build of the same store has left. If this one is interrupted, its images are kept in a
+    hidden folder beside the store for the next; a build of seconds leaves nothing.
 
     Args:
-      version: of the split's content, as the dataset names it.
-      on_corrupt: 'skip' leaves images out that cannot be read, 'refuse' ends at the first.
-      check: called with the number of images before any is read; what it raises ends the building.
+      version: of the split's content, from the dataset.
+      on_corrupt: 'skip' leaves out images that cannot be read, 'refuse' ends at the first one.
+      check: called with the number of images before any is read; may raise to end the build.
 
     Raises:
       DataError: the dataset is damaged or absent, an image is refused, or the store cannot be written.
@@ -71,7 +71,7 @@ def build(dataset: Dataset, split: str, version: str, size: int, folder: pathlib
                     of, _ = progress(other)
                     if place_of(other) != folder and of and (of["name"], of["split"], of["size"]) == (
                             dataset.title, split, size):
-                        # Another process may be at it, so it isn't ours to remove.
+                        # Another process may be building it, so it isn't removed here.
                         report(f"{other}: an unfinished store of another version; if nobody is building it, "
                                f"python -m alexnet_jax.data.prepare --delete={other.name} removes it")
                 if not _named((own, shared), folder):
@@ -97,7 +97,7 @@ def build(dataset: Dataset, split: str, version: str, size: int, folder: pathlib
 
 
 def _named(places: Sequence[pathlib.Path], folder: pathlib.Path) -> bool:
-    """Gives a whole store that only lacks its name that name, if there is one and this user may."""
+    """Renames a finished store that was not renamed yet, if there is one and this user may; True if it did."""
     for place in filter(finished, places):
         with contextlib.suppress(PermissionError):
             os.rename(place, folder)
@@ -107,7 +107,7 @@ def _named(places: Sequence[pathlib.Path], folder: pathlib.Path) -> bool:
 
 @contextlib.contextmanager
 def lock(place: pathlib.Path, report: Report) -> Iterator[None]:
-    """Holds `.<place>.lock` beside `place`, waiting for another process that does, and saying so."""
+    """Holds `.<place>.lock` beside `place`; if another process holds it, reports that and waits."""
     path = place.with_name(f".{place.name}.lock")
     with contextlib.ExitStack() as stack:
         with storing(place):
@@ -120,7 +120,7 @@ def lock(place: pathlib.Path, report: Report) -> Iterator[None]:
 
 def _fill(folder: pathlib.Path, reading: Reading, size: int, on_corrupt: str, report: Report, label: str,
           meta: dict[str, Any], signals: Signals, theirs: pathlib.Path | None) -> None:
-    """Makes `folder` a whole store, resuming from what is in it, or in another user's that is closed to this one."""
+    """Makes `folder` a complete store, resuming from its content, or from a copy of another user's (`theirs`)."""
     start, count = time.monotonic(), reading.count
     meta = meta | {"classes": list(reading.classes), "class_keys": list(reading.class_keys)}
     if reading.left_out is not None:
@@ -155,7 +155,7 @@ def _fill(folder: pathlib.Path, reading: Reading, size: int, on_corrupt: str, re
 
 def _read(partial: Partial, reading: Reading, on_corrupt: str, report: Report, label: str,
           signals: Signals) -> None:
-    """Reads what `partial` lacks into it."""
+    """Reads the missing images into `partial`."""
     if on_corrupt == "refuse" and partial.corrupt:
         first = partial.corrupt[min(partial.corrupt)]
         raise refusal(first.name, first.reason)
@@ -167,14 +167,14 @@ def _read(partial: Partial, reading: Reading, on_corrupt: str, report: Report, l
     with (
         warnings.catch_warnings(),
         contextlib.closing(_each(reading.examples(done))) as examples,
-        _Shown(label, int(done.sum()), reading.count, report) as shown,
+        _Packing(label, int(done.sum()), reading.count, report) as bar,
         signals.acting(signals_lib.at_the_second),
     ):
-        # What Pillow warns of (odd metadata, large images) changes nothing here.
+        # Pillow's warnings (odd metadata, large images) don't matter here.
         warnings.simplefilter("ignore")
         for example in examples:
             if isinstance(example, Corrupt):
-                # A file's name may be no text at all.
+                # A file's name may not be valid UTF-8.
                 name = example.name.encode("utf-8", "backslashreplace").decode()
                 if on_corrupt == "refuse":
                     raise refusal(name, example.reason)
@@ -186,7 +186,7 @@ def _read(partial: Partial, reading: Reading, on_corrupt: str, report: Report, l
                     new = partial.put(example)
             with storing(partial.folder):
                 partial.keep_now_and_then()
-            shown.advance(new)
+            bar.advance(new)
             if signals.received is not None:
                 with storing(partial.folder):
                     partial.keep()
@@ -197,22 +197,22 @@ def _read(partial: Partial, reading: Reading, on_corrupt: str, report: Report, l
 
 
 def _each(examples: Iterable[Block | Corrupt]) -> Generator[Block | Corrupt, None, None]:
-    """With a `close` that is theirs too, if they have one."""
+    """A generator, so that `close` also closes `examples`, if they can be closed."""
     yield from examples
 
 
 def refusal(name: str, reason: str) -> DataError:
-    """What on_corrupt='refuse' ends with."""
+    """The error of on_corrupt='refuse'."""
     return DataError(f"{name}: {reason}; mend or remove it, or set config.data.on_corrupt=skip")
 
 
-class _Shown(Bar):
-    """Shows how far a build is.
+class _Packing(Bar):
+    """The progress bar of a build.
 
-    Rates are those since the first image: before it, an archive is passed over up to what an earlier builder left.
+    Its rate is since the first image: before that, a resumed build skips through an archive.
 
     Args:
-      done: images that need no reading, of `count`.
+      done: images that an earlier builder has written, of `count`.
     """
 
     def __init__(self, label: str, done: int, count: int, report: Report):
@@ -231,4 +231,4 @@ class _Shown(Bar):
         rate = (self._new - self._first) / max(now - self._start, 1e-3)
         done = self._before + self._new
         left = duration((self._count - done) / rate if rate else None)
-        self.update(done, f"{self._label}: {done} of {self._count}", f"{rate:.0f} images/s, {left} left", joint=", ")
+        self.update(done, f"{self._label}: {done} of {self._count}", f"{rate:,.0f} images/s · {left} left")

@@ -1,7 +1,8 @@
-"""What builders of stores leave in the store folder when they end before their time, perhaps other users'.
+"""What interrupted builds leave in the store folder, perhaps those of other users.
 
-`.<store's folder>.building` is under construction (alexnet_jax.data.partial). `.<store's folder>.<number>.building` is
-too, by the user of that number, to whom the former was closed; or the process of that number was deleting it.
+`.<store's folder>.building` is an unfinished store (alexnet_jax.data.partial). So is
+`.<store's folder>.<number>.building`, of the user with that id, who may not write the former; or the process with that
+id was deleting it.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from alexnet_jax.data.partial import PROGRESS, read_progress, sync, sync_folder
 
 
 def progress(folder: pathlib.Path) -> tuple[dict[str, Any] | None, int]:
-    """(the identity of what is under construction in `folder`, how many images are safe); (None, 0) if it says none."""
+    """(the identity of the unfinished store in `folder`, how many of its images are safe); (None, 0) if unknown."""
     found = read_progress(folder, "identity", "done")
     return (found["identity"], int(found["done"].sum())) if found else (None, 0)
 
 
 def copy(theirs: pathlib.Path, folder: pathlib.Path, identity: dict[str, Any], report: Report) -> None:
-    """Makes `folder` what another user's builder left, if that is of use and there is nothing in `folder` yet.
+    """Copies another user's unfinished store to `folder`, if it is of use and `folder` has none yet.
 
-    What says what the folder holds comes last, so that a copy that was cut off is none.
+    `progress.npz` is copied last, so that an interrupted copy doesn't count.
     """
     if (folder / PROGRESS).exists():
         return
@@ -58,7 +59,7 @@ def copy(theirs: pathlib.Path, folder: pathlib.Path, identity: dict[str, Any], r
 
 
 def may_resume(folder: pathlib.Path) -> bool:
-    """May this user write what a builder left in `folder`, and give it another name?"""
+    """May this user write to the unfinished store in `folder`, and rename it?"""
     try:
         folder.stat()
         files = [path for name in (store_lib.IMAGES, PROGRESS) if (path := folder / name).exists()]
@@ -70,15 +71,15 @@ def may_resume(folder: pathlib.Path) -> bool:
 
 
 def may_change(folder: pathlib.Path) -> bool:
-    """May this user make and remove files in `folder`, and give it another name?"""
+    """May this user create and remove files in `folder`, and rename it?"""
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK) or not os.access(folder.parent, os.W_OK | os.X_OK):
         return False
     found, parent = folder.stat(), folder.parent.stat()
-    # In a folder like /tmp only its owner gives a file another name.
+    # In a folder like /tmp (sticky) only its owner may rename a file.
     return not parent.st_mode & stat.S_ISVTX or environment.user() in (0, found.st_uid, parent.st_uid)
 
 
 def place_of(folder: pathlib.Path) -> pathlib.Path | None:
-    """The store that is under construction in `folder`; None if its name is not that of such a folder."""
+    """The store that `folder` will become; None if it isn't the folder of an unfinished store."""
     match = re.fullmatch(r"\.(.+?)(\.\d+)?\.building(-.*)?", folder.name, re.DOTALL)
     return folder.with_name(match[1]) if match else None

@@ -1,16 +1,16 @@
-"""A store under construction, which outlives its builder: no image that is safely written is decoded again.
+"""An unfinished store, which survives its builder: an image that is safely written is not decoded again.
 
-`.<store's folder>.building/` lies beside the store's place and holds
+`.<store's folder>.building/`, beside the store's place, holds
 
-`images.u8`     a place for every image of the split, corrupt ones included; sparse until it is full
-`progress.npz`  what is built (`identity`, JSON); by rank which images are on the disk, their labels, checksums and the
-                sizes of the originals; `corrupt`, JSON: [[rank, name, reason], …]
-`moving`        while the places of corrupt images are closed up: the images that are being moved, behind their new
-                place in decimal digits
+`images.u8`     a slot for every image of the split, corrupt ones included; a sparse file until it is full
+`progress.npz`  what is being built (`identity`, JSON); by rank which images are on the disk, their labels, checksums
+                and original sizes; `corrupt`, JSON: [[rank, name, reason], …]
+`moving`        while the slots of corrupt images are being closed up: the images being moved, preceded by their new
+                slot in decimal digits
 
-Every file but `images.u8` is replaced as a whole, and `progress.npz` only when the disk has the images that it speaks
-of, so a builder may end anywhere: the next one resumes from the last `progress.npz`. With meta.json, written last, the
-folder is a store that only lacks its name. Whoever writes here holds the store's lock.
+Every file but `images.u8` is replaced atomically, and `progress.npz` only once its images are on the disk, so a builder
+may end anywhere: the next one resumes from the last `progress.npz`. With meta.json, written last, the folder is a store
+that only needs renaming. Writers hold the store's lock.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from alexnet_jax.data.dataset import Block, Corrupt, Report
 from alexnet_jax.errors import DataError, describe_os_error
 
 PROGRESS = "progress.npz"
-KEEP_SECONDS = 20.0  # of work that the end of the process may cost
+KEEP_SECONDS = 20.0  # of work that are lost at most when the process dies
 _MOVING, _DIGITS = "moving", 20
 _PIECE = 64 << 20  # bytes moved at a time
 _SAMPLE = 64  # images whose checksums are compared when a builder takes over
 
 
 class Partial:
-    """The files of a store under construction. Images come in any order of their ranks.
+    """The files of an unfinished store. Images are put in any order of their ranks.
 
     Attributes:
       done: bool [count], the ranks that are written or known to be corrupt, by this builder or one before.
@@ -83,7 +83,7 @@ class Partial:
         sync_folder(self.folder.parent)
 
     def _take_over(self) -> str:
-        """Takes what an earlier builder left; if that is of no use, why."""
+        """Loads what an earlier builder left; returns why it is of no use, or ''."""
         found = read_progress(self.folder)
         if found is None:
             return f"nothing says what it holds: {PROGRESS} is missing or damaged"
@@ -93,7 +93,7 @@ class Partial:
         self._images = os.open(self.folder / store_lib.IMAGES, os.O_RDWR | os.O_CREAT, 0o666)
         written = np.setdiff1d(np.flatnonzero(found["done"]), [rank for rank, *_ in found["corrupt"]])
         chosen = written[np.linspace(0, len(written) - 1, min(_SAMPLE, len(written))).astype(np.int64)].tolist()
-        # While places are closed up images are elsewhere already.
+        # While slots are being closed up, images have already moved.
         if not (self.folder / _MOVING).exists() and any(
                 zlib.crc32(self._image(rank)) != found["crcs"][rank] for rank in chosen):
             self._close_images()
@@ -108,7 +108,7 @@ class Partial:
         return os.pread(self._images, self._bytes, int(rank) * self._bytes)
 
     def check_space(self) -> None:
-        """Raises DataError if what is still to be written doesn't fit: better now than after hours of decoding."""
+        """Raises DataError if the disk is too full for the rest: better now than after hours of decoding."""
         taken = os.fstat(self._images).st_blocks * 512
         needed = max(0, len(self.done) * self._bytes - taken)
         free = shutil.disk_usage(self.folder).free
@@ -119,7 +119,7 @@ class Partial:
     # --- writing ------------------------------------------------------------------------------------------
 
     def put(self, block: Block) -> int:
-        """Writes images: how many of them are new."""
+        """Writes images; returns how many of them are new."""
         first, last = block.rank, block.rank + len(block.images)
         images = np.ascontiguousarray(block.images)
         self._write(self._images, images.reshape(-1).data, first * self._bytes)
@@ -131,7 +131,7 @@ class Partial:
         return new
 
     def leave_out(self, corrupt: Corrupt) -> int:
-        """Notes a corrupt image: 1 if it is new."""
+        """Records a corrupt image; returns 1 if it is new, else 0."""
         if self.done[corrupt.rank]:
             return 0
         self.corrupt[corrupt.rank] = corrupt
@@ -147,7 +147,7 @@ class Partial:
             content, offset = content[written:], offset + written
 
     def _save(self, name: str, content: bytes) -> None:
-        """Replaces a file of the folder; the disk has it afterwards."""
+        """Replaces a file of the folder durably (fsync)."""
         with files.replacing(self.folder / name) as temporary:
             file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
             try:
@@ -158,12 +158,12 @@ class Partial:
         sync_folder(self.folder)
 
     def keep_now_and_then(self) -> None:
-        """Sees to it, in the background, that few seconds of work are not in progress.npz."""
+        """Calls `keep` in the background once `KEEP_SECONDS` have passed since the last time."""
         if time.monotonic() - self._kept_at >= KEEP_SECONDS and (self._keeping is None or self._keeping.done()):
             self.keep(wait=False)
 
     def keep(self, *, wait: bool = True) -> None:
-        """Makes what was put so far safe. Raises the OSError of an earlier attempt too."""
+        """Writes progress.npz, durably. Also raises the OSError of an earlier attempt in the background."""
         if self._keeping is not None:
             self._keeping.result()
         self._keeping = self._keeper.submit(
@@ -175,7 +175,7 @@ class Partial:
 
     def _keep(self, done: np.ndarray, labels: np.ndarray, crcs: np.ndarray, originals: np.ndarray,
               corrupt: str) -> None:
-        os.fsync(self._images)  # progress.npz must not speak of what the disk does not have
+        os.fsync(self._images)  # the images first: progress.npz lists only what is on the disk
         content = io.BytesIO()
         np.savez(content, identity=json.dumps(self._identity), done=done, labels=labels, crcs=crcs,
                  originals=originals, corrupt=corrupt)
@@ -185,10 +185,10 @@ class Partial:
     # --- ending -------------------------------------------------------------------------------------------
 
     def finish(self, meta: dict[str, Any], names: Sequence[str] | None = None) -> int:
-        """Makes the folder a store: how many images it has.
+        """Makes the folder a store; returns its number of images.
 
         Args:
-          meta: what meta.json says of the dataset; the rest is added.
+          meta: the dataset's part of meta.json; the rest is added.
           names: of the images, by rank.
         """
         self.keep()
@@ -217,10 +217,10 @@ class Partial:
         return count
 
     def _close_up(self, kept: np.ndarray) -> None:
-        """Moves the images behind each corrupt one towards the front.
+        """Moves images towards the front, over the slots of corrupt ones.
 
-        What is being moved is in a file of its own before it overwrites anything, so whoever resumes after a builder
-        that was killed here writes it once more and continues behind it.
+        The images being moved are in a file of their own before they overwrite anything, so that after a kill the next
+        builder writes them once more and continues after them.
         """
         ranks, place = np.flatnonzero(kept), int(np.argmin(kept))
         step = max(1, _PIECE // self._bytes)
@@ -233,15 +233,15 @@ class Partial:
             place = self._land(content)
 
     def _land(self, content: bytes) -> int:
-        """Writes a piece where it belongs; the place behind it."""
+        """Writes a piece to its slot; returns the slot after it."""
         place, piece = int(content[:_DIGITS]), memoryview(content)[_DIGITS:]
         self._write(self._images, piece, place * self._bytes)
         os.fsync(self._images)
         return place + len(piece) // self._bytes
 
     def discard(self) -> None:
-        """Nothing in here is worth keeping: `close` is followed by the folder's removal."""
-        self._keeper.shutdown()  # what it is keeping would count
+        """Marks the content as not worth keeping: the folder is removed after `close`."""
+        self._keeper.shutdown()  # a write in progress would set `kept`
         self.kept = 0
 
     def close(self) -> None:
