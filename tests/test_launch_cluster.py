@@ -252,8 +252,7 @@ def test_leases_of_cores_do_not_overlap(tmp_path, monkeypatch):
 def test_results_are_those_of_the_sequential_sweep(nodes, tmp_path):
     file, overrides = tmp_path / "tiny.py", tiny_run.TINY | {"augment.chunk": 16, "data.store": str(tmp_path / "store")}
     file.write_text(f"""def get_sweep():
-    return {{"config": "configs/shapes.py", "overrides": {overrides!r},
-            "arms": {{"no_lrn": {{"model.lrn.layers": ()}}}}}}
+    return {{"config": "configs/shapes.py", "overrides": {overrides!r}, "seeds": 2}}
 """)
     tiny = (str(HERE / "tiny_sweep.py"), f"--sweep={file}", "--cores=1")
     alone, spread = tmp_path / "alone", tmp_path / "spread"

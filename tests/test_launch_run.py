@@ -131,6 +131,9 @@ def test_a_signal_leaves_everything_resumable(tmp_path, number):
     assert f"python -m experiments.run {sweep} --workdir={workdir}" in output
     states = collections.Counter(_states(workdir).values())
     assert states == {"partial": 2, "waiting": 2}
+    assert _steps(workdir)["no_lrn seed 0"] == ALL[:len(_steps(workdir)["no_lrn seed 0"])] != ALL
+    if number != signal.SIGINT:
+        return  # the folder is as after Ctrl-C
     status = _run(f"--workdir={workdir}", command=("-m", "experiments.status"))
     assert "4 runs: 2 partial, 2 waiting" in status.stdout
 
@@ -225,17 +228,30 @@ ONE_LINE = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), ONE_LINE)
-def test_a_wrong_command_is_one_line_and_starts_nothing(tmp_path, arguments, message):
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory):
+    """Their (exit code, stdout, stderr), by their place in `ONE_LINE`; in forks of one process."""
+    folder = tmp_path_factory.mktemp("one_line")
     for name, text in {"bad": "'configs/shapes.py', 'seed': 1", "lost": "'nowhere.py'"}.items():
-        (tmp_path / f"{name}.py").write_text(f"def get_sweep():\n    return {{'config': {text}}}\n")
-    places = {"w": tmp_path / "w", "bad": tmp_path / "bad.py", "lost": tmp_path / "lost.py"}
-    done = _run(*(argument.format(**places) for argument in arguments))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
-    assert done.stderr.startswith("error: ")
-    assert len(done.stderr.splitlines()) == 1
-    assert not (tmp_path / "w").exists()
+        (folder / f"{name}.py").write_text(f"def get_sweep():\n    return {{'config': {text}}}\n")
+    places = {"w": folder / "w", "bad": folder / "bad.py", "lost": folder / "lost.py"}
+    cases = {str(folder / str(i)): ["experiments.run", *(argument.format(**places) for argument in arguments)]
+             for i, (arguments, _) in enumerate(ONE_LINE)}
+    done = _run(command=(str(HERE / "programs" / "commands_forked.py"),), input=json.dumps(cases),
+                env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    assert not (folder / "w").exists()
+    return [(code, *(pathlib.Path(f"{name}.{fd}").read_text() for fd in (1, 2)))
+            for name, (code, _) in json.loads(done.stdout).items()]
+
+
+@pytest.mark.parametrize("case", range(len(ONE_LINE)), ids=lambda case: ONE_LINE[case][1])
+def test_a_wrong_command_is_one_line_and_starts_nothing(refused, case):
+    code, out, err = refused[case]
+    assert (code, out) == (2, "")
+    assert ONE_LINE[case][1] in err
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
 
 
 def test_a_workdir_that_cannot_be_used_is_one_line(tmp_path):
