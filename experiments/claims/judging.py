@@ -173,7 +173,7 @@ def _with_images(found: verdicts.Verdict, value: Estimate, over: OverImages | No
 def _by_the_centre(c: Comparison, claimed: verdicts.Claimed, ten: Estimate | None, centre: Estimate | None,
                    regime: Regime, sweeps: Mapping[str, Sweep]) -> str:
     """What the centre crop says that the ten views don't: another word or star, or another side of zero."""
-    if ten is None or centre is None or c.stalled:
+    if ten is None or centre is None or c.stalled or len(c.pairs) < regime.seeds:
         return ""
     if c.quantity == "error":
         words = [_word(verdicts.judge(one, claimed, regime.seeds), c, corrected(regime, sweeps, "error", views))
@@ -201,7 +201,7 @@ def _without(what: Measure, c: Comparison, claimed: verdicts.Claimed, regime: Re
     added = ", ".join(f"{'seed' if len(gave[name]) == 1 else 'seeds'} {', '.join(map(str, gave[name]))} of {name}"
                       for name in others)
     return (f"without {added}: {ratio.text if ratio else interval(difference)}, {difference.n} seeds"
-            + (f", {words[1]}" if words[0] != words[1] else ""))
+            + (f", {words[1]}" if words[0] != words[1] and len(c.pairs) >= regime.seeds else ""))
 
 
 def _word(verdict: verdicts.Verdict, c: Comparison, of: families.Corrected) -> str:

@@ -103,7 +103,7 @@ def brief(rows: Sequence[Row]) -> str:
                               row.regime == SECOND_IMAGES.name), row)
     judged = {row.id for row in first.values() if row.verdict != verdicts.NOT_COMPARABLE and not row.in_kind}
     cells = [[f"**{row.id}** {row.claim}" + (f"; {row.part}" if row.part else "") + f" ({row.where})",
-              row.paper or row.log, row.measured, str(row.n or ""), _data(row), _word(row)]
+              row.paper or row.log, row.measured, str(row.n or ""), _data(row), _word_by_views(row)]
              for row in first.values()
              if row.id not in judged or not (row.in_kind or row.verdict == verdicts.NOT_COMPARABLE)]
     head = ("Claim", "Paper", "Measured", "Seeds", "Data", "Verdict")
@@ -119,8 +119,7 @@ def front(rows: Sequence[Row]) -> str:
         if not row.in_kind and row.kind != "log" and re.match(r"§[3457]", row.where):
             first.setdefault((row.id, row.part, row.quantity), row)
     cells = [(f"**{row.id}** {'; '.join(filter(None, (row.claim, row.part)))} ({row.where.partition(',')[0]})",
-              row.paper, _in_short(row) or "–",
-              "; ".join(filter(None, (_word(row) or "not measured", _by_another_view(row)))))
+              row.paper, _in_short(row) or "–", _word_by_views(row) or "not measured")
              for row in first.values()]
     return "\n".join(markdown_table(("Claim", "Paper", "Here", "Verdict"), cells, range(4), padded=False)) + "\n"
 
@@ -136,16 +135,17 @@ def by_regime(rows: Sequence[Row]) -> str:
     short = {key: found for key, found in by.items() if found.keys() & {FIVE.name, TINY.name}}
     columns = [name for name in ("", SECOND_IMAGES.name, FIVE.name, TINY.name, HUNDRED_CLASSES.name)
                if not name or any(name in found for found in short.values())]
-    cells = [[f"**{id_}**" + (f" {part}" if part else ""),
-              *(f"{_in_short(found[name], name)}: {_word(found[name])}" if name in found else "–" for name in columns)]
+    cells = [[f"**{id_}**" + (f" {part}" if part else ""), *(
+        f"{_in_short(found[name], name)}: {_word_by_views(found[name])}" if name in found else "–" for name in columns)]
              for (id_, part, _), found in short.items()]
     head = ("Claim", "The plan's regime", *columns[1:])
     return "\n".join(markdown_table(head, cells, range(len(head)), padded=False)) + "\n"
 
 
-def _by_another_view(row: Row) -> str:
-    """The first clause of a row's remark where that is about the other view's word."""
-    return row.remark.partition(";")[0] if row.remark.startswith("by the") else ""
+def _word_by_views(row: Row) -> str:
+    """The word, and the first clause of the row's remark where that is about the centre crop."""
+    remark = row.remark.partition(";")[0]
+    return "; ".join(filter(None, (_word(row), remark if "by the centre crop" in remark else "")))
 
 
 def _in_short(row: Row, known: str = "") -> str:
