@@ -30,22 +30,23 @@ from experiments.analysis import compare, protocol, statistics
 from experiments.analysis.text import interval, p_text, signed, span
 from experiments.analysis.workdirs import Run, Sweep, field, read_sweep
 from experiments.claims.judging import Found, judged
-from experiments.claims.record import Claim, Measure
+from experiments.claims.record import Claim
 from experiments.claims.regimes import PAPER_LIKE_30
 from experiments.claims.registry import CLAIMS
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
+_ALIKE = ("data.name", "model.conv1.features", "model.conv3.features", "train.epochs")
 _OTHERS = ("error", "gap", "fit", "running", "first", "early")
 
 
 def of_claim(claim: Claim, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
-    """Lines about a claim's measures, each in its own regime. `sweeps`: what is recorded, by folder."""
+    """Lines about a claim's measures, each in the first of its regimes that is recorded. `sweeps`: by folder."""
     for what in claim.measures:
-        found = judged(claim, what, what.regimes[0], sweeps)
+        found = next((one for regime in what.regimes if (one := judged(claim, what, regime, sweeps)) is not None), None)
         if found is not None and found.ratio is None:
             yield from ("", f"{claim.id}: {'; '.join(filter(None, (claim.claim, what.part)))}")
             yield from (f"  {line}" for line in _of_measure(found, sweeps))
-            yield from (f"  {line}" for line in _elsewhere(claim, what, sweeps))
+            yield from (f"  {line}" for line in _elsewhere(found, sweeps))
 
 
 def _of_measure(found: Found, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
@@ -77,23 +78,23 @@ def _of_measure(found: Found, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
         yield "the learning rate is the baseline's: none was searched for this arm"
 
 
-def _elsewhere(claim: Claim, what: Measure, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
+def _elsewhere(own: Found, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
     """What the evidence plan's other regimes say: other images, other data."""
-    for regime in what.regimes[1:]:
-        found = judged(claim, what, regime, sweeps) if regime.seeds else None
+    for regime in own.measure.regimes:
+        found = judged(own.claim, own.measure, regime, sweeps) if regime.seeds and regime is not own.regime else None
         if found is not None:
             yield (f"{regime.name}: {interval(found.difference)}, {found.difference.n} seeds; "
                    f"{found.verdict.word}: {found.verdict.why}")
-            yield from _apart(judged(claim, what, what.regimes[0], sweeps), found)
+            yield from _apart(own, found)
 
 
-def _apart(own: Found | None, other: Found) -> Iterator[str]:
-    """How far the effect in another regime lies from that in the claim's own, where dataset and quantity are the same:
-    the seeds' differences, unpaired (Welch)."""
-    if own is None or min(len(one.comparison.each) for one in (own, other)) < 2:
-        return
-    names = [{field(run.config, "data.name") for run in one.comparison.runs} for one in (own, other)]
-    if names[0] != names[1] or own.comparison.quantity != other.comparison.quantity:
+def _apart(own: Found, other: Found) -> Iterator[str]:
+    """How far the effect in another regime lies from that in the claim's own, where quantity, dataset, network and
+    epochs are the same: the seeds' differences, unpaired (Welch)."""
+    kinds = [{tuple(str(field(run.config, name)) for name in _ALIKE) for run in one.comparison.reference.runs.values()}
+             for one in (own, other)]
+    if (min(len(one.comparison.each) for one in (own, other)) < 2 or kinds[0] != kinds[1]
+            or own.comparison.quantity != other.comparison.quantity):
         return
     sign = -1 if own.measure.turned else 1
     welch = stats.ttest_ind(other.comparison.each, own.comparison.each, equal_var=False)

@@ -29,7 +29,7 @@ _ILSVRC = "no measurement: needs ILSVRC"
 _FALL_2011 = f"{_ILSVRC} and the Fall 2011 release; a sixth convolutional layer is not built"
 _OF_CHECKPOINTS = "no measurement of the checkpoints of a sweep"
 _SAME_MAP = ("model.same_map.layers", "the same-map norm after conv2's goes with it, as in run 148")
-_LOCAL = (r.QUARTER, r.WHOLE, r.LOCAL)
+_LOCAL = (r.WHOLE, r.QUARTER, r.LOCAL)
 _A10, _A30, _B, _H = r.PAPER_LIKE_10, r.PAPER_LIKE_30, r.HUNDRED_CLASSES, r.SECOND_IMAGES
 
 
