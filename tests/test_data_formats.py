@@ -56,7 +56,7 @@ def test_sixteen_bits_and_numbers_without_a_white():
     deep = encoded(Image.fromarray(grey.astype(np.uint16) * 257), "TIFF")
     np.testing.assert_array_equal(decode.decode(deep, 10), np.stack([grey[1:11]] * 3, -1))
     for kind in (np.float32, np.int32):
-        with pytest.raises(ValueError, match=r"of which nobody says what is white; convert it to 8 or 16 bits"):
+        with pytest.raises(ValueError, match=r"without a defined white; convert it to 8 or 16 bits"):
             decode.decode(encoded(Image.fromarray(grey.astype(kind)), "TIFF"), 10)
 
 

@@ -13,12 +13,12 @@ import numpy as np
 from alexnet_jax import paths, text
 from alexnet_jax.errors import ConfigError, DataError, describe_os_error
 
-_NAMED = 5  # classes that are named
+_NAMED = 5  # classes named in a message
 
 
 @dataclasses.dataclass(frozen=True)
 class Classes:
-    """The classes of a run, in the order of its labels: what identifies them in the dataset, and how they are shown."""
+    """The classes of a run, in the order of its labels: their identifiers in the dataset, and their display names."""
 
     keys: tuple[str, ...]
     names: tuple[str, ...]
@@ -37,13 +37,13 @@ class Classes:
         return Classes(self.keys, tuple(names.get(same(k), n) for k, n in zip(self.keys, self.names, strict=True)))
 
     def told_apart(self) -> list[str]:
-        """Names; with what identifies the class where another has the same name (ImageNet has two kinds of crane)."""
+        """Display names, with the identifier where two classes share a name (ImageNet has two kinds of crane)."""
         times = collections.Counter(self.names)
         return [name if times[name] == 1 else f"{name} ({key})"
                 for key, name in zip(self.keys, self.names, strict=True)]
 
     def extended(self, other: Classes) -> Classes:
-        """These classes, and behind them those of `other` that aren't among them."""
+        """These classes, followed by those of `other` that aren't among them."""
         new = [label for label, place in enumerate(self.places(other.keys)) if place < 0]
         return Classes(self.keys + tuple(other.keys[label] for label in new),
                        self.names + tuple(other.names[label] for label in new))
@@ -56,7 +56,7 @@ class Classes:
 
 
 def same(key: str) -> str:
-    """What two spellings of one name have in common: macOS writes an accent as a sign of its own, others don't."""
+    """A name in Unicode's composed form: macOS writes accents as separate characters, other systems don't."""
     return unicodedata.normalize("NFC", key)
 
 

@@ -1,4 +1,4 @@
-"""What the images that a number is reported on have to do with those that were learnt from."""
+"""How the reported images relate to the training images."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from alexnet_jax.data.split import Split
 
 
 def about_data(learnt: Sequence[Split], reported: Split) -> dict[str, Any]:
-    """What would make an error mean less than it says, {} if there is nothing: for result.json and reports.
+    """What would make an error misleading, for result.json and reports; {} if nothing does.
 
     Args:
-      learnt: the splits that are learnt from. reported: the split that the error is of, by the same classes.
+      learnt: the training splits. reported: the reported split, labelled by the same classes.
 
     Returns:
       "classes": `classes.uneven`. "seen": reported images that were learnt from too, the same rows of the dataset
@@ -31,7 +31,7 @@ def about_data(learnt: Sequence[Split], reported: Split) -> dict[str, Any]:
 
 
 def learnt_too(learnt: Sequence[Split], reported: Split) -> int:
-    """How many images of `reported` are among those of `learnt`: the same of the dataset, or the same pixels again."""
+    """How many images of `reported` are in `learnt` too: the same rows of the dataset, or the same pixels."""
     return len({int(place) for split in learnt for place in duplicates.shared(split, reported)[:, 1]})
 
 

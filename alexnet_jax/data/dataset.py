@@ -1,8 +1,7 @@
 """What a dataset is: the contract between the readers of images and the packed store.
 
-A reader is a class of its own below `Dataset`, made from what a config asks for (`Asked`). Nothing here imports TFDS or
-an image library, nor should a reader before `read`: to find a store that exists, a dataset is only asked for its name
-and version.
+A reader is a subclass of `Dataset`, created from the config's request (`Asked`). Nothing here imports TFDS or an image
+library, nor should a reader before `read`: an existing store is found by the dataset's name and version alone.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ _ENDS = 1 << 16  # bytes of an archive's beginning and end that go into its fing
 
 
 class Block(NamedTuple):
-    """Images that follow each other in the split, from `rank` on: uint8 [n, size, size, 3], int32 [n].
+    """Consecutive images of the split, from `rank` on: uint8 [n, size, size, 3], int32 [n].
 
-    `originals` [n, 2] are (height, width) of what the images were made from, where that is known.
+    `originals` [n, 2] are (height, width) before scaling, where known.
     """
 
     rank: int
@@ -45,16 +44,15 @@ class Reading:
     """A whole split about to be read.
 
     Attributes:
-      count: its images, those that turn out corrupt included.
-      classes: their names for display. class_keys: what identifies them (names of folders, say). Both in the order of
-        the labels.
-      examples: takes `done`, bool [count], and gives every rank below `count` that is not done, in any order; it may
-        give others too. Where it has a `close`, that is called at the end.
+      count: number of images, including those that turn out corrupt.
+      classes: display names. class_keys: identifiers (folder names, say). Both in the order of the labels.
+      examples: given `done`, bool [count], yields every rank that is not done, in any order; may yield others too. If
+        it has a `close`, that is called at the end.
       origin: names the files in messages.
-      made_by: what the images depend on besides the dataset's version, the decoder's, say: an unfinished store that
-        was made by something else is discarded.
-      names: those of the images by rank, any text ('<class folder>/<path>'), or what gives them.
-      left_out: files that lie among the images and are not read, {kind: {class key, '' for none: files}}.
+      made_by: what the images depend on besides the dataset's version, e.g. the decoder's: an unfinished store with
+        another value is discarded.
+      names: the images' names by rank, any text ('<class folder>/<path>'), or a function that returns them.
+      left_out: files among the images that are not read, {kind: {class key, or '' for none: number of files}}.
     """
 
     count: int
@@ -75,21 +73,21 @@ class Rule(NamedTuple):
 
     @classmethod
     def of(cls, data: Any) -> Rule:
-        """That of a config.data."""
+        """The rule of a config.data."""
         return cls(data.orientation, data.resize)
 
     @property
     def suffix(self) -> str:
-        """What stands behind the version of images that are not made by the default rule, e.g. '-exif'."""
+        """The suffix of the version for another than the default rule, e.g. '-exif'."""
         return "".join(f"-{word}" for word, usual in zip(self, Rule(), strict=True) if word != usual)
 
 
 class Asked(NamedTuple):
-    """What a config asks for.
+    """The dataset that a config requests.
 
     Attributes:
-      name: config.data.name. rest: what stands behind its colon.
-      folder: the data dir, if one is given. store: the folder of the packed stores (downloads go there too).
+      name: config.data.name. rest: the part after its colon.
+      folder: the data dir, if one is given. store: the folder of the packed stores (and of downloads).
       rule: how image files become squares.
     """
 
@@ -101,14 +99,14 @@ class Asked(NamedTuple):
 
 
 class Dataset:
-    """A dataset. Readers are subclasses; what makes one is an `Asked`.
+    """A dataset. Readers are subclasses, created from an `Asked`.
 
     Attributes:
       name: config.data.name, for messages.
-      key: begins its stores' folder names.
-      folder: the real path of a folder of images, whatever it was called: stores remember it.
+      key: prefix of its stores' folder names.
+      folder: the real path of a folder of images, which stores record.
       embedded: does it need no files?
-      class_count: how many classes it has, where no file need be opened to know.
+      class_count: number of classes, if it is known without opening a file.
     """
 
     name: str
@@ -118,50 +116,50 @@ class Dataset:
     class_count: int | None = None
 
     def __init__(self, asked: Asked):
-        """Raises ConfigError: it cannot be read as asked."""
+        """Raises ConfigError: the request doesn't fit the dataset."""
 
     @property
     def title(self) -> str:
-        """`name` in one spelling, for what is written."""
+        """`name` in a canonical spelling, for records."""
         return self.name
 
     def owns(self, meta: dict[str, Any]) -> bool:
-        """Is a store with this meta.json of this dataset, under whichever spelling of its name?"""
+        """Does a store with this meta.json belong to this dataset, in any spelling of its name?"""
         return meta["name"] == self.name
 
     def split_sizes(self) -> dict[str, int | None]:
-        """The splits to choose from and their sizes, None where counting would mean reading."""
+        """{split: number of images}, None where counting would require reading."""
         raise NotImplementedError
 
     def version(self, split: str) -> str | None:
-        """What identifies the split's content; None if its files aren't here (a store still may be)."""
+        """A string that identifies the split's content; None if its files are missing (a store may still exist)."""
         raise NotImplementedError
 
     def resolve(self, split: str) -> str:
-        """The split that a name means, where it may be another's usual name (`val` for `validation`).
+        """The split that a name refers to, e.g. `validation` for `val`.
 
         Raises:
-          ConfigError: it may mean several. DataError: what has that name can't be a split.
+          ConfigError: it is ambiguous. DataError: what has that name can't be a split.
         """
         return split
 
     def class_keys(self, split: str) -> tuple[str, ...] | None:
-        """What identifies the split's classes, where that is known without decoding any; None where only reading tells.
+        """The identifiers of the split's classes, if known without decoding; else None.
 
-        It may have no image of one of them where all splits of a dataset share one list (`present`).
+        Where all splits share one list, the split may lack images of some classes (`present`).
         """
         return None
 
     def present(self, split: str, keys: Collection[str]) -> Collection[str]:
-        """Those of some `class_keys` that the split has images of, as far as labels can be read by themselves."""
+        """Those of `keys` of which the split has images, as far as labels can be read without the images."""
         return keys
 
     def count(self, split: str) -> int | None:
-        """Images of a split that is here, before any is decoded; None where counting would mean reading an archive."""
+        """Number of images of a split, before decoding; None where counting would require reading an archive."""
         return None
 
     def fetched(self, split: str) -> str:
-        """From where the split would be downloaded before it is read; '' if it is here, or has to be brought here."""
+        """The address from which the split would be downloaded; '' if it is here or has to be provided."""
         return ""
 
     def check(self, split: str) -> None:
@@ -173,19 +171,19 @@ class Dataset:
 
 
 def safe(text: str) -> str:
-    """`text` fit for a part of a folder's name."""
+    """`text` with only characters that are safe in a folder's name."""
     return re.sub(r"[^A-Za-z0-9._]+", "_", text).strip("_.") or "_"
 
 
 def mixed(name: str) -> bytes:
-    """A sorting key that is a pure function of an image's name ('<class>/<path>') and has nothing to do with it."""
+    """A sorting key that shuffles images: a hash of the name ('<class>/<path>')."""
     return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
 def ends(archive: pathlib.Path) -> bytes:
-    """What tells an archive from others without reading it: its size and both ends. Raises OSError.
+    """Identifies an archive without reading all of it: its size and both ends. Raises OSError.
 
-    A gzip file's end holds the checksum of its content.
+    The end of a gzip file has the checksum of its content.
     """
     size = archive.stat().st_size
     with archive.open("rb") as file:

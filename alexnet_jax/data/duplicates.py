@@ -1,8 +1,8 @@
-"""Images that stand in the data more than once: within a split, and in two splits of one dataset or of two.
+"""Duplicate images: within a split, and between two splits of the same or of different datasets.
 
-The stores' checksums name the candidates and the images' bytes decide, so only candidates are read: seconds for
-1.28 million images against 50,000. An image is what is stored, whatever its label: two files that differ and look the
-same once they are decoded and scaled are one image; a crop or a mirrored copy is another.
+The stores' checksums give the candidates and the images' bytes decide, so only candidates are read: seconds for
+1.28 million images against 50,000. Stored pixels are compared, not labels or files: two files that are equal once
+decoded and scaled are one image; a crop or a mirrored copy is another.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from alexnet_jax.data.split import Split
 
 
 def within(split: Split) -> int:
-    """How many images of `split` are another, earlier image of it again."""
+    """How many images of `split` repeat an earlier one."""
     return len(repeats(split))
 
 
 def between(a: Split, b: Split) -> int:
-    """How many images of `b` stand in `a` too. Stores of different image sizes share none."""
+    """How many images of `b` are in `a` too; 0 for different image sizes."""
     return len(shared(a, b))
 
 

@@ -1,6 +1,6 @@
 """Batches of uint8 images from an open split, in an order that is a pure function of (seed, epoch).
 
-A few threads read them ahead of time, each some images of a batch, into memory that is used over and over.
+A few threads read ahead, each some images of a batch, into reused memory.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from alexnet_jax import provenance
 from alexnet_jax.data.split import Split
 from alexnet_jax.errors import ConfigError
 
-_THREADS_A_CORE, _MOST_THREADS = 4, 16  # each waits for the disk; where it needn't, more of them cost nothing
-_LEAST, _MOST, _AHEAD_BYTES = 2, 8, 1 << 27  # batches that are read before they are asked for: about so many bytes
+_THREADS_A_CORE, _MOST_THREADS = 4, 16  # more than cores, as threads wait for the disk
+_LEAST, _MOST, _AHEAD_BYTES = 2, 8, 1 << 27  # batches that are read ahead: about _AHEAD_BYTES
 _PIECE = 1 << 20  # bytes that are worth handing to a thread
-_ALIGNED = 64  # bytes: where an array begins that JAX's CPU takes as it is, without a copy
+_ALIGNED = 64  # bytes: JAX on a CPU uses arrays aligned so without a copy
 
 
 class Batch(NamedTuple):
@@ -32,11 +32,11 @@ class Batch(NamedTuple):
 
     images: np.ndarray
     labels: np.ndarray
-    index: np.ndarray  # type: ignore[assignment]  # hides tuple.index, which nobody needs
+    index: np.ndarray  # type: ignore[assignment]  # hides tuple.index, which isn't needed
 
 
 class Named(Protocol):
-    """Some images under a split string, opened or not."""
+    """A split, opened or not: its split string and length."""
 
     @property
     def split(self) -> str: ...
@@ -117,14 +117,12 @@ def training_batches(course: Course, seed: int, first_step: int, last_step: int,
                      ) -> Generator[Any, None, None]:
     """The batches of the steps first_step … last_step − 1, read ahead by threads.
 
-    What an epoch has beyond its whole batches is left out; the order being another one, these are other images
-    each time.
+    The incomplete last batch of an epoch is dropped; as the order changes, these are other images each time.
 
     Args:
-      rows: the positions of the global batch that this process needs, a slice or an integer array; all
-        by default.
-      put: makes of a batch what is handed out, in one of the threads.
-      threads: how many read; 0: by the cores.
+      rows: the positions of the global batch that this process needs, a slice or an integer array; all by default.
+      put: applied to each batch, in one of the threads.
+      threads: how many read; 0: by the number of cores.
     """
     index = np.arange(course.batch_size, dtype=np.int32)[slice(None) if rows is None else rows]
 
@@ -146,7 +144,7 @@ def evaluation_batches(split: Split, batch_size: int, rows: slice | None = None
                        ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Every image once, in order: (images, labels, weight float32 [batch_size]).
 
-    The last batch is filled up with black images of label 0 and weight 0; all others weigh 1.
+    The last batch is padded with black images of label 0 and weight 0; all others have weight 1.
 
     Args:
       rows: the positions of the global batch that this process needs; all by default.
@@ -166,10 +164,10 @@ def evaluation_batches(split: Split, batch_size: int, rows: slice | None = None
 
 
 class Buffers:
-    """Memory for arrays of one shape, used over and over: to map fresh pages costs as much as to fill them.
+    """Reused memory for arrays of one shape: mapping fresh pages costs as much as filling them.
 
-    What `take` gives is used again once nothing refers to it any more. That is neither whom it was handed to, nor an
-    array that is a part of it, nor JAX, which keeps what it still copies from and what an array of its own lies on.
+    An array from `take` is reused once nothing refers to it: neither its user, nor a view of it, nor JAX, which keeps
+    arrays that it is still copying from or that back an array of its own.
     """
 
     def __init__(self, shape: tuple[int, ...]):
@@ -177,8 +175,8 @@ class Buffers:
         self._free: list[bytearray] = []
 
     def take(self) -> np.ndarray:
-        """uint8 of the shape, with anything in it."""
-        # Not an array's memory: the parts of what is handed out would refer to that array at once, past what is here.
+        """uint8 of the shape, uninitialised."""
+        # A bytearray, not an array: views of an array would refer to that directly, bypassing the finalizer below.
         memory = self._free.pop() if self._free else bytearray(self._bytes + _ALIGNED)
         begin = -np.frombuffer(memory, np.uint8).ctypes.data % _ALIGNED
         array = np.ndarray(self._shape, np.uint8, memory, begin)
@@ -188,13 +186,13 @@ class Buffers:
 
 def _read_ahead(shape: tuple[int, ...], wanted: Iterator[tuple[Split, np.ndarray]],
                 batch: Callable[[Split, np.ndarray, np.ndarray], Any], threads: int = 0) -> Generator[Any, None, None]:
-    """Batches in the order of `wanted`, while threads read the next few; their exceptions come out here.
+    """Batches in the order of `wanted`, while threads read the next few; their exceptions are raised here.
 
     Closing the generator (or dropping it) ends the threads.
 
     Args:
       shape: of a batch's images. wanted: (split, positions in it) of each batch; of the last maybe fewer.
-      batch: (split, positions, images) → what is handed out; called in one of the threads, not always in order.
+      batch: (split, positions, images) → the batch; called in one of the threads, not always in order.
     """
     threads = threads or min(_THREADS_A_CORE * len(provenance.cores()), _MOST_THREADS)
     size, buffers, under_way = math.prod(shape), Buffers(shape), deque[Future]()

@@ -28,9 +28,9 @@ class _Known:
     """What is known of a split without decoding an image.
 
     Attributes:
-      split: the split string. name: of what it is a slice of.
-      places: in that, whatever its order: two slices share what these share. None: not known.
-      keys: what identifies the classes of the whole split, where that is known; `every` those of its labels.
+      split: the split string. name: the split that it is a slice of.
+      places: the slice's positions in that split, which two slices are compared by; None: unknown.
+      keys: the identifiers of its classes, if known. every: those of the whole dataset's labels.
     """
 
     split: str
@@ -60,11 +60,10 @@ def check_splits(data: Any, dataset: Dataset | None = None, batch_size: int = 0)
     Builds and writes nothing.
 
     Args:
-      data: config.data. dataset: its dataset, where that has been looked for already. batch_size: that the images
-        learnt from have to be enough for.
+      data: config.data. dataset: its dataset, if already found. batch_size: checked against the training images.
 
     Returns:
-      What identifies the classes of a run; None if only reading tells.
+      The identifiers of the run's classes; None if they are known only after reading.
 
     Raises:
       ConfigError, DataError: as `open_splits`.
@@ -80,7 +79,7 @@ def check_splits(data: Any, dataset: Dataset | None = None, batch_size: int = 0)
     if training.keys is not None:
         classes_lib.check_several(training.keys, data.name)
         for split in found.values():
-            # A class that the dataset has and training has no image of isn't strange: it is counted and said.
+            # A class of the dataset without training images isn't an error: it is counted and reported.
             classes_lib.check(training.every or (), data.name, split.keys or (), split.split)
     if data.names:
         classes_lib.read_names(data.names)
@@ -93,7 +92,7 @@ def check_splits(data: Any, dataset: Dataset | None = None, batch_size: int = 0)
 
 
 def downloads(data: Any) -> list[str]:
-    """The addresses that a run's images would be downloaded from before they are read."""
+    """The addresses from which a run's images would be downloaded."""
     dataset = find(data)
     return list(dict.fromkeys(filter(None, map(dataset.fetched, _unpacked(data, dataset)))))
 
@@ -118,13 +117,13 @@ def _unpacked(data: Any, dataset: Dataset) -> list[str]:
 
 
 def check_apart(found: Mapping[str, Any]) -> None:
-    """What is tuned must look neither at what is learnt nor at what is reported; `fit_split` is learnt from.
+    """Checks that tuning images are neither trained on nor reported on, and that `fit_split` is trained on.
 
     Args:
       found: {field of config.data: a split with `split`, a length and `overlap`}.
 
     Raises:
-      ConfigError: a split has images that it may not have.
+      ConfigError: a split has images that it must not have.
     """
     tune, fit, train = (found.get(field) for field in ("tune_split", "fit_split", "train_split"))
     for field in ("train_split", "eval_split"):
@@ -138,7 +137,7 @@ def check_apart(found: Mapping[str, Any]) -> None:
 
 
 def classes_of(data: Any) -> tuple[int, str] | None:
-    """(the number of a run's classes, where that is known from), without decoding; None where only reading tells."""
+    """(number of a run's classes, where that is known from), without decoding; None if that needs reading."""
     root = store_lib.root(data.store)
     try:
         dataset = registry.find(data, root)
@@ -148,7 +147,7 @@ def classes_of(data: Any) -> tuple[int, str] | None:
         whole = _whole(dataset, wanted, data, root)
         packed = [(folder, len(meta["class_keys"])) for folder, meta in store_lib.stores_of(root, dataset.owns)
                   if meta["split"] == whole]
-        if len({count for _, count in packed}) == 1:  # of whatever size and version
+        if len({count for _, count in packed}) == 1:  # of any size and version
             return packed[0][1], f"the packed images in {packed[0][0]}"
         if not packed and _count(dataset, whole) is None:
             return None  # an archive, which would have to be read
@@ -192,7 +191,7 @@ def open_splits(data: Any, *, report: Report = names.say, dataset: Dataset | Non
 
 @contextlib.contextmanager
 def naming(where: str) -> Iterator[None]:
-    """What is wrong with a split in here names what asks for it: 'config.data.eval_split', '--queries'."""
+    """Prefixes errors about a split with the field or option that names it: 'config.data.eval_split', '--queries'."""
     try:
         yield
     except ConfigError as error:
@@ -203,16 +202,16 @@ def naming(where: str) -> Iterator[None]:
 
 def open_split(data: Any, split: str, *, report: Report = names.say, classes: Classes | None = None,
                dataset: Dataset | None = None, remembered: bool = False) -> Split:
-    """Opens what `split` denotes, building the packed store of the whole split first if there is none.
+    """Opens the images of a split string, first packing the whole split if it has no store.
 
     Args:
       data: config.data (name, dir, store, size, order, val_fraction, val_seed, orientation, resize, names
         and on_corrupt are read).
       split: a split string, e.g. 'train[:40000]'.
-      report: takes lines about the building.
-      classes: of the run, by which images are labelled; the dataset's own by default.
-      dataset: what `registry.find` gives for `data`, if it's there already.
-      remembered: `data` is of an earlier command: a packed store stands in for a data dir that has gone since.
+      report: called with lines about the building.
+      classes: the run's, by which images are labelled; by default the dataset's own.
+      dataset: what `registry.find` gives for `data`, if already found.
+      remembered: `data` is from an earlier command: if its data dir is gone since, the packed store is used.
 
     Raises:
       ConfigError: an unknown dataset or split, or a slice that is empty or out of range.
@@ -248,7 +247,7 @@ def open_split(data: Any, split: str, *, report: Report = names.say, classes: Cl
 
 
 def _whole(dataset: Dataset, wanted: splits.Slice, data: Any, root: pathlib.Path) -> str:
-    """The stored split that the wanted one is of: itself, or what `data.val_fraction` cuts `train` and `val` from."""
+    """The stored split that `wanted` is a slice of: itself, or the one that `data.val_fraction` divides."""
     if not data.val_fraction:
         return dataset.resolve(wanted.name)
     stored = (meta["split"] for _, meta in store_lib.stores_of(root, dataset.owns))
@@ -270,7 +269,7 @@ def _whole(dataset: Dataset, wanted: splits.Slice, data: Any, root: pathlib.Path
 
 
 def _cut(wanted: splits.Slice, data: Any) -> bool:
-    """Is it a slice of what `data.val_fraction` makes, not of a stored split?"""
+    """Is it a slice of a split that `data.val_fraction` makes, not of a stored one?"""
     return bool(data.val_fraction) and wanted.name in ("train", "val")
 
 
@@ -286,7 +285,7 @@ def _rows(store: store_lib.Store, wanted: splits.Slice, data: Any) -> tuple[Any,
 
 
 def _known(data: Any, split: str, dataset: Dataset) -> _Known:
-    """What is known of a split without decoding; what can be refused is."""
+    """What is known of a split without decoding. Raises ConfigError or DataError for what can already be refused."""
     wanted = splits.parse(split)
     root = store_lib.root(data.store)
     whole = _whole(dataset, wanted, data, root)

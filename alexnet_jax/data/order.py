@@ -1,6 +1,6 @@
-"""Which image stands where in a split: as it is stored, or with every class spread evenly; what is held out.
+"""The order of the images of a split, stored or with every class spread evenly; and which are held out.
 
-Both are functions of the stored labels alone (and of a seed), so that a split is the same on every machine.
+Both depend on the stored labels alone (and a seed), so a split is the same on every machine.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def spread(labels: np.ndarray) -> np.ndarray:
-    """The order in which every class is spread evenly: int64 [n], places in `labels`, int [n]; read-only.
+    """The order in which every class is spread evenly: int64 [n], positions in `labels`, int [n]; read-only.
 
     Among the first k of n images each class has its share, k · (its images) / n, to within less than one image. So a
     suffix has too, and any other slice to within two. Images of one class keep their order.
@@ -63,7 +63,7 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 
 
 def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """bool [n]: images that are kept back for validation, of every class its share, at random.
+    """bool [n]: images held out for validation, a share of every class, at random.
 
     Of a class of m images ⌊fraction · m + ½⌋ are, but at least one and never all; of a class of one image none.
     """

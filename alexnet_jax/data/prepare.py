@@ -1,13 +1,13 @@
-"""Builds and checks the packed stores of a config's splits, and says what the data is like.
+"""Builds and checks the packed stores of a config's splits, and prints a summary of the data.
 
     python -m alexnet_jax.data.prepare --config=configs/cifar10.py [--config.data.dir=…] [--verify] [--sheet=sheet.png]
     python -m alexnet_jax.data.prepare --list
     python -m alexnet_jax.data.prepare --delete=NAME
 
 Training packs its images by itself. The summary at the end counts the images of each class, what was left out, and
-images that stand in the data twice. `--sheet` draws what the network will see. `--verify` reads every image of the
-stores and compares its checksum. `--list` shows all stores of the store folder ($ALEXNET_STORE_DIR, or that of a
-config), `--delete` removes those that it shows by these names.
+duplicates. `--sheet` draws what the network will see. `--verify` reads every image of the stores and compares its
+checksum. `--list` shows all stores of the store folder ($ALEXNET_STORE_DIR, or that of a config), `--delete` removes a
+store by the name that it shows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from alexnet_jax.errors import ConfigError
 
 
 def _root() -> pathlib.Path:
-    """The folder of all stores: the config's, if one is given."""
+    """The folder of all stores, from the config if one is given."""
     return store_lib.root(cli.parsed_config()[0].data.store if flags.FLAGS["config"].value is not None else "")
 
 

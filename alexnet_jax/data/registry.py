@@ -1,4 +1,4 @@
-"""`config.data.name` → dataset: every dataset there is, a line each (docs/data.md, "A dataset of your own")."""
+"""`config.data.name` → dataset: one line for each dataset (docs/data.md, "A dataset of your own")."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def data_dir(data: Any) -> pathlib.Path | None:
 def check_dir(data: Any, dataset: Dataset) -> None:
     """Raises DataError if the data dir that a config or the environment names, and that is needed, doesn't exist.
 
-    A store could serve without it; but whoever names a folder means the images that lie there now.
+    A packed store would do without it, but naming a folder means its present images.
     """
     folder = data_dir(data)
     if folder is None or dataset.embedded or folder.exists():

@@ -15,7 +15,7 @@ from alexnet_jax.data.statistics import Statistics, cached
 
 
 class Images:
-    """Rows of a store's images as one array would be: uint8 [n, size, size, 3], read when it is indexed."""
+    """Rows of a store's images as an array: uint8 [n, size, size, 3], read when indexed."""
 
     def __init__(self, store: store_lib.Store, rows: np.ndarray):
         self._store, self._rows = store, rows
@@ -40,16 +40,16 @@ class Split:
     """The images that a split string such as 'train[:40000]' denotes.
 
     Attributes:
-      rows: int64 [n], the place of each image in the store; a `range` where they follow each other there.
+      rows: int64 [n], the row of each image in the store; a `range` if they are consecutive.
       images: uint8 [n, size, size, 3], read-only: a view on a memory map, or `Images`.
       labels: int32 [n], read-only, positions in `class_keys`.
-      class_keys, classes: what identifies the run's classes in the dataset, and their names for display.
+      class_keys, classes: the identifiers of the run's classes in the dataset, and their display names.
       name: config.data.name. version: of the dataset's content. split: the split string. size: in pixels.
       whole: the name of the whole split. corrupt: its images that could not be read and were left out.
     """
 
     def __init__(self, store: store_lib.Store, text: str, rows: range | np.ndarray, classes: Classes | None = None):
-        """`classes`: of the run; the store's own by default. Raises DataError: an image is of none of them."""
+        """`classes`: the run's; by default the store's own. Raises DataError: an image is of another class."""
         own = Classes(tuple(store.meta["class_keys"]), tuple(store.meta["classes"]))
         self.store, self.split, self.rows = store, text, rows
         self.known = own if classes is None else classes
@@ -82,7 +82,7 @@ class Split:
         return len(self.rows)
 
     def mapped(self, labels: np.ndarray) -> np.ndarray:
-        """Labels as the store has them → the run's; -1: of none of its classes."""
+        """The store's labels → the run's; -1: not one of its classes."""
         return labels if self._lookup is None else self._lookup[labels]
 
     def places(self, index: np.ndarray) -> np.ndarray:
@@ -90,7 +90,7 @@ class Split:
         return self.rows.start + index if isinstance(self.rows, range) else self.rows[index]
 
     def names_of(self, index: np.ndarray) -> list[str]:
-        """The files of the images at these positions; '' of each where the dataset has none."""
+        """The files of the images at these positions; '' where the dataset has none."""
         kept = self.store.names
         return [""] * len(index) if kept is None else [kept[row] for row in self.places(index).tolist()]
 
@@ -101,7 +101,7 @@ class Split:
         return (rows.start, rows.stop) if isinstance(rows, range) else (int(rows.min()), int(rows.max()) + 1)
 
     def of(self, classes: Classes) -> Split:
-        """The same images with labels by these classes. Raises DataError: an image is of none of them."""
+        """The same images labelled by these classes. Raises DataError: an image is of another class."""
         return Split(self.store, self.split, self.rows, classes)
 
     def part(self, index: Any) -> Split:
@@ -121,7 +121,7 @@ class Split:
         return self.store.read(self.places(index), out)
 
     def statistics(self) -> Statistics:
-        """Mean image and RGB components of exactly these images; computed once and kept in the store."""
+        """Mean image and RGB components of exactly these images; computed once and cached in the store."""
         if self._statistics is None:
             # In the store's order: the sums are exact, and the disk is read front to back.
             images: Any = self.images if isinstance(self.rows, range) else Images(self.store, np.sort(self.rows))
@@ -131,7 +131,7 @@ class Split:
     @property
     def statistics_file(self) -> pathlib.Path:
         first, last = self.span
-        if last - first == len(self.rows):  # in whichever order
+        if last - first == len(self.rows):  # in any order
             which = f"{first}-{last}"
         else:
             which = hashlib.blake2b(np.sort(self.rows).astype("<i8"), digest_size=8).hexdigest()

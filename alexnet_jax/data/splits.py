@@ -1,10 +1,10 @@
 """Split strings: `train`, `train[:40000]`, `train[40000:]`, `train[-10%:]`, as in TFDS.
 
-A split string names one contiguous slice of one whole split, so that what it denotes is a view on the
-packed store. Joins (`train+test`) are therefore refused, in words, unless a split is called so.
+A split string names one contiguous slice of one split, so it is a view on the packed store. Joins (`train+test`) are
+therefore refused, unless a split has that name.
 
-A split may have any name that a folder may have: `old photos[:80%]`. One that has a bracket needs a slice behind it,
-be it of everything: `scans [2019][:]`.
+A split may have any name that a folder may have: `old photos[:80%]`. A name with a bracket needs a slice, even if of
+everything: `scans [2019][:]`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ROLES = {  # the usual names of splits, as letters alone
     "test": ("test", "testing", "tst", "eval", "evaluation"),
 }
 _FILLING = ("", "set", "split", "images", "image", "imgs", "img", "data", "dataset", "labels", "label", "annotations",
-            "list", "lists", "files", "gt")  # what such names are written together with
+            "list", "lists", "files", "gt")  # words that are combined with these
 
 _BOUND = r"\s*(-?\d+(?:\.\d+)?%|-?\d+)?\s*"
 _SLICE = re.compile(rf"(.*)\[{_BOUND}:{_BOUND}\]\s*", re.DOTALL)
@@ -80,7 +80,7 @@ def parse(text: str) -> Slice:
 
 
 def join(text: str) -> ConfigError:
-    """What to raise for 'train+test', where no split is called so."""
+    """The error for 'train+test', where no split has that name."""
     return ConfigError(f"'{text}': joins are not supported; name one slice, e.g. train[:40000]")
 
 
@@ -93,10 +93,10 @@ def describe(name: str, sizes: Mapping[str, int | None]) -> str:
 
 
 def role(name: str, plain: bool = False) -> str | None:
-    """Which of train, val and test a split's name means, however it is written: `Training Set`, `seg_train`.
+    """Which of train, val and test a split's name means, in any spelling: `Training Set`, `seg_train`.
 
     Args:
-      plain: not where the name says anything else besides.
+      plain: only if the name has no other words.
     """
     words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
     for what in _ROLES:

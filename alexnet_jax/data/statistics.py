@@ -34,7 +34,7 @@ class Statistics:
 def compute(images: np.ndarray) -> Statistics:
     """Statistics of uint8 [n, size, size, 3], read once in blocks.
 
-    The sums are of whole numbers in float64, exact up to 2⁵³, whatever the blocks.
+    The sums are of whole numbers in float64, exact up to 2⁵³, and so independent of the blocks.
     """
     count, pixels = len(images), images.shape[1] * images.shape[2]
     step = max(1, _BLOCK // pixels)

@@ -9,14 +9,14 @@ One folder `<store>/<dataset>-<version>-<split>-<size>/` per dataset, version, w
                  "corrupt": [{"name", "reason"}], "crc32": {<the other small files>},
                  "left_out": {kind: {class key: files that were not read}},
                  "folder": the real path of a folder of images}
-`names.txt`      each image's name in the dataset, one a line, with what would break a line escaped (`escape`)
-`originals.u32`  little-endian uint32 [count, 2]: height and width of what each image was made from
-`statistics-<first>-<last>.npz`  of a slice, added when it is first asked for (alexnet_jax.data.statistics)
+`names.txt`      each image's name in the dataset, one a line, with control characters escaped (`escape`)
+`originals.u32`  little-endian uint32 [count, 2]: height and width of each image before scaling
+`statistics-<first>-<last>.npz`  of a slice, added when first needed (alexnet_jax.data.statistics)
 
-Stores may lack `names.txt`, `originals.u32`, "left_out" and "folder": older ones do, and datasets without such things.
+`names.txt`, `originals.u32`, "left_out" and "folder" are missing in older stores, and for datasets without them.
 
-A folder appears complete, in one rename (alexnet_jax.data.build), and is never changed afterwards. Opening
-needs numpy only, checks sizes, labels and a sample of the images, and writes nothing.
+A store appears complete, by one rename (alexnet_jax.data.build), and is never changed afterwards. Opening it needs only
+numpy, checks sizes, labels and a sample of the images, and writes nothing.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ SCHEMA = 1
 IMAGES, LABELS, CHECKSUMS, META = "images.u8", "labels.i32", "checksums.u32", "meta.json"
 NAMES, ORIGINALS = "names.txt", "originals.u32"
 FILES = (IMAGES, LABELS, CHECKSUMS, META, NAMES, ORIGINALS)
-_SMALL = 1 << 15  # bytes of an image up to which one call of NumPy reads many: 16 × as fast as a loop at 32 pixels
-_SAMPLE = 64  # images whose checksum is compared at each opening, spread evenly, the two ends included
+_SMALL = 1 << 15  # bytes of an image up to which NumPy indexes the map: 16 × as fast as a loop at 32 pixels
+_SAMPLE = 64  # images whose checksums are compared at each opening, evenly spaced, the first and last included
 
 
 def root(given: str) -> pathlib.Path:
@@ -55,7 +55,7 @@ def root(given: str) -> pathlib.Path:
 
 
 def folder_name(key: str, version: str, split: str, size: int) -> str:
-    """A split's name as it is where every file system takes it, else what is left of it and a hash."""
+    """A store's folder name; split names that some file systems refuse are shortened and hashed."""
     if len(split) > 64 or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*", split):
         digest = hashlib.blake2b(split.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
         split = "_".join([*re.findall("[A-Za-z0-9]+", split[:40]), digest])
@@ -77,28 +77,28 @@ class Store:
 
     @functools.cached_property
     def _descriptor(self) -> int:
-        """Of the file of images, for `read`."""
+        """Descriptor of the image file, for `read`."""
         found = os.open(self.folder / IMAGES, os.O_RDONLY)
         weakref.finalize(self, os.close, found)
-        if hasattr(os, "posix_fadvise"):  # else the system may take much of what lies around for what comes next
+        if hasattr(os, "posix_fadvise"):  # otherwise the system may read ahead far too much
             os.posix_fadvise(found, 0, 0, os.POSIX_FADV_RANDOM)
         return found
 
     def read(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """`images[rows]`, into `out` where that is given. Several threads may read at once.
 
-        Large images by requests to the system, from the front of the file to its back, one for all that follow each
-        other in the file and in `rows`: through the map an image that isn't in memory comes some pages at a time, and
-        more of its surroundings with it the larger the file is (benchmarks/RESULTS.md, "What was tried").
+        Large images are read with `preadv` in file order, consecutive ones in one call: through the map, an uncached
+        image would be loaded a few pages at a time, with the more of its surroundings the larger the file is
+        (benchmarks/RESULTS.md, "What was tried").
 
         Raises:
           DataError: the file has been cut short since it was opened.
-          IndexError: a row isn't there; none counts from the end.
+          IndexError: a row is out of range; negative rows too.
         """
         if len(rows) and not 0 <= np.min(rows) <= np.max(rows) < len(self):
             raise IndexError(f"rows {np.min(rows)} to {np.max(rows)} of {len(self)} images")
         if self._bytes <= _SMALL or not hasattr(os, "preadv"):  # Windows
-            # "raise", the default, would go through a copy of `out`; the rows are there.
+            # "raise", the default, would copy through a buffer; the rows were checked above.
             return np.take(np.asarray(self.images), rows, axis=0, out=out, mode="raise" if out is None else "clip")
         out = np.empty((len(rows), *self.images.shape[1:]), np.uint8) if out is None else out
         if not len(rows):
@@ -121,7 +121,7 @@ class Store:
 
     @functools.cached_property
     def names(self) -> list[str] | None:
-        """Each image's name in the dataset; None where the store doesn't have them. Raises DataError."""
+        """Each image's name in the dataset; None for a store without names. Raises DataError."""
         content = self._optional(NAMES)
         if content is None:
             return None
@@ -132,12 +132,12 @@ class Store:
 
     @functools.cached_property
     def originals(self) -> np.ndarray | None:
-        """int64 [count, 2]: (height, width) of what each image was made from; None if unknown. Raises DataError."""
+        """int64 [count, 2]: (height, width) of each image before scaling; None if unknown. Raises DataError."""
         content = self._optional(ORIGINALS)
         return None if content is None else np.frombuffer(content, "<u4").reshape(len(self), 2).astype(np.int64)
 
     def _optional(self, name: str) -> bytes | None:
-        """A file that only some stores have."""
+        """The content of an optional file, or None."""
         if name not in self.meta["crc32"]:
             return None
         try:
@@ -150,7 +150,7 @@ class Store:
 
     @property
     def corrupt(self) -> int:
-        """Images of the split that could not be read and are not in here."""
+        """Number of images of the split that could not be read and are left out."""
         return len(self.meta["corrupt"])
 
 
@@ -219,12 +219,12 @@ def open_store(folder: pathlib.Path, *, verify: bool = False) -> Store:
 
 
 def escape(name: str) -> str:
-    """`name` as one line of text that UTF-8 can hold: control signs, backslashes and undecodable bytes as \\uXXXX."""
+    """`name` as one line of valid UTF-8: control characters, backslashes and undecodable bytes as \\uXXXX."""
     return re.sub(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda sign: f"\\u{ord(sign[0]):04x}", name)
 
 
 def unescape(line: str) -> str:
-    """The name that `escape` made `line` of."""
+    """The inverse of `escape`."""
     return re.sub(r"\\u([0-9a-f]{4})", lambda sign: chr(int(sign[1], 16)), line)
 
 

@@ -87,7 +87,7 @@ def _lock(place: pathlib.Path) -> pathlib.Path:
 
 
 def _taken(folder: pathlib.Path) -> int:
-    """Bytes that a folder takes on the disk, as far as it can be read."""
+    """Bytes that a folder occupies on disk, as far as it is readable."""
     total = 0
     for where, _, below in os.walk(folder):
         for name in below:
@@ -109,7 +109,7 @@ def _written(folder: pathlib.Path) -> str:
 
 
 def lines(root: pathlib.Path) -> list[str]:
-    """A table of all that is in `root`, for people. Raises DataError."""
+    """A table of all stores in `root`. Raises DataError."""
     found = entries(root)
     if not found:
         return [f"no packed images in {root}"]
@@ -126,7 +126,7 @@ def lines(root: pathlib.Path) -> list[str]:
 
 
 def delete(root: pathlib.Path, name: str, report: Report) -> None:
-    """Deletes the store or the unfinished one that `lines` calls `name`.
+    """Deletes the store, finished or not, that `lines` lists as `name`.
 
     Raises:
       ConfigError: there is none of that name, or it is a link.
@@ -153,7 +153,7 @@ def delete(root: pathlib.Path, name: str, report: Report) -> None:
 
 
 def _remove(folder: pathlib.Path, place: pathlib.Path) -> None:
-    """Whoever ends in here leaves no store that lacks a part."""
+    """Renames a store before deleting it, so that an interruption leaves no incomplete store."""
     if folder == place:
         folder = folder.rename(place.with_name(f".{place.name}.{os.getpid()}.building"))
     shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""What a person judges prepared data by: images of each class, sizes, what was left out, what stands there twice."""
+"""A summary of prepared data for people: images of each class, sizes, what was left out, duplicates."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from alexnet_jax.names import short
 from alexnet_jax.text import WIDTH, and_more, count, listed, size
 
 _LEARNT = ("train_split", "fold_split")
-# What is learnt from or tuned by should have nothing in common with these.
+# Pairs of splits that should have no image in common.
 _APART = (("train_split", "eval_split"), ("train_split", "tune_split"), ("fold_split", "eval_split"),
           ("tune_split", "eval_split"))
-_PAIRS = 3  # equal images that are named
+_PAIRS = 3  # duplicates that are named
 
 
 @streams.safe()
 def prepare(data: Any, *, verify: bool = False, report: Report = names.say) -> dict[str, Split]:
-    """Opens the splits that config.data names, packing what isn't packed, and says a line of each: {field: split}.
+    """Opens the splits that config.data names, packing them if needed, and reports a line on each: {field: split}.
 
     Args:
-      verify: read every image of their stores, and compare its checksum.
+      verify: read every image of their stores and compare its checksum.
 
     Raises:
-      ConfigError, DataError: as `open_splits`; an image has other bytes than were written.
+      ConfigError, DataError: as `open_splits`; an image's checksum is wrong.
     """
     verified = set()
     opened = open_splits(data, report=report)
@@ -95,7 +95,7 @@ def _of(chosen: np.ndarray, names: Sequence[str]) -> str:
 
 
 def name_of(split: Split, place: int, most: int = WIDTH) -> str:
-    """What the image at a place within the split is called: its name in the dataset, or else its row in the store."""
+    """The name of the image at a position in the split: that in the dataset, or else its row in the store."""
     (row,) = split.places(np.array([place])).tolist()
     return f"image {row:,}" if split.store.names is None else short(split.store.names[row], most, end=most // 2)
 

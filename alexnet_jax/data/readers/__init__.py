@@ -1,1 +1,1 @@
-"""Readers: a file a dataset, each with its `data.dataset.Dataset`, and what they find and decode image files with."""
+"""Readers: one file for each dataset, with its `data.dataset.Dataset`, and how image files are found and decoded."""

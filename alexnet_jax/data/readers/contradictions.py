@@ -1,7 +1,7 @@
-"""Class folders and a list of labels that disagree about some images: one of the two is wrong, and nobody knows which.
+"""Class folders and a list of labels that disagree about some images: one of the two is wrong, and it is unknown which.
 
-A list that says in other words what the folders say (numbers, say) is welcome, and so is one that parts the images in
-another way: then the one that counts is taken (alexnet_jax.data.readers.layouts), and the other is mentioned.
+A list that names the same classes differently (by numbers, say) is fine, and so is one that divides the images in
+another way: then one of the two is followed (alexnet_jax.data.readers.layouts), and the other is mentioned.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError, features
 from alexnet_jax.data.dataset import Block, Corrupt
 from alexnet_jax.data.readers import formats
 
-# How pixels come about here, for stores to tell (`made_by`): a new value with whatever changes a pixel
+# Version of the decoding rule, recorded by stores (`made_by`): changes with anything that changes a pixel
 # (tests/test_data_decode.py holds them).
 RULE = "595e33b5"
 
@@ -47,7 +47,7 @@ class Job(NamedTuple):
 
 
 def made_by(orientation: str = "stored", resize: str = "shorter") -> str:
-    """What the pixels depend on besides the image's bytes: the decoder, this file's `RULE`, what is asked for."""
+    """What the pixels depend on besides the image's bytes: the decoder, this file's `RULE`, the options."""
     jpeg = features.version_feature("libjpeg_turbo") or features.version_codec("jpg")
     turned = "" if orientation == "stored" else f", orientation {orientation}"
     resized = "" if resize == "shorter" else f", resize {resize}"
@@ -102,7 +102,7 @@ def _loaded(image: Image.Image, orientation: str) -> Image.Image:
     """The pixels of an open image, turned or not."""
     tiff = image.format == "TIFF"  # Pillow turns these by itself
     if tiff and image.mode == "I":
-        raise ValueError("its pixels are numbers of 32 bits, of which nobody says what is white; convert it to 8 or 16 "
+        raise ValueError("its pixels are 32-bit integers without a defined white; convert it to 8 or 16 "
                          "bits")
     number = _orientation(image) if tiff else 1
     image.load()
@@ -116,7 +116,7 @@ def _loaded(image: Image.Image, orientation: str) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # whatever is damaged in there
+    except Exception:  # damaged EXIF data
         return 1
 
 
@@ -129,7 +129,7 @@ def square(image: Image.Image, size: int, resize: str = "shorter") -> np.ndarray
         rounded half to even (torchvision's resize and center_crop). 'warp': both sides to `size` (Caffe).
     """
     if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers, of which nobody says what is white; convert it to 8 "
+        raise ValueError("its pixels are floating-point numbers without a defined white; convert it to 8 "
                          "or 16 bits")
     if image.mode.startswith("I"):
         # Pillow's own conversion clips 16-bit values at 255.

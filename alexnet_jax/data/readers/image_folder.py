@@ -4,12 +4,12 @@
 here that becomes a dataset.
 
 Stores number classes in the sorted order of `train`'s class folders, or of the split's own where `train` lacks one of
-them; a run goes by their names (`data.Split`). `labels.txt` (class, tab, name) gives the classes their names for
-display. Images are recognised by their content (`formats`). They are stored in the order of a hash of
-class and path: the same everywhere, and mixed, so that a slice such as train[:90%] holds all classes.
+them; a run goes by their names (`data.Split`). `labels.txt` (class, tab, name) has the classes' display names. Images
+are recognised by their content (`formats`). They are stored in the order of a hash of class and path: the same
+everywhere, and shuffled, so that a slice such as train[:90%] has all classes.
 
 The version is a fingerprint of names, sizes and formats (of archives: size and both ends), so that changed content
-gives another store. Where all is JPEG and PNG in folders of classes it is what it was when only these were read.
+gives another store. For class folders of only JPEG and PNG files it is the same as before other formats were read.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ImageFolder(Dataset):
         self.folder = os.path.realpath(self._root) if self._root is not None else None
         self._rule, self._suffix = asked.rule, asked.rule.suffix
         self._found: Layout | None = None
-        self._asked: dict[str, Place] = {}  # splits that aren't offered and were asked for
+        self._asked: dict[str, Place] = {}  # splits that aren't listed and were requested by name
         self._fingerprints: dict[str, str] = {}
         self._listings: dict[str, Listing] = {}
         self._compared: set[str] = set()  # splits whose folders were held against the lists beside them
@@ -280,12 +280,12 @@ class ImageFolder(Dataset):
 
 
 def _composed(name: str) -> str:
-    """Letters with accents are one sign on some systems, two on others: a class is the same."""
+    """Unicode's composed form: letters with accents are one character on some systems, two on others."""
     return unicodedata.normalize("NFC", name)
 
 
 def _as_ever(place: Place, listed: Listing) -> bool:
-    """Is this what an archive was found to hold when only JPEG and PNG were read? Then it's known by its ends alone."""
+    """Is an archive read as when only JPEG and PNG were supported? Then its ends alone identify it, as before."""
     if place.base or place.table is not None or not isinstance(place.tree, trees.Tar):
         return False
     before = {}

@@ -1,6 +1,6 @@
-"""Where the splits of a folder of images lie: `root/<split>/<class>/*`, `root/<class>/*`, lists of labels, archives.
+"""Where the splits of a folder of images are: `root/<split>/<class>/*`, `root/<class>/*`, lists of labels, archives.
 
-Names and a look at few files decide; what a split holds is `listing`'s to find (alexnet_jax.data.readers.listing).
+Decided by names and a few files; the images of a split are found by alexnet_jax.data.readers.listing.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from alexnet_jax.errors import DataError
 IMAGES = lists.IMAGES
 NOTES = ("meta", "metadata", "annotations", "annotation", "labels", "lists", "list", "splits", "imagesets",
           "imagelists", "info", "filelist", "filelists", "groundtruth", "gt", "devkit")  # folders that lists lie in
-_INVENTED = re.compile("submission|submit", re.I)  # lists of labels that nobody has given: Kaggle's examples
-AGREEING = 0.9  # the share of the images of which a list and class folders that mean the same say the same
+_INVENTED = re.compile("submission|submit", re.I)  # lists of made-up labels: Kaggle's example submissions
+AGREEING = 0.9  # share of images on which a list and class folders agree if they mean the same
 _LOOKS = 20  # files or folders that are looked at to see what a folder holds
 _DEEP = 4  # folders below each other that are looked into for images
 _LISTS = 20  # of a folder, that are looked into
@@ -55,7 +55,7 @@ class Layout:
 
     Attributes:
       splits: to choose from.
-      others: that can be asked for by name and aren't offered.
+      others: splits that can be requested by name but aren't listed.
       problems: {split: why it can't be read}; '': why there is none.
       classes: are the splits one, of class folders right in the folder that was looked at?
     """
@@ -261,7 +261,7 @@ class _Finder:
         """(folder, role by its name, what it says) of every list; those that are malformed go to `problems`."""
         places = [base, *(path for name, path in here.folders.items() if name.lower() in NOTES or name in bare)]
         if taken and not bare:
-            places = [base]  # where train is a folder, nobody looks for its list; a list for val may lie here
+            places = [base]  # where train is a folder it has no list; one for val may be here
         for folder in places:
             for name in texts(self.children(folder)[1]):
                 what = role(name.rpartition(".")[0])

@@ -38,7 +38,7 @@ class Tfds(Dataset):
         self.key = "tfds-" + safe(path.replace("/", "-"))
         own = os.environ.get("TFDS_DATA_DIR")
         self._roots = [root for root in (asked.folder, paths.given(own, "TFDS_DATA_DIR") if own else None) if root]
-        with contextlib.suppress(RuntimeError):  # nobody's home
+        with contextlib.suppress(RuntimeError):  # no home directory
             self._roots.append(pathlib.Path.home() / "tensorflow_datasets")
         self._folder = self._locate()
         self._info: dict[str, Any] = {}

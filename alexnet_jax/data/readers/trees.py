@@ -1,4 +1,4 @@
-"""Folders of files on the disk or in an archive, looked at and read in the same way.
+"""Folders of files, on disk or in an archive, with one interface.
 
 zip, tar and tar compressed by gzip, bzip2 or xz. What archivers and file managers put beside images (`__MACOSX`,
 `Thumbs.db`, hidden files) is not there.
@@ -86,7 +86,7 @@ class Tree:
         raise NotImplementedError
 
     def contents(self, files: Iterable[tuple[int, File]]) -> Generator[tuple[int, File, Content], None, None]:
-        """(number, file, its content) of files, in whichever order they are quickest read."""
+        """(number, file, its content) of files, in the order that is quickest to read."""
         raise NotImplementedError
 
     def read(self, path: str) -> bytes:
@@ -332,7 +332,7 @@ _COMPRESSED: tuple[tuple[bytes, Callable[[Any], Any]], ...] = (
 
 
 class Tar(_Archive):
-    """An archive that is read front to back, whatever is asked for."""
+    """An archive that can only be read front to back."""
 
     def _members(self) -> Generator[tuple[int, tarfile.TarInfo, tarfile.TarFile], None, None]:
         """Its files, front to back, numbered. Raises DataError if it is cut off."""
