@@ -11,19 +11,22 @@ others, of any dataset. `retrieval.json` has the numbers.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_jax import commands, environment, run_files
-from alexnet_jax import names as names_lib
+from alexnet_jax import commands, environment, names, run_files
 from alexnet_jax.data import Split, duplicates
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.training import augment
 from experiments import recording
 from experiments.analysis import neighbours, selection, statistics, verdicts
+
+if TYPE_CHECKING:
+    from alexnet_jax.inspect.trained import Trained
 
 
 def limited(split: Split, most: int) -> Split:
@@ -53,7 +56,34 @@ def chosen(text: str, images: int) -> list[int]:
     return numbers
 
 
-def look(network, queries: Split, gallery: Split, count: int) -> dict[str, Any]:
+def opened(network: Trained, options: argparse.Namespace) -> tuple[Split, Split]:
+    """(queries, gallery) that the options name, labelled by the classes of both. Raises ConfigError, DataError."""
+    d = network.config.data
+    # Only the neighbours' labels are compared, so images of another dataset may be of classes of their own.
+    named = {"--queries" if options.queries else "config.data.eval_split": options.queries or d.eval_split,
+             "--gallery" if options.gallery else "config.data.train_split": options.gallery or d.train_split}
+    queries, gallery = (limited(network.open(text, options.data, bool(options.data), where), options.most)
+                        for where, text in named.items())
+    both = queries.known.extended(gallery.known)
+    queries, gallery = queries.of(both), gallery.of(both)
+    if queries.overlap(gallery):
+        raise ConfigError(f"--gallery: {queries.overlap(gallery):,} images are queries too, and each its own "
+                          "nearest neighbour; name another split")
+    return queries, gallery
+
+
+def notes_on(network: Trained, queries: Split, gallery: Split) -> list[str]:
+    """Which queries make the numbers misleading: duplicates of gallery images, and training images."""
+    notes = []
+    if again := duplicates.between(gallery, queries):
+        notes.append(f"{again:,} of the {len(queries):,} queries stand in the gallery too (the same pixels), each "
+                     "its own nearest neighbour")
+    if learnt := network.learnt_too(queries):
+        notes.append(f"{learnt:,} of the {len(queries):,} queries were learnt from")
+    return notes
+
+
+def look(network: Trained, queries: Split, gallery: Split, count: int) -> dict[str, Any]:
     """Neighbours by both distances, and the queries' own fractions of the same class by each."""
     if len(gallery) < count:
         raise ConfigError(f"--neighbours={count}: the gallery has {len(gallery)} images")
@@ -83,23 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     for number, run in enumerate(runs):
         network = Trained(run.folder)
-        d = network.config.data
-        # Only the neighbours' labels are compared, so images of another dataset may be of classes of their own.
-        asked = {"--queries" if options.queries else "config.data.eval_split": options.queries or d.eval_split,
-                 "--gallery" if options.gallery else "config.data.train_split": options.gallery or d.train_split}
-        queries, gallery = (limited(network.open(text, options.data, bool(options.data), where), options.most)
-                            for where, text in asked.items())
-        both = queries.known.extended(gallery.known)
-        queries, gallery = queries.of(both), gallery.of(both)
-        if queries.overlap(gallery):
-            raise ConfigError(f"--gallery: {queries.overlap(gallery):,} images are queries too, and each its own "
-                              "nearest neighbour; name another split")
-        notes = []
-        if again := duplicates.between(gallery, queries):
-            notes.append(f"{again:,} of the {len(queries):,} queries stand in the gallery too (the same pixels), each "
-                         "its own nearest neighbour")
-        if learnt := network.learnt_too(queries):
-            notes.append(f"{learnt:,} of the {len(queries):,} queries were learnt from")
+        queries, gallery = opened(network, options)
+        notes = notes_on(network, queries, gallery)
         for line in notes:
             print(f"note: {line}")
         seen = look(network, queries, gallery, options.neighbours)
@@ -107,17 +122,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         by_image = statistics.estimate(list(seen["fractions"]["hidden"] - seen["fractions"]["pixels"]))
         rows.append({"run": run.id, "seed": run.seed, **mean,
                      "chance": neighbours.chance(queries.labels, gallery.labels)})
-        names_lib.say(f"{run.folder.name}: of the {options.neighbours} nearest of {len(gallery):,} images, same class: "
+        names.say(f"{run.folder.name}: of the {options.neighbours} nearest of {len(gallery):,} images, same class: "
               f"{mean['hidden']:.1%} by the last hidden layer, {mean['pixels']:.1%} by pixels, "
               f"{rows[-1]['chance']:.1%} by chance ({len(queries):,} queries)")
         if number == 0:
             drawn = chosen(options.images, len(queries))
             own = queries.part(drawn)
-            probabilities = np.exp(network.log_probs(own))
-            names = network.known.names
-            style.save(retrieval_figure.draw(own, probabilities, names, gallery, seen["rows"]["hidden"][drawn],
-                                           f"{run.folder.name}, {queries.name} {queries.split}, step {network.step:,}"),
-                       folder / "retrieval.png")
+            style.save(retrieval_figure.draw(own, np.exp(network.log_probs(own)), network.known.names, gallery,
+                                             seen["rows"]["hidden"][drawn], f"{run.folder.name}, {queries.name} "
+                                             f"{queries.split}, step {network.step:,}"), folder / "retrieval.png")
             print(folder / "retrieval.png")
     # Between runs where there are several, else between images.
     difference = by_image if len(rows) == 1 else statistics.estimate([r["hidden"] - r["pixels"] for r in rows])
