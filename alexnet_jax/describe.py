@@ -3,13 +3,13 @@
 A table of layers (shapes, parameters, multiply-adds, activations, what each sees), the totals beside the paper's, and
 every field in which the config departs from the recipes `paper` and `released`.
 
-With `--all`, in place of these: every field with its value and where that was set, be it in a config file, a recipe,
-a sweep's overrides or on the command line. "Why 0.01 here?" is answered by
+With `--all`, instead of these: every field with its value and where that was set: in a config file, a recipe, a sweep's
+overrides or on the command line. "Why 0.01 here?" is answered by
 
     python -m alexnet_jax.describe --config=configs/cifar10.py --all | grep learning_rate
 
 With `--target=h100:1x2` (kind of accelerator, devices along 'data' × devices along 'column') it compiles the config's
-programs for such devices, which need not be there, and prints what they communicate and the memory they take.
+programs for such devices, which need not be present, and prints their communication and memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from alexnet_jax.inspect import drawing, origins, targets
 from alexnet_jax.models import geometry
 from alexnet_jax.parallel import column_costs
 
-# What says which images there are and how they are kept, not what the network and its training make of them.
+# Fields about the images and their storage, not about the network and its training.
 _NOT_THE_RECIPES = ("seed", "mesh.", "checkpoint.", *(
     f"data.{name}" for name in schema.SCHEMA["data"] if name not in ("crop", "resize", "fold_split", "fold_at")))
 

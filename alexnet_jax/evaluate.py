@@ -1,4 +1,4 @@
-"""The errors of runs' checkpoints, counted again, on the images that they report on or on others; and where they err.
+"""Counts the errors of runs' checkpoints again, on their reported images or on others, and shows their mistakes.
 
     python -m alexnet_jax.evaluate runs/one                          # on the images that the run reports on
     python -m alexnet_jax.evaluate runs/one --split=train[:1000]     # or on others, of its dataset or another
@@ -6,9 +6,9 @@
     python -m alexnet_jax.evaluate runs/one --confusion=pets.csv --json > pets.json
     python -m alexnet_jax.evaluate runs/one --record                 # adds the five views that an old result lacks
 
-Counted are the views that the run counts at its end, by its newest checkpoint, on one device. Of one run, the classes
-of the largest error, the confusion matrix of few classes, and the worst mistakes with the names of their files follow,
-by the views that the run is told by; of several runs, with --worst=0 or --record there is one line each.
+Uses the newest checkpoint, on one device, and the same views as at the end of the run. For a single run it then shows,
+by the views of the headline error, the classes with the largest error, the confusion matrix if there are few classes,
+and the worst mistakes with their file names; with several runs, --worst=0 or --record it prints one line each.
 
 --json prints one document and nothing else: 'runs', and of each 'run', 'step', 'data', 'split', 'counts' by their
 views, 'notes', 'views' (those of what follows), 'classes' and 'worst' (alexnet_jax.inspect.mistakes.tree).
@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _told_by(network: Trained) -> str:
-    """The views by which the run is told."""
+    """The views of the run's headline error."""
     return views_lib.headline(dict.fromkeys(views_lib.counted(network.config), True))
 
 

@@ -1,4 +1,4 @@
-"""What a layer of a trained network hands on for images, as a file: of a dataset's split, or of photographs.
+"""Writes the output of a trained network's layer for images, of a dataset's split or of photographs, to a file.
 
     python -m alexnet_jax.features --workdir=runs/one --layer=conv5 --split=val --out=conv5.npz
     python -m alexnet_jax.features --workdir=runs/one --layer=fc7 --data=image_folder:pets --split=train --out=fc7.npz
@@ -10,7 +10,7 @@ Of each image's centre crop, after all that belongs to the layer (`Trained.featu
     names       [n] files; "" where the dataset has none
     labels      int32 [n], positions in class_keys; class_keys, class_names: what identifies the dataset's classes, and
                 what they are called. Of photographs: no labels.
-    layer, run, step, images    what was looked at
+    layer, run, step, images    where the features are from
 
 In .npz all are arrays (no pickles); in .safetensors features and labels are tensors, the others metadata in JSON.
 """

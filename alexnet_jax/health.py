@@ -1,4 +1,4 @@
-"""Can the network tell images apart before it has learnt anything? `python -m alexnet_jax.health --config=…`.
+"""Can the network tell images apart before training? `python -m alexnet_jax.health --config=…`.
 
 Prints the initial signal of each layer (alexnet_jax/training/initial_signal.py). Training logs a line of it.
 """

@@ -1,12 +1,12 @@
-"""What a trained network takes photographs for: the five most probable classes of each.
+"""A trained network's predictions for photographs: the five most probable classes of each.
 
     python -m alexnet_jax.predict --workdir=runs/one photo.jpg folder/
     python -m alexnet_jax.predict --workdir=runs/one --json folder/ > guesses.json
     python -m alexnet_jax.predict --workdir=runs/one --picture=guesses.png folder/
 
-Images are of any size and are decoded as those that the network was trained on. Probabilities are averaged over the
-views that the run's errors are told by; --views names others. One that can't be read is named on stderr, the others go
-on, and the exit code is 1.
+Images may have any size and are decoded like those that the network was trained on. Probabilities are averaged over the
+views of the run's headline error; --views names others. Images that can't be read are named on stderr; the others are
+predicted, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def prepare(workdir: pathlib.Path) -> None:
-    """Sets what has to be set before JAX starts, for the run in this folder; where JAX runs, it has been."""
+    """Prepares the environment for the run in this folder, unless JAX has already started."""
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # large, and read all the same
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of how palettes are best converted
     if "jax" not in sys.modules:
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     network = Trained(options.workdir)
     views = options.views or views_lib.headline(dict.fromkeys(views_lib.counted(network.config), True))
     known = network.known
-    network.consts  # noqa: B018  # what is lacking is said before an image is decoded
+    network.consts  # noqa: B018  # fails before an image is decoded if something is missing
     refused = list(there.refused)
     told: list[dict[str, Any]] = []
     drawn: list[tuple[str, np.ndarray, list[Guess]]] = []

@@ -89,7 +89,7 @@ def about(sweep: Sweep, command: Sequence[str], views: str = "centre") -> tuple[
 
 
 def as_sweep(runs: Sequence[Run], name: str = "runs") -> Sweep:
-    """Runs that no sweep holds together, as one arm of one, whatever their seeds are."""
+    """Runs without a sweep, as a single arm, whose seeds may repeat."""
     return Sweep(name, "", name, [Arm(name, "", {}, dict(enumerate(runs)))])
 
 

@@ -104,7 +104,7 @@ class Command:
         return cli.parse_flags(argv)
 
     def _asked(self) -> tuple[ConfigDict, list[Arm], tuple[int, ...]]:
-        """The base, the arms and the seeds that the command asks for."""
+        """(base config, arms, seeds) of the command."""
         values, sweep = flags.FLAGS, self._sweep
         if not self._config:
             raise ConfigError("--sweep=FILE or --config=FILE is needed, e.g. --sweep=configs/sweeps/three.py")
@@ -121,7 +121,7 @@ class Command:
         return base, arms, seeds
 
     def _standing(self, base: ConfigDict, arms: list[Arm], workdir: pathlib.Path | None) -> search.Standing | None:
-        """How the search of the arms' learning rates stands; None without a search."""
+        """The state of the search of learning rates; None without a search."""
         if self._sweep.search is None or not search.wanted(arms):
             return None
         return search.stand(base, self._config, arms, self._sweep.search, workdir)
@@ -142,7 +142,7 @@ class Command:
         return int(text)
 
     def _executor(self, asked: plan_lib.Plan, workdir: pathlib.Path | None) -> executors.Executor:
-        """Where the runs are; a dry run asks no cluster what room it has."""
+        """The executor; a dry run doesn't connect to a cluster."""
         values = flags.FLAGS
         jobs = self._number("jobs", self._sweep.jobs, "runs at a time (0: one per core)")
         cores = self._number("cores", self._sweep.cores, "cores of a run (0: its share)")
@@ -198,13 +198,13 @@ class Command:
                                      flags.FLAGS.order or self._sweep.order, self._check)
         if state.stopping:
             if self._report_is_old:
-                with contextlib.suppress(Exception):  # for whoever looks at it meanwhile
+                with contextlib.suppress(Exception):  # to have it up to date while the sweep is stopped
                     self._write_report(workdir, False)
             return stopped(state, "experiments.run")
         return self._end(whole, state, workdir)
 
     def _search(self, base: ConfigDict, arms: list[Arm], workdir: pathlib.Path) -> int | None:
-        """Does what of the search isn't done. Returns an exit code if it didn't come to its end."""
+        """Runs the rest of the search. Returns an exit code if it didn't finish."""
         while (standing := self._standing(base, arms, workdir)) is not None and standing.choices is None:
             folder = workdir / search.FOLDER
             with contextlib.closing(self._executor(standing.plan, folder)) as executor:
@@ -232,7 +232,7 @@ class Command:
         return errors.RUN if state.failed or self._report_failed else 0
 
     def _report_so_far(self, workdir: pathlib.Path, shown: display.Display) -> None:
-        """After a run: without curves, and never more than a small part of the time."""
+        """The report after a run: without curves, and for at most a small part of the time."""
         begin, self._report_is_old = time.monotonic(), True
         if self._report_failed or (self._reported and begin - self._reported < 20 * self._report_took):
             return
@@ -260,16 +260,16 @@ def carry_out(asked: plan_lib.Plan, workdir: pathlib.Path, executor: executors.E
               after_each: Callable[[display.Display], None] = lambda shown: None,
               order: str = "seeds", check: Callable[[ConfigDict], None] | None = None
               ) -> tuple[plan_lib.Plan, schedule.State]:
-    """Runs what of `asked` is not done yet in a sweep's workdir, shows how it goes, and stops on a signal.
+    """Runs the unfinished runs of `asked` in a sweep's workdir, shows the progress, and stops on a signal.
 
     Args:
       prepare: packs the images of config.data, before a run starts; alexnet_jax.data's where None.
       after_each: is called with the display whenever a run has ended.
       order: which runs come first (`Plan.order`).
-      check: as for `Command`; where None it checks what is to be prepared, if `prepare` is None too.
+      check: as for `Command`; None: the default check, if `prepare` is None too.
 
     Returns:
-      (the plan that the workdir has now, with the arms and seeds of earlier commands; what became of the runs).
+      (the workdir's plan, with the arms and seeds of earlier commands; the state of the runs).
 
     Raises:
       UserError: the data is missing, or the workdir is another sweep's.
@@ -304,10 +304,10 @@ def _todo(asked: plan_lib.Plan, workdir: pathlib.Path | None) -> list[plan_lib.R
 
 def check_runs(asked: plan_lib.Plan, workdir: pathlib.Path | None, check: Callable[[ConfigDict], None],
                devices: int | None = None) -> None:
-    """Refuses what the start of a run would refuse, of those that are to be done; a dry run and a start both call this.
+    """Checks the unfinished runs as their start would; called by a dry run and by a start.
 
     Args:
-      check: of the images, called once for all runs that have the same. devices: that a run has, where that is known.
+      check: of the images, called once for all runs with the same. devices: number of devices of a run, if known.
 
     Raises:
       UserError: what `checks.layers` and `check` raise, with the arm's name.

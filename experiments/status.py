@@ -1,7 +1,6 @@
-"""How a sweep stands, or a single run, from another terminal: `python -m experiments.status --workdir=runs/three`.
+"""The state of a sweep or of a single run, from another terminal: `python -m experiments.status --workdir=runs/three`.
 
-Reads the workdir and changes nothing there, so that any user who may read it can look; what it shows as running is
-what holds a run's lock.
+Only reads the workdir, so any user with permission to read can use it; a run counts as running while its lock is held.
 """
 
 from __future__ import annotations
@@ -86,12 +85,12 @@ def _look(folder: pathlib.Path, label: str) -> tuple[str, dict[str, Any], str]:
         if state == "failed":
             return state, {}, f"failed: {label}: {(plan_lib.result_of(folder) or {}).get('message')}"
         return state, {}, ""
-    except OSError as error:  # another user's, who lets nobody else look
+    except OSError as error:  # another user's, not readable
         return "unreadable", {}, f"unreadable: {label}: {errors.describe_os_error(error)}"
 
 
 def _unknown(label: str, folder: pathlib.Path) -> str:
-    """What can be said of a run whose lock this user may not look at."""
+    """The line for a run whose lock this user may not read."""
     progress = folder / "progress.json"
     try:
         seconds, state = time.time() - progress.stat().st_mtime, display.progress_of(folder).get("state")

@@ -71,7 +71,7 @@ def test_a_dry_run_looks_where_packed_images_and_runs_would_go(tmp_path):
 def test_a_dry_run_knows_how_many_devices_a_run_has(tmp_path):
     asked = plan_lib.build(_config(tmp_path, **{"mesh.data": 2}), "configs/shapes.py", "mine", [], (0,))
     run.check_runs(asked, None, run._check)  # on a cluster it has as many as it asks for
-    with pytest.raises(ConfigError, match=r"2 × 1 devices are asked for and 1 device is present"):
+    with pytest.raises(ConfigError, match=r"2 × 1 devices are needed and 1 device is present"):
         run.check_runs(asked, None, run._check, devices=1)
     assert devices.of_a_cpu({"JAX_PLATFORMS": "cpu"}) == 1
     assert devices.of_a_cpu({"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "4"}) == 4

@@ -1,7 +1,8 @@
-"""Text in a picture: in which letters names can be written here, how wide they are, and how they fit the room there is.
+"""Names in pictures: which fonts can write them here, how wide they are, and how they are cut to fit.
 
-Names may have any signs. Those that Matplotlib's own font lacks come from another font of this machine; those that none
-has are written in Latin letters, and the picture says so. To be imported after `environment.prepare_matplotlib`.
+Names may have any characters. Those that Matplotlib's own font lacks come from another font of this machine; those
+that no font has are transliterated to Latin letters, and the picture says so. Import it after
+`environment.prepare_matplotlib`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ NUMBERS = "Signs that no font here has are written as their numbers."
 
 @functools.cache
 def _families() -> dict[str, str]:
-    """Family → file of the machine's other fonts, in the order in which they are asked."""
+    """{family: file} of the machine's other fonts, in the order in which they are tried."""
     found = {font.name: font.fname for font in reversed(font_manager.fontManager.ttflist)
              if not any(word in font.name.lower() for word in _NO_LETTERS) and not font.name.startswith("cm")}
     return {name: found[name] for name in (*_FIRST, *sorted(found)) if name in found}
@@ -48,7 +49,7 @@ def _signs(file: str) -> frozenset[int]:
 
 @functools.cache
 def _family(sign: str) -> str | None:
-    """Which font is asked for a sign; None: no font here has it."""
+    """The font family for a character; None: no font here has it."""
     if ord(sign) in _signs(font_manager.findfont(OWN)) or not sign.isprintable():
         return OWN
     return next((name for name, file in _families().items() if ord(sign) in _signs(file)), None)
@@ -75,7 +76,7 @@ def _latin() -> Callable[[str], str] | None:
 
 
 class Letters:
-    """How a picture with these names in it is lettered.
+    """How the names in a picture are written.
 
     Args:
       texts: all names that it will have; `note` is '' or a sentence for it on how they are written.

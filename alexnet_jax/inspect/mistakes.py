@@ -1,7 +1,7 @@
-"""Where a network errs on a split: errors by class, the confusion matrix, and its worst mistakes by their files.
+"""A network's mistakes on a split: errors by class, the confusion matrix, and the worst mistakes by their files.
 
-An image counts as a mistake by its most probable class, of equal ones the lower, as `training.evaluate` counts. The
-worst mistakes are those whose right class was given the least probability: the largest losses.
+An image is a mistake by its most probable class, ties going to the lower one, as in `training.evaluate`. The worst
+mistakes are those whose true class got the lowest probability: the largest losses.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SIGNS = 12  # of a class in a matrix
 
 
 class Answers:
-    """What a network takes the images of a split for.
+    """A network's predictions for the images of a split.
 
     Attributes:
       top: int32 [n, 5 or as many outputs as there are], the most probable first. probabilities: float32, theirs.

@@ -1,8 +1,7 @@
-"""Where each field of a config was set: on which line of the config file, of a recipe, of a network, or nowhere.
+"""Where each field of a config was set: the line of the config file, recipe or network, if any.
 
-Config files are functions that set fields one after another, and the last line that sets a field decides. So each
-assignment is recorded while the file runs, with the functions that it was made from; nothing of this is there when a
-config is loaded for anything else.
+Config files are functions that set fields one after another; the last assignment counts. Each assignment is recorded
+with its call stack while the file runs, only when a config is loaded for this purpose.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ def load(value: str, overrides: Mapping[str, Any]) -> tuple[ConfigDict, dict[str
 
 @contextlib.contextmanager
 def _recording() -> Iterator[None]:
-    """In here a ConfigDict keeps in mind where its fields are set, and its copies do."""
+    """Within it, a ConfigDict and its copies record where their fields are set."""
     set_item, copy = ConfigDict.__setitem__, ConfigDict.copy_and_resolve_references
 
     def set_and_record(self: ConfigDict, key: str, value: Any) -> None:

@@ -1,7 +1,7 @@
 """A picture of what the network will see in training: stored images, and beside each its crops, mirrors and colours.
 
-The views are `augment.training_views`' own, as training draws them at its beginning, of the images side by side in a
-batch: what images share there (`augment.chunk`) they share here.
+The views are those of `augment.training_views` at the start of training, with these images as a batch: images that
+share a crop there (`augment.chunk`) share it here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Networks as NNX modules. They know an axis name at most: no data, no optimiser, no devices."""
+"""Networks as NNX modules. They know at most an axis name: no data, no optimiser, no devices."""
 
 from __future__ import annotations
 

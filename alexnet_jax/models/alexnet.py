@@ -21,7 +21,7 @@ from alexnet_jax.models import arithmetic, columns, geometry
 
 @dataclasses.dataclass(frozen=True)
 class Dropout:
-    """What the masks of a training pass are a function of: `key` of the step, `rows` [local batch] of examples."""
+    """What a training pass's dropout masks depend on: the step's `key`, and `rows` [local batch], the examples."""
 
     key: jax.Array
     rows: jax.Array
@@ -33,7 +33,7 @@ class AlexNet(nnx.Module):
     Args:
       config: a resolved config; `model` and `data.crop` are used.
       classes: output units where `model.classes` is 0.
-      key: of the initial weights.
+      key: for the initial weights.
 
     Raises:
       ConfigError: impossible shapes (`geometry.layers`).
@@ -64,21 +64,21 @@ class AlexNet(nnx.Module):
         """Logits [batch, classes] (float32 or wider) of `images` [batch, crop, crop, channels], already centred.
 
         Args:
-          axis: name of the mesh axis that splits the columns, inside `shard_map`; None where all are local.
-          dropout: present in training; None at test.
-          observe: is shown what each layer hands on, (name, [column, batch, ...]), and the logits [batch, classes].
+          axis: name of the mesh axis that splits the columns, inside `shard_map`; None if all are local.
+          dropout: in training; None at test.
+          observe: called with each layer's name and output [column, batch, ...], and with the logits [batch, classes].
         """
         seen = observe or (lambda name, x: None)
         x = images.astype(self.dtype)
         for number, layer in enumerate(self.layers):
-            with jax.named_scope(layer.name):  # what profiles and compiled programs call the layer's work
+            with jax.named_scope(layer.name):  # the layer's name in profiles and compiled programs
                 x = self._layer(number, layer, x, axis, dropout)
             seen(layer.name, x)
         return x
 
     def _layer(self, number: int, layer: geometry.Layer, x: jax.Array, axis: str | None,
                dropout: Dropout | None) -> jax.Array:
-        """What the layer hands on: [column, batch, ...], of the output layer the logits [batch, classes]."""
+        """The layer's output [column, batch, ...]; the output layer's logits [batch, classes]."""
         module = getattr(self, layer.name)
         if layer.is_output:
             return module(_flat(x), axis)
@@ -86,8 +86,8 @@ class AlexNet(nnx.Module):
             if layer.sees == "all columns":
                 x = columns.exchange(x, axis)
             if layer.pool == "max" and not layer.lrn and not layer.unshared:
-                # Only a bias and the activation come before or after, and both keep the order of a map's values: the
-                # maxima are the same wherever they are taken, and first is where it leaves the least to do.
+                # Bias and activation are monotone in each map, so max pooling may come before them: the maxima are the
+                # same, and there is less left to compute.
                 x = arithmetic.activate(module(x, self._pool(layer)), self.activation)
             else:
                 x = self._after_conv(layer, module(x), axis)
@@ -119,14 +119,14 @@ class AlexNet(nnx.Module):
     def _normalise(self, x: jax.Array, axis: str | None) -> jax.Array:
         if self.lrn_window == "column":
             return arithmetic.local_response_norm(x, **self.lrn)
-        # The text's "N kernels in the layer": the window crosses the columns, so all must be at hand
-        # (alexnet_jax.parallel.mesh refuses it where they are not).
+        # The text's "N kernels in the layer": the window crosses the columns, so all must be local
+        # (alexnet_jax.parallel.column_costs refuses other meshes).
         columns_here, channels = x.shape[0], x.shape[-1]
         whole = arithmetic.local_response_norm(columns.exchange(x, None), **self.lrn)
         return jnp.moveaxis(whole.reshape(*whole.shape[:-1], columns_here, channels), -2, 0)
 
     def _dropout(self, x: jax.Array, number: int, axis: str | None, dropout: Dropout | None) -> jax.Array:
-        """Of a dense or convolutional layer's outputs [column, batch, ...]; masks of each column's own."""
+        """Dropout of a layer's outputs [column, batch, ...], with a mask for each column."""
         mask = None
         if dropout is not None:
             local, features = x.shape[0], math.prod(x.shape[2:])

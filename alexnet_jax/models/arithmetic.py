@@ -1,6 +1,6 @@
-"""The functions that networks are computed with: quick forms of those that have one, plain forms of the others.
+"""The functions that networks use: the fast form where there is one, otherwise the plain form.
 
-The one place where that is chosen. A network of plain forms alone: `from layers` and `from pooling` for all of them.
+The one place where that is chosen. For a network of plain forms only, import all from `layers` and `pooling`.
 """
 
 from alexnet_jax.models.fast import add_bias, convolve, dense, local_response_norm, pool, same_map_norm

@@ -21,7 +21,7 @@ from alexnet_jax.models.geometry import Layer
 
 
 def exchange(x: jax.Array, axis: str | None) -> jax.Array:
-    """What every unit of a layer "that sees both columns" reads: the columns side by side as channels.
+    """The input of a layer "that sees both columns": the columns concatenated along the channels.
 
     Paper, section 3.2 and figure 2: the two GPUs communicate only before such layers. The only collective of
     the hidden layers, an all-gather over `axis` (none where all columns are local).
@@ -45,7 +45,7 @@ def _columnar(value: jax.Array) -> nnx.Param:
 
 
 def _weights(key: jax.Array, layer: Layer, shape: tuple[int, ...], dtype) -> jax.Array:
-    """[columns, *shape] of N(0, init_std), or uniform of that deviation; each column from a key of its own."""
+    """[columns, *shape] of N(0, init_std), or uniform with that deviation; each column from its own key."""
     def draw(column):
         own = jax.random.fold_in(key, column)
         if layer.uniform:
@@ -70,7 +70,7 @@ class ColumnConv(nnx.Module):
 
         Args:
           pool: maxima over windows, [batch, h', w', out] → [batch, h'', w'', out], taken before the biases are added.
-            They are the same afterwards, but then all values have to be added to and, of an image, moved.
+            The result is the same as afterwards, with fewer values to add to and to move.
         """
         kernel = self.kernel[...].astype(x.dtype)
         columns, kh, kw, channels, features = kernel.shape
@@ -86,7 +86,7 @@ class ColumnConv(nnx.Module):
 
 
 class ColumnLocal(nnx.Module):
-    """A locally connected layer of each column: a convolution whose every position has weights of its own.
+    """A locally connected layer of each column: a convolution with separate weights at each position.
 
     `LocalUnsharedLayer` of cuda-convnet. Parameters [column, h', w', kh·kw·in, out], [column, h', w', out].
     """

@@ -1,7 +1,7 @@
-"""What exists for speed: the functions of `layers.py` and `pooling.py` in quicker forms, with gradients of their own.
+"""Faster forms of the functions of `layers.py` and `pooling.py`, with custom gradients.
 
-Equal to the plain forms but for rounding (tests/test_models_fast.py). Most are for CPUs; `lax.platform_dependent`
-leaves accelerators the plain form where XLA does well by itself. What each saves is in benchmarks/RESULTS.md.
+Equal to the plain forms up to rounding (tests/test_models_fast.py). Most are for CPUs; `lax.platform_dependent` leaves
+accelerators the plain form where XLA is fast by itself. benchmarks/RESULTS.md has what each gains.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _few_forward(x, kernel, padding, neighbours):
 
 
 def _few_backward(padding, neighbours, residuals, g):
-    # The weight gradient is quicker as it is; the input's is of images, and nobody asks for it.
+    # The plain weight gradient is faster; the input's gradient is of images and not needed.
     return jax.vjp(lambda x, kernel: layers.convolve(x, kernel, 1, padding), *residuals)[1](g)
 
 
@@ -179,8 +179,8 @@ def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
 def dense(x: jax.Array, kernel: jax.Array, dtype=None) -> jax.Array:
     """`layers.dense`.
 
-    Each product, the two gradients' too, is written so that the kernel is read as it lies in memory. XLA for CPUs
-    transposes it else, forward and again where the optimiser adds the gradient: a fifth of the full network's step.
+    Each product, also in the gradients, is written so that the kernel is read in its memory layout. Otherwise XLA for
+    CPUs transposes it, forward and again where the optimiser adds the gradient: a fifth of the full network's step.
     """
     return jnp.einsum("cbi,cio->cbo", _for_each(x, kernel), kernel, preferred_element_type=dtype)
 

@@ -1,7 +1,8 @@
-"""The layers' arithmetic, as the sources have it: norms, convolution, dense layers, dropout, activation.
+"""The layers' arithmetic, as in the sources: norms, convolution, dense layers, dropout, activation.
 
-Pure functions; arrays are `[…, height, width, channel]`, leading axes (column, batch) are carried along. Pooling is in
-`pooling.py`. Networks compute the same in quicker forms where there are some (`fast.py`, chosen in `arithmetic.py`).
+Pure functions; arrays are `[…, height, width, channel]`, with any leading axes (column, batch). Pooling is in
+`pooling.py`. Networks use faster forms of the same functions where there are some (`fast.py`, chosen in
+`arithmetic.py`).
 """
 
 from __future__ import annotations
@@ -24,8 +25,7 @@ def local_response_norm(x: jax.Array, k: float, n: int, alpha: float, beta: floa
       Caffe, PyTorch       α' = α/n, k = 1 by default;  TensorFlow's `lrn`: α' = α
 
     Args:
-      x: [..., channel]. Its last axis is the window's world: pass one column for a window that ends at
-        the column's edge.
+      x: [..., channel]. The window ends at the edges of the last axis: pass one column for a window within it.
 
     Returns:
       An array of x's shape and dtype; the sum and the power are taken in float32 at least.
@@ -60,7 +60,7 @@ def wide_dtype(dtype) -> jnp.dtype:
 
 
 def _sum_around(x: jax.Array, axis: int, n: int) -> jax.Array:
-    """For each entry along `axis` the sum of n of them, from ⌊n/2⌋ before it on, of those that there are."""
+    """For each entry along `axis`, the sum of n entries from ⌊n/2⌋ before it on, clipped at both ends."""
     beyond = [(0, 0)] * x.ndim
     beyond[axis] = (n // 2, (n - 1) // 2)
     padded = jnp.pad(x, beyond)
@@ -84,7 +84,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, i
 
 
 def convolve_unshared(x: jax.Array, kernel: jax.Array, window: int, stride: int, padding: tuple[int, int]) -> jax.Array:
-    """A convolution with weights of its own at each position (cuda-convnet's `local` layers).
+    """A convolution with separate weights at each position (cuda-convnet's `local` layers).
 
     Args:
       x: [batch, height, width, in].
@@ -127,7 +127,7 @@ def activate(x: jax.Array, name: str) -> jax.Array:
 
 
 def dropout(x: jax.Array, mask: jax.Array | None, rate: float, scale: str) -> jax.Array:
-    """Sets the units that `mask` (bool, like x) lets go to 0; None at test, where all stay.
+    """Zeroes the units where `mask` (bool, like x) is False; mask None: at test, all stay.
 
     Where the sources differ:
       paper, section 4.2, and released code   scale='test': at test all outputs × (1 − rate)
@@ -145,8 +145,8 @@ def dropout_mask(key: jax.Array, columns: jax.Array, rows: jax.Array, features: 
 
     Args:
       key: of the step and the layer.
-      columns: [local columns] global numbers of the columns at hand.
-      rows: [local batch] positions of the examples at hand within the global batch.
+      columns: [local columns], their global numbers.
+      rows: [local batch], positions of the examples in the global batch.
       features: units per column.
       rate: probability of zeroing a unit, a multiple of 2^-16 to within rounding.
 

@@ -18,8 +18,8 @@ BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
 class Exchange(NamedTuple):
     """Where columns meet: before `layer`, or in the sum of the output layer. Bytes are of one image.
 
-    `handed_in`, `received`: what a device gives to the collective and what it has afterwards, forward; the backward
-    pass of a gather is its transpose. `forward`, `backward`: what comes from other devices.
+    `handed_in`, `received`: a device's input and output of the forward collective; the backward pass of a gather is its
+    transpose. `forward`, `backward`: bytes received from other devices.
     """
 
     layer: str
@@ -31,8 +31,8 @@ class Exchange(NamedTuple):
 
 
 def device_columns(config: ConfigDict) -> int:
-    """Devices that share the columns, if there are as many: `mesh.column`, or where that is 'auto' two, as in the paper
-    (section 3.2), if the columns and their norms allow it.
+    """Devices over which to split the columns, if available: `mesh.column`, or for 'auto' two, as in the paper (section
+    3.2), if the columns and their norms allow it.
 
     Raises:
       ConfigError: the columns do not divide over them, or the norms need them together.
@@ -52,7 +52,7 @@ def device_columns(config: ConfigDict) -> int:
 
 
 def mesh_shape(config: ConfigDict, count: int | None, kind: str = "device") -> tuple[int, int]:
-    """(data, column): the mesh that `config.mesh` asks for of `count` devices of a kind; None: as many as it needs.
+    """(data, column): the shape of `config.mesh` on `count` devices; None: on as many as it needs.
 
     'auto' for `column` takes two devices a replica where there are two and the columns allow it, as the paper
     did; 'auto' for `data` takes as many replicas as there are devices left and the batch divides into.
@@ -69,7 +69,7 @@ def mesh_shape(config: ConfigDict, count: int | None, kind: str = "device") -> t
     else:
         data = int(asked)
     if count is not None and data * column > count:
-        raise ConfigError(f"config.mesh: {data} × {column} devices are asked for and {count} {kind}"
+        raise ConfigError(f"config.mesh: {data} × {column} devices are needed and {count} {kind}"
                           f"{' is' if count == 1 else 's are'} present (on a CPU, JAX_NUM_CPU_DEVICES=N emulates N)")
     if batch % data:
         raise ConfigError(f"config.mesh.data: a batch of {batch} does not divide over {data} devices; the nearest "

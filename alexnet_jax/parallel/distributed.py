@@ -1,12 +1,12 @@
 """Several processes as one run: how they start, what they agree on, and what happens when one of them is lost.
 
-Every process runs the same command. A start by hand names the place where they meet:
+Every process runs the same command. Started by hand, they are given a coordinator:
 
     python -m alexnet_jax.main … --coordinator=HOST:PORT --processes=2 --process=0     # and --process=1 elsewhere
 
-Under Slurm (`srun`, more than one task) nothing has to be said: JAX reads the environment, as it does where
-JAX_COORDINATOR_ADDRESS and its companions are set. One process alone needs nothing either. Records are written by
-process 0; checkpoints by all together, so the workdir has to be on a file system that all of them see.
+Under Slurm (`srun`, more than one task) no flags are needed: JAX reads the environment, as it does where
+JAX_COORDINATOR_ADDRESS and the like are set. Records are written by process 0; checkpoints by all together, so the
+workdir has to be on a shared file system.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any, NoReturn
 from alexnet_jax import messages
 from alexnet_jax.errors import ConfigError, ProcessLost, TrainingError, UserError
 
-EVERY = 16  # steps or batches between two agreements: a signal is heeded that late
+EVERY = 16  # steps or batches between two agreements, and so the delay of a signal
 _HEARTBEAT = 30  # seconds without a sign of life after which a process counts as lost
 _leaving: int | None = None  # the exit code of a process that is on its way out
 _handler: Any = None
@@ -38,7 +38,7 @@ _handler: Any = None
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where this process stands among others, as the command line says it; all None: not said."""
+    """The coordinator, the number of processes and this one's index, from the command line; all None: not given."""
 
     coordinator: str | None = None
     processes: int | None = None
@@ -66,10 +66,10 @@ class Place:
 
 
 def start(place: Place, timeout: int = 300) -> None:
-    """Joins the other processes, if there are any. Call it before anything else of JAX.
+    """Joins the other processes, if there are any. Call it before any other use of JAX.
 
     Args:
-      timeout: seconds to wait for all to come.
+      timeout: seconds to wait for all of them.
 
     Raises:
       ConfigError: the flags contradict each other. TrainingError: the others could not be reached in time.
@@ -82,7 +82,7 @@ def start(place: Place, timeout: int = 300) -> None:
     import jax
 
     try:
-        # CPUs (tests, a demonstration): collectives over TCP.
+        # On CPUs (tests, demonstrations): collectives over TCP.
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(place.coordinator, place.processes, place.process,
                                    initialization_timeout=timeout, heartbeat_timeout_seconds=_HEARTBEAT)
@@ -107,7 +107,7 @@ def is_first() -> bool:
 
 
 def agree(stop: bool, due: bool) -> tuple[bool, bool]:
-    """(has any process been asked to stop, is a checkpoint due by the first process's clock). Called by all at once."""
+    """(has any process been told to stop, is a checkpoint due by the first process's clock). A collective."""
     import jax
     import numpy as np
     from jax.experimental import multihost_utils
@@ -118,7 +118,7 @@ def agree(stop: bool, due: bool) -> tuple[bool, bool]:
 
 
 def everywhere(value: bool) -> bool:
-    """Is it so in every process? Called by all at once."""
+    """Is `value` true in every process? A collective."""
     if not several():
         return value
     return not agree(not value, False)[0]
@@ -133,7 +133,7 @@ def from_first(value: int) -> int:
 
 
 def text_from_first(text: str) -> str:
-    """The first process's `text`, in every process. Called by all at once."""
+    """The first process's `text`, in every process. A collective."""
     import numpy as np
     from jax.experimental import multihost_utils
 
@@ -144,13 +144,13 @@ def text_from_first(text: str) -> str:
 
 
 def meet(fields: Mapping[str, Any], workdir: pathlib.Path) -> None:
-    """Have all processes the first one's config and environment, and do they see its workdir? Called by all at once.
+    """Checks that all processes have the same config, environment and workdir. A collective.
 
     Args:
-      fields: of the config, by dotted name, and of `numerics.asked`, JSON's kinds of values.
+      fields: the config's, by dotted name, and those of `numerics.asked`; JSON values.
 
     Raises:
-      ConfigError: in every process, if one of them doesn't.
+      ConfigError: in every process, if one of them differs.
     """
     differ = _differences(fields)
     if differ is not None:
@@ -171,10 +171,10 @@ def meet(fields: Mapping[str, Any], workdir: pathlib.Path) -> None:
 
 
 def meet_over(what: str, found: Mapping[str, str]) -> None:
-    """Have all processes found the same there as the first? Called by all at once, with {field: text}.
+    """Checks that all processes have found the same, {field: text}. A collective.
 
     Raises:
-      ConfigError: in every process, if one of them hasn't.
+      ConfigError: in every process, if one of them differs.
     """
     differ = _differences(found)
     if differ is not None:
@@ -183,7 +183,7 @@ def meet_over(what: str, found: Mapping[str, str]) -> None:
 
 
 def _differences(fields: Mapping[str, Any]) -> list[str] | None:
-    """What is other here than in the first process; None if all processes have the same. Called by all at once."""
+    """What differs here from the first process; None if all processes agree. A collective."""
     mine = json.dumps(fields)
     first, here = json.loads(text_from_first(mine)), json.loads(mine)
     differ = [f"{name} = {first.get(name)!r} in process 0, {here.get(name)!r} here"
@@ -192,7 +192,7 @@ def _differences(fields: Mapping[str, Any]) -> list[str] | None:
 
 
 def _reads(path: pathlib.Path, text: str) -> bool:
-    """Is that the file's content, within the seconds that a shared file system may take to show it?"""
+    """Does the file contain `text`, within the seconds that a shared file system may need?"""
     for _ in range(50):
         with contextlib.suppress(OSError):
             if path.read_text(encoding="ascii") == text:
@@ -202,7 +202,7 @@ def _reads(path: pathlib.Path, text: str) -> bool:
 
 
 def is_loss(error: BaseException | None) -> bool:
-    """Does this failure, or what caused it, come from a process that no longer answers?"""
+    """Is this error, or its cause, due to a process that no longer answers?"""
     import jax
 
     if not several():
@@ -211,7 +211,7 @@ def is_loss(error: BaseException | None) -> bool:
         if isinstance(error, jax.errors.JaxRuntimeError):
             if not messages.is_out_of_memory(error):  # that is this one's own memory
                 return True
-        # This project's and the system's own messages name paths, which may be called anything.
+        # Messages of this project and of the system contain paths, whose names could match.
         elif isinstance(error, ConnectionError) or (
                 not isinstance(error, (UserError, OSError)) and messages.is_loss(error)):
             return True
@@ -220,7 +220,7 @@ def is_loss(error: BaseException | None) -> bool:
 
 
 def lost(why: object) -> ProcessLost:
-    """What a failed collective means to the user of several processes. why: in a library's words."""
+    """The error for a failed collective. why: the library's message."""
     return ProcessLost("another process of this run has ended or cannot be reached; start all of them again with the "
                        f"same command, and the run is resumed from its last checkpoint ({_short(why)})")
 
@@ -230,19 +230,19 @@ def leave(code: int) -> NoReturn:
     global _leaving
     _leaving = code
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+        with contextlib.suppress(OSError, ValueError):  # its reader is gone
             stream.flush()
     if several() and is_first():
-        time.sleep(1)  # the others lose their meeting place with this process: they may have something to say before
+        time.sleep(1)  # the coordinator ends with this process: let the others finish their messages
     os._exit(code)
 
 
 def _take_aborts() -> None:
-    """A process that JAX aborts ends in one line and with the exit code of a loss, as after a failed collective.
+    """Makes a process that JAX aborts end with one line and the exit code of a loss, as after a failed collective.
 
     A thread of JAX's coordination service aborts the process when another one has been silent for `_HEARTBEAT` seconds,
-    whatever the other threads do: most often they wait for that process, and sometimes they are just leaving. JAX has
-    no public way to be asked instead, and Python's own handlers would run in the main thread, which waits.
+    while the other threads usually wait for that process, or are about to end. JAX has no public way to change that,
+    and Python's own handlers would run in the main thread, which is blocked.
     """
     global _handler
     libc, kind = ctypes.CDLL(None), ctypes.CFUNCTYPE(None, ctypes.c_int)

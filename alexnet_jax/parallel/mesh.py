@@ -16,10 +16,10 @@ DATA, COLUMN = "data", "column"
 
 
 def make_mesh(config: ConfigDict, devices: list[jax.Device] | None = None) -> Mesh:
-    """The mesh that `config.mesh` asks for, over the first data × column devices: `column_costs.mesh_shape`.
+    """The mesh of `config.mesh` over the first data × column devices: `column_costs.mesh_shape`.
 
     Raises:
-      ConfigError: as that; or some of several processes would have no part in it.
+      ConfigError: as that; or it would leave out some of several processes.
     """
     devices = devices or present()
     data, column = column_costs.mesh_shape(config, len(devices), f"{devices[0].platform} device")
@@ -30,7 +30,7 @@ def make_mesh(config: ConfigDict, devices: list[jax.Device] | None = None) -> Me
 
 
 def present() -> list[jax.Device]:
-    """`jax.devices()`. Raises ConfigError: there are none of those that were asked for."""
+    """`jax.devices()`. Raises ConfigError: there are no devices of the requested kind."""
     try:
         return jax.devices()
     except (RuntimeError, AssertionError) as error:
@@ -48,26 +48,26 @@ def shardings(mesh: Mesh, specs):
 
 
 def local_rows(mesh: Mesh, batch: int) -> slice:
-    """The rows of a global batch that this process's devices hold: all of them where it is alone."""
+    """The rows of a global batch on this process's devices: all of them for a single process."""
     places = NamedSharding(mesh, PartitionSpec(DATA)).addressable_devices_indices_map((batch,)).values()
     bounds = [place[0].indices(batch) for place in places if place is not None]
     return slice(min(first for first, _, _ in bounds), max(last for _, last, _ in bounds))
 
 
 def put_whole(mesh: Mesh, arrays):
-    """A tree of host arrays onto the mesh, whole on every device; every process gives the same."""
+    """Puts a tree of host arrays on the mesh, replicated; every process passes the same."""
     sharding = NamedSharding(mesh, PartitionSpec())
     if sharding.is_fully_addressable:
         return jax.device_put(arrays, sharding)
-    with jax.transfer_guard("allow"):  # which counts only `device_put` as asked for
+    with jax.transfer_guard("allow"):  # these transfers count as implicit
         return jax.tree.map(lambda array: jax.make_array_from_callback(
             np.shape(array), sharding, lambda index: np.asarray(array[index])), arrays)
 
 
 def put_batch(mesh: Mesh, arrays, batch: int | None = None):
-    """Host arrays with the rows `local_rows(mesh, batch)` onto the mesh, as [batch, …] split over 'data'.
+    """Puts host arrays with the rows `local_rows(mesh, batch)` on the mesh, as [batch, …] split over 'data'.
 
-    `batch` may be left out where one process holds all rows.
+    `batch` may be left out for a single process.
     """
     sharding = NamedSharding(mesh, PartitionSpec(DATA))
     if sharding.is_fully_addressable:

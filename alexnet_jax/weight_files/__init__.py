@@ -1,7 +1,7 @@
-"""Weights files, this project's and others': readers, none of which can run code, and how what they hold fits a
-config's network.
+"""Readers of weights files, this project's and others', none of which can run code, and the fitting of their content to
+a config's network.
 
-`read` finds the format by the file's content.
+`read` recognises the format by the file's content.
 """
 
 from __future__ import annotations

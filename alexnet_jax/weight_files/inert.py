@@ -1,4 +1,4 @@
-"""Reads a pickle as data: arrays, dicts, lists, tuples, numbers, texts; an inert `Record` for whatever else it holds.
+"""Reads a pickle as data: arrays, dicts, lists, tuples, numbers, texts; an inert `Record` for anything else.
 
 Python's own unpickler imports and calls what a file names. Here nothing is imported and nothing is called: this is a
 machine of its own for the stack language of pickles (documented in `pickletools`), in which a class is its name and a

@@ -1,4 +1,4 @@
-"""Protocol buffers' wire format, as little of it as reading Caffe's files needs. Sizes are checked before use."""
+"""The part of the protocol buffer wire format that Caffe's files need. Sizes are checked before use."""
 
 from __future__ import annotations
 

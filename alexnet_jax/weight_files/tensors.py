@@ -1,4 +1,4 @@
-"""What a weights file holds: its layers' arrays in one layout, read one by one, and what else it tells of its network.
+"""The content of a weights file: its layers' arrays in one layout, read one by one, and other facts about its network.
 
 Every format is brought to the layout `channels first`, PyTorch's and Caffe's: convolutions [out, in / groups, height,
 width], dense layers [out, in] whose inputs, where they are maps, go by channel, height, width; the columns' outputs and
@@ -62,7 +62,7 @@ def of_array(array: np.ndarray) -> Tensor:
 
 def mapped(path: pathlib.Path) -> memoryview:
     """The file's bytes, read as they are looked at. Raises CheckpointError."""
-    if path.exists() and not path.is_file():  # a pipe that nobody writes into would be waited for
+    if path.exists() and not path.is_file():  # reading a pipe without a writer would block
         raise CheckpointError(f"{path}: no ordinary file; save what comes from it as one")
     try:
         with path.open("rb") as file:
@@ -74,7 +74,7 @@ def mapped(path: pathlib.Path) -> memoryview:
 
 
 def forget(data: memoryview) -> Callable[[], None]:
-    """What frees the memory that looking at a file's bytes (`mapped`) has filled; they can be looked at again."""
+    """Frees the memory of the pages of a mapped file (`mapped`); they can be read again."""
     def free() -> None:
         if isinstance(data.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             data.obj.madvise(mmap.MADV_DONTNEED)
@@ -83,7 +83,7 @@ def forget(data: memoryview) -> Callable[[], None]:
 
 
 def aligned(shape: tuple[int, ...]) -> np.ndarray:
-    """An empty float32 array where JAX takes it on a CPU as it is, without a copy."""
+    """An empty float32 array, aligned so that JAX on a CPU uses it without a copy."""
     size = 4 * math.prod(shape)
     raw = np.empty(size + _ALIGNMENT, np.uint8)
     first = -raw.ctypes.data % _ALIGNMENT

@@ -1,9 +1,9 @@
-"""Weights in and out: networks of others as this project's parameters, and its networks for others.
+"""Importing other projects' weights as this project's parameters, and exporting its networks.
 
     params = weights.load("alexnet.pth", config)          # nested dict of NumPy arrays, as the network has them
 
-`read` finds the format by the file's content; `load` fits what it holds to a config's network, or says what doesn't
-fit. `python -m alexnet_jax.weights import` makes a run's folder of it, `… export` writes a run's network for others
+`read` recognises the format by the file's content; `load` fits the weights to a config's network, or says what doesn't
+fit. `python -m alexnet_jax.weights import` turns them into a run's folder, `… export` writes a run's network
 (docs/weights.md). No file that is read can run code.
 """
 
@@ -25,7 +25,7 @@ def load(path: str | pathlib.Path, config: ConfigDict, classes: int = 0, skip: S
 
     Args:
       config: a resolved config. classes: output units where `config.model.classes` is 0; 0: as many as the file has.
-      skip: layers to leave out, whatever the file has of them, e.g. ('fc8',) for a network of other classes.
+      skip: layers to leave out, e.g. ('fc8',) for a network of other classes.
 
     Raises:
       CheckpointError: no such file, damaged, or it doesn't fit the network: the layer, both shapes, the likely config.

@@ -1,4 +1,4 @@
-"""A run's folder from a weights file: what every command takes that takes a run."""
+"""Makes a run's folder from a weights file, which every command accepts like a trained run's."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run_folder(source: pathlib.Path, config: ConfigDict, workdir: pathlib.Path, 
 
     Args:
       config: a resolved config, whose network it is.
-      workdir: made; appears when it is whole.
+      workdir: created; appears when it is complete.
       mean: a file (Caffe's binaryproto, cuda-convnet's batches.meta, .npy), or numbers: red, green, blue.
       names: a file with a line for each output, or 'dataset': the classes of the config's training images.
 

@@ -42,7 +42,7 @@ AGAIN = "restore it from git, or record the sweep again (python -m experiments.r
 
 
 class RunFiles(Protocol):
-    """The files of one run, in whichever form they are kept."""
+    """The files of one run, in a workdir or in a record."""
 
     @property
     def folder(self) -> pathlib.Path:
@@ -258,7 +258,7 @@ def _with_config(tree: dict[str, Any], change: Callable[[Any, Any], Any], planne
 
 
 def _in_columns(lines: list[str], columns: tuple[str, ...]) -> list[str]:
-    """The whole rows of a CSV file, in these columns whatever its own are."""
+    """The complete rows of a CSV file, rearranged to these columns."""
     named = lines[0].split(",") if lines else []
     rows = [line.split(",") for line in lines[1:]]
     whole = [dict(zip(named, cells, strict=True)) for cells in rows if len(cells) == len(named)]

@@ -26,7 +26,7 @@ def parser(module: str, doc: str | None) -> commands.Parser:
 
 
 def sweep_of(options: argparse.Namespace) -> Sweep:
-    """The runs that are asked for, as a sweep: of a single arm, unless they are a sweep's.
+    """The runs that the options name, as a sweep: of a single arm, unless they are a sweep's.
 
     Raises:
       ConfigError: no runs, or both kinds of arguments. WorkdirError: a folder is no run's. CheckpointError: a record

@@ -2,8 +2,8 @@
 
 The one reader of both: a workdir has a folder for each run, a record the few files of `experiments.analysis.packed`.
 
-Runs may be missing, under way, failed or diverged, and files may be cut short; a reader of a sweep is told
-so and never stopped by it. Only a workdir without a readable plan is an error.
+Runs may be missing, unfinished, failed or diverged, and files truncated: that is recorded and never an error. Only a
+workdir without a readable plan is.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def _planned_run(planned: packed.Planned) -> Run:
 
 
 def read_run(folder: pathlib.Path) -> Run:
-    """Reads one run's folder, whatever its state; an absent folder is a run that has not started."""
+    """Reads one run's folder, in any state; an absent folder is a run that has not started."""
     return read_files(packed.Folder(folder))
 
 
@@ -217,7 +217,7 @@ def read_files(files: RunFiles) -> Run:
     """Reads one run, wherever its files are."""
     try:
         return _read_run(files)
-    except OSError as error:  # e.g. another user's, who lets nobody else read it
+    except OSError as error:  # e.g. another user's, not readable
         return Run(files.folder.name, 0, files.folder, {}, "unreadable", describe_os_error(error), None, {}, 0.0)
 
 

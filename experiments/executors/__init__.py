@@ -1,7 +1,7 @@
 """Where a sweep's runs are executed: one small file per executor.
 
-An executor starts each run in a fresh process (`experiments.launch.worker`) with the resources that fall to it, and
-tells how it ended. What is run, again or never again, is `experiments.launch.schedule`'s to decide.
+An executor starts each run in a fresh process (`experiments.launch.worker`) with its share of the resources, and
+reports how it ended. Which runs are started, and restarted, is decided by `experiments.launch.schedule`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NAMES = ("local", "ray")  # of --executor
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """A run that is no longer under way."""
+    """A run that has ended."""
 
     run: str
     code: int | None  # as in experiments.launch.worker, negative for a signal; None: lost, by no fault of its own
@@ -30,17 +30,17 @@ class Executor(Protocol):
 
     @property
     def slots(self) -> int:
-        """Runs at a time, as things stand."""
+        """Runs at a time, for now."""
         ...
 
     @property
     def running(self) -> Collection[str]:
-        """Ids of the runs under way."""
+        """Ids of the started runs."""
         ...
 
     @property
     def unplaced(self) -> Collection[str]:
-        """Those of `running` that wait for others to make room."""
+        """Those of `running` that still wait for resources."""
         ...
 
     @property
@@ -50,7 +50,7 @@ class Executor(Protocol):
 
     @property
     def device(self) -> Device | None:
-        """What a run gets, for estimates; None where that isn't known before one is under way."""
+        """The device of a run, for estimates; None if that isn't known before one has started."""
         ...
 
     @property
@@ -67,11 +67,11 @@ class Executor(Protocol):
         ...
 
     def ended(self) -> list[Ended]:
-        """Those that have ended since."""
+        """The runs that have ended since the last call."""
         ...
 
     def news(self) -> list[str]:
-        """What else a user should know since, a line each."""
+        """Lines for the user since the last call."""
         ...
 
     def stop(self) -> None:
@@ -83,13 +83,13 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None:
-        """No more runs: lets go of what the executor holds."""
+        """Releases the executor's resources; no more runs."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Unasked:
-    """A cluster that a dry run does not ask what room it has: nothing is ever started there."""
+    """Stands for a cluster in a dry run, which doesn't connect to it: nothing is ever started."""
 
     jobs: int
 

@@ -31,7 +31,7 @@ _KEPT = 0.95  # of what is free
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """One of this machine's. `uuid` names it whatever order cards are counted in; `free`, `total`: bytes."""
+    """One of this machine's cards. `uuid` doesn't depend on how cards are numbered; `free`, `total`: bytes."""
 
     index: str
     uuid: str

@@ -1,8 +1,8 @@
-"""A Ray cluster: each run a named actor with the cores and accelerators that its config asks for.
+"""A Ray cluster: each run is a named actor with the cores and accelerators that its config needs.
 
-The actor's name, made of the workdir and the run, is the claim on the run: of two drivers on one workdir one
-gets it. An actor ends with its driver, so a driver that was killed leaves no claim behind. Ray finds the place;
-this file keeps no more runs in flight than there is room for, so that stopping is quick and restarts come first.
+The actor's name, made of the workdir and the run, is the claim on the run: of two drivers on one workdir one gets it.
+An actor ends with its driver, so a killed driver leaves no claim behind. Ray chooses the node; no more runs are started
+than there is room for, so that stopping is quick and restarts come first.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from experiments.executors.devices import Device
 from experiments.sweep import plan as plan_lib
 
 NAMESPACE = "alexnet_jax"
-# What a worker has of the driver's environment; the rest is its node's.
+# Variables that a worker gets from the driver's environment; the rest is its node's.
 _PREFIXES = ("ALEXNET_", "JAX_", "XLA_", "OMP_", "NCCL_", "TF_CPP_", "NVIDIA_TF32_OVERRIDE", "CUDNN_", "CUBLAS",
              "LIBTPU_INIT_ARGS", "PYTHONFAULTHANDLER")
 _LOOK_AGAIN = 1.0  # seconds between looks at the nodes
@@ -156,7 +156,7 @@ class RayExecutor:
     # The cluster.
 
     def _look(self) -> None:
-        """Takes in which nodes there are; one that has come since is asked what it sees."""
+        """Updates the list of nodes; checks the paths on new ones."""
         if time.monotonic() - self._looked < _LOOK_AGAIN:
             return
         alive = {node["NodeID"]: node for node in self._ray.nodes() if node["Alive"]}
@@ -221,7 +221,7 @@ class RayExecutor:
             raise
 
     def _accelerated(self) -> list[dict[str, float]]:
-        """The nodes with GPUs, of which runs take some unless the CPU is asked for."""
+        """The resources of nodes with GPUs; [] if JAX_PLATFORMS says cpu."""
         if os.environ.get("JAX_PLATFORMS", "").split(",")[0] == "cpu":
             return []
         return [node["Resources"] for node in self._nodes.values() if node["Resources"].get("GPU")]
@@ -252,7 +252,7 @@ class RayExecutor:
                     f"{mesh['data']} × {mesh['column']} devices, --cores={self._cores}); the cluster's nodes have "
                     + "; ".join(sorted({_words(node["Resources"]) for node in self._nodes.values()})))
 
-    # What experiments.launch.schedule asks.
+    # The interface for experiments.launch.schedule.
 
     @property
     def slots(self) -> int:
@@ -282,7 +282,7 @@ class RayExecutor:
 
     @property
     def devices(self) -> int | None:
-        return None  # a run gets as many as its mesh asks for (`needs`)
+        return None  # a run gets as many as its mesh needs (`needs`)
 
     def room(self, run: str) -> bool:
         if self._jobs and len(self._tasks) >= self._jobs:

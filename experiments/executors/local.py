@@ -50,12 +50,12 @@ class LocalExecutor:
                  configs: Sequence[Mapping[str, Any]] = (), service: bool = True):
         self._workdir, self._worker, self._each = workdir, tuple(worker), each
         self.cores, self.accelerators = cores(), accelerators(os.environ)
-        # What several runs on a card would find; asked of nobody where there will be one.
+        # Only looked up where several runs may share a card.
         self._cards = cards.look(self.accelerators) if self.accelerators and jobs != 1 and runs > 1 else []
         suits = cards.jobs(self._cards, len(self.cores), configs, each)
         several = self.accelerators and (jobs > len(self.accelerators) or (not jobs and suits > 1))
         self._standing = mps.standing(os.environ, service) if several else None
-        self._forgone = 1  # how many would suit a card, where they'd have to take turns
+        self._forgone = 1  # how many would suit a card if they didn't have to take turns
         if self._standing and not self._standing.shares:
             self._forgone, suits = suits, 1
         room = suits * len(self.accelerators) or max(1, len(self.cores) // max(1, each))
@@ -156,8 +156,8 @@ class LocalExecutor:
         if self.accelerators:  # not tested on a machine with several
             env["CUDA_VISIBLE_DEVICES"] = self.accelerators[slot % len(self.accelerators)]
         if self._shared:
-            # A run sees its share as the card's memory, by which it decides where images lie, and takes of that what it
-            # needs: the rest serves what is allocated beside XLA, by cuDNN and the compiler's trials.
+            # A run sees its share as the card's memory, which decides where its images are, and allocates as needed;
+            # the rest is for allocations outside XLA, by cuDNN and the compiler's trials.
             env.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
             if self._share:
                 env["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{self._share:.4f}"

@@ -2,10 +2,10 @@
 
     nvidia-cuda-mps-control -d                    starts it, `echo quit | nvidia-cuda-mps-control` ends it
 
-A sweep that needs it starts it in a folder of its own, by a guardian: a process that waits until nobody uses the
-service and ends it then. Its users are sweeps and their runs, which hold a shared lock, so that it lasts until the last
-run has saved its checkpoint and no longer, however the sweep ends. A service that runs already, another sweep's or
-somebody else's, is used and left to whoever started it. No setting of a card is ever touched.
+A sweep that needs it starts it in a folder of its own, through a guardian: a process that waits until the service is no
+longer used and then ends it. Its users, sweeps and their runs, hold a shared lock, so that it lasts until the last run
+has saved its checkpoint, and no longer, however the sweep ends. A service that is already running is used and left
+alone. No setting of a card is ever changed.
 
     python -m experiments.executors.mps FOLDER CARDS      the guardian
 """
@@ -132,7 +132,7 @@ class Service:
         raise OSError(f"the one in {folder} neither answers nor ends")
 
     def close(self) -> None:
-        """This sweep no longer uses it. Where nobody else does, waits until it has ended."""
+        """Stops using it. If nothing else uses it, waits until it has ended."""
         os.close(self.descriptor)
         with contextlib.suppress(OSError):
             if (last := files.hold(self._folder / "users")) is not None:
@@ -172,7 +172,7 @@ def _check_owner(folder: pathlib.Path) -> None:
 def _join(folder: pathlib.Path, same: bool) -> int | None:
     """The use of another sweep's service; None if it has none, or (not `same`) for other cards.
 
-    A service that nobody uses and whose guardian was killed is ended.
+    Ends a service that is unused and whose guardian was killed.
     """
     with contextlib.suppress(OSError):
         _check_owner(folder)
@@ -193,7 +193,7 @@ def _guardian(folder: pathlib.Path, cards: str) -> subprocess.Popen:
     env = _surroundings(folder)
     root = str(pathlib.Path(__file__).resolve().parents[2])
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (root, env.get("PYTHONPATH"))))
-    # A session of its own: what ends the sweep, be it Ctrl-C or a terminal that closes, does not end it.
+    # A session of its own: Ctrl-C or a closed terminal ends the sweep, but not this.
     return subprocess.Popen([sys.executable, "-m", "experiments.executors.mps", str(folder), cards], env=env,
                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                             start_new_session=True)
@@ -209,7 +209,7 @@ def _await_start(guardian: subprocess.Popen) -> None:
 
 
 def _main(folder: pathlib.Path, cards: str) -> None:
-    """The guardian: starts the service, waits until nobody uses it, ends it."""
+    """The guardian: starts the service, waits until it is unused, ends it."""
     env = _surroundings(folder)
     env.pop("CUDA_VISIBLE_DEVICES", None)
     if cards:
@@ -228,9 +228,9 @@ def _main(folder: pathlib.Path, cards: str) -> None:
 
 
 def _end(folder: pathlib.Path) -> None:
-    """Ends the service, if it runs, and removes its folder. For whoever alone holds the lock of its users."""
+    """Ends the service, if it runs, and removes its folder. The caller holds the users' lock exclusively."""
     _tell("quit", _surroundings(folder))
-    away = folder.with_name(f".{folder.name}.{os.getpid()}")  # in one move: whoever comes now makes a new one
+    away = folder.with_name(f".{folder.name}.{os.getpid()}")  # atomically: the next user creates a new one
     folder.rename(away)
     shutil.rmtree(away, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""The paths that every node of a cluster has to see, and what is said where one does not."""
+"""The paths that every node of a cluster has to see, and the check that it does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alexnet_jax.data import store
 from alexnet_jax.errors import WorkdirError
 
 _NAMES = 100  # of a folder's, that a node must see there too
-_OLD = 86400.0  # seconds after which a killed driver's token is nobody's
+_OLD = 86400.0  # seconds after which a killed driver's token is removed
 
 
 def paths(workdir: pathlib.Path, configs: Sequence[Mapping[str, Any]], root: pathlib.Path) -> dict[str, list[Any]]:
@@ -42,7 +42,7 @@ def _names(path: pathlib.Path) -> list[str] | None:
 
 
 class Token:
-    """A file in the workdir by which a node knows it for the same one. `content` is in it; removed by `remove`."""
+    """A file in the workdir by which a node recognises it. Contains `content`; removed by `remove`."""
 
     def __init__(self, workdir: pathlib.Path):
         for old in workdir.glob(".cluster-*"):
@@ -54,7 +54,7 @@ class Token:
         self.path.write_text(self.content, encoding="utf-8")
 
     def check_answer(self, node: str, address: str) -> None:
-        """Raises WorkdirError if what a node has written here isn't to be seen here."""
+        """Raises WorkdirError if a file that a node has written to the workdir isn't visible here."""
         answer = self.path.with_name(f"{self.path.name}.{node}")
         for _ in range(50):  # a network file system may take a moment
             if answer.exists():
@@ -65,6 +65,6 @@ class Token:
                            "choose a folder on a file system that all nodes share")
 
     def remove(self) -> None:
-        for path in self.path.parent.glob(f"{self.path.name}*"):  # with answers that nobody waited for
+        for path in self.path.parent.glob(f"{self.path.name}*"):  # with late answers
             with contextlib.suppress(OSError):
                 path.unlink()

@@ -1,8 +1,7 @@
-"""How long runs take, by the timing.csv of those that are there and alike. Without such a measurement: unknown.
+"""How long runs take, estimated from the timing.csv of similar runs; unknown without any.
 
-Alike is what was made on the same kind of device (`devices`), by the same arm or by one whose images, batches and
-layers are the same (`shape`): a sweep that was begun on a card says nothing of the hours that it takes on a CPU, nor
-3,000 images of 40,000.
+Similar runs are of the same kind of device (`devices`), and of the same arm or of one with the same images, batches and
+layers (`shape`): runs on a card say nothing about the hours on a CPU, nor 3,000 images about 40,000.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _LAYER = ("features", "kernel", "stride", "padding", "unshared")
 
 
 def shape(config: Mapping[str, Any]) -> str:
-    """What of a config (nested) an epoch's seconds depend on: equal texts take about as long."""
+    """The part of a (nested) config that an epoch's duration depends on, as text."""
     def of(part: Any, names: Sequence[str]) -> dict[str, Any]:
         return {name: part.get(name) for name in names} if isinstance(part, Mapping) else {}
 
@@ -38,14 +37,14 @@ def shape(config: Mapping[str, Any]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Left:
-    """What runs still take: seconds of those whose cost is known, and the others."""
+    """The remaining time: seconds of runs whose cost is known, and the ids of the others."""
 
     seconds: float
     unknown: tuple[str, ...] = ()
 
 
 class Costs:
-    """Seconds an epoch on the devices of this sweep, from the runs of its workdir."""
+    """Seconds per epoch on the devices of this sweep, from the runs of its workdir."""
 
     def __init__(self, plan: plan_lib.Plan, workdir: pathlib.Path, here: Device | None = None):
         """`here`: what a run gets; None where that isn't known before one is under way (`observe`)."""
@@ -73,7 +72,7 @@ class Costs:
                 self._seconds[arm, made_on[0]] += seconds
 
     def observe(self, run: str) -> None:
-        """Takes in what a run under way is made on, once it has begun: that is known then and no longer expected."""
+        """Records the device of a running run, which replaces the expected one."""
         if run not in self._seen and (found := self._devices(self._workdir / self._plan.runs[run].dir)):
             self._seen[run] = found[-1]
 

@@ -53,7 +53,7 @@ def describe_result(result: dict[str, Any]) -> str:
 
 
 class Display:
-    """Shows a sweep as it goes. A context manager."""
+    """Shows a sweep's progress. A context manager."""
 
     def __init__(self, plan: plan_lib.Plan, workdir: pathlib.Path, costs: costs_lib.Costs):
         self._plan, self._workdir, self._costs = plan, workdir, costs
@@ -110,7 +110,7 @@ class Display:
             self.line(" · ".join([self._summary(state, rows), *parts]))
         else:
             cells = [row(self._plan.label(run), progress, run not in state.unplaced) for run, progress in rows.items()]
-            # What doesn't fit is said, or the summary would be what the terminal cuts off.
+            # Rows that don't fit are counted; otherwise the terminal would cut off the summary.
             height = max(1, self._live.console.height - 6)
             if len(cells) > height:
                 cells[height - 1:] = [(f"… and {len(cells) - height + 1} more", *[""] * (len(COLUMNS) - 1))]

@@ -1,7 +1,7 @@
-"""What is run, in which order, and what happens when a run ends, dies or is somebody else's.
+"""Which runs are started, in which order, and what happens when one ends, dies or is trained by another process.
 
     finished, diverged   never run again
-    failed               recorded and passed over; tried again when the command is given again
+    failed               recorded and skipped; tried again when the command is given again
     partial              resumes from its checkpoint
     died                 (killed, out of memory) restarted from its checkpoint, `RESTARTS` times at most, then
                          recorded as failed
@@ -25,7 +25,7 @@ from experiments.launch import worker
 from experiments.sweep import plan as plan_lib
 
 RESTARTS = 2
-LOSSES = 20  # nodes may come and go; a run that takes each of them down is stopped all the same
+LOSSES = 20  # nodes may come and go; a run that crashes every node is stopped anyway
 GRACE = 180.0  # seconds for checkpoints after Ctrl-C: a compilation, or the full network on a CPU, is slow
 _TICK, _LOOK_AGAIN = 0.1, 1.0
 
@@ -77,7 +77,7 @@ class Schedule:
         return self.workdir / self.plan.runs[run].dir
 
     def run(self, stop: Signals) -> State:
-        """Until all runs have ended, or have stopped because `stop` was asked for."""
+        """Runs until all runs have ended, or have stopped after a signal."""
         try:
             while True:
                 if stop.count:
@@ -88,7 +88,7 @@ class Schedule:
                     self.display.line(line)
                 if not stop.count:
                     self._fill()
-                if self._changed:  # only now: what it does takes time, and the next run need not wait for it
+                if self._changed:  # after starting the next runs, which needn't wait for it
                     self._changed = False
                     self.after_each()
                 todo = not stop.count and (self.state.waiting or self.state.elsewhere)
@@ -113,7 +113,7 @@ class Schedule:
                 self.state.elsewhere[run] = time.monotonic() + _LOOK_AGAIN
 
     def _next(self) -> str | None:
-        """The next run that is unfinished, nobody's and has room; those that are in use are put aside for later."""
+        """The next unfinished run for which there is room; runs in use by another process are deferred."""
         self._look_elsewhere()
         while self.state.waiting:
             if not self.executor.room(self.state.waiting[0]):
@@ -124,14 +124,14 @@ class Schedule:
         return None
 
     def _look_elsewhere(self) -> None:
-        """Counts the runs that another process has ended; those that it has let go of are next."""
+        """Checks the runs of other processes: finished ones are counted, released ones are next."""
         now = time.monotonic()
         for run in [run for run, at in self.state.elsewhere.items() if at <= now]:
             if self._free(run):
                 self.state.waiting.appendleft(run)
 
     def _free(self, run: str) -> bool:
-        """False, with the run where it belongs, if it has ended or is in use."""
+        """Can the run be started? If it has ended or is in use, records that and returns False."""
         folder = self._folder(run)
         if plan_lib.in_use(folder):
             self.state.elsewhere[run] = time.monotonic() + _LOOK_AGAIN
@@ -201,7 +201,7 @@ class Schedule:
         self._changed = True
 
     def _last_word(self, folder: pathlib.Path) -> str:
-        """What the worker said last, where it could not record it."""
+        """The worker's last error message, where it could not record a failure."""
         try:
             lines = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:

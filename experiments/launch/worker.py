@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None, train: Callable[..., dict[str, Any]]
     parser.add_argument("--cores", default="", help="e.g. 0,1: the only ones to use")
     parser.add_argument("--parent", type=int, default=0, help="end when this process does")
     args = parser.parse_args(argv)
-    # What starts it stops it by SIGTERM, whoever has told that to ignore signals.
+    # Its parent stops it by SIGTERM, even if signals are ignored in its environment.
     always = (signal.SIGTERM,) if args.parent else ()
     with streams.of_process(), Signals(_end_at_once, always):
         if args.parent and not _end_with(args.parent):

@@ -191,7 +191,7 @@ def decay(config: ConfigDict) -> Iterator[Arm]:
         "decay_5e-4", {"optim.weight_decay": 5e-4})
 
 
-# Length of the training and what is bound to it: the base's, whatever the recipe.
+# Training length and what depends on it: the base's, for every recipe.
 _LENGTH = ("optim.schedule", "optim.plateau.", "optim.table.", "optim.conv1.", "augment.pca.off_at", "train.")
 
 

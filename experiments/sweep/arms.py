@@ -30,9 +30,9 @@ class Arm:
 
     Attributes:
       ablation: filled in by `ablations.arms_of`; '' for the baseline and for arms written out in a sweep file.
-      search: what is chosen for this arm before its runs, on training images kept back; None: nothing.
+      search: a value to choose for this arm before its runs, on held-out training images; None: no search.
       against: the arm that a report compares it with; '' for the baseline.
-      views: how the arm's runs are looked at where that is the ablation: of `alexnet_jax.training.views`.
+      views: where the ablation is in the evaluation: a name of `alexnet_jax.training.views`.
     """
 
     name: str

@@ -29,5 +29,5 @@ def beyond(errors: Mapping[float, float], factor: float) -> float | None:
 
 
 def rounded(value: float) -> float:
-    """Four digits: 0.01 · 0.3 is 0.003, whatever floating point makes of it. A rate is part of a run's name."""
+    """Four digits: 0.01 · 0.3 is 0.003, despite rounding. A rate is part of a run's name."""
     return float(f"{value:.4g}")

@@ -1,9 +1,9 @@
-"""A sweep as a list of runs: plan.json, the order of the runs, and what state each is in on the disk.
+"""A sweep as a list of runs: plan.json, the order of the runs, and the state of each on disk.
 
 plan.json: `{"schema": 1, "name", "config" (file and recipe as given), "baseline", "seeds": […], "arms":
 [{"name", "ablation", "overrides": {dotted: value}, "runs": {"<seed>": "<id>"}}, …], "runs": {"<id>": {"dir",
-"seed", "config" (nested, resolved)}}}`. An arm that isn't compared with the baseline has "against", one whose
-runs are looked at in another way "views" (experiments.sweep.arms). The first arm is the baseline. Equal configs are one
+"seed", "config" (nested, resolved)}}}`. An arm that isn't compared with the baseline has "against", one that
+is evaluated differently "views" (experiments.sweep.arms). The first arm is the baseline. Equal configs are one
 run with one folder, `runs/<first arm's name>-<id>`. A later command on the same workdir may add arms and seeds (the
 file is merged), never change the base.
 """
@@ -73,8 +73,8 @@ class Plan:
         """The runs, each once.
 
         Args:
-          by: 'seeds', seed by seed: what is there so far can always be compared between arms; 'arms', arm by arm:
-            the first arms have all their seeds, and so an interval, first.
+          by: 'seeds', seed by seed, so that unfinished sweeps can be compared between arms; 'arms', arm by arm, so
+            that the first arms have all their seeds, and so an interval, early.
         """
         pairs = [(s, arm) for s in self.seeds for arm in self.arms]
         if by == "arms":
@@ -169,7 +169,7 @@ def read(workdir: pathlib.Path) -> Plan | None:
 
 
 def merge(old: Plan | None, new: Plan, workdir: pathlib.Path) -> tuple[Plan, Plan]:
-    """(what plan.json shall say, the new plan with the folders that its runs have already).
+    """(the merged plan for plan.json, the new plan with the existing folders of its runs).
 
     Raises:
       WorkdirError: the workdir is another base config's, or an arm's name stands for something else there.
@@ -183,7 +183,7 @@ def merge(old: Plan | None, new: Plan, workdir: pathlib.Path) -> tuple[Plan, Pla
     new = dataclasses.replace(
         new, runs={r.id: dataclasses.replace(r, dir=folders.get(r.id, r.dir)) for r in named},
         arms=tuple(dataclasses.replace(arm, runs={s: ids.get(i, i) for s, i in arm.runs.items()}) for arm in new.arms))
-    if old is None or not begun:  # a plan of which no run was ever started binds nobody
+    if old is None or not begun:  # a plan without started runs may be replaced
         return new, new
     _check_same_base(old, new, workdir)
     arms = {arm.name: arm for arm in old.arms}
@@ -263,7 +263,7 @@ def write(plan: Plan, workdir: pathlib.Path) -> None:
     run_files.write_text(workdir / "plan.json", f"{text}{{\n{joined}\n }}\n}}\n")
 
 
-# What is on the disk.
+# The state on disk.
 
 def result_of(folder: pathlib.Path) -> dict[str, Any] | None:
     """result.json, if it is there and whole."""
@@ -280,7 +280,7 @@ def state_of(folder: pathlib.Path) -> str:
 
 
 def in_use(folder: pathlib.Path) -> bool:
-    """Is another process training this run now? No, where that cannot be known; its own lock tells it then."""
+    """Is another process training this run now? False if unknown: the run's own lock decides then."""
     return bool(files.held(folder / ".lock"))
 
 

@@ -1,10 +1,10 @@
-"""A learning rate of its own for each arm that asks for it (`arms.Search`), chosen before the sweep's runs.
+"""Chooses a learning rate for each arm that has a search (`arms.Search`), before the sweep's runs.
 
-Each candidate, the arm's own rate times a factor, is a run (or one a seed) of a sweep in `<workdir>/search`. It learns
-from the training images less some that are kept back, and is judged by its error on those: centre crops, last
-weights, mean over the seeds. The images that the sweep reports on are not looked at. The biases' rate goes with the
-weights'. Where the best factor is the smallest or the largest, the grid grows there, `GROWTH` times at most; a rate
-that lies at the edge even then is marked as such.
+Each candidate, the arm's own rate times a factor, is a run (or one a seed) of a sweep in `<workdir>/search`. It trains
+on the training images less some that are held out, and is judged by its error on those: centre crops, last weights,
+mean over the seeds. The reported images are not used. The biases' rate is scaled with the weights'. Where the best
+factor is the smallest or the largest, the grid is extended there, at most `GROWTH` times; a rate that is at the edge
+even then is marked as such.
 
 `<workdir>/search.json`: `{"schema": 1, "protocol": {"train_split", "eval_split", "epochs", "seeds"}, "run_seconds",
 "arms": {arm: {"field", "value" (chosen), "factor", "at_edge", "candidates": [{"factor", "value", "errors": {seed:
@@ -34,7 +34,7 @@ from experiments.sweep.sweep_file import SearchSettings
 SCHEMA = 1
 FOLDER, FILE = "search", "search.json"
 GROWTH = 4
-_KEPT_BACK = 10  # one part in so many of the training images
+_KEPT_BACK = 10  # one in ten training images is held out
 # Scaled with the field: the released recipe's biases have a rate of their own.
 _TOGETHER = {"optim.learning_rate": ("optim.bias_learning_rate",)}
 
@@ -56,7 +56,7 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """What was found for an arm."""
+    """The result of an arm's search."""
 
     field: str
     candidates: tuple[Candidate, ...]  # by factor
@@ -84,7 +84,7 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class Standing:
-    """How a search stands: `choices` is None while runs of `plan` are to be done."""
+    """The state of a search: `choices` is None while runs of `plan` are unfinished."""
 
     plan: plan_lib.Plan
     config: ConfigDict
@@ -92,7 +92,7 @@ class Standing:
 
 
 def wanted(arms: Sequence[Arm]) -> list[Arm]:
-    """The arms that ask for a search."""
+    """The arms that have a search."""
     return [arm for arm in arms if arm.search is not None]
 
 

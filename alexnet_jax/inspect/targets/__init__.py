@@ -1,7 +1,7 @@
 """Accelerators that a program can be compiled for without having one: XLA's own compilers run on a CPU.
 
 This module says which there are and prepares a process for their compiler; it imports no JAX. `compiling` compiles,
-`hlo` reads the result. Whatever comes of it is compiled, not run: it tells communication and memory, never a speed.
+`hlo` reads the result. It is compiled, not run: it shows communication and memory, never a speed.
 """
 
 from __future__ import annotations
