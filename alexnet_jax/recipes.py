@@ -1,4 +1,4 @@
-"""The recipes, every difference one field, with its source.
+"""The recipes side by side: every difference is one field, with its source.
 
 paper     Krizhevsky, Sutskever, Hinton, NIPS 2012.
 released  the 2012 source published by the Computer History Museum; its run 145 is the paper's network (its logged
@@ -6,9 +6,8 @@ released  the 2012 source published by the Computer History Museum; its run 145 
 caffe     Caffe's models/bvlc_alexnet (train_val.prototxt, solver.prototxt): the reimplementation that most others
           descend from.
 
-One thing of the released code no recipe follows: it reads its files in one order from first to last epoch, so that a
-batch has the same images each time. Here each epoch has an order of its own (`data.loader.epoch_order`); the paper is
-silent on it.
+One property of the released code is in no recipe: it reads its files in the same order in every epoch, so that a batch
+always has the same images. Here each epoch has an order of its own (`data.loader.epoch_order`); the paper doesn't say.
 
 `alexnet_jax.config.default()` is the paper's network and training; a recipe still sets every field that differs, so
 that they can be read side by side here.

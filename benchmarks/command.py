@@ -1,4 +1,4 @@
-"""What the benchmarks' command lines share: flags, the device's floor, the JSON file, errors in one line."""
+"""What the benchmarks share: flags, the device's floor, the JSON file, one-line errors."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def floor(result: Result, children: Sequence[contenders.Contender], precision: s
 
 
 def finish(result: Result, args: argparse.Namespace, table: Callable[[Result], list[str]]) -> None:
-    """Writes the JSON file, if one is asked for, and prints the tables."""
+    """Writes the JSON file, if --out is given, and prints the tables."""
     result["load_after"], result["ended"] = _load(), run_files.now()
     if args.out:
         run_files.write_text(args.out, json.dumps(result, indent=1, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""Child processes that take turns: each holds one library, computes when it is told and sleeps meanwhile.
+"""Child processes that take turns: each has one library, computes on request and sleeps in between.
 
 The parent imports neither JAX nor PyTorch. A child is `python -m benchmarks.child SIDE CORES`; it reads one JSON
 request a line and answers with one JSON line, {"value": …} or {"error": …}.

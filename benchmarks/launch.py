@@ -1,6 +1,6 @@
-"""`python -m alexnet_jax.main …` that ends after a number of steps and tells how long they took.
+"""`python -m alexnet_jax.main …` that ends after a number of steps and reports how long they took.
 
-What benchmarks start: the arguments are main's own, the rest comes in the environment (`launch`).
+Started by benchmarks: the arguments are main's own, the rest comes in the environment (`launch`).
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def config_of(name: str, batch: int, precision: str = "float32", shrink: bool = 
     Without LRN both of the recipe's norms are gone, the released recipe's norm over the map included.
 
     Args:
-      precision: one of `PRECISIONS`; whoever builds the program asks for the products' own.
+      precision: one of `PRECISIONS`; that of products is set where the program is built.
       changes: dotted fields, set last.
       shrink: far fewer units, for tests of the benchmarks themselves.
     """

@@ -1,4 +1,4 @@
-"""What a training step's time goes into, from JAX's profiler: products, layer by layer, and everything else.
+"""Where the time of a training step goes, from JAX's profiler: products, layer by layer, and everything else.
 
     python -m benchmarks.profile --out=benchmarks/results/profile.json
     python -m benchmarks.profile --only alexnet32 four-layer --batch 128

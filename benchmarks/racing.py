@@ -96,7 +96,7 @@ def measure(args: argparse.Namespace, children: Mapping[str, contenders.Contende
         child.begin("setup", limit, key=cell.network, **spec, **more[side])
     set_up: dict[str, float] = {}
     missing: dict[str, str] = {}
-    for side, child in children.items():  # each is heard, whatever another one says
+    for side, child in children.items():  # read each answer, even if another one failed
         try:
             set_up[side] = child.answer()
         except UserError as error:

@@ -65,8 +65,8 @@ def layers(config, batch: int, card: Card, devices: int = 1) -> list[dict[str, A
 def exchanges(config, batch: int, data: int, column: int, card: Card) -> list[dict[str, Any]]:
     """What a device sends in a training step on a mesh: 'what', 'collective', 'over', 'bytes' sent, 'seconds'.
 
-    Gathers and their transposes of `placement.exchanges`; the sum of the logits; the gradients' sum over the replicas,
-    in float32, as a ring that sends 2 (n − 1) / n of them.
+    Gathers and their transposes, from `column_costs.exchanges`; the sum of the logits; the gradients' sum over the
+    replicas, in float32, as a ring that sends 2 (n − 1) / n of them.
     """
     out = []
 

@@ -1,4 +1,4 @@
-"""Measurements that take turns, and what is said of them: medians, and the spread of the rounds' own ratios."""
+"""Measurements that take turns, and their statistics: medians, and the spread of the per-round ratios."""
 
 from __future__ import annotations
 

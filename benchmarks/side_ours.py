@@ -117,7 +117,7 @@ def setup(key: str, network: str, batch: int, precision: str, shrink: bool = Fal
 
 
 def _asking_for(precision: str) -> contextlib.AbstractContextManager:
-    """For tracing: what a user asks for by JAX_DEFAULT_MATMUL_PRECISION."""
+    """For tracing: sets the precision as JAX_DEFAULT_MATMUL_PRECISION would."""
     return jax.default_matmul_precision(precision) if precision == "tensorfloat32" else contextlib.nullcontext()
 
 
@@ -241,7 +241,7 @@ def matmul(size: int, repeats: int, precision: str, calls: int = 1) -> float:
       calls: products between two looks at the clock.
     """
     a = jnp.ones((size, size), jnp.bfloat16 if precision == "bfloat16" else jnp.float32)
-    # float32 products are exact ones, as `training.program.products` asks for them.
+    # float32 products are exact, as with `training.program.products`.
     products = jax.lax.Precision.HIGHEST if precision == "float32" else None
     product = jax.jit(lambda a, b: jnp.matmul(a, b, precision=products))
     with _asking_for(precision):

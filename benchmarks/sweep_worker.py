@@ -2,7 +2,7 @@
 
 `spent.json`: seconds of this process: {'start' (to the call of train), 'compile', 'evaluate', 'checkpoint', 'train'
 (training steps but the first), 'inside' (of train's call), 'process' (all)}; compilation is left out of the others.
-'programs': how many XLA compilations it asked for, and 'cached': how many of them the persistent cache answered.
+'programs': number of XLA compilations, and 'cached': how many of them came from the persistent cache.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What this project does on the accelerator that JAX sees, in minutes: is it right, is it fast, what is it good for?
 
-Each part's JSON lies in the folder as soon as it has a number. The command may be cut off at any moment; the same
-command resumes where it was. Without an accelerator: --quick.
+Each part's JSON is in the folder as soon as it has a number. The command may be interrupted at any moment; the same
+command resumes it. Without an accelerator: --quick.
 """
 
 from __future__ import annotations

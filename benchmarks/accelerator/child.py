@@ -1,7 +1,7 @@
 """A part in a process of its own: `python -m benchmarks.accelerator.child PART MODULE OUT SECONDS ATTEMPT`.
 
 Not for the command line. What libraries print goes to OUT/PART.log. The process and all that it starts end when its
-stdin is closed, which is when the command ends, however that dies.
+stdin is closed, that is when the command ends, however it dies.
 """
 
 from __future__ import annotations

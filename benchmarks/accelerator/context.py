@@ -1,4 +1,4 @@
-"""What a part is given: its time, its folder, and the one way to leave behind what it finds."""
+"""The interface of a part: its time, its folder, and its record."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _clock = time.monotonic
 
 
 class Unfinished(Exception):
-    """What a step's work raises when its time is up: what it has noted stays, and the next command resumes with it."""
+    """Raised by a step's work when its time is up: its notes stay, and the next command resumes with them."""
 
 
 class Context:
-    """Of one process of a part.
+    """The context of one process of a part.
 
     Args:
-      out: the command's folder. record: the part's, as earlier processes have left it. seconds: until the part has to
-        have ended by itself; some moments later it is killed. attempt: when the command began. said: takes a line for
-        the user.
+      out: the command's folder. record: the part's, with the results of earlier processes. seconds: until the part has
+        to end by itself; moments later it is killed. attempt: when the command began. said: called with a line for the
+        user.
 
     Attributes:
       quick: a rehearsal: tiny networks, a moment each.
@@ -42,7 +42,7 @@ class Context:
 
     @property
     def folder(self) -> pathlib.Path:
-        """For files of the part's own; kept from command to command."""
+        """The part's own folder, kept between commands."""
         own = self._out / self._record["part"]
         own.mkdir(exist_ok=True)
         return own
@@ -114,7 +114,7 @@ class Context:
         return self._partial(self._record["under_way"])
 
     def end(self) -> None:
-        """Closes the record. Called by whoever runs the part."""
+        """Closes the record. Called by the part's process."""
         failed = records.failed(self._record)
         self._record["status"] = "cut off" if self._left_out else "failed" if failed else "finished"
         if failed:

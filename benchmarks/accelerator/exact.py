@@ -1,7 +1,7 @@
 """Weights, images and labels from whole numbers, the same to the bit on any machine; and big arrays in few numbers.
 
-A reference that travels as a small file needs both: whoever reads it makes the same weights anew, and compares norms,
-random projections and sampled entries of what comes out. Imports NumPy alone.
+Small reference files need both: their reader recreates the same weights and compares norms, random projections and
+sampled entries of the results. Imports NumPy alone.
 """
 
 from __future__ import annotations

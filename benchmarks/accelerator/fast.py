@@ -33,7 +33,7 @@ Sides = dict[str, contenders.Contender]
 
 def run(context: Context) -> None:
     with contextlib.ExitStack() as stack:
-        # Nobody is started who isn't needed.
+        # Only needed processes are started.
         sides = functools.cache(lambda: _start(stack, context))
         context.step("rates", lambda: _rates(sides(), context), seconds=30)
         for cell in QUICK if context.quick else CELLS:
@@ -87,7 +87,7 @@ def _measure(sides: Callable[[], Sides], cell: Cell, context: Context) -> dict[s
     except UserError as error:
         if len(children) == 1:
             raise
-        # Somebody has failed in the middle of a round. This project's own time needs nobody else.
+        # A peer has failed in the middle of a round. This project's own time doesn't need it.
         row = racing.measure(args, {"ours": children["ours"]}, cell, compiled, LIMIT) | {"missing": {STOCK: str(error)}}
     row["turns"] = row.pop("seconds")  # of a step, by side; a record's "seconds" are its own
     context.note(**row)

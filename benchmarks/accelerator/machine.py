@@ -32,7 +32,7 @@ def device() -> dict[str, Any]:
 
 
 def _plugins() -> dict[str, str]:
-    """PyTorch's version, and those of whatever brings an accelerator to JAX."""
+    """The versions of PyTorch and of JAX's accelerator plugins."""
     names = {name.lower() for dist in importlib.metadata.distributions() if (name := dist.metadata["Name"])}
     plugins = ("jax-cuda", "jax-rocm", "nvidia-cudnn", "nvidia-cublas")
     return {name: importlib.metadata.version(name) for name in sorted(names)

@@ -1,7 +1,7 @@
 """What is it good for? The sweeps of docs/evidence-plan.md that are still open, as far as the time allows.
 
-Each is `experiments.run` as a person would start it, in FOLDER/what_for/work/NAME, and is stopped, with checkpoints,
-before the time is up. Meanwhile FOLDER/what_for/records.tar.gz is kept up to date: the records of all of them, in the
+Each is an ordinary `experiments.run` in FOLDER/what_for/work/NAME, and is stopped, with checkpoints, before the time is
+up. Meanwhile FOLDER/what_for/records.tar.gz is kept up to date: the records of all of them, in the
 form of `experiments/results`. Where that file is and the workdirs aren't, on another machine, it continues from there,
 and else from what `experiments/results` has: what had finished isn't run again.
 """

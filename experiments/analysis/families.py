@@ -27,7 +27,7 @@ class Family:
     tests: tuple[Test, ...] = ()
 
     def adjusted(self, p_values: Mapping[Test, float | None]) -> dict[Test, float]:
-        """Holm's p of the tests that have one; those that have none yet count all the same."""
+        """Holm's p of the tests that have a p value; the others count towards the number of tests."""
         found = statistics.holm([p_values.get(test) for test in self.tests], len(self.tests))
         return {test: p for test, p in zip(self.tests, found, strict=True) if p is not None}
 

@@ -27,7 +27,7 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Worth:
-    """What an arm without dropout has more than one with it, on so many training images; points, paired by seed."""
+    """An arm without dropout less one with it, on `images` training images; points, paired by seed."""
 
     images: int
     error: Estimate  # reported, by the views of both

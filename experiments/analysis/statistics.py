@@ -1,4 +1,4 @@
-"""What a few seeds allow one to say: means, paired differences, power, and corrections for many comparisons.
+"""Statistics over a few seeds: means, paired differences, power, and corrections for many comparisons.
 
 All intervals are two-sided and assume normal noise between seeds (Student's t). Units are the caller's:
 the reports give percent for error rates and percentage points for differences.

@@ -1,4 +1,4 @@
-"""What runs on a cluster's nodes beside the runs: a supervisor of each, and a look at the paths that they need.
+"""What runs on a cluster's nodes besides the runs: a supervisor of each, and a check of the paths that they need.
 
 Standard library, Ray and `files.lock` only. The code travels with the tasks, that of the lock too, so that a node which
 lacks the project's folder can still say so.

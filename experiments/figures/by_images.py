@@ -1,4 +1,4 @@
-"""What dropout is worth against the number of training images: differences without − with it, with their intervals."""
+"""The effect of dropout against the number of training images: differences without − with it, with their intervals."""
 
 from __future__ import annotations
 

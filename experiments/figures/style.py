@@ -1,4 +1,4 @@
-"""What all pictures share: colours, lettering, and a page whose heights are summed in inches.
+"""The common style of all pictures: colours, lettering, and a page whose heights add up in inches.
 
 Drawn without pyplot and without a display; the same numbers give the same bytes.
 """
