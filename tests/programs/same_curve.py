@@ -55,7 +55,7 @@ out = {}
 stages = [("start", 1, 1, STOP - 8), ("start", 1, 2, STOP)] if precision == "float64" else [("start", 1, 1, STOP)]
 # In float64 the copies are trained to the end, where all ten views of the evaluation are compared too.
 end = -1 if precision == "float64" else STOP + steps
-for name, data, column, stop in (*stages, ("1x1", 1, 1, end), ("2x2", 2, 2, end), ("1x4", 1, 4, end)):
+for name, data, column, stop in (*stages, ("1x1", 1, 1, end), ("2x2", 2, 2, end), ("1x4", 1, 4, end)):  # noqa: B007  # `step` reads `stop`
     fields = {"mesh.data": data, "mesh.column": column}
     c = config.resolve(config.override(config.default(), base | {"model.columns": 4} | fields))
     if name != "start":
