@@ -1,7 +1,7 @@
 """What other choices would have made of a claim's row: seeds, tests, views, quantities, baselines, devices, images.
 
     python -m experiments.robustness decay pca           # by the claims' names, of experiments.claims.registry
-    python -m experiments.robustness --images            # and what is in the images of the plan's regime
+    python -m experiments.robustness --images            # and what is in the images of the plan's regime, H's too
 
 For each way of measuring a claim, in its own regime: every pair; the sign test; what is left without any one seed, and
 without which one the verdict would have a star; the other quantities; the arm against all runs of its baseline on such
@@ -31,7 +31,7 @@ from experiments.analysis.text import interval, p_text, signed, span
 from experiments.analysis.workdirs import Run, Sweep, field, read_sweep
 from experiments.claims.judging import Found, judged
 from experiments.claims.record import Claim
-from experiments.claims.regimes import PAPER_LIKE_30
+from experiments.claims.regimes import PAPER_LIKE_30, SECOND_IMAGES
 from experiments.claims.registry import CLAIMS
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
@@ -201,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = commands.Parser("experiments.robustness", __doc__)
     parser.add_argument("claims", nargs="*", metavar="CLAIM", help="names of claims; default: those whose own regime "
                         "is the evidence plan's")
-    parser.add_argument("--images", action="store_true", help="tell of the images too; needs the data")
+    parser.add_argument("--images", action="store_true", help="tell of the regimes' images too; needs the data")
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="the folder of recorded results")
     options = parser.parse_args(argv)
     if unknown := [name for name in options.claims if name not in CLAIMS]:
@@ -216,8 +216,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("\n".join(lines or ["nothing is recorded of these claims in their own regimes"]))
     if not options.claims:
         print("\n".join(["", "the same run on two kinds of device:", *twice(regime)]))
-    if options.images and regime:
-        print("\n".join(["", "images:", *of_images(next(iter(regime.values())))]))
+    for one in (PAPER_LIKE_30, SECOND_IMAGES) if options.images else ():
+        if name := next((name for name in one.records if name in sweeps), ""):
+            print("\n".join(["", f"images, {one.name}:", *of_images(sweeps[name])]))
 
 
 if __name__ == "__main__":

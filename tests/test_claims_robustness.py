@@ -104,7 +104,9 @@ def test_nothing_recorded_and_a_claim_that_is_none(tmp_path, capsys):
 
 def test_what_is_in_the_images(results, capsys):
     """Of the embedded dataset, counted from its arrays."""
+    fake_sweep.write_sweep(results / "paper_like_second_images", arms=arms_of(), seeds=(1,), epochs=2)
     text = _told(results, capsys, "pca", "--images")
+    assert text.count("\nimages, 90 epochs on 12,000 ") == 2  # H's too
     sweep = workdirs.read_sweep(results / "paper_like_30_seeds")
     splits = open_splits(config.from_json(next(iter(sweep.runs.values())).config).data)
     images = {np.asarray(image).tobytes() for image in splits["train_split"].images[:]}
