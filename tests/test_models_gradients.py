@@ -27,7 +27,7 @@ COORDINATES = 3
 LARGEST_STEP = 2.0**-4
 
 # Each example compiles one small program, so there are few; they are the same ones every time.
-few = settings(max_examples=16, deadline=None, derandomize=True, database=None,
+few = settings(max_examples=12, deadline=None, derandomize=True, database=None,
                suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 
 
