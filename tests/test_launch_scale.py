@@ -3,6 +3,7 @@
 import shutil
 import tracemalloc
 
+import pytest
 import scale
 
 from experiments import report, status
@@ -16,6 +17,14 @@ RUNS = 200  # a hundred arms
 MOST = 500e6 / 10_000  # bytes a run
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The sweep, not to be changed."""
+    workdir = tmp_path_factory.mktemp("scale") / "w"
+    scale.write(workdir, RUNS)
+    return workdir
+
+
 def _use(workdir, runs):
     scale.take_up(workdir, runs)
     text = report.write_report(workdir, plots=False)
@@ -23,11 +32,10 @@ def _use(workdir, runs):
     return text
 
 
-def test_a_sweep_is_taken_up_and_reported_without_its_curves_in_little_memory(tmp_path, capsys):
+def test_a_sweep_is_taken_up_and_reported_without_its_curves_in_little_memory(whole, tmp_path, capsys):
     scale.write(tmp_path / "smaller", RUNS // 2)
     _use(tmp_path / "smaller", RUNS // 2)  # imports and caches are not the runs'
-    workdir = tmp_path / "w"
-    scale.write(workdir, RUNS)
+    workdir = shutil.copytree(whole, tmp_path / "scale")
     for path in workdir.glob("runs/*/metrics.csv"):
         path.unlink()
         path.mkdir()  # whoever opens it fails
@@ -44,9 +52,8 @@ def test_a_sweep_is_taken_up_and_reported_without_its_curves_in_little_memory(tm
     assert plan.read(workdir) == scale.planned(RUNS)
 
 
-def test_notes_name_the_first_of_many(tmp_path):
-    workdir = tmp_path / "w"
-    scale.write(workdir, RUNS)
+def test_notes_name_the_first_of_many(whole, tmp_path):
+    workdir = shutil.copytree(whole, tmp_path / "w")
     for folder in sorted((workdir / "runs").iterdir())[:-3]:
         shutil.rmtree(folder)
     text = report.render(workdir)
@@ -59,12 +66,10 @@ def test_notes_name_the_first_of_many(tmp_path):
     assert costs.Costs(whole, workdir, on).left_of(whole.order()[:1], 1).unknown == ()
 
 
-def test_parts_of_configs_are_once_in_memory_and_rows_are_not_kept(tmp_path):
-    workdir = tmp_path / "w"
-    scale.write(workdir, RUNS)
-    runs = list(plan.read(workdir).runs.values())
+def test_parts_of_configs_are_once_in_memory_and_rows_are_not_kept(whole):
+    runs = list(plan.read(whole).runs.values())
     assert all(run.config["data"] is runs[0].config["data"] for run in runs)
-    found = list(workdirs.read_sweep(workdir).runs.values())
+    found = list(workdirs.read_sweep(whole).runs.values())
     assert found[0].config["data"] is found[-1].config["data"]
     assert found[0].rows == found[0].rows
     assert found[0].rows is not found[0].rows
