@@ -6,6 +6,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 from experiments.analysis import workdirs
 from experiments.claims import __main__ as command
 from experiments.claims import summary, table
@@ -15,6 +17,12 @@ from experiments.claims.registry import CLAIMS
 from experiments.claims.rows import rows
 
 ROOT = pathlib.Path(command.__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def found():
+    """The rows of what is recorded."""
+    return rows(ROOT / "experiments" / "results")[0]
 
 
 def test_recorded_reports_and_the_recorded_table_agree():
@@ -45,8 +53,7 @@ def test_the_recorded_table_is_that_of_the_recorded_results():
     assert done.stdout == (ROOT / "experiments" / "CLAIMS.md").read_text(), "run `make claims`"
 
 
-def test_the_pages_have_what_is_measured_and_of_several_regimes_the_claims_own():
-    found, _ = rows(ROOT / "experiments" / "results")
+def test_the_pages_have_what_is_measured_and_of_several_regimes_the_claims_own(found):
     for page, name, of_rows in ((page, *one) for page, tables in command.PAGES.items() for one in tables.items()):
         text = page.read_text()
         assert table.fill(text, of_rows(found), name) == text, "run `make claims`"
@@ -64,8 +71,7 @@ def test_the_pages_have_what_is_measured_and_of_several_regimes_the_claims_own()
     assert "not comparable" in table.brief([beside])
 
 
-def test_regimes_stand_side_by_side_where_a_short_schedule_measured_the_claim():
-    found, _ = rows(ROOT / "experiments" / "results")
+def test_regimes_stand_side_by_side_where_a_short_schedule_measured_the_claim(found):
     head, _, *body = [line.strip("| ").split(" | ") for line in table.by_regime(found).splitlines()]
     lines = {cells[0].replace("**", ""): cells for cells in body}
     short = [row for row in found if row.regime in (FIVE.name, TINY.name) and row.measured and not row.in_kind]
