@@ -29,10 +29,11 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# Where several processes share the work, the long ones must not be begun last. Minutes each: clusters, emulated
-# devices, whole runs.
-LONG = ("test_launch_cluster", "test_models_parity", "test_training_resume", "test_parallel_distributed",
-        "test_training_feed", "test_parallel_same_curve")
+# Where two processes share the work, the long ones must not be begun last. The first two files are one's each, the next
+# two wait for them: several processes of a run (test_parallel_distributed) don't work beside a cluster.
+LONG = ("test_launch_cluster", "test_models_parity", "test_parallel_distributed", "test_parallel_same_curve",
+        "test_weights_import", "test_weights_export", "test_training_resume", "test_training_feed", "test_accelerator",
+        "test_benchmarks", "test_benchmarks_fast", "test_launch_run", "test_parallel_mesh_costs", "test_storm")
 
 
 # Functions whose tests together take more than some five seconds of a core (`make test-all ARGS=--durations=0`), and

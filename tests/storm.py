@@ -128,7 +128,11 @@ def processes(text):
 
 
 class Storm:
-    def __init__(self, folder, seed):
+    """Args: short: small images, which are packed in a second, and signals as soon."""
+
+    def __init__(self, folder, seed, short):
+        self.shapes = SHAPES | ({"data.size": 32, "data.crop": 24} if short else {})
+        self.packing = 1.5 if short else 4.0  # seconds, at most, until a builder is hit
         self.folder, self.chance, self.began = folder, random.Random(seed), time.monotonic()
         self.done = collections.Counter()
         self.env = {"XLA_FLAGS": emulated.QUICK} | os.environ | {
@@ -212,7 +216,7 @@ class Storm:
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         arguments = ["-m", "alexnet_jax.data.prepare", "--config=configs/shapes.py", *(
-            f"--config.{key}={value}" for key, value in SHAPES.items()), f"--config.data.store={folder / 'store'}"]
+            f"--config.{key}={value}" for key, value in self.shapes.items()), f"--config.data.store={folder / 'store'}"]
         return Command(arguments, folder, folder / "store", self.env | {"STORM": str(number)})
 
     def packing_round(self, name, kills, reference):
@@ -225,7 +229,7 @@ class Storm:
             if not running:
                 break
             command = self.chance.choice(running)
-            self.moment(command, 4.0)
+            self.moment(command, self.packing)
             if command.running():
                 self.hit(command)
         for command in commands:
@@ -278,7 +282,7 @@ def main(argv=None):
     folder = options.folder or pathlib.Path(tempfile.mkdtemp(prefix="storm-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        Storm(folder.resolve(), options.seed).rage(options.minutes)
+        Storm(folder.resolve(), options.seed, options.minutes < 1).rage(options.minutes)
     except Lost as what:
         print(f"LOST: {what}", flush=True)
         return 1
