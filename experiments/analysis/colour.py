@@ -1,8 +1,8 @@
-"""How much of a first-layer kernel is colour, and whether one column has more of it than chance would give it.
+"""How much of a first-layer kernel is colour, and whether one column has more of it than expected by chance.
 
 The paper's section 6.1: the kernels of one GPU are "largely color-agnostic", the other's "largely color-specific", in
-every run. One of two columns is always the more colourful, so the gap between them is held against the gaps that
-the same kernels have when they are dealt out to the columns at random.
+every run. One of two columns is always the more colourful, so the gap between them is compared with the gaps under
+random assignments of the same kernels to the columns.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ SHUFFLES = 10_000
 
 
 def colour_shares(kernels: np.ndarray) -> np.ndarray:
-    """[column, kernel]: the part of each kernel's energy Σ w² that a grey kernel couldn't have.
+    """[column, kernel]: the fraction of each kernel's energy Σ w² that a grey kernel couldn't have.
 
-    0 for equal weights of red, green and blue everywhere; 1 where the three add up to nothing everywhere (it does not
-    see grey at all); 2/3 is expected of independent random weights, such as the initial ones.
+    0 if the weights of red, green and blue are equal everywhere; 1 if the three sum to zero everywhere (the kernel
+    doesn't respond to grey); 2/3 is expected for independent random weights, such as the initial ones.
 
     Args:
       kernels: [column, height, width, 3, kernel].
@@ -34,7 +34,7 @@ def colour_shares(kernels: np.ndarray) -> np.ndarray:
 
 
 def smoothness(kernels: np.ndarray) -> float:
-    """How far neighbouring weights agree, mean over kernels: their correlation, 0 for random weights, 1 for flat ones.
+    """Correlation of neighbouring weights, mean over kernels: 0 for random weights, 1 for constant ones.
 
     Args:
       kernels: [column, height, width, 3, kernel].
@@ -48,9 +48,9 @@ def smoothness(kernels: np.ndarray) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Separation:
-    """Of one run: each column's mean colour share; the gap between the highest and the lowest; what chance gives.
+    """One run: each column's mean colour share, and the gap between the highest and the lowest.
 
-    `chance`: the mean gap under shuffling. `p_value`: the share of shufflings with a gap at least as large.
+    `chance`: the mean gap under shuffling. `p_value`: the fraction of shuffles with a gap at least as large.
     `smooth`: `smoothness` of its kernels.
     """
 
@@ -66,27 +66,26 @@ class Separation:
 
 
 def measure(kernels: np.ndarray, seed: int = 0) -> Separation:
-    """Of one run's kernels, [column, height, width, 3, kernel]."""
+    """The separation of one run's kernels, [column, height, width, 3, kernel]."""
     return dataclasses.replace(separation(colour_shares(kernels), seed=seed), smooth=smoothness(kernels))
 
 
 def separation(shares: np.ndarray, shuffles: int = SHUFFLES, seed: int = 0) -> Separation:
-    """The permutation test over the kernels' column labels. `shares`: [column, kernel]."""
+    """Permutation test over the kernels' column labels. `shares`: [column, kernel]."""
     rng = np.random.default_rng(seed)
     means = shares.mean(axis=1)
     flat = np.tile(shares.ravel(), (shuffles, 1))
     dealt = rng.permuted(flat, axis=1).reshape(shuffles, *shares.shape).mean(axis=2)
     gaps = dealt.max(axis=1) - dealt.min(axis=1)
     gap = float(means.max() - means.min())
-    # The arrangement that was found is one of those possible; rounding mustn't make it larger than itself.
+    # The observed arrangement is one of the permutations; the tolerance keeps rounding from excluding it.
     p = (1 + int((gaps >= gap - 1e-12).sum())) / (1 + shuffles)
     return Separation(tuple(map(float, means)), gap, float(gaps.mean()), p)
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """Over the runs of an arm: the gap beyond chance, the runs whose p is below 0.05, Fisher's combined p, mean
-    smoothness."""
+    """Over an arm's runs: the gap beyond chance, the number of runs with p < 0.05, Fisher's combined p, smoothness."""
 
     excess: statistics.Estimate
     significant: int
@@ -94,7 +93,7 @@ class Answer:
     smooth: float
 
 
-def answer(found: Sequence[Separation]) -> Answer:
-    return Answer(statistics.estimate([s.excess for s in found]), sum(s.p_value < 0.05 for s in found),
-                  float(stats.combine_pvalues([s.p_value for s in found], method="fisher").pvalue),
-                  float(np.mean([s.smooth for s in found])))
+def answer(separations: Sequence[Separation]) -> Answer:
+    return Answer(statistics.estimate([s.excess for s in separations]), sum(s.p_value < 0.05 for s in separations),
+                  float(stats.combine_pvalues([s.p_value for s in separations], method="fisher").pvalue),
+                  float(np.mean([s.smooth for s in separations])))

@@ -1,17 +1,17 @@
 """An arm against its reference, paired by seed: the one place where two arms are compared.
 
-What a report, the table of claims, the pictures and the notebook say of a difference is what `compare` gave. All
-quantities are of finished runs, in percent (`epochs` apart); a difference is always arm − reference, in points.
+Reports, the table of claims, the figures and the notebook take every difference from `compare`. All quantities are of
+finished runs, in percent (except `epochs`); a difference is always arm − reference, in points.
 
     error    the reported error, top-1 (`training.views.shared`: ten views, five where no run's training mirrors)
-    gap      overfitting: the error on reported images less that on images that were learnt from (data.fit_split), both
+    gap      overfitting: the error on reported images minus that on training images (data.fit_split), both
              by centre crops and the last weights, without dropout and augmentation
-    fit      that error on images that were learnt from
+    fit      that error on training images
     running  the running training error of the last epoch, which has dropout and augmentation on in both arms
     first    the running training error over the first epoch
     early    the reported error (centre crop) after the first epoch
-    epochs   until the plateau rule ended the run (optim.plateau.stop): arms are compared by the ratio of their epochs,
-             and a run that its last epoch ended first gives a lower bound
+    epochs   until the plateau rule ended the run (optim.plateau.stop): arms are compared by the ratio of their epochs;
+             a run that reached its last epoch first gives a lower bound
 """
 
 from __future__ import annotations
@@ -35,46 +35,46 @@ EPOCHS = "epochs"
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What `compare` found. `pairs`: the seeds; `each`: arm − reference of each; `difference` is of
-    the logarithms where the quantity is compared by ratio."""
+    """A result of `compare`. `pairs`: the seeds; `each`: arm − reference of each; `difference`: of logarithms if the
+    quantity is compared by ratio."""
 
     arm: Arm
     reference: Arm
     quantity: str
-    views: str  # of the reported errors; an arm may have views of its own
+    views: str  # of the reported errors; an arm may have its own
     pairs: tuple[int, ...]
     each: tuple[float, ...]
     difference: statistics.Estimate
-    top5: statistics.Estimate | None = None  # None too where it says nothing
-    bound: str = ""  # of a ratio: `experiments.analysis.speed.Ratio`
+    top5: statistics.Estimate | None = None  # None also if it is meaningless
+    bound: str = ""  # for a ratio: see `experiments.analysis.speed.Ratio`
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """Those that count, each once."""
-        found = {run.id: run for part in (self.arm, self.reference)
+        """The compared runs, each once."""
+        by_id = {run.id: run for part in (self.arm, self.reference)
                  for seed, run in part.runs.items() if seed in self.pairs}
-        return tuple(found.values())
+        return tuple(by_id.values())
 
     @property
     def stalled(self) -> str:
-        """Why its runs show no effect: some never learnt; ''."""
+        """Why its runs show no effect (some never learnt), or ''."""
         return learning.why(run.message for run in self.runs) or ""
 
     @property
     def p_value(self) -> float | None:
-        """Of "no difference", for a correction; None where there is no test, or none that means anything."""
+        """The p value of "no difference", for a correction; None without a meaningful test."""
         return None if self.bound or self.stalled else self.difference.p_value
 
     @functools.cached_property
     def over_images(self) -> statistics.OverImages | None:
-        """Of a difference in the reported error, where the runs kept what became of each image."""
+        """The noise over images of a difference in the reported error, if the runs kept each image's outcome."""
         if self.quantity != "error":
             return None
         views = (self.arm.views or self.views, self.reference.views or self.views)
         return image_noise.between(self.arm, self.reference, views, self.pairs)
 
     def of_error(self, views: str) -> Comparison:
-        """The same pairs' difference in the reported error by those views."""
+        """The same pairs' difference in the reported error, with other views."""
         def alone(part: Arm) -> Arm:
             return dataclasses.replace(part, runs={seed: part.runs[seed] for seed in self.pairs}, views="")
 
@@ -82,11 +82,11 @@ class Comparison:
 
 
 def compare(arm: Arm, reference: Arm, quantity: str = "error", views: str = views_lib.TEN) -> Comparison:
-    """The difference arm − reference in a quantity, over the seeds of which both have a finished run that tells it.
+    """The difference arm − reference in a quantity, over the seeds for which both have a finished run that has it.
 
     Args:
-      quantity: of QUANTITIES; `fit` is `running` where no pair of runs has an error on images learnt from.
-      views: of the reported errors; an arm with views of its own is looked at by those.
+      quantity: one of QUANTITIES; `fit` falls back to `running` if no pair of runs has an error on training images.
+      views: of the reported errors; an arm with its own views uses those.
     """
     if quantity == EPOCHS:
         took, others = arrivals(arm), arrivals(reference)
@@ -106,13 +106,13 @@ def compare(arm: Arm, reference: Arm, quantity: str = "error", views: str = view
 
 
 def by_seed(arm: Arm, quantity: str = "error", views: str = views_lib.TEN, key: str = "top1") -> dict[int, float]:
-    """The quantity of each of an arm's runs that tells it, in percent."""
-    found = {seed: value_of(run, quantity, arm.views or views, key) for seed, run in sorted(arm.runs.items())}
-    return {seed: value for seed, value in found.items() if value is not None}
+    """{seed: quantity in percent}, for the arm's runs that have it."""
+    values = {seed: value_of(run, quantity, arm.views or views, key) for seed, run in sorted(arm.runs.items())}
+    return {seed: value for seed, value in values.items() if value is not None}
 
 
 def value_of(run: Run, quantity: str = "error", views: str = views_lib.TEN, key: str = "top1") -> float | None:
-    """The quantity of a run in percent; None where it isn't finished or its records don't have it."""
+    """The quantity of a run in percent; None if it isn't finished or its records lack it."""
     def percent(name: str) -> float | None:
         counts = run.counts(name)
         return None if counts is None else 100 * counts[f"{key}_wrong"] / counts["total"]
@@ -135,17 +135,17 @@ def value_of(run: Run, quantity: str = "error", views: str = views_lib.TEN, key:
 
 
 def arrivals(arm: Arm) -> dict[int, speed.Arrival]:
-    """The epochs of the finished runs that the plateau rule was to end."""
+    """The epochs of the finished runs with a plateau rule for stopping."""
     return {seed: speed.Arrival(done := (run.result or {})["epochs"], done < field(run.config, "train.epochs"))
             for seed, run in sorted(arm.runs.items())
             if run.state == "finished" and field(run.config, "optim.plateau.stop")}
 
 
 def of_sweep(sweep: Sweep, quantity: str = "error", views: str | None = None) -> dict[str, Comparison]:
-    """By name, each arm of a sweep that isn't its own reference, beside it.
+    """{name: comparison with its reference}, for each arm of a sweep that isn't its own reference.
 
     Args:
-      views: of the reported errors; None takes those that `training.views.shared` gives.
+      views: of the reported errors; None: those of `training.views.shared`.
     """
     views = views or default_views(sweep.runs.values())
     return {arm.name: compare(arm, against, quantity, views) for arm in sweep.arms
@@ -153,8 +153,8 @@ def of_sweep(sweep: Sweep, quantity: str = "error", views: str | None = None) ->
 
 
 def together(parts: Sequence[tuple[Arm, Arm]], quantity: str, views: str) -> tuple[Arm, Arm, list[tuple[int, ...]]]:
-    """(arm, reference, the seeds that each part gave) of several records: a pair's runs are of one record (so of one
-    kind of machine, say), the first that has both."""
+    """Merges several records: (arm, reference, the seeds from each part). A pair's runs come from one record (hence
+    from one kind of machine), the first that has both."""
     taken: list[tuple[int, ...]] = []
     for arm, reference in parts:
         known = {seed for seeds in taken for seed in seeds}

@@ -1,4 +1,4 @@
-"""How far the error on images learnt from lies from the reported one: by arm, and what dropout is worth by images."""
+"""Training error against reported error: by arm, and the effect of dropout by number of training images."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ NO_DROPOUT = {"model.dropout": 0.0}
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """An arm's two errors in percent, both by centre crops and the last weights: on images learnt from, and reported;
-    over its seeds that tell both."""
+    """An arm's errors in percent on training images and on reported ones, both by centre crops and the last weights,
+    over the seeds that have both."""
 
     name: str
     learnt: Estimate
@@ -27,16 +27,16 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Worth:
-    """An arm without dropout less one with it, on `images` training images; points, paired by seed."""
+    """An arm without dropout minus one with it, on `images` training images; in points, paired by seed."""
 
     images: int
     error: Estimate  # reported, by the views of both
     centre: Estimate  # reported, by the centre crop
-    gap: Estimate  # reported, by the centre crop, less that on images learnt from
+    gap: Estimate  # reported, by the centre crop, minus that on training images
 
 
 def points(sweeps: Sequence[Sweep]) -> list[Point]:
-    """The arms of one regime's records, in their order; of a seed that two records tell the first one's run."""
+    """The arms of one regime's records, in their order; if two records have a seed, the first record's run counts."""
     arms: dict[str, tuple[dict[int, float], dict[int, float]]] = {}
     for sweep in sweeps:
         for arm in sweep.arms:
@@ -51,8 +51,8 @@ def points(sweeps: Sequence[Sweep]) -> list[Point]:
 
 
 def worth_of_dropout(sweeps: Iterable[Sweep]) -> list[Worth]:
-    """By rising numbers of images; of two records with the same number the first counts."""
-    found: dict[int, Worth] = {}
+    """By increasing number of images; of two records with the same number the first counts."""
+    by_count: dict[int, Worth] = {}
     for sweep in sweeps:
         views = default_views(sweep.runs.values())
         for arm in sweep.arms:
@@ -64,5 +64,5 @@ def worth_of_dropout(sweeps: Iterable[Sweep]) -> list[Worth]:
             images = {int(((run.result or {}).get("data") or {}).get("train_images") or 0) for run in error.runs}
             if error.pairs and gap.pairs and len(images) == 1 and 0 not in images:
                 count = images.pop()
-                found.setdefault(count, Worth(count, error.difference, centre.difference, gap.difference))
-    return [found[count] for count in sorted(found)]
+                by_count.setdefault(count, Worth(count, error.difference, centre.difference, gap.difference))
+    return [by_count[count] for count in sorted(by_count)]

@@ -3,16 +3,16 @@
 `plan.json`     as a workdir's (experiments.sweep.plan), without "runs".
 `runs.jsonl`    the table of runs, one a line: `{"id", "dir", "seed", "config" (the planned one), "run" (run.json),
                 "result" (result.json)}`. Of each key the first line that has it holds it whole; every later line says
-                in what it differs from that: `{key: value}`, nested where both are objects; "-" lists the keys that it
-                lacks, "=" stands for all of it anew. The config within "run" is held against its own line's "config":
-                `{}` where they are equal.
-`metrics.csv`   the table of epochs: the rows of every run's metrics.csv, behind the run's id.
-`timing.csv`    the same of timing.csv; apart, as it differs between two makings of one run, and metrics.csv doesn't.
+                the difference from that: `{key: value}`, nested where both are objects; "-" lists the missing keys,
+                "=" replaces the whole. The config within "run" is compared with its own line's "config": `{}` if they
+                are equal.
+`metrics.csv`   the table of epochs: the rows of every run's metrics.csv, prefixed with the run's id.
+`timing.csv`    likewise for timing.csv; separate, as repeating a run changes it, but not metrics.csv.
 `outcomes.npz`  all outcomes.json: "runs" (ids) and "images" (of each); for each views "VIEWS" (the rows of "runs" that
-                have them), "VIEWS.top1_wrong" and "VIEWS.top5_wrong" (their bytes, one run after the other).
+                have them), "VIEWS.top1_wrong" and "VIEWS.top5_wrong" (their bytes, concatenated over runs).
 
-All but the outcomes is text: git shows what a new run adds, and `grep` finds a number. What is read is what was
-written, key by key and digit by digit. Workdirs keep their own form, and `workdirs` reads both.
+All but the outcomes is text: git shows what a new run adds, and `grep` finds a number. Reading restores exactly what
+was written, every key and digit. Workdirs keep their own form; `workdirs` reads both.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ class RunFiles(Protocol):
 
     @property
     def folder(self) -> pathlib.Path:
-        """The run's own; in a record only a name for it."""
+        """The run's folder; in a record only a name for it."""
 
     def has(self, name: str) -> bool:
-        """Is there such a file, whole or not?"""
+        """Does the file exist, complete or not?"""
 
     def tree(self, name: str) -> dict[str, Any] | None:
-        """Of a JSON file; None if it is absent or not whole."""
+        """The content of a JSON file; None if it is missing or truncated."""
 
     def lines(self, name: str) -> list[str]:
-        """Of a CSV file, its header first; [] if it is absent."""
+        """The lines of a CSV file, header first; [] if it is missing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,14 +105,14 @@ class _Recorded:
 
 
 class Record:
-    """A record in its compact form, read.
+    """A record in its compact form.
 
     Attributes:
-      plan: plan.json. runs: of the plan, by id.
+      plan: plan.json. runs: the plan's runs by id.
     """
 
     def __init__(self, folder: pathlib.Path):
-        """Raises WorkdirError if a file is damaged or missing, as its tables and outcomes do once they are read."""
+        """Raises WorkdirError if a file is damaged or missing; tables and outcomes raise it when they are read."""
         self.folder = folder
         self.plan = run_files.read_json(folder / "plan.json") or {}
         self.runs: dict[str, Planned] = {}
@@ -137,45 +137,45 @@ class Record:
             self.runs[run.id] = run
 
     def table(self, name: str) -> dict[str, list[str]]:
-        """Of 'metrics.csv' or 'timing.csv' the lines of each run, by id, each with the header first."""
+        """{run id: lines} of 'metrics.csv' or 'timing.csv', header first."""
         return self._tables[name]
 
     @functools.cached_property
     def _tables(self) -> dict[str, dict[str, list[str]]]:
-        found: dict[str, dict[str, list[str]]] = {}
+        tables: dict[str, dict[str, list[str]]] = {}
         for name in TABLES:
             head, *rows = _lines(self.folder / name) or [""]
             if head.partition(",")[0] != "run":
                 raise WorkdirError(f"{self.folder / name}: no table of a record; {AGAIN}")
-            columns, by = head.partition(",")[2], found.setdefault(name, {})
+            columns, by = head.partition(",")[2], tables.setdefault(name, {})
             for row in rows:
                 run, _, cells = row.partition(",")
                 if run not in self.runs or cells.count(",") != columns.count(","):
                     raise WorkdirError(f"{self.folder / name}: a row is damaged ({row[:60]!r}); {AGAIN}")
                 by.setdefault(run, [columns]).append(cells)
-        return found
+        return tables
 
     @functools.cached_property
     def outcomes(self) -> dict[str, dict[str, Any]]:
-        """outcomes.json of each run that kept it, by id."""
+        """{run id: outcomes.json}, for the runs that kept it."""
         path = self.folder / OUTCOMES
         if not path.exists():
             return {}
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 ids, images = arrays["runs"].tolist(), arrays["images"].tolist()
-                found: dict[str, dict[str, Any]] = {
+                outcomes: dict[str, dict[str, Any]] = {
                     id_: {"schema": run_files.SCHEMA, "images": count} for id_, count in zip(ids, images, strict=True)}
                 for views in sorted({name for name in arrays.files if "." not in name} - {"runs", "images"}):
                     at, whole = 0, {kind: arrays[f"{views}.{kind}"] for kind in _KINDS}
                     for row in arrays[views].tolist():
                         end = at + _bytes(images[row])
-                        found[ids[row]][views] = {kind: base64.b64encode(bits[at:end].tobytes()).decode()
-                                                  for kind, bits in whole.items()}
+                        outcomes[ids[row]][views] = {kind: base64.b64encode(bits[at:end].tobytes()).decode()
+                                                     for kind, bits in whole.items()}
                         at = end
                     if any(len(bits) != at for bits in whole.values()):
                         raise ValueError(f"{views}: other bytes than images")
-            return found
+            return outcomes
         except (OSError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as error:
             raise WorkdirError(f"{path}: damaged ({error}); {AGAIN}") from error
 
@@ -189,10 +189,10 @@ def write(folder: pathlib.Path, plan: Mapping[str, Any], runs: Iterable[Planned]
     """Writes a record.
 
     Args:
-      folder: made if absent. plan: plan.json, whose "runs" are left out.
+      folder: created if missing. plan: plan.json, without its "runs".
 
     Raises:
-      WorkdirError: a run's outcomes.json is damaged. Nothing is written then.
+      WorkdirError: a run's outcomes.json is damaged; nothing is written.
     """
     first: dict[str, dict[str, Any]] = {}
     lines, kept = [], list(runs)
@@ -224,7 +224,7 @@ def write(folder: pathlib.Path, plan: Mapping[str, Any], runs: Iterable[Planned]
 
 
 def difference(tree: Any, base: Any) -> Any:
-    """What `patched` makes `tree` of again, given `base`: the keys that differ, nested objects likewise."""
+    """The patch that turns `base` into `tree` (`patched`): the keys that differ, recursively."""
     if not (isinstance(tree, dict) and isinstance(base, dict)):
         return tree
     patch = {key: difference(value, base.get(key)) for key, value in tree.items()
@@ -232,7 +232,7 @@ def difference(tree: Any, base: Any) -> Any:
     lacking = [key for key in base if key not in tree]
     if lacking:
         patch[_LACKS] = lacking
-    # A key of that very name, or another order of keys: rare, and kept all the same.
+    # A key of that very name, or another order of keys: rare, but must be preserved.
     return patch if _text(patched(patch, base)) == _text(tree) else {_ANEW: tree}
 
 
@@ -253,12 +253,12 @@ def _text(tree: Any) -> str:
 
 
 def _with_config(tree: dict[str, Any], change: Callable[[Any, Any], Any], planned: dict[str, Any]) -> dict[str, Any]:
-    """The tree with its "config", if it has one, as `difference` or `patched` makes it of the planned one."""
+    """The tree with its "config", if any, replaced by `change` (`difference` or `patched`) against the planned one."""
     return {key: change(value, planned) if key == "config" else value for key, value in tree.items()}
 
 
 def _in_columns(lines: list[str], columns: tuple[str, ...]) -> list[str]:
-    """The complete rows of a CSV file, rearranged to these columns."""
+    """The complete rows of a CSV file, reordered to these columns."""
     named = lines[0].split(",") if lines else []
     rows = [line.split(",") for line in lines[1:]]
     whole = [dict(zip(named, cells, strict=True)) for cells in rows if len(cells) == len(named)]
@@ -270,7 +270,7 @@ def _bytes(images: int) -> int:
 
 
 def _packed_outcomes(runs: Iterable[Planned]) -> dict[str, np.ndarray]:
-    """The arrays of outcomes.npz; {} where no run kept any."""
+    """The arrays of outcomes.npz; {} if no run kept any."""
     ids: list[str] = []
     images: list[int] = []
     rows: dict[str, list[int]] = {}
@@ -300,7 +300,7 @@ def _packed_outcomes(runs: Iterable[Planned]) -> dict[str, np.ndarray]:
 
 def _lines(path: pathlib.Path) -> list[str]:
     try:
-        # Not splitlines: a message may have other signs that end a line.
+        # Not splitlines: messages may contain other line separators.
         return [line for line in path.read_text(encoding="utf-8").split("\n") if line]
     except (FileNotFoundError, UnicodeDecodeError) as error:
         raise WorkdirError(f"{path}: missing or damaged; {AGAIN}") from error

@@ -1,6 +1,6 @@
-"""The protocol that goes with every number: dataset, resolution, network, schedule, device, cost.
+"""The protocol that accompanies every number: dataset, resolution, network, schedule, device, cost.
 
-A sweep's runs may differ in it (an arm with more epochs, say); then every value is listed.
+If a sweep's runs differ in an item (an arm with more epochs, say), every value is listed.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ def protocol(sweep: Sweep, views: str) -> dict[str, Any]:
     stretches = [about for run in runs for about in provenance.stretches(run.about)]
 
     def over(get: Callable[[Any], Any], of: Iterable[Any] = runs) -> list[Any]:
-        found: list[Any] = []
+        values: list[Any] = []
         for run in of:
             value = get(run)
-            if value not in (None, "", [], {}) and value not in found:
-                found.append(value)
-        return found
+            if value not in (None, "", [], {}) and value not in values:
+                values.append(value)
+        return values
 
     def data(key: str, config_name: str) -> list[Any]:
-        # What was read beats what was asked for; runs without a result leave only the latter.
+        # The data that was read, else (without a result) the data that was requested.
         return over(lambda r: _data(r).get(key)) or over(
             lambda r: field(r.config, config_name))
 
@@ -87,7 +87,7 @@ def sentence(p: Mapping[str, Any]) -> str:
 
 
 def caption(p: Mapping[str, Any]) -> str:
-    """The part of the protocol that a figure's caption has room for."""
+    """The protocol, shortened for a figure's caption."""
     dataset = names.short(" or ".join(p["dataset"]) or "unknown data", 100, 30)
     images = f", {p['train_images'][0]:,} training images" if p["train_images"] else ""
     crop = f", {p['crop'][0]}-pixel crops" if p["crop"] else ""
@@ -100,19 +100,19 @@ def many_epochs(p: Mapping[str, Any]) -> str:
 
 
 def is_imagenet(p: Mapping[str, Any]) -> bool:
-    """ILSVRC itself, not a subset of it: by name and by number of training images (1.2 million)."""
+    """Is it ILSVRC itself, not a subset? By name and number of training images (1.2 million)."""
     names = " ".join(p["dataset"]).lower()
     return ("imagenet" in names or "ilsvrc" in names) and min(p["train_images"], default=0) > 1_000_000
 
 
 def _range(seeds: Sequence[int]) -> str:
-    """'0 to 4', or each one where they aren't in a row."""
+    """'0 to 4', or each one if they aren't consecutive."""
     row = len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
     return f"{seeds[0]} to {seeds[-1]}" if row else ", ".join(map(str, seeds))
 
 
 def _file(config: str) -> str:
-    """A file's name (and a recipe); of an absolute path the last part, so that no machine's folders are named."""
+    """A config file's name (and recipe); of an absolute path only the last part, to omit the machine's folders."""
     path, recipe = cli.file_and_recipe(config)
     named = pathlib.PurePath(path)
     return (named.name if named.is_absolute() or path.startswith("~") else path) + (recipe and f":{recipe}")
@@ -123,7 +123,7 @@ def _data(run: Run) -> Mapping[str, Any]:
 
 
 def _dataset(name: str) -> str:
-    """`image_folder:/somewhere/cats` → `image_folder:cats`: a report names no machine's folders."""
+    """`image_folder:/somewhere/cats` → `image_folder:cats`: reports omit the machine's folders."""
     kind, colon, rest = str(name).partition(":")
     return kind + colon + (pathlib.PurePath(rest).name if kind == "image_folder" else rest)
 
@@ -134,7 +134,7 @@ def _network(config: Mapping[str, Any]) -> str | None:
         return None
 
     def features(layers: Iterable[str]) -> str:
-        """'32-48-64', layers that are left out without a word, unshared ones with one; 'none' if all are left out."""
+        """'32-48-64', without omitted layers, unshared ones marked; 'none' if all are omitted."""
         present = [model.get(layer, {}) for layer in layers]
         return "-".join(f"{x.get('features', '?')}{' unshared' if x.get('unshared') else ''}"
                         for x in present if x.get("features") != 0) or "none"
@@ -146,13 +146,13 @@ def _network(config: Mapping[str, Any]) -> str | None:
 
 
 def _epochs(config: Mapping[str, Any]) -> int | str | None:
-    """The epochs of a run; 'up to' so many where it ends by itself."""
+    """The epochs of a run; 'up to N' if it can stop early."""
     most = field(config, "train.epochs")
     return f"up to {most}" if field(config, "optim.plateau.stop") else most
 
 
 def _folded(config: Mapping[str, Any]) -> str | None:
-    """What is learnt from once validation images are folded in; None where none are."""
+    """The training data once validation images are folded in; None if they aren't."""
     split, at = field(config, "data.fold_split"), field(config, "data.fold_at")
     if not split:
         return None
@@ -171,15 +171,15 @@ def _device(about: Mapping[str, Any]) -> str | None:
     if (device.get("count") or 1) > 1:
         mesh = " × ".join(f"{axis} {size}" for axis, size in (device.get("mesh") or {}).items())
         text += f", {device['count']} devices ({mesh})"
-    asked = environment(about)
-    return f"{text}, with {asked}" if asked else text
+    settings = environment(about)
+    return f"{text}, with {settings}" if settings else text
 
 
 def environment(about: Mapping[str, Any]) -> str:
-    """What a run's environment asked of JAX and XLA beyond their defaults; of a run.json, '' for most."""
-    asked = about.get("environment")
-    named = asked if isinstance(asked, Mapping) else {}
-    return ", ".join(f"{name}={_file(str(text))}" for name, text in named.items())
+    """The non-default settings of JAX and XLA in a run.json's environment; usually ''."""
+    recorded = about.get("environment")
+    settings = recorded if isinstance(recorded, Mapping) else {}
+    return ", ".join(f"{name}={_file(str(text))}" for name, text in settings.items())
 
 
 def platform(about: Mapping[str, Any]) -> str:
@@ -187,18 +187,18 @@ def platform(about: Mapping[str, Any]) -> str:
 
 
 def units(about: Mapping[str, Any]) -> float:
-    """What a second of the run costs: cores on a CPU, devices elsewhere."""
+    """The units that a run occupies: cores on a CPU, else devices."""
     device = about.get("device") or {}
     return float(device.get("cores" if device.get("platform") == "cpu" else "count") or 1)
 
 
 def revisions(about: Mapping[str, Any]) -> list[str]:
-    """Each `revision` that a run was made by, in the order of its stretches; of a run.json."""
+    """The `revision`s in a run.json, in the order of the run's stretches."""
     return list(dict.fromkeys(filter(None, map(revision, provenance.stretches(about)))))
 
 
 def revision(about: Mapping[str, Any]) -> str | None:
-    """The revision that a run was begun by, and whether it was more than that, or why it isn't known; of a run.json."""
+    """The revision in a run.json, and whether there were uncommitted changes, or why it is unknown."""
     git = about.get("git") or {}
     if not git.get("revision"):
         return f"unknown ({git['unknown']})" if git.get("unknown") else None

@@ -1,4 +1,4 @@
-"""What repeats.json says: the same runs made twice (`experiments.repeats`), in words."""
+"""Summary of repeats.json: the same runs made twice (`experiments.repeats`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILE = "repeats.json"
 
 
 def read(folder: pathlib.Path) -> dict[str, Any]:
-    """What `experiments.repeats.pairs` gave. Raises WorkdirError: it isn't there, or can't be read."""
+    """Reads a result of `experiments.repeats.pairs`. Raises WorkdirError: missing or unreadable."""
     tree = run_files.read_json(folder / FILE)
     if not isinstance(tree, dict) or tree.get("schema") != SCHEMA:
         raise WorkdirError(f"{folder / FILE}: not there, damaged or of another schema")
@@ -28,7 +28,7 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def text(tree: dict[str, Any]) -> str:
-    """A line an arm, and what all pairs together say."""
+    """One line per arm, and the result of all pairs together."""
     rows, names = tree["rows"], list(dict.fromkeys(row["name"] for row in tree["rows"]))
     by = {name: [row for row in rows if row["name"] == name] for name in names}
     lines = [f"{'arm':<22} seeds   before    after   difference"]
@@ -48,7 +48,7 @@ def text(tree: dict[str, Any]) -> str:
 
 
 def _seeds(by: dict[str, list[dict[str, Any]]]) -> str:
-    """How far seeds of an arm lie apart in either folder, and how much of that they have in common."""
+    """The deviation between seeds of an arm in each folder, and how far the two correlate."""
     groups = {side: [[row[side] for row in mine] for mine in by.values() if len(mine) > 1] for side in SIDES}
     spread = [statistics.pooled_sd(groups[side]) for side in SIDES]
     if spread[0] is None or spread[1] is None:
@@ -61,7 +61,7 @@ def _seeds(by: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def _differences(by: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """A line an arm: its difference from the baseline by the first runs, by the second, and by the means of both."""
+    """One line per arm: its difference from the baseline in the first runs, the second, and the means of both."""
     error = {name: {side: {row["seed"]: row[side] for row in mine} for side in SIDES} for name, mine in by.items()}
     for sides in error.values():
         sides["both"] = {seed: (sides["before"][seed] + sides["after"][seed]) / 2 for seed in sides["before"]}
@@ -70,6 +70,6 @@ def _differences(by: dict[str, list[dict[str, Any]]]) -> list[str]:
         return ["no differences from a baseline: no run of that name, or none but it, is in both folders"]
     lines = [f"{'arm less baseline':<22} seeds   {'before':<21}  {'after':<21}  means of both"]
     for name in others:
-        found = [statistics.paired_difference(error[name][side], error[BASELINE][side]) for side in (*SIDES, "both")]
-        lines.append(f"{name:<22} {found[0].n:5d}   " + "  ".join(f"{interval(one):<21}" for one in found).rstrip())
+        all_of = [statistics.paired_difference(error[name][side], error[BASELINE][side]) for side in (*SIDES, "both")]
+        lines.append(f"{name:<22} {all_of[0].n:5d}   " + "  ".join(f"{interval(one):<21}" for one in all_of).rstrip())
     return lines

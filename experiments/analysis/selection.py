@@ -1,4 +1,4 @@
-"""Which runs a tool looks at: folders of runs, or a sweep and an arm of it. And how it asks and answers."""
+"""Selects the runs for a tool: run folders, or a sweep and an arm. Also the tools' common arguments and output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from experiments.analysis.workdirs import Arm, Run, Sweep, read_run, read_sweep
 
 
 def parser(module: str, doc: str | None) -> commands.Parser:
-    """With the arguments that name runs."""
+    """A parser with the arguments that name runs."""
     made = commands.Parser(module, doc)
     made.add_argument("runs", nargs="*", type=pathlib.Path, metavar="RUN", help="folders of runs, or a sweep's")
     made.add_argument("--workdir", type=pathlib.Path, metavar="RUN", help="another way to name one run's, or a sweep's")
@@ -26,11 +26,11 @@ def parser(module: str, doc: str | None) -> commands.Parser:
 
 
 def sweep_of(options: argparse.Namespace) -> Sweep:
-    """The runs that the options name, as a sweep: of a single arm, unless they are a sweep's.
+    """The runs named by the options, as a sweep; run folders become a sweep with a single arm.
 
     Raises:
-      ConfigError: no runs, or both kinds of arguments. WorkdirError: a folder is no run's. CheckpointError: a record
-        is named, which has no networks.
+      ConfigError: no runs, or both kinds of arguments. WorkdirError: a folder is not a run's. CheckpointError: a
+        record, which has no checkpoints.
     """
     if bool(options.runs) == (options.workdir is not None):
         raise ConfigError("name the runs' folders, or a sweep with --workdir=FOLDER")
@@ -50,12 +50,12 @@ def sweep_of(options: argparse.Namespace) -> Sweep:
     runs = [read_run(folder) for folder in folders]
     if len({run.id for run in runs}) < len(runs):
         raise ConfigError("the same run is named twice")
-    # Not by seed: runs of several configs may share one.
+    # Not keyed by seed: runs of several configs may share one.
     return Sweep("runs", "", "runs", [Arm("runs", "", {}, dict(enumerate(runs)))])
 
 
 def arm_of(sweep: Sweep, name: str | None) -> Arm:
-    """The arm of that name, else the baseline. Raises ConfigError."""
+    """The named arm, or the baseline for None. Raises ConfigError."""
     names = [arm.name for arm in sweep.arms]
     if name is not None and name not in names:
         raise ConfigError(f"--arm={name}: no such arm; there is {', '.join(names)}")
@@ -63,21 +63,21 @@ def arm_of(sweep: Sweep, name: str | None) -> Arm:
 
 
 def only(sweep: Sweep, arm: Arm, runs: Sequence[Run]) -> Sweep:
-    """That arm alone with those of its runs: what a protocol is to be told of."""
+    """The sweep reduced to some runs of one arm, for a protocol."""
     kept = {seed: run for seed, run in arm.runs.items() if run.id in {r.id for r in runs}}
     return Sweep(sweep.name, sweep.config, arm.name, [Arm(arm.name, arm.ablation, arm.overrides, kept)])
 
 
 def finished(arm: Arm) -> list[Run]:
     """Its finished runs, by seed. Raises WorkdirError if there is none."""
-    found = [run for _, run in sorted(arm.runs.items()) if run.state in run_files.USABLE]
-    if not found:
+    runs = [run for _, run in sorted(arm.runs.items()) if run.state in run_files.USABLE]
+    if not runs:
         raise WorkdirError(f"arm {arm.name}: none of its {len(arm.runs)} runs is finished")
-    return found
+    return runs
 
 
 def place(options: argparse.Namespace) -> pathlib.Path:
-    """Where the tool's files go. Raises WorkdirError before any work if nothing can be written there."""
+    """The folder for the tool's files. Raises WorkdirError, before any work, if it isn't writable."""
     folder = options.record or options.workdir or pathlib.Path()
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):

@@ -1,8 +1,7 @@
-"""How many epochs a run takes to a given error, and how many times as many another kind of run takes.
+"""Epochs that a run takes to reach a given error, and the ratio between two kinds of runs.
 
 The paper's figure 1 and section 3.1: ReLUs reach 25% training error on CIFAR-10 six times faster than tanh, with a
-learning rate chosen for each. A run that is given up before it gets there ("censored") still says how long it took at
-least.
+learning rate chosen for each. A run that ends before it gets there ("censored") still gives a lower bound.
 """
 
 from __future__ import annotations
@@ -16,22 +15,22 @@ from experiments.analysis import statistics
 from experiments.analysis.workdirs import Run, Sweep, field
 
 NAMES = {"relu": "ReLU", "tanh": "tanh"}
-ERROR = "eval_top1_error"  # of the weights at the end of an epoch
+ERROR = "eval_top1_error"  # with the weights at the end of an epoch
 
 
 @dataclasses.dataclass(frozen=True)
 class Arrival:
-    """When a run got to an error: after `epochs`; or not within `epochs`, if it was not `reached`."""
+    """When a run got to an error: after `epochs`, or not within `epochs` if not `reached`."""
 
     epochs: float
     reached: bool
 
 
 def arrival(rows: Sequence[Mapping[str, Any]], threshold: float, column: str = ERROR) -> Arrival | None:
-    """When the error in `column` first came down to `threshold`, by linear interpolation between two evaluations.
+    """When the error in `column` first fell to `threshold`, linearly interpolated between two evaluations.
 
     Returns:
-      None without any row. A run whose first evaluation is below already arrived no later than there.
+      None without rows. A run whose first evaluation is already below arrived there at the latest.
     """
     before: tuple[float, float] | None = None
     for row in rows:
@@ -47,11 +46,11 @@ def arrival(rows: Sequence[Mapping[str, Any]], threshold: float, column: str = E
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """How many times as many epochs the slow kind takes: geometric mean over the seeds that both have.
+    """Epochs of the slow kind over epochs of the fast kind: geometric mean over the seeds that both have.
 
-    `log` is the estimate of ln(slow / fast) (Student's t over the pairs of one seed). `bound`: '' for a ratio,
-    'at least' where runs of the slow kind never arrived and count with what they were given, 'at most' for runs of
-    the fast kind, 'unknown' for both.
+    `log` is the estimate of ln(slow / fast) (Student's t over pairs of a seed). `bound`: '' for a ratio; 'at least' if
+    runs of the slow kind never arrived and count with the epochs that they ran; 'at most' likewise for the fast kind;
+    'unknown' for both.
     """
 
     log: statistics.Estimate
@@ -71,7 +70,7 @@ class Ratio:
 
     @property
     def text(self) -> str:
-        """6.8× [6.1, 7.5]; at least 5.0× (95% interval from 4.1)."""
+        """E.g. '6.8× [6.1, 7.5]', 'at least 5.0× (95% interval from 4.1)'."""
         if self.value is None:
             return ""
         text = f"{self.bound} {self.value:.1f}×".lstrip()
@@ -81,7 +80,7 @@ class Ratio:
 
 
 def ratio(fast: Mapping[int, Arrival], slow: Mapping[int, Arrival]) -> Ratio:
-    """The ratio of the arrivals of `slow` and `fast`, each by seed."""
+    """The ratio of `slow` to `fast`, each {seed: arrival}."""
     seeds = sorted(set(fast) & set(slow))
     lost = [not all(side[seed].reached for seed in seeds) for side in (fast, slow)]
     bound = {(False, False): "", (False, True): "at least", (True, False): "at most",
@@ -91,19 +90,19 @@ def ratio(fast: Mapping[int, Arrival], slow: Mapping[int, Arrival]) -> Ratio:
 
 
 def in_words(name: str, arrivals: Iterable[Arrival]) -> str:
-    """'ReLU 5.5 epochs', the mean; what runs that never arrived were given counts with them, and is said."""
+    """The mean as 'ReLU 5.5 epochs'; runs that never arrived count with the epochs that they ran, and are mentioned."""
     arrivals = list(arrivals)
     times, late = [a.epochs for a in arrivals], sum(not a.reached for a in arrivals)
     over = f"; {late} of {len(times)} not within {max(times):g}" if late else ""
     return f"{name} {'at least ' if late else ''}{sum(times) / len(times):.1f} epochs{over}"
 
 
-# The choice of a learning rate.
+# Choosing a learning rate.
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One run of the grid: the error after its last epoch; infinite if it diverged."""
+    """One run of the grid, with the error after its last epoch, infinite if it diverged."""
 
     activation: str
     rate: float
@@ -111,17 +110,17 @@ class Point:
 
 
 def points(grid: Sweep) -> list[Point]:
-    """The finished and the diverged runs of a grid, by activation and rate."""
-    found = []
+    """The finished and diverged runs of a grid, sorted by activation and rate."""
+    result = []
     for run in grid.runs.values():
         if run.state in ("finished", "diverged"):
             error = float(run.rows[-1][ERROR]) if run.state == "finished" and run.rows else math.inf
-            found.append(Point(activation_of(run), field(run.config, "optim.learning_rate"), error))
-    return sorted(found, key=lambda p: (p.activation, p.rate))
+            result.append(Point(activation_of(run), field(run.config, "optim.learning_rate"), error))
+    return sorted(result, key=lambda p: (p.activation, p.rate))
 
 
 def errors_of(points: Iterable[Point], activation: str) -> dict[float, float]:
-    """rate → error, for `experiments.sweep.grid`."""
+    """{rate: error}, for `experiments.sweep.grid`."""
     return {p.rate: p.error for p in points if p.activation == activation}
 
 

@@ -9,23 +9,23 @@ from experiments.analysis.statistics import Estimate
 
 
 def signed(value: float, digits: int) -> str:
-    """+1.40, −0.30, 0.00: a real minus sign, and no sign on what rounds to zero."""
+    """+1.40, −0.30, 0.00: a true minus sign, and no sign if it rounds to zero."""
     text = f"{value:+.{digits}f}"
     return text[1:] if float(text) == 0 else text.replace("-", "−")
 
 
 def span(low: float | None, high: float | None) -> str:
-    """[−2.01, −0.79]; empty without an interval."""
+    """[−2.01, −0.79]; '' without an interval."""
     return "" if low is None or high is None else f"[{signed(low, 2)}, {signed(high, 2)}]"
 
 
 def with_span(mean: float, low: float | None, high: float | None, n: int) -> str:
-    """−1.40 [−2.01, −0.79]; a mean without an interval says why it has none."""
+    """−1.40 [−2.01, −0.79]; a mean without an interval is followed by the reason."""
     return f"{signed(mean, 2)} {span(low, high) or ('(one seed)' if n == 1 else '(no interval)')}"
 
 
 def interval(e: Estimate) -> str:
-    """`with_span` of an estimate; empty without a mean."""
+    """`with_span` of an estimate; '' without a mean."""
     return "" if e.mean is None else with_span(e.mean, e.low, e.high, e.n)
 
 
@@ -35,11 +35,11 @@ def p_text(p: float) -> str:
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (), *,
                    padded: bool = True) -> list[str]:
-    """Markdown with padded cells, so that it can be read in a terminal too; text left, numbers right.
+    """Markdown with padded cells, readable in a terminal too; text aligned left, numbers right.
 
-    `left`: the columns of text; the first and the last where none is named. Without padding a long table stays small.
+    `left`: the columns of text, by default the first and the last. Without padding a long table stays small.
     """
-    # A name's own is escaped already (names.markdown).
+    # Names are escaped already (names.markdown).
     rows = [[re.sub(r"(?<!\\)\|", r"\|", cell) for cell in row] for row in (head, *rows)]
     widths = [max(len(row[i]) for row in rows) if padded else 0 for i in range(len(head))]
     left = set(left) or {0, len(head) - 1}

@@ -1,33 +1,33 @@
-"""The rules for a verdict, all of them, and the rule for a star.
+"""All rules for verdicts, and the rule for a star.
 
-A verdict on a difference is three facts, which are kept apart, and a word that follows from them.
+A verdict on a difference consists of three separate facts, and a word that follows from them.
 
-    sign      on which side of zero the 95% interval lies (Student's t over seeds): +1, −1, or 0 where it holds zero
-    inside    does the interval lie within ±x? That is two one-sided tests at 2.5%; x stands in the claim's record
+    sign      the side of zero on which the 95% interval lies (Student's t over seeds): +1, −1, or 0 if it contains zero
+    inside    does the interval lie within ±x? This is two one-sided tests at 2.5%; x is in the claim's record
     size      does the interval contain the claimed size, or exclude it?
 
-`judge` makes the word. Of a claim with a sign (and maybe a size):
+`judge` chooses the word. For a claim with a sign (and possibly a size):
 
-    reproduced               the interval excludes zero, and its sign is the claim's
-    contradicted             it excludes zero, and its sign is the other
-    no effect larger than ±x it holds zero, and lies within ±x
-    smaller than claimed     it holds zero, reaches beyond ±x, and excludes the claimed size
-    unresolved               all of that is open, or there is no interval
+    reproduced               the interval excludes zero, with the claim's sign
+    contradicted             it excludes zero, with the opposite sign
+    no effect larger than ±x it contains zero, and lies within ±x
+    smaller than claimed     it contains zero, extends beyond ±x, and excludes the claimed size
+    unresolved               none of these, or there is no interval
 
-Of a claim that there is no difference:
+For a claim of no difference:
 
     reproduced               the interval lies within ±x
     contradicted             it doesn't, and excludes zero
     unresolved               neither
 
-and of any claim *preliminary* before the planned seeds are there, *not comparable* where the runs can't show it.
+For any claim: *preliminary* until the planned seeds are complete, *not comparable* if the runs can't show it.
 
-A star (`starred`): the word rests on the sign, and the sign's p value (two-sided t test) is no longer below 0.05 after
-Holm's correction over a named family of comparisons (`experiments.analysis.families`). Words that rest on ±x or on a
-size have the 95% interval of one comparison, and no correction.
+A star (`starred`) means that the word is based on the sign, and that the sign's p value (two-sided t test) is not below
+0.05 after Holm's correction over a named family of comparisons (`experiments.analysis.families`). Words based on ±x or
+on a size use the 95% interval of a single comparison, without correction.
 
-The other rules are for what is not one difference: `ratio` (how many times as many epochs), `averages` (of networks),
-`neighbours`, `kernels` (both of several runs) and `counted` (the network's size).
+The other rules are for results other than one difference: `ratio` (of epochs), `averages` (of networks), `neighbours`,
+`kernels` (both of several runs) and `counted` (the network's size).
 """
 
 from __future__ import annotations
@@ -44,25 +44,24 @@ if TYPE_CHECKING:
     from experiments.analysis.colour import Answer
     from experiments.analysis.speed import Ratio
 
-SMALLEST = 0.5  # points: the smallest effect of interest, where a claim's record has no other
+SMALLEST = 0.5  # points: the smallest effect of interest, unless a claim's record has another
 REPRODUCED, CONTRADICTED, UNRESOLVED = "reproduced", "contradicted", "unresolved"
 SMALLER, PRELIMINARY, NOT_COMPARABLE = "smaller than claimed", "preliminary", "not comparable"
 NO_EFFECT = "no effect larger than"  # … ±x
-WORDS = (REPRODUCED, CONTRADICTED, SMALLER, UNRESOLVED)  # that a claim file may have
-NEAR = 0.02  # of a round number
-# Of first-layer kernels: those whose neighbouring weights agree less than this are still like their random beginnings;
-RANDOM = 0.1
-LITTLE = 0.1  # and a gap beyond chance that is less than this, of a scale from 0 to 1, isn't what the paper describes.
+WORDS = (REPRODUCED, CONTRADICTED, SMALLER, UNRESOLVED)  # allowed in a claim file
+NEAR = 0.02  # relative tolerance for a round number
+RANDOM = 0.1  # first-layer kernels of less smoothness (`colour.smoothness`) are still like their random initial values
+LITTLE = 0.1  # a smaller gap beyond chance, on a scale from 0 to 1, isn't what the paper describes
 
 
 @dataclasses.dataclass(frozen=True)
 class Claimed:
-    """What a difference is held against, in its unit.
+    """The claim about a difference, in the difference's unit.
 
     Attributes:
-      sign: +1 or −1; 0 for the claim that there is none.
-      size: the claimed difference, with its sign; None where the claim has none.
-      margin: x of ±x; None without one.
+      sign: +1 or −1; 0 for the claim of no difference.
+      size: the claimed difference, signed, or None.
+      margin: x of ±x, or None.
       whose: whose size it is.
     """
 
@@ -72,47 +71,48 @@ class Claimed:
     whose: str = "the paper's"
 
     def turned(self) -> Claimed:
-        """Of reference − arm in place of arm − reference."""
+        """The claim about reference − arm instead of arm − reference."""
         return dataclasses.replace(self, sign=-self.sign, size=None if self.size is None else -self.size)
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """`word`, `why` (a clause for the reader) and the facts; a fact is None where it can't be told."""
+    """`word`, `why` (a clause for the reader) and the facts; a fact is None if unknown."""
 
     word: str
     why: str
     contains_paper: bool | None = None  # does the interval contain the claimed size?
     seeds_needed: int | None = None  # for the claimed effect, at 80% power, given the measured noise
-    sign: int | None = None  # +1, −1; 0: the interval holds zero
+    sign: int | None = None  # +1, −1; 0: the interval contains zero
     inside: bool | None = None  # does the interval lie within ±margin?
     margin: float | None = None
-    by_sign: bool = False  # does the word rest on the sign? Then Holm's correction concerns it.
+    by_sign: bool = False  # is the word based on the sign? Then Holm's correction applies.
 
 
 def starred(word: str, by_sign: bool, p_holm: float | None) -> bool:
-    """Is a verdict lost to Holm's correction? See the module's docstring."""
+    """Does the verdict fail Holm's correction? See the module's docstring."""
     return word in (REPRODUCED, CONTRADICTED) and by_sign and p_holm is not None and p_holm >= 1 - statistics.CONFIDENCE
 
 
 def judge(difference: Estimate, claimed: Claimed, planned: int = 0) -> Verdict:
-    """Holds a paired difference against a claim; the module's docstring has the rule.
+    """Judges a paired difference against a claim, by the rule in the module's docstring.
 
     Args:
-      planned: seeds that were planned: with fewer there is no word yet.
+      planned: number of planned seeds; with fewer the verdict is preliminary.
     """
     if difference.low is None or difference.high is None:
         why = {0: "no pair of finished runs", 1: "one seed has no interval"}
-        found = Verdict(UNRESOLVED, why.get(difference.n, "the same difference at every seed: no measure of the noise"))
+        no_noise = "the same difference at every seed: no measure of the noise"
+        verdict = Verdict(UNRESOLVED, why.get(difference.n, no_noise))
     else:
-        found = _of_interval(difference, claimed)
-    return _once_planned(found, difference.n, planned)
+        verdict = _of_interval(difference, claimed)
+    return _once_planned(verdict, difference.n, planned)
 
 
-def _once_planned(found: Verdict, seeds: int, planned: int) -> Verdict:
-    """The verdict, without its word before the planned seeds are there."""
-    return found if seeds >= planned else dataclasses.replace(
-        found, word=PRELIMINARY, why=f"{seeds} of {planned} seeds", seeds_needed=None)
+def _once_planned(verdict: Verdict, seeds: int, planned: int) -> Verdict:
+    """The verdict, or a preliminary one until the planned seeds are complete."""
+    return verdict if seeds >= planned else dataclasses.replace(
+        verdict, word=PRELIMINARY, why=f"{seeds} of {planned} seeds", seeds_needed=None)
 
 
 def _of_interval(difference: Estimate, claimed: Claimed) -> Verdict:
@@ -148,7 +148,7 @@ def _of_interval(difference: Estimate, claimed: Claimed) -> Verdict:
 
 
 def _seeds_for_sign(difference: Estimate, claimed: Claimed) -> tuple[str, int | None]:
-    """(why, seeds_needed): the seeds that would show the claimed size, else a difference as large as the measured."""
+    """(why, seeds_needed): the seeds needed to show the claimed size, else a difference as large as the measured."""
     assert difference.mean is not None
     assert difference.sd is not None
     size = difference.mean if claimed.size is None else claimed.size
@@ -159,7 +159,7 @@ def _seeds_for_sign(difference: Estimate, claimed: Claimed) -> tuple[str, int | 
         return f"{need} would resolve a difference as large as the one measured{opposite}", n
     what = f"{claimed.whose} effect"
     if n is not None and n <= difference.n:
-        # Enough seeds for the claimed effect, and it didn't show: say how likely that was rather than ask for fewer.
+        # There were enough seeds for the claimed effect, yet it didn't show: report the power, not fewer seeds.
         chance = statistics.power(size, difference.sd, difference.n)
         return (f"{difference.n} seeds had a chance of {chance:.0%} of showing {what}, which the interval contains",
                 n)
@@ -167,7 +167,7 @@ def _seeds_for_sign(difference: Estimate, claimed: Claimed) -> tuple[str, int | 
 
 
 def _seeds_for_none(difference: Estimate, margin: float | None) -> tuple[str, int | None]:
-    """(why, seeds_needed): the seeds at which four intervals in five would lie within ±margin."""
+    """(why, seeds_needed): the seeds with which four of five intervals would lie within ±margin."""
     if margin is None or difference.sd is None:
         return "the interval holds zero", None
     n = statistics.seeds_for_none(margin, difference.sd)
@@ -176,7 +176,7 @@ def _seeds_for_none(difference: Estimate, margin: float | None) -> tuple[str, in
 
 
 def ratio(measured: Ratio, claimed: float, planned: int = 0) -> Verdict:
-    """How many times as many epochs: `judge` of ln(ratio) against ln(claimed); of a bound only what it can show."""
+    """A ratio of epochs: `judge` of ln(ratio) against ln(claimed); from a bound only what it can show."""
     return _once_planned(_of_ratio(measured, claimed), measured.log.n, planned)
 
 
@@ -199,7 +199,7 @@ def _of_ratio(measured: Ratio, claimed: float) -> Verdict:
 
 
 def averages(top1: Estimate, networks: int, claimed: float) -> Verdict:
-    """The error of an average of networks less theirs, in points, over images: by the sign; the size is said apart."""
+    """The error of averaged networks minus their mean error, in points, over images: by the sign; size is separate."""
     if top1.low is None or top1.high is None:
         return Verdict(UNRESOLVED, "no measure of the noise")
     contains = top1.low <= claimed <= top1.high
@@ -214,7 +214,7 @@ def averages(top1: Estimate, networks: int, claimed: float) -> Verdict:
 
 
 def neighbours(difference: Estimate) -> Verdict:
-    """The fraction of neighbours of the same class by the hidden layer less that by pixels: by the sign."""
+    """The fraction of same-class neighbours by the hidden layer minus that by pixels: by the sign."""
     if difference.low is None or difference.high is None:
         return Verdict(UNRESOLVED, "no measure of the noise")
     if difference.low > 0:
@@ -225,10 +225,10 @@ def neighbours(difference: Estimate) -> Verdict:
 
 
 def kernels(of: Answer) -> Verdict:
-    """Do the columns divide colour between them?
+    """Do the columns specialise in colour and grey?
 
     reproduced: every run's gap is beyond chance (p < 0.05 each), and so is the mean (its 95% interval excludes zero).
-    contradicted: the interval lies below LITTLE, in networks whose kernels have left their random beginnings behind
+    contradicted: the interval lies below LITTLE, in networks whose kernels are no longer like random initial ones
     (smoothness of at least RANDOM). Else unresolved.
     """
     e = of.excess
@@ -245,7 +245,7 @@ def kernels(of: Answer) -> Verdict:
 
 
 def counted(numbers: Sequence[float], claimed: Sequence[float]) -> Verdict:
-    """What can be counted: reproduced where all lie within 2% of the paper's round numbers."""
+    """Counts: reproduced if all lie within 2% of the paper's round numbers."""
     off = [number / round_number - 1 for number, round_number in zip(numbers, claimed, strict=True)]
     near = all(abs(x) <= NEAR for x in off)
     return Verdict(REPRODUCED if near else CONTRADICTED,

@@ -1,9 +1,9 @@
-"""What a sweep's workdir, or its record, holds at this moment: plan, arms and the state of every run.
+"""Reads the current state of a sweep from its workdir or record: plan, arms and the state of every run.
 
-The one reader of both: a workdir has a folder for each run, a record the few files of `experiments.analysis.packed`.
+A workdir has a folder for each run, a record the few files of `experiments.analysis.packed`.
 
-Runs may be missing, unfinished, failed or diverged, and files truncated: that is recorded and never an error. Only a
-workdir without a readable plan is.
+Runs may be missing, unfinished, failed or diverged, and files truncated: that is part of the state, not an error. Only
+an unreadable plan is an error.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class Run:
     folder: pathlib.Path
     config: dict[str, Any]  # nested, resolved
     state: str
-    message: str  # the run's own, or what is wrong with its files
+    message: str  # the run's own message, or what is wrong with its files
     result: dict[str, Any] | None
     about: dict[str, Any]  # run.json without its config; {} if it can't be read
     seconds: float  # from timing.csv, over all resumes
-    timed_to_end: bool = False  # do they hold the final counts? Older records of runs do not.
+    timed_to_end: bool = False  # do they include the final evaluation? Not in older records.
     damage: str = ""  # what is wrong with run.json or timing.csv: protocol and times, not results
-    kept: RunFiles | None = dataclasses.field(default=None, compare=False, repr=False)  # None: what `folder` has
+    kept: RunFiles | None = dataclasses.field(default=None, compare=False, repr=False)  # None: the files in `folder`
     _wrong: list[str] = dataclasses.field(default_factory=list, compare=False, repr=False)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """metrics.csv, read anew whenever it is asked for: a sweep may have ten thousand of them."""
+        """metrics.csv, read at each access: a sweep may have ten thousand of them."""
         rows, wrong = _rows(self.files, "metrics.csv")
         self._wrong[:] = [wrong]
         return rows
@@ -59,28 +59,28 @@ class Run:
 
     @property
     def trouble(self) -> str:
-        """What is wrong with metrics.csv, as far as anything has asked for its rows."""
+        """What is wrong with metrics.csv, if its rows have been read."""
         return "".join(self._wrong)
 
     @property
     def about_data(self) -> list[str]:
-        """What makes its error mean less than it says, as sentences (`alexnet_jax.data.comparing`)."""
-        found = ((self.result or {}).get("data") or {}) if self.result else self.about.get("about_data") or {}
-        return about_data_words(found) if isinstance(found, Mapping) else []
+        """What makes its error misleading, as sentences (`alexnet_jax.data.comparing`)."""
+        about = ((self.result or {}).get("data") or {}) if self.result else self.about.get("about_data") or {}
+        return about_data_words(about) if isinstance(about, Mapping) else []
 
     def counts(self, views: str) -> dict[str, Any] | None:
-        """The COUNTS of a finished run, by a name of `alexnet_jax.training.views`; None where there are none."""
+        """The COUNTS of a finished run for views named in `alexnet_jax.training.views`, or None."""
         if self.state != "finished" or self.result is None:
             return None
         return (self.result.get("eval") or {}).get(views)
 
     @property
     def tells_top5(self) -> bool:
-        """Does its top-5 error say anything? Not of five or fewer classes."""
+        """Is its top-5 error meaningful? Not with five or fewer classes."""
         return run_files.tells_top5(run_files.classes_of(self.about))
 
     def wrong(self, views: str, key: str = "top1") -> np.ndarray | None:
-        """bool [images]: which of the reported images were wrong; None where the run didn't keep that."""
+        """bool [images]: which of the reported images were wrong; None if the run didn't keep that."""
         counts = self.counts(views)
         if counts is None:
             return None
@@ -94,33 +94,33 @@ class Arm:
     overrides: dict[str, Any]
     runs: dict[int, Run]  # by seed
     against: str = ""  # the arm that it is compared with; '' for the baseline
-    views: str = ""  # how its runs are looked at; '' as the sweep's others
+    views: str = ""  # the views that its runs are evaluated with; '' like the sweep's others
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """`plan.json` with its runs read. The baseline is among `arms`, which keep the plan's order."""
+    """`plan.json` with its runs. `arms` include the baseline and keep the plan's order."""
 
     name: str
     config: str
     baseline: str
     arms: list[Arm]
-    search: dict[str, Any] | None = None  # search.json of experiments.sweep.search, if a rate was searched
-    not_begun: tuple[str, ...] = ()  # arms that were planned too, in a record
+    search: dict[str, Any] | None = None  # search.json of experiments.sweep.search, if there was a search
+    not_begun: tuple[str, ...] = ()  # in a record: planned arms without runs
 
     @functools.cached_property
     def runs(self) -> dict[str, Run]:
-        """Every run once, by id: two arms may share one."""
+        """{id: run}, each run once: two arms may share one."""
         return {run.id: run for arm in self.arms for run in arm.runs.values()}
 
     @functools.cached_property
     def arms_of(self) -> dict[str, list[str]]:
-        """The arms that each run belongs to, by its id."""
-        found: dict[str, list[str]] = {}
+        """{run id: names of its arms}."""
+        arms: dict[str, list[str]] = {}
         for arm in self.arms:
             for run in arm.runs.values():
-                found.setdefault(run.id, []).append(arm.name)
-        return found
+                arms.setdefault(run.id, []).append(arm.name)
+        return arms
 
     @functools.cached_property
     def local(self) -> bool:
@@ -132,7 +132,7 @@ class Sweep:
         return next(arm for arm in self.arms if arm.name == name)
 
     def reference(self, arm: Arm) -> Arm:
-        """The arm that `arm` is compared with: the baseline, unless it names another that is there."""
+        """The arm that `arm` is compared with: the baseline, unless it names another that exists."""
         return next((other for other in self.arms if other.name == arm.against), self.arm(self.baseline))
 
 
@@ -140,7 +140,7 @@ def read_sweep(workdir: pathlib.Path) -> Sweep:
     """Reads a sweep's workdir or record.
 
     Raises:
-      ConfigError: there is no such folder, or it holds no sweep.
+      ConfigError: there is no such folder, or it has no sweep.
       WorkdirError: its plan, or its record's table of runs, can't be read.
     """
     workdir = pathlib.Path(workdir)
@@ -202,11 +202,7 @@ def read_run(folder: pathlib.Path) -> Run:
 
 
 def runs_below(folder: pathlib.Path) -> list[Run]:
-    """The runs anywhere below a folder, those in records too, by their paths.
-
-    Raises:
-      WorkdirError: a record is damaged.
-    """
+    """The runs anywhere below a folder, including those in records, sorted by path. Raises WorkdirError."""
     folders = {path.parent for name in ("run.json", "result.json") for path in folder.rglob(name)}
     loose = [packed.Folder(path) for path in folders]
     kept = [run.files for path in folder.rglob(packed.RUNS) for run in packed.Record(path.parent).runs.values()]
@@ -214,10 +210,10 @@ def runs_below(folder: pathlib.Path) -> list[Run]:
 
 
 def read_files(files: RunFiles) -> Run:
-    """Reads one run, wherever its files are."""
+    """Reads one run, from a workdir or a record."""
     try:
         return _read_run(files)
-    except OSError as error:  # e.g. another user's, not readable
+    except OSError as error:  # e.g. no permission
         return Run(files.folder.name, 0, files.folder, {}, "unreadable", describe_os_error(error), None, {}, 0.0)
 
 
@@ -238,7 +234,7 @@ def _read_run(files: RunFiles) -> Run:
 
 
 def _about(files: RunFiles) -> tuple[dict[str, Any], str]:
-    """(what of run.json is as it should be, what is wrong with it or "")."""
+    """(the valid part of run.json, what is wrong with it or "")."""
     about = files.tree("run.json")
     if about is None:
         return {}, "run.json is cut short or not JSON" if files.has("run.json") else ""
@@ -260,7 +256,7 @@ def _begun(files: RunFiles, about: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _rows(files: RunFiles, name: str) -> tuple[list[dict[str, Any]], str]:
-    """(the rows that have an epoch, what is wrong with the file or "")."""
+    """(the rows with an epoch, what is wrong with the file or "")."""
     try:
         rows = run_files.rows_of(files.lines(name))
     except (ValueError, AttributeError, TypeError):
@@ -299,10 +295,10 @@ def _are_counts(counts: Any) -> bool:
 
 
 def _seconds(timing: Iterable[Mapping[str, Any]]) -> float:
-    """Seconds of all of a run's processes up to the last row: the final counts', or the last evaluation in training.
+    """Seconds of all of a run's processes up to the last row: the final evaluation's, or the last one in training.
 
-    `elapsed_seconds` starts again at each resume. Where that can't be seen in it (a first row after a resume
-    that took longer than all before), the sum of the parts is the larger and the better figure.
+    `elapsed_seconds` restarts at each resume. If that isn't visible in it (the first row after a resume took longer
+    than all before), the sum of the parts is larger and more accurate.
     """
     total = last = parts = 0.0
     for row in timing:
@@ -315,12 +311,12 @@ def _seconds(timing: Iterable[Mapping[str, Any]]) -> float:
 
 
 def _number(value: Any) -> str:
-    """3 for 3.0, 0.25 for 0.25."""
+    """'3' for 3.0, '0.25' for 0.25."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def field(config: Mapping[str, Any], name: str) -> Any:
-    """`field(config, 'train.epochs')`; None where a config has no such field."""
+    """`field(config, 'train.epochs')`; None if there is no such field."""
     node: Any = config
     for part in name.split("."):
         node = node.get(part) if isinstance(node, Mapping) else None
@@ -328,51 +324,51 @@ def field(config: Mapping[str, Any], name: str) -> Any:
 
 
 def default_views(runs: Iterable[Run]) -> str:
-    """The views that runs are compared by: `alexnet_jax.training.views.shared`."""
+    """The views that runs are compared with: `alexnet_jax.training.views.shared`."""
     return views.shared((run.config, _counted(run)) for run in runs)
 
 
 def without_five(runs: Iterable[Run]) -> list[Run]:
-    """The finished runs that never mirrored in training and were recorded before five views were counted."""
+    """The finished runs that never mirror in training and were recorded before five views were counted."""
     return [run for run in runs if views.lacks_five(run.config, _counted(run))]
 
 
 def _counted(run: Run) -> Mapping[str, Any] | None:
-    """"eval" of a finished run's result.json; None of another."""
+    """"eval" of a finished run's result.json, else None."""
     return (run.result or {}).get("eval") or {} if run.state == "finished" else None
 
 
 def choose(name: str | os.PathLike[str] = "", results: pathlib.Path = RECORDED,
            environ: Mapping[str, str] = os.environ) -> pathlib.Path:
-    """The folder of that name, else that in ALEXNET_WORKDIR, else the recorded sweep with the most runs.
+    """The named folder, else that in ALEXNET_WORKDIR, else the recorded sweep with the most runs.
 
     Args:
-      name: from here on or, as a notebook's own folder is not the one that it was started from, from the project's.
+      name: relative to the working directory or (for notebooks, which run in their own) to the project's folder.
       results: the folder of records.
 
     Raises:
-      ConfigError: none is named and none recorded.
+      ConfigError: no name, and nothing is recorded.
     """
-    asked = os.fspath(name) or environ.get("ALEXNET_WORKDIR")
-    if asked:
-        path = paths.given(asked, "ALEXNET_WORKDIR")
+    requested = os.fspath(name) or environ.get("ALEXNET_WORKDIR")
+    if requested:
+        path = paths.given(requested, "ALEXNET_WORKDIR")
         return path if path.exists() else results.absolute().parents[1] / path
-    found = recorded(results)
-    if not found:
+    sweeps = recorded(results)
+    if not sweeps:
         raise ConfigError("ALEXNET_WORKDIR: not set, and no sweep is recorded under experiments/results; set "
                           "it to the folder of a sweep or of a run")
-    return max(reversed(found), key=lambda folder: len(_kept(folder)))
+    return max(reversed(sweeps), key=lambda folder: len(_kept(folder)))
 
 
 def recorded(folder: pathlib.Path = RECORDED) -> list[pathlib.Path]:
-    """The sweeps below `folder`, the latest last, by when their last run started."""
-    found = []
+    """The sweeps below `folder`, sorted by the start of their last run."""
+    sweeps = []
     for plan in sorted(folder.glob("**/plan.json")) if folder.is_dir() else []:
         if plan.parent.name == "search":
-            continue  # of a sweep's learning rates
+            continue  # a sweep's search of learning rates
         starts = [(one.tree("run.json") or {}).get("started", "") for one in _kept(plan.parent)]
-        found.append((max(starts, default=""), plan.parent))
-    return [path for _, path in sorted(found)]
+        sweeps.append((max(starts, default=""), plan.parent))
+    return [path for _, path in sorted(sweeps)]
 
 
 def _kept(folder: pathlib.Path) -> Sequence[RunFiles]:

@@ -1,4 +1,4 @@
-"""The effect of dropout against the number of training images: differences without − with it, with their intervals."""
+"""Effect of dropout against the number of training images: differences without − with dropout, with intervals."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ QUANTITIES = {"gap": "gap: reported error − error on images learnt from", "cen
               "error": "reported error, all views"}
 
 
-def draw(found: Sequence[Worth], title: str) -> Figure:
-    """The figure. Raises ConfigError where there is no point."""
-    if not found:
+def draw(worths: Sequence[Worth], title: str) -> Figure:
+    """Draws the figure. Raises ConfigError if there is no point."""
+    if not worths:
         raise ConfigError("dropout's worth: no arm without dropout has a finished run beside one with it")
     words = [f"Without dropout less with it, paired by seed; bars: {CONFIDENCE:.0%} intervals (Student's t), of each "
              "difference alone. Above zero dropout helps. Epochs are the same at every number of images, so that "
@@ -34,11 +34,11 @@ def draw(found: Sequence[Worth], title: str) -> Figure:
         page = style.Page(letters, 0.15 + 2.7 + 0.65, title, words, handles)
         left = MARGIN + 0.62
         axes = page.axes(left, 0.65, WIDTH - left - 0.2, 2.7)
-        counts = [worth.images for worth in found]
+        counts = [worth.images for worth in worths]
         for i, name in enumerate(QUANTITIES):
-            # Beside each other, so that no interval hides another.
+            # Offset, so that no interval hides another.
             x = [count * 1.02 ** (i - 1) for count in counts]
-            values = [getattr(worth, name) for worth in found]
+            values = [getattr(worth, name) for worth in worths]
             axes.plot(x, [e.mean for e in values], color=COLOURS[1 + i], linestyle=DASHES[i], marker=MARKERS[i],
                       markersize=5, linewidth=1.3, zorder=3)
             for at, e in zip(x, values, strict=True):
@@ -50,7 +50,7 @@ def draw(found: Sequence[Worth], title: str) -> Figure:
         axes.xaxis.set_major_locator(FixedLocator(counts))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FixedFormatter([
-            f"{worth.images:,}\n{count(worth.error.n, 'seed')}" for worth in found]))
+            f"{worth.images:,}\n{count(worth.error.n, 'seed')}" for worth in worths]))
         axes.set_xlabel("training images, log scale")
         axes.set_ylabel("without − with dropout, points")
         axes.grid(axis="y", color=style.GRID, linewidth=0.6)

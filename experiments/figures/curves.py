@@ -1,8 +1,8 @@
 """Convergence curves of a sweep or of a single run, from its metrics.csv files.
 
-`load` gives all rows as one table, `draw` a figure for print: a line an arm (mean over seeds), a band over
-seeds, colours of Okabe and Ito with line styles and markers besides, so that it also reads in grey. Of more arms than
-can be told apart on one axis each has a small one of its own, beside the baseline.
+`load` returns all rows as one table; `draw` returns a figure for print: one line per arm (mean over seeds) with a band
+over seeds, in Okabe and Ito's colours plus line styles and markers, so that it is readable in greyscale. With too many
+arms for one axis, each arm gets a small panel of its own, with the baseline.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from experiments.analysis.workdirs import Arm, Run, Sweep, default_views, read_r
 from experiments.figures import style
 from experiments.figures.style import COLOURS, DASHES, MARGIN, MARKERS, WIDTH
 
-PANELS = {  # column of metrics.csv: (title, axis label, is it a fraction to be shown in percent?)
+PANELS = {  # column of metrics.csv: (title, axis label, fraction shown in percent?)
     "eval_top1_error": ("Evaluation, centre crop", "top-1 error", True),
     "eval_top5_error": ("Evaluation, centre crop", "top-5 error", True),
     "train_top1_error": ("Training, running mean", "top-1 error", True),
@@ -42,18 +42,18 @@ PANELS = {  # column of metrics.csv: (title, axis label, is it a fraction to be 
 ERRORS = ("eval_top1_error", "train_top1_error")
 _TOP5 = "eval_top5_error"
 BANDS = {"range": "lowest to highest seed", "interval": "95% interval of the mean (Student's t)"}
-TOGETHER = 7  # arms on one axis, the baseline counted
+TOGETHER = 7  # arms on one axis, including the baseline
 MOST = 60  # small multiples: a sweep may have thousands of arms
 _ACROSS = 4  # small multiples side by side
 
 
 def load(workdir: pathlib.Path) -> pd.DataFrame:
-    """All rows of all runs of a sweep, or of one run's folder.
+    """All rows of all runs of a sweep, or of a single run's folder.
 
     Returns:
       Columns arm, ablation, baseline (bool), run, seed, state, planned (seeds of the arm), then those of
-      metrics.csv (errors as fractions; no top-5 error of five or fewer classes). A run that two arms share
-      appears under both. `attrs['caption']` is the protocol for a figure. Empty (with its columns) where no run
+      metrics.csv (errors as fractions; no top-5 error with five or fewer classes). A run shared by two arms
+      appears under both. `attrs['caption']` is the protocol for a figure. Empty (with its columns) if no run
       has a row yet.
 
     Raises:
@@ -65,13 +65,13 @@ def load(workdir: pathlib.Path) -> pd.DataFrame:
 
 
 def table(sweep: Sweep) -> pd.DataFrame:
-    """As `load`, of a sweep that is read already."""
+    """Like `load`, for a sweep already read."""
     abouts: dict[str, list[Any]] = {name: [] for name in (
         "arm", "ablation", "baseline", "run", "seed", "state", "planned")}
-    # Numbers in arrays: of ten thousand runs, Python's would take a fifth of the memory that a report may.
+    # NumPy arrays: for ten thousand runs, Python numbers would take a fifth of a report's memory limit.
     numbers = {name: array.array("d") for name in run_files.METRICS}
     for arm in sweep.arms:
-        if arm.views:  # the same runs again, otherwise looked at
+        if arm.views:  # the baseline's runs, evaluated with other views
             continue
         for seed, run in arm.runs.items():
             rows = run.rows
@@ -93,21 +93,21 @@ def _alone(run: Run) -> Sweep:
 
 def draw(source: pathlib.Path | pd.DataFrame, panels: Sequence[str] = ERRORS, band: str = "range",
          arms: Sequence[str] | None = None, title: str | None = None, log: bool = True) -> Figure:
-    """The figure: up to `TOGETHER` arms one panel a quantity, side by side, with a line an arm against epochs; of more
-    arms a block a quantity with a small panel an arm, its line beside the baseline's, all with the same axis.
+    """Draws the figure. Up to `TOGETHER` arms: one panel per quantity, side by side, one line per arm against epochs.
+    More arms: one block per quantity, with a small panel per arm beside the baseline, on a common axis.
 
     Args:
       source: a workdir or the result of `load`.
       panels: keys of PANELS, in order.
       band: 'range' (lowest to highest seed) or 'interval' (95% interval of the mean).
-      arms: which, in which order; None takes all, in the plan's order.
-      title: None takes the protocol: dataset, crop, epochs.
-      log: logarithmic error axes, which keep apart the ends of the curves, where the arms differ by little.
-        A panel with a zero in it is linear all the same.
+      arms: names, in order; None: all, in the plan's order.
+      title: None: the protocol (dataset, crop, epochs).
+      log: logarithmic error axes, which separate the ends of the curves, where arms differ little. A panel that
+        contains a zero is linear.
 
-    An arm's line is the mean over its finished runs, or over those under way while none has finished, and
-    ends where the first of them ends. A run that diverged or failed is drawn alone, thin, with a cross. Arms of the
-    same runs are one line.
+    An arm's line is the mean over its finished runs (over unfinished ones until one has finished) and ends with the
+    shortest of them. A run that diverged or failed is drawn separately, thin, with a cross. Arms that share all their
+    runs are one line.
 
     Raises:
       ConfigError: an unknown panel, band or arm, or nothing to draw yet.
@@ -150,11 +150,11 @@ def _check(frame: pd.DataFrame, panels: Sequence[str], band: str, arms: Sequence
 
 @dataclasses.dataclass(frozen=True)
 class _Line:
-    """What one arm, or several of the same runs, shows, and in which style."""
+    """The curve of one arm (or of several with the same runs) and its style."""
 
     names: list[str]
     notes: str  # ' (8 of 10 seeds)'
-    rows: pd.DataFrame  # of the runs that make the mean
+    rows: pd.DataFrame  # of the runs that are averaged
     lost: list[pd.DataFrame]  # the rows of each diverged or failed run
     how: dict[str, Any]  # colour, line and marker
     seeds: int
@@ -162,7 +162,7 @@ class _Line:
     baseline: bool
 
     def label(self, letters: Letters, inches: float, size: float = style.LEGEND, notes: bool = True) -> str:
-        """The name, as much of it as there is room for, and all notes."""
+        """The name, shortened to fit, and all notes."""
         said = self.notes if notes else ""
         room = inches - letters.width(said, size)
         shown = self.names if len(self.names) < 4 else [*self.names[:2], f"{len(self.names) - 2} more"]
@@ -184,7 +184,7 @@ def _line(rows: pd.DataFrame, names: list[str], rank: int, others: Sequence[str]
     baseline = bool(rows["baseline"].iloc[0])
     place = 0 if baseline else 1 + others.index(names[0])
     i = place if place < len(COLOURS) else 1 + (place - 1) % (len(COLOURS) - 1)  # black is the baseline's alone
-    # The later a line is drawn the thinner it is, so that those below it show where lines coincide.
+    # Later lines are thinner, so that coinciding lines beneath stay visible.
     drawn = min(rank, TOGETHER)
     how = {"color": COLOURS[i], "linestyle": DASHES[place % len(DASHES)], "marker": MARKERS[place % len(MARKERS)],
            "linewidth": 2.2 - 0.17 * drawn, "markersize": 6.0 - 0.4 * drawn, "markeredgewidth": 0.0,
@@ -209,7 +209,7 @@ def _words(lines: Sequence[_Line], panels: Sequence[str], band: str) -> list[str
 
 def _together(letters: Letters, lines: Sequence[_Line], panels: Sequence[str], band: str, title: str,
               log: bool) -> Figure:
-    """All arms on one panel a quantity."""
+    """One panel per quantity, with all arms."""
     right, gap, panel, axis, head = 0.16, 0.14, 2.4, 0.45, 0.26
     room = WIDTH - 0.9
     handles = [Line2D([], [], label=line.label(letters, room), **line.how) for line in lines]
@@ -236,7 +236,7 @@ def _tick_labels(axes: Axes) -> list[str]:
 
 def _multiples(letters: Letters, baseline: _Line | None, lines: Sequence[_Line], panels: Sequence[str], band: str,
                title: str, log: bool) -> Figure:
-    """A block a quantity, in it a panel an arm."""
+    """One block per quantity, with one panel per arm."""
     left, right, gap, cell, head, axis, size = 0.72, 0.12, 0.42, 0.95, 0.22, 0.45, style.NOTE
     shown = _most_different(baseline, lines, panels[0])
     width = (WIDTH - left - right - gap * (_ACROSS - 1)) / _ACROSS
@@ -272,7 +272,7 @@ def _multiples(letters: Letters, baseline: _Line | None, lines: Sequence[_Line],
             if axes not in alike:
                 _scale([axes], name, log, few=True)
                 axes.tick_params(axis="y", colors=_BEFORE["color"])
-            first = not any(before in alike for before in cells[i - i % _ACROSS:i])  # of its row with that axis
+            first = not any(before in alike for before in cells[i - i % _ACROSS:i])  # in its row, with that axis
             axes.tick_params(labelleft=axes not in alike or first, labelbottom=i + _ACROSS >= len(cells))
             axes.set_ylabel("")
             axes.set_xlabel("epoch" if i + _ACROSS >= len(cells) else "")
@@ -288,7 +288,7 @@ def _span(lines: Sequence[_Line], name: str) -> tuple[float, float]:
 
 
 def _outliers(spans: Sequence[tuple[float, float]]) -> list[int]:
-    """The panels that would squeeze all others on a common logarithmic axis: at most a third of them."""
+    """The panels that would compress all others on a common logarithmic axis: at most a third of them."""
     heights = [math.log(high / low) if low > 0 else math.inf for low, high in spans]
     usual = sorted(heights)[len(heights) * 2 // 3]
     return [i for i, height in enumerate(heights) if height > 1.5 * usual]
@@ -301,7 +301,7 @@ _BEFORE: dict[str, Any] = {**_BEHIND, "color": COLOURS[1], "linestyle": "-", "ma
 
 
 def _most_different(baseline: _Line | None, lines: Sequence[_Line], name: str) -> list[_Line]:
-    """At most MOST lines, in their order."""
+    """The lines that differ most from the baseline, at most MOST, in their order."""
     if len(lines) <= MOST:
         return list(lines)
 
@@ -316,13 +316,13 @@ def _most_different(baseline: _Line | None, lines: Sequence[_Line], name: str) -
 
 
 def _plot(axes: Axes, line: _Line, name: str, band: str, alpha: float) -> None:
-    """One line with its band, and its broken-off runs."""
+    """Plots one line with its band, and its diverged or failed runs."""
     scale, colour = 100.0 if PANELS[name][2] else 1.0, line.how["color"]
     stats = _over_seeds(line.rows, name)
     if not stats.empty:
         x = stats.index.to_numpy(dtype=float)
         step = max(1, round(len(x) / 8))
-        # Markers of different arms at different epochs, so that close lines stay apart.
+        # Markers of different arms at different epochs, so that close lines remain distinguishable.
         axes.plot(x, scale * stats["mean"], markevery=(line.rank % step, step), **line.how)
         if stats["n"].max() > 1:
             low, high = ("min", "max") if band == "range" else ("low", "high")
@@ -335,17 +335,17 @@ def _plot(axes: Axes, line: _Line, name: str, band: str, alpha: float) -> None:
 
 
 def _scale(group: Sequence[Axes], name: str, log: bool, few: bool = False) -> None:
-    """The axes of one quantity: all the same, so that panels can be compared. `few`: ticks."""
+    """Gives all axes of one quantity the same scale, so that panels can be compared. `few`: few ticks."""
     _, label, is_error = PANELS[name]
     lines = _finite([line.get_ydata() for axes in group for line in axes.lines])
     bands = _finite([np.asarray(path.vertices)[:, 1]
                      for axes in group for band in axes.collections for path in band.get_paths()])
     low, high = (float(lines.min()), float(lines.max())) if lines.size else (0.0, 1.0)
-    if bands.size:  # a 95% interval of two seeds can be huge: it may leave the panel, the lines may not
+    if bands.size:  # a 95% interval of two seeds can be huge: it may be clipped, the lines may not
         low = min(low, max(float(bands.min()), 0.6 * low))
         high = max(high, min(float(bands.max()), 1.5 * high))
     log = low > 0 and (label == "learning rate" or (log and is_error))
-    # Beyond 0% and 100% there is room for a marker, and no tick.
+    # Beyond 0% and 100% there is space for a marker, but no tick.
     if log:
         edge = max((high / low) ** 0.05, 1.02 if is_error else 2.0)
         limits = low / edge, min(high * edge, max(105.0, high)) if is_error else high * edge
@@ -382,7 +382,7 @@ def _finite(parts: Sequence[Any]) -> np.ndarray:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Round values between the limits: closer together the narrower the range."""
+    """Round values between the limits; the narrower the range, the finer."""
     if high / low < 2:
         return [t for t in MaxNLocator(nbins=6).tick_values(low, high) if low <= t <= high]
     steps = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8) if high / low < 6 else (1, 2, 3, 5) if high / low < 40 else (1, 3)
@@ -391,11 +391,11 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _over_seeds(rows: pd.DataFrame, name: str) -> pd.DataFrame:
-    """mean, min, max, low, high and n by epoch, for the epochs that every one of the runs has reached."""
+    """mean, min, max, low, high and n by epoch, for the epochs that all of the runs have reached."""
     by = rows.dropna(subset=[name]).groupby("epoch")[name]
     table = by.agg(["mean", "min", "max", "count"]).rename(columns={"count": "n"})
     table = table[table["n"] == table["n"].max()]
     estimates = [statistics.estimate(list(by.get_group(epoch))) for epoch in table.index]
-    for key in ("low", "high"):  # without an interval (one seed, equal values) the band is the mean itself
+    for key in ("low", "high"):  # without an interval (one seed, equal values) the band is the mean
         table[key] = [e.mean if getattr(e, key) is None else getattr(e, key) for e in estimates]
     return table

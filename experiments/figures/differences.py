@@ -1,4 +1,4 @@
-"""Differences with their intervals, beside the paper's and its author's log's: a row each, every seed's pair a dot."""
+"""Differences with their intervals, beside those of the paper and its author's log: one row each, one dot per seed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from experiments.analysis.verdicts import (
 from experiments.figures import style
 from experiments.figures.style import COLOURS, MARGIN, WIDTH
 
-# word → (colour, marker); the words are those of the tables.
+# word → (colour, marker); the words are the tables' verdicts.
 NO_CLAIM = "no size claimed"
 WORDS = {REPRODUCED: (COLOURS[2], "o"), CONTRADICTED: (COLOURS[1], "o"), NO_EFFECT: (COLOURS[3], "o"),
          SMALLER: (COLOURS[5], "o"), UNRESOLVED: ("#7A7A7A", "o"), PRELIMINARY: ("#A8A8A8", "o"),
@@ -44,9 +44,9 @@ class Row:
     """One difference, in points.
 
     Attributes:
-      label: what is compared. mean, low, high: with its interval; None without one.
-      each: the pairs' own, one a seed. over: the interval over seeds and other images.
-      paper, log: what these have for it. word: of WORDS, or one that begins so.
+      label: what is compared. mean, low, high: the estimate and its interval, None without one.
+      each: the difference of each seed. over: the interval over seeds and images.
+      paper, log: the paper's and the log's values. word: one of WORDS, or a word that starts with one.
       kept: does the word survive the correction?
     """
 
@@ -67,7 +67,7 @@ class Row:
 
 
 def rows(summary: dict[str, Any]) -> list[Row]:
-    """Of `claims.summary.summarise`: its arms with a difference that are not their reference's own runs once more."""
+    """The arms of a `claims.summary.summarise` with a difference, except those that share their reference's runs."""
     by_name = {arm["name"]: arm for arm in summary["arms"]}
     return [_row_of(arm) for arm in summary["arms"]
             if arm["difference"] and arm["difference"]["top1"]["mean"] is not None and (
@@ -95,32 +95,32 @@ def draw(summary: dict[str, Any]) -> Figure:
     """The differences of a sweep in top-1 error.
 
     Args:
-      summary: of `claims.summary.summarise`.
+      summary: from `claims.summary.summarise`.
 
     Raises:
       ConfigError: no arm has a difference yet.
     """
-    found = rows(summary)
-    if not found:
+    block = rows(summary)
+    if not block:
         raise ConfigError("differences: no arm has a finished run beside one of its baseline with the same seed yet")
     level = f"{summary['confidence']:.0%}"
     what = ("Arm minus baseline (or the arm named after a minus sign), top-1 error by "
             f"{views.NAMES[summary['views']]}, paired by seed.")
-    return draw_blocks({"difference in top-1 error, points (right: more errors)": found},
+    return draw_blocks({"difference in top-1 error, points (right: more errors)": block},
                        protocol_caption(summary["protocol"]), what, level, summary["family"]["tests"])
 
 
 def draw_blocks(blocks: Mapping[str, Sequence[Row]], title: str, what: str, level: str, tests: int = 0) -> Figure:
-    """Any differences in points; of a block with more than `MOST` the largest.
+    """Draws any differences, in points; in a block with more than `MOST` rows only the largest.
 
     Args:
-      blocks: by the name of their axis, each with an axis of its own, in their order.
-      what: the sentence of the note that says what a row is. level: of the intervals, '95%'.
-      tests: that Holm's correction is over.
+      blocks: {axis label: rows}, in order, each with its own axis.
+      what: the note's sentence that explains a row. level: the intervals' level, '95%'.
+      tests: number of tests that Holm's correction covers.
     """
-    kept = {name: _largest(found) for name, found in blocks.items()}
-    shown = [row for found in kept.values() for row in found]
-    limits = {name: _limits(found) for name, found in kept.items()}
+    kept = {name: _largest(block) for name, block in blocks.items()}
+    shown = [row for block in kept.values() for row in block]
+    limits = {name: _limits(block) for name, block in kept.items()}
     bars = any(row.low is not None for row in shown)
     words = [what, f"Dots are pairs, bars {level} intervals of the mean (Student's t)." if bars else
              "Dots are pairs; one seed has no interval."]
@@ -131,11 +131,11 @@ def draw_blocks(blocks: Mapping[str, Sequence[Row]], title: str, what: str, leve
         words.append("The paper's and the log's numbers are of their own networks and data.")
     if any(row.over for row in shown):
         words.append("Thin: intervals over seeds and over other images to report on.")
-    if any(not limits[name][0] <= value <= limits[name][1] for name, found in kept.items() for row in found
+    if any(not limits[name][0] <= value <= limits[name][1] for name, block in kept.items() for row in block
            for value in (*row.each, *_ends(row))):
         words.append("Triangles at the edge: what lies beyond it.")
-    words += [f"The {len(kept[name])} largest of {len(found)} differences." for name, found in blocks.items()
-              if len(found) > len(kept[name])]
+    words += [f"The {len(kept[name])} largest of {len(block)} differences." for name, block in blocks.items()
+              if len(block) > len(kept[name])]
     letters = Letters([title, *(row.label for row in shown)])
     with style.drawing(letters):
         columns = [(f"points [{level} interval]", [row.text for row in shown]),
@@ -149,20 +149,20 @@ def draw_blocks(blocks: Mapping[str, Sequence[Row]], title: str, what: str, leve
         labels = [letters.fitted(row.label, room, _SIZE) for row in shown]
         left = 0.2 + max(letters.width(label, _SIZE) for label in labels)
         width = WIDTH - left - right
-        panels, axis, head = {name: _ROW * (len(found) + 0.6) for name, found in kept.items()}, 0.42, 0.1
+        panels, axis, head = {name: _ROW * (len(block) + 0.6) for name, block in kept.items()}, 0.42, 0.1
         between = 0.16 * (len(kept) - 1)
         page = style.Page(letters, head + sum(panels.values()) + axis * len(panels) + between, title, words,
                           _handles(shown))
         top, number = sum(panels.values()) + axis * len(panels) + between, 0
-        for name, found in kept.items():
+        for name, block in kept.items():
             top -= panels[name]
             axes = page.axes(left, top, width, panels[name])
             axes.set_xlim(*limits[name])
-            axes.set_ylim(len(found) - 0.2, -0.8)
-            own = [any(texts[number:number + len(found)]) for _, texts in columns]
+            axes.set_ylim(len(block) - 0.2, -0.8)
+            own = [any(texts[number:number + len(block)]) for _, texts in columns]
             _beside(axes, -0.85, places, [said if there else "" for (said, _), there in zip(columns, own, strict=True)],
                     style.QUIET)
-            for place, row in enumerate(found):
+            for place, row in enumerate(block):
                 _row(axes, place, row)
                 _beside(axes, place, places, [texts[number + place] for _, texts in columns])
             axes.axvline(0, color="#000000", linewidth=0.8, zorder=1)
@@ -172,29 +172,29 @@ def draw_blocks(blocks: Mapping[str, Sequence[Row]], title: str, what: str, leve
             middle = min(max(left + width / 2, MARGIN + letters.width(label, 9) / 2),
                          WIDTH - MARGIN - letters.width(label, 9) / 2)
             page.text(middle, top - axis + 0.02, label, ha="center", va="bottom", fontsize=9)
-            axes.set_yticks(range(len(found)), labels[number:number + len(found)], fontsize=_SIZE)
+            axes.set_yticks(range(len(block)), labels[number:number + len(block)], fontsize=_SIZE)
             axes.tick_params(axis="y", length=0)
             axes.spines["left"].set_visible(False)
             axes.grid(axis="x", color=style.GRID, linewidth=0.6)
             axes.set_axisbelow(True)
-            top, number = top - axis - 0.16, number + len(found)
+            top, number = top - axis - 0.16, number + len(block)
         return page.figure
 
 
-def _largest(found: Sequence[Row]) -> list[Row]:
-    largest = sorted(range(len(found)), key=lambda i: -abs(found[i].mean))[:MOST]
-    return [found[i] for i in sorted(largest)]
+def _largest(block: Sequence[Row]) -> list[Row]:
+    largest = sorted(range(len(block)), key=lambda i: -abs(block[i].mean))[:MOST]
+    return [block[i] for i in sorted(largest)]
 
 
 def _number(value: float | None) -> str:
-    """A claimed difference: +1.4, +1.37."""
+    """A claimed difference as text: +1.4, +1.37."""
     if value is None:
         return ""
     return signed(value, 1 if round(value, 1) == round(value, 2) else 2)
 
 
 def _handles(shown: Sequence[Row]) -> list[Line2D]:
-    """The legend: whose numbers are drawn, and the words that occur."""
+    """Legend entries: whose numbers are drawn, and the words that occur."""
     whose = [Line2D([], [], color="none", marker=marker, markeredgecolor="#000000", markerfacecolor="white",
                     markersize=size, label=label) for who, (marker, size, label) in _CLAIMS.items()
              if any(getattr(row, who) is not None for row in shown)]
@@ -223,13 +223,13 @@ def _row(axes: Axes, place: int, row: Row) -> None:
               markerfacecolor=colour if row.kept else "white", zorder=5)
     for who, (shape, size, _) in _CLAIMS.items():
         if (claimed := getattr(row, who)) is not None:
-            # Above the bar: on it they would cover whether the estimate is hollow.
+            # Above the bar: on it they would hide whether the estimate's marker is hollow.
             axes.plot(claimed, place - 0.3, marker=shape, markersize=size, markerfacecolor="none",
                       markeredgecolor="#000000", markeredgewidth=0.8, linestyle="none", zorder=6)
 
 
 def _beside(axes: Axes, place: float, places: Sequence[float], texts: Sequence[str], color: str = "#000000") -> None:
-    """Text right of the panel, in columns that begin so many inches from it."""
+    """Writes text right of the panel, in columns that start `places` inches from it."""
     for text, x in zip(texts, places, strict=True):
         if text:
             axes.annotate(text, (1, place), xycoords=("axes fraction", "data"), xytext=(72 * x, 0),
@@ -238,19 +238,19 @@ def _beside(axes: Axes, place: float, places: Sequence[float], texts: Sequence[s
 
 
 def _ends(row: Row) -> list[float]:
-    """Of the widest interval that is drawn."""
+    """The ends of the widest interval drawn."""
     return [end for end in (row.over or (row.low, row.high)) if end is not None]
 
 
 def _limits(shown: Sequence[Row]) -> tuple[float, float]:
-    """All means and claimed numbers; intervals and pairs as far as they go, but the one of two seeds can be huge."""
+    """Limits that show all means and claimed numbers, but clip intervals and pairs (huge for two seeds)."""
     points = [0.0, *(value for row in shown for value in (row.mean, row.paper, row.log) if value is not None)]
     low, high = min(points), max(points)
     span = max(high - low, 0.5)
     ends = [value for row in shown for value in (*row.each, *_ends(row), row.low, row.high) if value is not None]
     first, last = min([low, *ends]), max([high, *ends])
-    # What lies a little farther than the bound is shown whole: an arrow that points at nothing much says less.
+    # What exceeds the bound only slightly is shown in full rather than clipped with an arrow.
     low = first if first >= low - 0.8 * span else low - 0.6 * span
     high = last if last <= high + 0.8 * span else high + 0.6 * span
-    edge = 0.04 * (high - low) or 0.1  # all may be zero
+    edge = 0.04 * (high - low) or 0.1  # if all are zero
     return low - edge, high + edge

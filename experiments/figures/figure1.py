@@ -1,4 +1,4 @@
-"""Figure 1 drawn as the paper has it: training error against epochs, ReLU solid, tanh dashed; beside it the grid."""
+"""The paper's figure 1: training error against epochs, ReLU solid, tanh dashed; beside it the learning-rate grid."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ STYLES: dict[str, dict[str, Any]] = {
 _GRID = 1.66  # inches: the right panel
 
 
-def draw(found: dict[str, Any]) -> Figure:
-    """The figure of what `figure1.measure` found."""
-    title = caption(protocol(found["seeds"], "centre")) + " at most"
+def draw(measured: dict[str, Any]) -> Figure:
+    """Draws the result of `figure1.measure`."""
+    title = caption(protocol(measured["seeds"], "centre")) + " at most"
     letters = Letters([title])
     with style.drawing(letters):
-        page = style.Page(letters, 3.4, title, [_note(found)])
-        _curves(page.axes(0.72, 0.5, 3.9, 2.65), found)
-        _grid(page.axes(5.4, 0.5, _GRID, 2.65), found, letters)
+        page = style.Page(letters, 3.4, title, [_note(measured)])
+        _curves(page.axes(0.72, 0.5, 3.9, 2.65), measured)
+        _grid(page.axes(5.4, 0.5, _GRID, 2.65), measured, letters)
         return page.figure
 
 
-def _note(found: dict[str, Any]) -> str:
-    left_out = f"; drawn but not counted: {', '.join(found['broken'])}" if found["broken"] else ""
+def _note(measured: dict[str, Any]) -> str:
+    left_out = f"; drawn but not counted: {', '.join(measured['broken'])}" if measured["broken"] else ""
     return (f"Left: one line a seed{left_out}. The error of the weights at the end of each epoch on all training "
             "images, no regularisation; a run ends with the first epoch at or below "
-            f"{found['threshold']:.0%}. Marked: mean epochs to {found['threshold']:.0%} with the 95% interval "
+            f"{measured['threshold']:.0%}. Marked: mean epochs to {measured['threshold']:.0%} with the 95% interval "
             "(Student's t) over a kind's seeds; a triangle to the right where runs were not there yet at their end. "
             "Right: the rates that were tried, one seed, error after the grid's epochs; filled: chosen; a cross at the "
             "top: diverged.")
 
 
-def _curves(axes: Axes, found: dict[str, Any]) -> None:
-    threshold = 100 * found["threshold"]
+def _curves(axes: Axes, measured: dict[str, Any]) -> None:
+    threshold = 100 * measured["threshold"]
     tops = [threshold]
-    for run in found["seeds"].runs.values():
+    for run in measured["seeds"].runs.values():
         how = STYLES[speed.activation_of(run)]
         if run.rows:
             errors = [100 * row[speed.ERROR] for row in run.rows]
@@ -56,12 +56,12 @@ def _curves(axes: Axes, found: dict[str, Any]) -> None:
             axes.plot([row["epoch"] for row in run.rows], errors, color=how["color"], linestyle=how["linestyle"],
                       linewidth=1.0, alpha=0.75)
     axes.axhline(threshold, color="#777777", linewidth=0.8, linestyle=(0, (1.2, 1.2)), zorder=1)
-    for activation, by_seed in found["arrivals"].items():
+    for activation, by_seed in measured["arrivals"].items():
         _mark(axes, threshold, [a.epochs for a in by_seed.values()], all(a.reached for a in by_seed.values()),
               STYLES[activation])
-    handles = [Line2D([], [], label=f"{speed.NAMES[a]}, rate {found['rates'][a]:g}",
+    handles = [Line2D([], [], label=f"{speed.NAMES[a]}, rate {measured['rates'][a]:g}",
                       **STYLES[a], markersize=4.5, linewidth=1.2)
-               for a in found["arrivals"]]
+               for a in measured["arrivals"]]
     axes.legend(handles=handles, frameon=False, handlelength=3.2, loc="upper right")
     axes.set_title("Training error", loc="left")
     axes.set_xlabel("epoch")
@@ -69,15 +69,15 @@ def _curves(axes: Axes, found: dict[str, Any]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
     axes.yaxis.set_major_formatter(FuncFormatter(style.percent))
     axes.set_ylim(threshold - 0.12 * (max(tops) - threshold) - 1, max(tops) + 2)
-    # The interval of two seeds can be huge: it may leave the panel.
-    longest = max((row["epoch"] for run in found["seeds"].runs.values() for row in run.rows[-1:]), default=1)
+    # The interval of two seeds can be huge: it may be clipped.
+    longest = max((row["epoch"] for run in measured["seeds"].runs.values() for row in run.rows[-1:]), default=1)
     axes.set_xlim(0, longest + max(0.5, 0.06 * longest))
     axes.grid(axis="y", color=style.GRID, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
 def _mark(axes: Axes, threshold: float, times: list[float], reached: bool, how: dict[str, Any]) -> None:
-    """Mean and interval on the threshold's line; of runs that never got there where they ended, a triangle."""
+    """Marks mean and interval on the threshold's line; a triangle marks the end of runs that never reached it."""
     of = estimate(times)
     assert of.mean is not None
     width = None if of.half is None or not reached else of.half
@@ -86,16 +86,16 @@ def _mark(axes: Axes, threshold: float, times: list[float], reached: bool, how: 
                   zorder=5)
 
 
-def _grid(axes: Axes, found: dict[str, Any], letters: Letters) -> None:
-    rates = sorted({p.rate for p in found["points"]})
-    known = [100 * p.error for p in found["points"] if math.isfinite(p.error)] or [90.0]  # all may have diverged
+def _grid(axes: Axes, measured: dict[str, Any], letters: Letters) -> None:
+    rates = sorted({p.rate for p in measured["points"]})
+    known = [100 * p.error for p in measured["points"] if math.isfinite(p.error)] or [90.0]  # all may have diverged
     top = max(known) + 0.1 * (max(known) - min(known)) + 1
     for activation, how in STYLES.items():
-        mine = [p for p in found["points"] if p.activation == activation]
+        mine = [p for p in measured["points"] if p.activation == activation]
         fine = [p for p in mine if math.isfinite(p.error)]
         axes.plot([p.rate for p in fine], [100 * p.error for p in fine], markerfacecolor="white", markersize=5,
                   linewidth=1.2, **how)
-        chosen = [p for p in fine if p.rate == found["rates"].get(activation)]
+        chosen = [p for p in fine if p.rate == measured["rates"].get(activation)]
         axes.plot([p.rate for p in chosen], [100 * p.error for p in chosen], marker=how["marker"], markersize=6.5,
                   color=how["color"], linestyle="none", zorder=4)
         lost = [p.rate for p in mine if not math.isfinite(p.error)]
@@ -108,14 +108,14 @@ def _grid(axes: Axes, found: dict[str, Any], letters: Letters) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{1000 * value:g}"))
     axes.yaxis.set_major_formatter(FuncFormatter(style.percent))
-    axes.set_title(f"After {many_epochs(protocol(found['grid'], 'centre'))}", loc="left")
+    axes.set_title(f"After {many_epochs(protocol(measured['grid'], 'centre'))}", loc="left")
     axes.set_xlabel("learning rate, × 0.001")
     axes.grid(axis="y", color=style.GRID, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
 def _apart(rates: list[float], widths: list[float]) -> list[float]:
-    """Of rates on a logarithmic axis those whose labels, so wide in its own units, leave a gap between them."""
+    """The rates on a logarithmic axis whose labels, of these widths in axis units, don't overlap."""
     kept = [0]
     for i in range(1, len(rates)):
         if math.log(rates[i] / rates[kept[-1]]) > 0.6 * (widths[i] + widths[kept[-1]]):

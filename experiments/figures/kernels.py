@@ -1,4 +1,4 @@
-"""First-layer kernels by column as one picture, in the manner of the paper's figure 3."""
+"""First-layer kernels by column in one picture, like the paper's figure 3."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from experiments.figures import style
 from experiments.figures.style import MARGIN, WIDTH
 
 MOST = 5  # runs in one figure
-_DOTS, _GAP = 4, 3  # dots of a weight, and between two kernels
+_DOTS, _GAP = 4, 3  # pixels per weight, and between two kernels
 
 
 def tile(kernels: np.ndarray, across: int) -> np.ndarray:
@@ -38,10 +38,10 @@ def tile(kernels: np.ndarray, across: int) -> np.ndarray:
 
 def draw(by_seed: Mapping[int, np.ndarray], measured: Mapping[int, colour.Separation], arm: str,
          caption: str) -> Figure:
-    """A row a run (the first five), a block a column, kernels by rising colour share.
+    """Draws one row per run (the first MOST), one block per column, kernels sorted by increasing colour share.
 
     Args:
-      by_seed: [column, height, width, 3, kernel].
+      by_seed: {seed: kernels [column, height, width, 3, kernel]}.
     """
     seeds = sorted(by_seed)[:MOST]
     columns, _, _, _, count = by_seed[seeds[0]].shape

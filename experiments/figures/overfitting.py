@@ -1,4 +1,4 @@
-"""Training error against reported error: a point an arm with both intervals, and diagonals of equal gap."""
+"""Training error against reported error: one point per arm with both intervals, and diagonals of equal gap."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from experiments.figures import style
 from experiments.figures.style import COLOURS, MARGIN, WIDTH
 
 MOST = 40  # arms
-_NAMES, _LINE, _SIZE, _LEFT = 2.0, 0.165, 8.5, 0.68  # inches right of the panel, of a name; points; inches
-_FROM_EDGE = 0.035  # of the panel's width: how far from its right edge a diagonal is lettered
+_NAMES, _LINE, _SIZE, _LEFT = 2.0, 0.165, 8.5, 0.68  # inches right of the panel, per name; points; inches
+_FROM_EDGE = 0.035  # a diagonal's label from the right edge, as a fraction of the panel's width
 
 
 def draw(points: Sequence[Point], title: str) -> Figure:
-    """The figure; names stand beside the panel, by rising error.
+    """Draws the figure, with the names beside the panel by increasing error.
 
     Args:
-      points: of more than `MOST` the baseline and those farthest from it.
+      points: of more than `MOST`, the baseline and those farthest from it are drawn.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: there is no point.
     """
     if not points:
         raise ConfigError("overfitting: no finished run has an error on images learnt from; config.data.fit_split asks "
@@ -78,7 +78,7 @@ def draw(points: Sequence[Point], title: str) -> Figure:
 
 def _over_the_panel(page: style.Page, letters: Letters, labels: Sequence[tuple[float, str]], top: float,
                     width: float) -> None:
-    """The gaps above the ends of their diagonals, as far as there is room."""
+    """Labels diagonals with their gaps above their upper ends, where there is room."""
     page.text(MARGIN + _LEFT + width / 2, top + 0.22, "gap: reported error − error on images learnt from, points",
               ha="center", va="bottom", fontsize=8, color=style.QUIET)
     edge = -1.0
@@ -90,11 +90,11 @@ def _over_the_panel(page: style.Page, letters: Letters, labels: Sequence[tuple[f
 
 
 def _on_the_diagonals(axes: Axes, labels: Sequence[tuple[float, str]], panel: float) -> None:
-    """The gaps of those diagonals that leave the panel on its right, there, as far as there is room."""
+    """Labels the diagonals that leave the panel on its right with their gaps there, where there is room."""
     (left, end), (low, high) = axes.get_xlim(), axes.get_ylim()
     inches, edge = (high - low) / panel, low + 0.2 * (high - low) / panel
     for y, text in sorted(labels):
-        at = y - _FROM_EDGE * (end - left)  # diagonals rise by a point a point
+        at = y - _FROM_EDGE * (end - left)  # diagonals have slope 1
         if edge <= at <= high - 0.1 * inches:
             axes.text(end - _FROM_EDGE * (end - left), at, text, ha="center", va="center", fontsize=8,
                       color=style.QUIET, zorder=2.5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})
@@ -127,32 +127,32 @@ def _farthest(points: Sequence[Point]) -> list[Point]:
 
 
 def _limits(estimates: Sequence[Estimate]) -> tuple[float, float]:
-    """All means; intervals as far as they go, but the one of two seeds can be huge."""
+    """Limits that show all means; intervals are clipped: those of two seeds can be huge."""
     means = [_mean(e) for e in estimates]
     room = 0.5 * max(max(means) - min(means), 1.0)
     low = max(min([*means, *(e.low for e in estimates if e.low is not None)]), min(means) - room)
     high = min(max([*means, *(e.high for e in estimates if e.high is not None)]), max(means) + room)
-    edge = max(0.06 * (high - low), 0.5 - (high - low) / 2)  # at least a point, else rounding would look like much
+    edge = max(0.06 * (high - low), 0.5 - (high - low) / 2)  # at least one point, else rounding would look large
     return max(low - edge, -0.02 * (high - low) - 0.05), high + edge  # no error is below zero
 
 
 def _spread(places: Sequence[float], apart: float, room: float) -> list[float]:
-    """Places as near the given ones as can be, in their order, at least so far apart, between 0 and `room`."""
+    """Places as close to the given ones as possible, in their order, at least `apart` apart, between 0 and `room`."""
     order = sorted(range(len(places)), key=lambda i: places[i])
-    groups: list[list[float]] = []  # [members, the place of the first of them that is nearest to all]
+    groups: list[list[float]] = []  # [members, the best place of the first of them]
     for index in order:
         groups.append([1, places[index]])
         while len(groups) > 1 and groups[-2][1] + apart * groups[-2][0] > groups[-1][1]:
             count, place = groups.pop()
             before = groups[-1]
-            # The mean of what either wants for the first of both.
+            # The mean of the places that the two groups want for the first member.
             before[1] = (before[0] * before[1] + count * (place - apart * before[0])) / (before[0] + count)
             before[0] += count
     out, last = [0.0] * len(places), -apart / 2
     row = [place + apart * i for count, place in groups for i in range(int(count))]
     for index, place in zip(order, row, strict=True):
         out[index] = last = max(place, last + apart)
-    first = room - apart / 2  # and down again from the top
+    first = room - apart / 2  # then down from the top
     for index in reversed(order):
         out[index] = min(out[index], first)
         first = out[index] - apart

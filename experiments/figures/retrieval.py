@@ -1,4 +1,4 @@
-"""Figure 4 of the paper: images with their five most probable classes; beside each its nearest neighbours."""
+"""The paper's figure 4: images with their five most probable classes and their nearest neighbours."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from experiments.figures import style
 from experiments.figures.style import MARGIN, WIDTH
 
 RIGHT, WRONG = style.COLOURS[1], "#9DB8D9"
-_ROW, _IMAGE, _LEFT, _BARS, _LINE = 0.92, 0.6, 1.0, 1.6, 0.11  # inches: the last is a line of a class's name
+_ROW, _IMAGE, _LEFT, _BARS, _LINE = 0.92, 0.6, 1.0, 1.6, 0.11  # inches; _LINE: a line of a class's name
 _NAME, _BAR = 6.5, 6.5  # points
 
 
-def draw(queries: Split, probabilities: np.ndarray, classes: Sequence[str], gallery: Split, found: np.ndarray,
+def draw(queries: Split, probabilities: np.ndarray, classes: Sequence[str], gallery: Split, neighbours: np.ndarray,
          title: str) -> Figure:
-    """A row an image.
+    """Draws one row per image.
 
     Args:
-      queries: the images to draw. probabilities: [images, classes]. classes: names of the network's outputs.
-      found: rows of `gallery`, [images, neighbours], the nearest first.
+      queries: the images. probabilities: [images, classes]. classes: names of the network's outputs.
+      neighbours: rows of `gallery`, nearest first, [images, neighbours].
     """
-    count, near = found.shape
+    count, near = neighbours.shape
     guesses = min(5, probabilities.shape[1])
     order = np.argsort(-probabilities, kind="stable", axis=1)[:, :guesses]
     called = [[classes[i] if i < len(classes) else f"output {i}" for i in row] for row in order]
@@ -57,9 +57,9 @@ def draw(queries: Split, probabilities: np.ndarray, classes: Sequence[str], gall
                 shown = letters.fitted(name, 0.97 * _BARS, _BAR, weight, end=0)
                 bars.text(0.02, place, shown, fontsize=_BAR, va="center", weight=weight)
             bars.set_xlim(0, 1)
-            bars.set_ylim(4.6, -0.6)  # fewer bars are no thicker
+            bars.set_ylim(4.6, -0.6)  # the same thickness for fewer bars
             bars.set_axis_off()
-            for place, neighbour in enumerate(found[row]):
+            for place, neighbour in enumerate(neighbours[row]):
                 panel = page.axes(start + place * (each + 0.06), below + 0.28 + _IMAGE - each, each, each)
                 panel.imshow(gallery.images[neighbour], interpolation="nearest")
                 panel.set_xticks([])

@@ -1,4 +1,4 @@
-"""The common style of all pictures: colours, lettering, and a page whose heights add up in inches.
+"""The common style of all figures: colours, lettering, and a page laid out in inches.
 
 Drawn without pyplot and without a display; the same numbers give the same bytes.
 """
@@ -21,14 +21,14 @@ from matplotlib.lines import Line2D
 from alexnet_jax import files
 from alexnet_jax.inspect.lettering import OWN, Letters
 
-# Okabe and Ito's palette without yellow, which is lost on white paper. Black is the baseline's.
+# Okabe and Ito's palette without yellow, which is hard to see on white paper. Black is the baseline's.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.6, 1.2, 1.6)), (0, (3, 1.2)), (0, (8, 2)),
           (0, (6, 1.4, 1.2, 1.4, 1.2, 1.4)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
-QUIET, GRID = "#444444", "#DDDDDD"  # of notes, of the lines behind the data
+QUIET, GRID = "#444444", "#DDDDDD"  # colours of notes and of grid lines
 
-WIDTH = 7.2  # inches: a page's text width; type is legible at half of it
+WIDTH = 7.2  # inches: a page's text width; text is legible at half of it
 MARGIN = 0.12
 TITLE, NOTE, LEGEND = 9.5, 7.5, 8.5  # points
 _TITLE_LINE, _NOTE_LINE, _LEGEND_LINE = 0.17, 0.145, 0.18  # inches
@@ -36,16 +36,16 @@ STYLE: Any = {
     "font.size": 9.0, "axes.labelsize": 9.0, "axes.titlesize": 9.5, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,
     "legend.fontsize": LEGEND, "axes.linewidth": 0.7, "axes.spines.top": False, "axes.spines.right": False,
     "svg.hashsalt": "alexnet_jax", "svg.fonttype": "path", "path.simplify": False,
-    # Ticks are lettered when the figure is saved.
+    # Tick labels are drawn when the figure is saved.
     "font.family": [OWN], "text.parse_math": False, "text.usetex": False}
 
 
 class Page:
-    """A figure of the text's width: a title, a body of given height, a legend, a note, which can't meet.
+    """A figure of the text's width: title, body of a given height, legend and note, which never overlap.
 
     Args:
-      body: inches. title: wrapped, may be ''. note: sentences that stand below all else.
-      legend: the lines and markers that it explains, with their labels.
+      body: inches. title: wrapped, may be ''. note: sentences at the bottom.
+      legend: the labelled lines and markers that it explains.
     """
 
     def __init__(self, letters: Letters, body: float, title: str, note: Sequence[str], legend: Sequence[Line2D] = ()):
@@ -67,15 +67,15 @@ class Page:
             self.legend(legend, columns)
 
     def axes(self, x: float, y: float, width: float, height: float) -> Axes:
-        """Axes in a box of the body; inches from its left and its lower edge."""
+        """Axes in a box of the body, in inches from its left and lower edges."""
         return self.figure.add_axes((x / WIDTH, (y + self._base) / self.height, width / WIDTH, height / self.height))
 
     def place(self, axes: Axes, x: float, y: float, width: float, height: float) -> None:
-        """Moves axes into another box of the body."""
+        """Moves axes to another box of the body."""
         axes.set_position((x / WIDTH, (y + self._base) / self.height, width / WIDTH, height / self.height))
 
     def text(self, x: float, y: float, text: str, **how: Any) -> None:
-        """Text in the body; inches from its left and its lower edge. Names have to be written (`Letters`) before."""
+        """Text in the body, in inches from its left and lower edges. Names must have gone through `Letters`."""
         self.figure.text(x / WIDTH, (y + self._base) / self.height, text, **how)
 
     def legend(self, handles: Sequence[Line2D], columns: int) -> Legend:
@@ -83,7 +83,7 @@ class Page:
                                   ncol=columns, frameon=False, handlelength=3.4, columnspacing=1.8, borderpad=0.2)
 
     def _legend_columns(self, handles: Sequence[Line2D]) -> int:
-        """As many columns as fit the width, spread evenly over the lines."""
+        """As many columns as fit the width, spread evenly over the rows."""
         if not handles:
             return 1
         widest = max(self.letters.width(str(handle.get_label()), LEGEND) for handle in handles) + 0.75
@@ -93,13 +93,13 @@ class Page:
 
 @contextlib.contextmanager
 def drawing(letters: Letters) -> Iterator[None]:
-    """Matplotlib's settings while a page is drawn."""
+    """Matplotlib's settings for drawing a page."""
     with letters.style(STYLE):
         yield
 
 
 def label(letters: Letters, name: str, inches: float, size: float = LEGEND) -> str:
-    """A name for a legend, which leaves out those that begin with an underscore."""
+    """A name for a legend, shortened to fit. Matplotlib would leave out one that begins with an underscore."""
     shown = letters.fitted(name, inches, size)
     return f"\N{ZERO WIDTH SPACE}{shown}" if shown.startswith("_") else shown
 
@@ -118,6 +118,6 @@ def render(figure: Figure, kind: str) -> bytes:
 
 
 def save(figure: Figure, path: pathlib.Path) -> None:
-    """Writes the figure in one move; the name's ending is the format."""
+    """Writes the figure atomically, in the format of the file's suffix."""
     with files.replacing(path) as temporary:
         temporary.write_bytes(render(figure, path.suffix[1:]))
