@@ -1,4 +1,4 @@
-"""Sweeps and what they show: ablations, runner, report, claims, plots. Reading results never imports JAX."""
+"""Sweeps and their results: ablations, runner, report, claims, plots. Reading results never imports JAX."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The catalogue of ablations under the name that sweep files know: `from experiments.ablations import Arm`."""
+"""The catalogue of ablations, under its public name: `from experiments.ablations import Arm`."""
 
 from experiments.sweep.ablations import BASELINE, CATALOGUE, Arm, Search, ablation, arms_of
 

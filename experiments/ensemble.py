@@ -1,11 +1,11 @@
-"""Several trained networks averaged: the error of each, and of the mean of their softmax outputs.
+"""Averages several trained networks: the error of each, and of the mean of their softmax outputs.
 
     python -m experiments.ensemble runs/one runs/two runs/three
     python -m experiments.ensemble --workdir=runs/cifar --arm=baseline
 
 The paper's table 2 averages five networks (40.7% → 38.1% top-1) and seven. Here: every number of networks, over all
-subsets of that size (or `--subsets` random ones), on the images that the runs report on, by ten views (five, where no
-run's training mirrors). `ensemble.json` has the counts, whole numbers of wrong images; `--record` adds the claim.
+subsets of that size (or `--subsets` random ones), on the runs' reported images, by ten views (five if no run mirrors in
+training). `ensemble.json` has the counts of wrong images; `--record` adds the claim.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ PAPER = (-2.6, -1.8)  # table 2: 40.7/18.2 → 38.1/16.4
 
 
 def subsets(members: int, size: int, most: int, seed: int = 0) -> list[tuple[int, ...]]:
-    """All subsets of that size, or `most` different ones drawn at random."""
+    """All subsets of `size` members, or `most` distinct random ones."""
     if math.comb(members, size) <= most:
         return list(itertools.combinations(range(members), size))
     rng = np.random.default_rng((seed, size))
-    found: set[tuple[int, ...]] = set()
-    while len(found) < most:
-        found.add(tuple(sorted(map(int, rng.choice(members, size, replace=False)))))
-    return sorted(found)
+    drawn: set[tuple[int, ...]] = set()
+    while len(drawn) < most:
+        drawn.add(tuple(sorted(map(int, rng.choice(members, size, replace=False)))))
+    return sorted(drawn)
 
 
 def wrong(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """bool [2, images]: is the right class not the first, not among the first five?"""
-    import jax.numpy as jnp  # JAX starts here
+    """bool [2, images]: top-1 wrong, top-5 wrong."""
+    import jax.numpy as jnp  # imported late: the checks before don't need JAX
 
     from alexnet_jax.training.program import count_mistakes
 
@@ -56,7 +56,7 @@ def mean(log_probs: np.ndarray) -> np.ndarray:
 
 
 def by_size(log_probs: np.ndarray, labels: np.ndarray, most: int) -> list[dict[str, Any]]:
-    """One row a number of networks: its subsets, their counts of wrong images, the mean, least and most of them."""
+    """One row per number of networks: its subsets, their counts of wrong images, and the mean, min and max of these."""
     rows = []
     for size in range(1, len(log_probs) + 1):
         chosen = subsets(len(log_probs), size, most)
@@ -67,10 +67,9 @@ def by_size(log_probs: np.ndarray, labels: np.ndarray, most: int) -> list[dict[s
 
 
 def gain(log_probs: np.ndarray, labels: np.ndarray) -> list[statistics.Estimate]:
-    """Top-1 and top-5 error of the average of all less the mean error of each, in points.
+    """Top-1 and top-5 error of the average of all minus the mean error of the single networks, in points.
 
-    The interval is that of the images (of which each is one difference), for these networks: other networks of the
-    kind would differ a little.
+    The interval is over images (one difference each), for these networks; it doesn't cover the choice of networks.
     """
     together = wrong(mean(log_probs), labels).astype(float)
     alone = np.mean([wrong(one, labels) for one in log_probs], axis=0)
@@ -78,7 +77,7 @@ def gain(log_probs: np.ndarray, labels: np.ndarray) -> list[statistics.Estimate]
 
 
 def table(rows: Sequence[dict[str, Any]], total: int, top5: bool = True) -> str:
-    """A line a number of networks. `top5`: does that error say anything?"""
+    """One line per number of networks. `top5`: is that error meaningful?"""
     lines = ["networks  subsets  top-1 error (lowest to highest)" + "   top-5 error" * top5]
     for row in rows:
         one, five = (100 * np.asarray(row[key]) / total for key in ("top1_wrong", "top5_wrong"))
@@ -88,14 +87,14 @@ def table(rows: Sequence[dict[str, Any]], total: int, top5: bool = True) -> str:
 
 
 def predict(runs, split_text: str, views: str, say) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """(log probabilities [networks, images, classes], labels, what makes the errors mean less), all on the same images.
+    """(log probabilities [networks, images, classes], labels, what makes the errors misleading), on the same images.
 
     Classes are in the order of the first network's.
 
     Raises:
-      ConfigError: the networks report on different images or know different classes.
+      ConfigError: the networks' reported images or classes differ.
     """
-    from alexnet_jax.inspect.trained import Trained  # JAX starts here
+    from alexnet_jax.inspect.trained import Trained  # imports JAX
 
     networks = [Trained(run.folder) for run in runs]
     first = networks[0]
@@ -104,8 +103,8 @@ def predict(runs, split_text: str, views: str, say) -> tuple[np.ndarray, np.ndar
         for name in ("name", *(() if split_text else ("eval_split",))):
             if other.config.data[name] != first.config.data[name]:
                 raise ConfigError(f"{other.folder}: config.data.{name} is {other.config.data[name]!r} there and "
-                                  f"{first.config.data[name]!r} in {first.folder}; an average is of the same images"
-                                  + ("" if name == "name" else " (--split=… names them for all)"))
+                                  f"{first.config.data[name]!r} in {first.folder}; averaging needs the same images"
+                                  + ("" if name == "name" else " (--split=… chooses them for all)"))
         if other.classes != first.classes:
             raise ConfigError(f"{other.folder}: {other.classes} classes there, {first.classes} in {first.folder}")
         strange = missing(first.known.keys, other.known.keys), missing(other.known.keys, first.known.keys)
@@ -113,21 +112,21 @@ def predict(runs, split_text: str, views: str, say) -> tuple[np.ndarray, np.ndar
             raise ConfigError(f"{other.folder}: other classes than in {first.folder} ({named(strange[0]) or 'none'} "
                               f"there alone, {named(strange[1]) or 'none'} here alone)")
     where = "--split" if split_text else "config.data.eval_split"
-    found, images = [], first.open(text, where=where)
+    log_probs, images = [], first.open(text, where=where)
     said: dict[str, list[str]] = {}
     for number, network in enumerate(networks, start=1):
         own = network.open(text, where=where)
         if own.store.folder != images.store.folder or not np.array_equal(own.rows, images.rows):
-            raise ConfigError(f"{network.folder}: '{text}' is other images there than in {first.folder} "
+            raise ConfigError(f"{network.folder}: '{text}' has other images there than in {first.folder} "
                               "(config.data.order, val_fraction, val_seed, size or another version)")
         for line in network.about_data(own):
             said.setdefault(line, []).append(network.folder.name)
             say(f"{network.folder.name}: note: {line}")
-        # Outputs in the order of the first network's classes, and behind them those that stand for no class.
+        # Outputs in the order of the first network's classes, followed by outputs without a class.
         places = [*network.known.places(first.known.keys), *range(len(network.known), network.classes)]
-        found.append(network.log_probs(own, views)[:, places])
+        log_probs.append(network.log_probs(own, views)[:, places])
         say(f"{number} of {len(networks)}: {network.folder.name}, step {network.step}")
-    return np.stack(found), images.labels, [
+    return np.stack(log_probs), images.labels, [
         line if len(of) == len(networks) else f"{line} (by {', '.join(of)})" for line, of in said.items()]
 
 
@@ -142,9 +141,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arm = selection.arm_of(sweep, options.arm)
     runs = selection.finished(arm)
     if len(runs) < 2:
-        raise ConfigError(f"arm {arm.name}: one finished run; an average needs two or more")
+        raise ConfigError(f"arm {arm.name}: only one finished run; averaging needs at least two")
     folder = selection.place(options)
-    views = options.views or views_lib.shared((run.config, None) for run in runs)  # of what is counted only now
+    views = options.views or views_lib.shared((run.config, None) for run in runs)  # None: counted here, not recorded
     log_probs, labels, notes = predict(runs, options.split, views, lambda line: print(line, file=sys.stderr))
     rows = by_size(log_probs, labels, options.subsets)
     gains = gain(log_probs, labels)
@@ -164,10 +163,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             **({"notes": notes} if notes else {})}
     path = folder / "ensemble.json"
     if options.record is not None:
-        found = verdicts.averages(gains[0], len(runs), PAPER[0])
+        verdict = verdicts.averages(gains[0], len(runs), PAPER[0])
         path = recording.write_claim(folder, "ensemble", "2012-5", recording.Measured(
             text, gains[0].mean, gains[0].low, gains[0].high, "points", len(runs)),
-            found, about, hours)
+            verdict, about, hours)
         tree = (run_files.read_json(path) or {}) | {"ensemble": tree}
     run_files.write_json(path, tree)
     print(path)
@@ -175,5 +174,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    environment.prepare_xla()  # as the runs were computed
+    environment.prepare_xla()  # the same settings as in training
     commands.run_main(main)

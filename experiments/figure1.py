@@ -3,22 +3,21 @@
     python -m experiments.figure1 --workdir=runs/figure1 --jobs=2
     python -m experiments.figure1 --results=experiments/results/figure1        # draws what is recorded, or a workdir
 
-First a grid of learning rates for each activation, one seed and a few epochs each (`grid/`); the biases' rate is
-twice the weights'. Chosen is the rate with the lowest error on all training images after those epochs; where that is
-the grid's smallest or largest rate, the grid grows in that direction until it isn't. Then the seeds at the chosen
-rates (`seeds/`), each until its error is 25% or its epochs are over: then its time is a lower bound, and so is what a
-run under way has had when the command is stopped, if that is more than any other run took; one that had less is named
-and left out. Last, the first seed at the rates next to the chosen ones (`neighbours/`), for a quarter longer than at
-the chosen rate: the lowest error after a few epochs needn't be that of the rate which gets to 25% first.
+First comes a grid of learning rates for each activation, one seed and a few epochs each (`grid/`); the biases' rate is
+twice the weights'. The rate with the lowest error on all training images after those epochs is chosen; if it is the
+grid's smallest or largest, the grid is extended in that direction. Then come the seeds at the chosen rates (`seeds/`),
+each until its error is 25% or its epochs are over. In the latter case its time is a lower bound; so is that of a run
+that was stopped with the command, if it is longer than all other runs took (else the run is named and left out). Last
+comes the first seed at the rates next to the chosen ones (`neighbours/`), for a quarter longer than at the chosen rate:
+the rate with the lowest error after a few epochs needn't be the one that reaches 25% first.
 `figure1.json` has the numbers, `figure1.png` and `.svg` the figure.
-The same command resumes after an interruption; the folders are sweeps of experiments.run, which experiments.status
-shows.
+The same command resumes after an interruption. The folders are sweeps of experiments.run (see experiments.status).
 
-Why this isn't one sweep whose arms ask for a search of their rate (`experiments.sweep.search`): that search judges
-candidates on images kept back from training, where the paper's figure is about the error on what is learnt, all 50,000
-images; it scales one field, here two move together; its runs and the sweep's differ in nothing but splits and epochs,
-here the grid has to run on past the error at which the seeds stop; and the neighbours' length is that of a chosen run,
-known only when it is done. What is the same is shared: the grid (`sweep.grid`), plans and the runner.
+Why this isn't one sweep with a search of the rate (`experiments.sweep.search`): that search judges candidates on images
+held out from training, but the paper's figure is about the training error on all 50,000 images; it scales one field,
+here two; its runs and the sweep's differ only in splits and epochs, but the grid must run past the error at which the
+seeds stop; and the length of the neighbours is known only when the chosen run is done. The common parts are shared: the
+grid (`sweep.grid`), plans and the runner.
 """
 
 from __future__ import annotations
@@ -48,10 +47,10 @@ from experiments.sweep.ablations import Arm
 
 ACTIVATIONS = ("relu", "tanh")
 PAPER = 6.0  # section 3.1: "six times faster"
-FACTOR = 2.0  # between the rates of a grid that grows
-MOST = 8  # times that it may grow, each activation
+FACTOR = 2.0  # between the rates of an extended grid
+MOST = 8  # extensions per activation
 GRID, SEEDS, NEIGHBOURS = "grid", "seeds", "neighbours"
-LONGER = 1.25  # times the epochs at the chosen rate that a neighbouring one gets
+LONGER = 1.25  # epochs at a neighbouring rate, relative to those at the chosen rate
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,7 +79,7 @@ def _rates(text: str) -> list[float]:
 
 
 class Interrupted(Exception):
-    """`code` is the exit code of a stage that was stopped, or whose runs failed."""
+    """A stage was stopped, or its runs failed; `code` is its exit code."""
 
     def __init__(self, code: int):
         super().__init__(code)
@@ -88,10 +87,10 @@ class Interrupted(Exception):
 
 
 class Experiment:
-    """The stages, each a sweep in a folder of its own.
+    """The stages, each a sweep in its own folder.
 
     Args:
-      options: of the command line. worker, prepare: as for experiments.run.
+      options: the command line's. worker, prepare: as for experiments.run.
     """
 
     def __init__(self, options: argparse.Namespace, worker: Sequence[str] = local.WORKER,
@@ -114,21 +113,21 @@ class Experiment:
             if not any(more.values()):
                 break
         else:
-            raise ConfigError(f"--grid={self.options.grid}: grew {MOST} times and the best rate still lies at its "
-                              "edge; begin elsewhere, or train longer with --grid_epochs")
-        found = {a: rate for a in ACTIVATIONS if (rate := grid_lib.best(tried[a])) is not None}
-        words = [f"{speed.NAMES[a]} {rate:g}" for a, rate in found.items()]
+            raise ConfigError(f"--grid={self.options.grid}: extended {MOST} times, but the best rate is still at its "
+                              "edge; choose other rates, or train longer with --grid_epochs")
+        best = {a: rate for a in ACTIVATIONS if (rate := grid_lib.best(tried[a])) is not None}
+        words = [f"{speed.NAMES[a]} {rate:g}" for a, rate in best.items()]
         print(f"chosen learning rates: {', '.join(words)}", flush=True)
-        self._sweep(SEEDS, self._most({}), {a: [rate] for a, rate in found.items()}, self.seeds)
-        self._neighbours(found, tried)
+        self._sweep(SEEDS, self._most({}), {a: [rate] for a, rate in best.items()}, self.seeds)
+        self._neighbours(best, tried)
 
     def _most(self, epochs: dict[str, int]) -> dict[str, dict[str, Any]]:
-        """Each activation's epochs at most: `epochs`, else those of the command line, else the config's."""
+        """Overrides with each activation's maximal epochs: from `epochs`, else the command line, else the config."""
         given = {} if self.options.epochs is None else {"train.epochs": self.options.epochs}
         return {a: {"train.epochs": epochs[a]} if a in epochs else given for a in ACTIVATIONS}
 
     def _neighbours(self, chosen: dict[str, float], tried: dict[str, dict[float, float]]) -> None:
-        """The first seed at the rates on both sides of the chosen ones, but those that have diverged already."""
+        """Runs the first seed at the rates on both sides of the chosen ones, except those that diverged in the grid."""
         took = measure(self.workdir)["arrivals"]
         beside: dict[str, list[float]] = {}
         for activation, rate in chosen.items():
@@ -141,7 +140,7 @@ class Experiment:
         self._sweep(NEIGHBOURS, self._most(most), {a: rates for a, rates in beside.items() if rates}, (seed,))
 
     def _grid(self, rates: dict[str, list[float]]) -> dict[str, dict[float, float]]:
-        """activation → rate → error after the grid's epochs."""
+        """{activation: {rate: error after the grid's epochs}}."""
         few = {"train.epochs": self.options.grid_epochs, "train.stop_at_error": 0.0}
         self._sweep(GRID, dict.fromkeys(ACTIVATIONS, few), rates, self.seeds[:1])
         points = speed.points(read_sweep(self.workdir / GRID))
@@ -150,7 +149,7 @@ class Experiment:
 
     def _sweep(self, name: str, overrides: dict[str, dict[str, Any]], rates: dict[str, list[float]],
                seeds: Sequence[int]) -> None:
-        """Runs the first activation's first rate as the baseline, all else as arms of it.
+        """Runs the first activation's first rate as the baseline, all others as arms.
 
         `overrides` and `rates` are by activation.
         """
@@ -189,7 +188,7 @@ def measure(folder: pathlib.Path) -> dict[str, Any]:
     """The content of figure1.json's `figure` part, from the records of both sweeps.
 
     Raises:
-      ConfigError, WorkdirError: there are no such records.
+      ConfigError, WorkdirError: the records are missing.
     """
     grid, seeds = read_sweep(folder / GRID), read_sweep(folder / SEEDS)
     points = speed.points(grid)
@@ -206,7 +205,7 @@ def measure(folder: pathlib.Path) -> dict[str, Any]:
             under_way.append((activation, r.seed, got))
         else:
             broken.append(f"{activation} seed {r.seed} ({r.state})")
-    # What a run under way has had is a lower bound too, and says something once ReLU and all that arrived took less.
+    # An unfinished run's epochs are a lower bound too, informative if ReLU and all that arrived took fewer.
     slowest = max((a.epochs for a in arrivals["tanh"].values() if a.reached), default=0.0)
     for activation, seed, got in under_way:
         partner = arrivals["relu"].get(seed)
@@ -232,38 +231,38 @@ def measure(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def beside(workdir: pathlib.Path, results: pathlib.Path = RECORDED) -> tuple[pathlib.Path, str]:
-    """(A folder for `measure`, whose it is): the workdir's own runs of this experiment, else the recorded ones."""
+    """(a folder for `measure`, its description): the workdir's own runs of this experiment, else the recorded ones."""
     for folder in (workdir, workdir / "figure1", workdir.parent):
         if all((folder / part / "plan.json").exists() for part in (GRID, SEEDS)):
             return folder, f"Of {folder.name}."
     return results / "figure1", f"{workdir.name} has no such runs: these are the project's recorded ones."
 
 
-def summary(found: dict[str, Any]) -> recording.Measured:
-    """The ratio in words and numbers."""
-    ratio: speed.Ratio = found["ratio"]
-    words = [speed.in_words(speed.NAMES[a], by_seed.values()) for a, by_seed in found["arrivals"].items()]
+def summary(measured: dict[str, Any]) -> recording.Measured:
+    """The ratio, in words and numbers."""
+    ratio: speed.Ratio = measured["ratio"]
+    words = [speed.in_words(speed.NAMES[a], by_seed.values()) for a, by_seed in measured["arrivals"].items()]
     return recording.Measured("; ".join([ratio.text, *words]), ratio.value, ratio.low, ratio.high, "ratio", ratio.log.n)
 
 
-def _chosen(found: dict[str, Any]) -> str:
-    """How the rates were chosen, what their neighbours take, and which runs are in no ratio."""
-    runs = list(found["grid"].runs.values())
+def _chosen(measured: dict[str, Any]) -> str:
+    """How the rates were chosen, the epochs at their neighbours, and which runs were left out."""
+    runs = list(measured["grid"].runs.values())
     epochs = sorted({field(run.config, "train.epochs") for run in runs})
     seeds = len({run.seed for run in runs})
     text = (f"rates chosen by the error after {' or '.join(map(str, epochs))} epochs of "
-            f"{'one seed' if seeds == 1 else f'{seeds} seeds'}, not by the time to {found['threshold']:.0%}")
-    if found["neighbours"]:
-        text += f"; {_beside(found)}"
-    return text + (f"; left out: {', '.join(found['broken'])}" if found["broken"] else "")
+            f"{'one seed' if seeds == 1 else f'{seeds} seeds'}, not by the time to {measured['threshold']:.0%}")
+    if measured["neighbours"]:
+        text += f"; {_beside(measured)}"
+    return text + (f"; left out: {', '.join(measured['broken'])}" if measured["broken"] else "")
 
 
-def _beside(found: dict[str, Any]) -> str:
-    """What the first seed takes at the chosen rates and their neighbours, and the ratio at the quickest of them."""
-    seed, words, quickest = found["neighbour_seed"], [], []
-    for activation in filter(found["neighbours"].get, ACTIVATIONS):
-        by_rate = found["neighbours"][activation]
-        rate, own = found["rates"][activation], found["arrivals"][activation].get(seed)
+def _beside(measured: dict[str, Any]) -> str:
+    """The first seed's epochs at the chosen rates and their neighbours, and the ratio at the quickest rates."""
+    seed, words, quickest = measured["neighbour_seed"], [], []
+    for activation in filter(measured["neighbours"].get, ACTIVATIONS):
+        by_rate = measured["neighbours"][activation]
+        rate, own = measured["rates"][activation], measured["arrivals"][activation].get(seed)
         times = {**by_rate, **({rate: own} if own is not None else {})}
         listed = ", ".join(f"{'' if a.reached else 'over '}{a.epochs:.1f} at {r:g}" for r, a in sorted(times.items()))
         words.append(f"{speed.NAMES[activation]} {listed}")
@@ -276,41 +275,42 @@ def _beside(found: dict[str, Any]) -> str:
     return text
 
 
-def write(folder: pathlib.Path, found: dict[str, Any], command: Sequence[str]) -> None:
-    """figure1.json, figure1.png and figure1.svg."""
-    from experiments.figures import figure1 as figure1_figure  # matplotlib: not before there is something to show
+def write(folder: pathlib.Path, measured: dict[str, Any], command: Sequence[str]) -> None:
+    """Writes figure1.json, figure1.png and figure1.svg."""
+    from experiments.figures import figure1 as figure1_figure  # imports matplotlib: only when there is a result
     from experiments.figures import style
 
-    ratio: speed.Ratio = found["ratio"]
+    ratio: speed.Ratio = measured["ratio"]
     verdict = verdicts.ratio(ratio, PAPER)
-    told = dataclasses.replace(verdict, why=f"{verdict.why}; {_chosen(found)}")
-    both = [recording.about(found[part], command) for part in ("seeds", "grid", "beside") if found[part] is not None]
+    explained = dataclasses.replace(verdict, why=f"{verdict.why}; {_chosen(measured)}")
+    sweeps = [measured[part] for part in ("seeds", "grid", "beside")]
+    both = [recording.about(sweep, command) for sweep in sweeps if sweep is not None]
     costs = [hours for _, hours in both]
-    about = both[0][0] | {"seeds": sorted(set(found["arrivals"]["relu"]) & set(found["arrivals"]["tanh"]))}
+    about = both[0][0] | {"seeds": sorted(set(measured["arrivals"]["relu"]) & set(measured["arrivals"]["tanh"]))}
     path = recording.write_claim(
-        folder, "figure1", "relu", summary(found), told, about,
+        folder, "figure1", "relu", summary(measured), explained, about,
         None if None in costs else sum(c for c in costs if c is not None))
     tree = run_files.read_json(path) or {}
     tree["figure"] = {
-        "threshold": found["threshold"], "rates": found["rates"], "broken_off": found["broken"],
+        "threshold": measured["threshold"], "rates": measured["rates"], "broken_off": measured["broken"],
         "grid": [{"activation": p.activation, "rate": p.rate, "error": p.error if p.error < 1 else None}
-                 for p in found["points"]],
+                 for p in measured["points"]],
         "epochs_to_threshold": {a: {str(s): {"epochs": round(x.epochs, 3), "reached": x.reached}
-                                    for s, x in sorted(by.items())} for a, by in found["arrivals"].items()},
+                                    for s, x in sorted(by.items())} for a, by in measured["arrivals"].items()},
         "neighbours": {a: {f"{rate:g}": {"epochs": round(x.epochs, 3), "reached": x.reached}
-                           for rate, x in sorted(by.items())} for a, by in found["neighbours"].items()}}
+                           for rate, x in sorted(by.items())} for a, by in measured["neighbours"].items()}}
     run_files.write_json(path, tree)
-    figure = figure1_figure.draw(found)
+    figure = figure1_figure.draw(measured)
     for kind in ("png", "svg"):
         style.save(figure, folder / f"figure1.{kind}")
-    text = summary(found).text
-    print(f"epochs to {found['threshold']:.0%} training error: {text}; the paper: {PAPER:g}×. "
+    text = summary(measured).text
+    print(f"epochs to {measured['threshold']:.0%} training error: {text}; the paper: {PAPER:g}×. "
           f"{verdict.word}: {verdict.why}")
     names.say(f"{path}, {folder / 'figure1.png'}")
 
 
 def recorded_command(folder: pathlib.Path) -> list[str] | None:
-    """The command that made the records, so that drawing them again doesn't rename it."""
+    """The command that made the records, which redrawing keeps."""
     tree = run_files.read_json(folder / "figure1.json") or {}
     command = (tree.get("protocol") or {}).get("command")
     return [command] if command else None
@@ -335,12 +335,12 @@ def main(argv: Sequence[str] | None = None, worker: Sequence[str] = local.WORKER
     except Interrupted as stop:
         code = stop.code
     try:
-        found = measure(options.workdir)
+        measured = measure(options.workdir)
     except (ConfigError, WorkdirError):
         if code:  # stopped before there was something to show
             return code
         raise
-    write(options.workdir, found, command)
+    write(options.workdir, measured, command)
     if options.record is not None:
         for part in (GRID, SEEDS, NEIGHBOURS):
             if (options.workdir / part / "plan.json").exists():

@@ -3,9 +3,9 @@
     python -m experiments.kernels --workdir=runs/kernels                    # a sweep, or one run's folder
     python -m experiments.kernels --results=experiments/results/kernels     # draws what is recorded
 
-Draws `kernels.png` (an arm in a sweep: `kernels_<arm>.png`), a row a run, and prints each column's colour share with
-its permutation test (analysis/colour.py). `kernels.npz` has the kernels in half precision, so that the numbers
-and the figure can be had again without a checkpoint; `--record` writes it with `kernels.json`, the claim file.
+Draws `kernels.png` (for an arm of a sweep `kernels_<arm>.png`), one row per run, and prints each column's colour share
+with its permutation test (analysis/colour.py). `kernels.npz` has the kernels in half precision, so that the numbers and
+the figure can be reproduced without a checkpoint; `--record` writes it together with `kernels.json`, the claim file.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ Kernels = dict[str, dict[int, np.ndarray]]  # by arm and seed: [column, height, 
 
 
 def gather(sweep, say) -> tuple[Kernels, dict[str, Any]]:
-    """The kernels of every finished run with a checkpoint, and of each arm the runs that gave them."""
-    from alexnet_jax.inspect.trained import Trained  # JAX starts here
+    """The kernels of every finished run with a checkpoint, and {arm: their runs}."""
+    from alexnet_jax.inspect.trained import Trained  # imports JAX
 
-    found: Kernels = {}
+    kernels: Kernels = {}
     used: dict[str, list] = {}
     lost: list[str] = []
-    for arm in (a for a in sweep.arms if not a.views):  # else the baseline's runs, otherwise looked at
+    for arm in (a for a in sweep.arms if not a.views):  # arms with views are the baseline's runs again
         for run in (r for _, r in sorted(arm.runs.items()) if r.state in run_files.USABLE):
             try:
                 kernel = np.asarray(Trained(run.folder).params["conv1"]["kernel"], np.float16)
@@ -44,32 +44,32 @@ def gather(sweep, say) -> tuple[Kernels, dict[str, Any]]:
                 lost.append(str(error))
                 continue
             if kernel.ndim != 5 or kernel.shape[3] != 3:
-                raise ConfigError(f"{run.folder}: its first layer doesn't see three colours (config.augment.grey)")
-            found.setdefault(arm.name, {})[run.seed] = kernel
+                raise ConfigError(f"{run.folder}: its first layer doesn't take colour images (config.augment.grey)")
+            kernels.setdefault(arm.name, {})[run.seed] = kernel
             used.setdefault(arm.name, []).append(run)
-    if not found:
+    if not kernels:
         raise CheckpointError(lost[0] if lost else "none of these runs is finished")
     if lost:
         say(f"{len(lost)} runs are left out: {lost[0]}")
-    return found, used
+    return kernels, used
 
 
 def beside(workdir: pathlib.Path, results: pathlib.Path = RECORDED) -> tuple[Kernels, str, str]:
-    """(Kernels, caption, whose they are): of the workdir's kernels.npz, of the first checkpoints of its baseline (of
-    its own, where it is a run's folder), else the recorded ones."""
+    """(kernels, caption, their origin): from the workdir's kernels.npz, else from its baseline's first checkpoints (its
+    own, for a run's folder), else the recorded ones."""
     if (workdir / "kernels.npz").exists():
         return *load(workdir / "kernels.npz"), f"Of {workdir.name}."
     sweep = _first_kept(workdir)
     if sweep is not None:
-        with contextlib.suppress(CheckpointError, WorkdirError, ConfigError):  # unreadable, or of grey images
-            found, _ = gather(sweep, lambda line: None)
-            return found, caption(protocol(sweep, "centre")), f"Of {workdir.name}'s checkpoints."
+        with contextlib.suppress(CheckpointError, WorkdirError, ConfigError):  # unreadable, or trained on grey images
+            kernels, _ = gather(sweep, lambda line: None)
+            return kernels, caption(protocol(sweep, "centre")), f"Of {workdir.name}'s checkpoints."
     return *load(results / "kernels" / "kernels.npz"), (
         f"{workdir.name} has no kernels.npz and no checkpoint: these are the project's recorded ones.")
 
 
 def _first_kept(workdir: pathlib.Path, most: int = 5) -> Sweep | None:
-    """The baseline alone, with its first runs that have checkpoints; None where none has."""
+    """The sweep reduced to the baseline's first runs with checkpoints; None if there are none."""
     if packed.is_packed(workdir):
         return None
     whole = read_sweep(workdir) if (workdir / "plan.json").exists() else None
@@ -89,12 +89,12 @@ def load(path: pathlib.Path) -> tuple[Kernels, str]:
     """(kernels, caption) of a kernels.npz. Raises WorkdirError."""
     try:
         with np.load(path) as stored:
-            found: Kernels = {}
+            kernels: Kernels = {}
             for name in stored.files:
                 if name != "caption":
                     arm, _, seed = name.rpartition("/")
-                    found.setdefault(arm, {})[int(seed)] = stored[name]
-            return found, str(stored["caption"])
+                    kernels.setdefault(arm, {})[int(seed)] = stored[name]
+            return kernels, str(stored["caption"])
     except FileNotFoundError:
         raise WorkdirError(f"{path}: no such file; experiments.kernels --workdir=RUN --record=FOLDER writes "
                            "it") from None
@@ -103,7 +103,7 @@ def load(path: pathlib.Path) -> tuple[Kernels, str]:
 
 
 def measure(kernels: Kernels) -> dict[str, dict[int, colour.Separation]]:
-    """By arm and seed; arms of one column have nothing to separate."""
+    """{arm: {seed: separation}}, without arms of one column."""
     return {arm: {seed: colour.measure(k, seed) for seed, k in by.items()}
             for arm, by in kernels.items() if all(k.shape[0] > 1 for k in by.values())}
 
@@ -122,15 +122,15 @@ def table(measured: dict[str, dict[int, colour.Separation]]) -> str:
     return "\n".join(lines)
 
 
-CLAIM, CONTROL = "kernels.json", "control.json"  # of what is recorded
+CLAIM, CONTROL = "kernels.json", "control.json"
 
 
 def write_claim(folder: pathlib.Path, arm: str, measured: dict[str, dict[int, colour.Separation]],
                 about: dict[str, Any], hours: float | None, control: bool) -> pathlib.Path:
-    """kernels.json: the claim, and under "kernels" each run's figures for every arm.
+    """Writes kernels.json: the claim, and under "kernels" the numbers of each run of every arm.
 
-    Of a control control.json without a verdict, which experiments.claims doesn't count: the claim is of the paper's own
-    network.
+    For a control, writes control.json without a verdict, which experiments.claims ignores: the claim is about the
+    paper's own network.
     """
     of = colour.answer(list(measured[arm].values()))
     e = of.excess
@@ -149,7 +149,7 @@ def write_claim(folder: pathlib.Path, arm: str, measured: dict[str, dict[int, co
 
 
 def show(folder: pathlib.Path, kernels: Kernels, caption: str) -> list[pathlib.Path]:
-    """Draws each arm; returns the files."""
+    """Draws each arm and returns the files."""
     from experiments.figures import kernels as kernels_figure
     from experiments.figures import style
 
@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = options.results
     else:
         sweep = selection.sweep_of(options)
-        control = options.arm not in (None, sweep.baseline)  # the paper's claim is of its own network
+        control = options.arm not in (None, sweep.baseline)  # the claim is about the paper's own network
         other = CLAIM if control else CONTROL
         if options.record is not None and (options.record / other).exists():
             raise ConfigError(f"--record={options.record}: holds {other} and its kernels; choose another folder for "
@@ -186,8 +186,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     measured = measure(kernels)
     print(table(measured) or "one column: nothing to separate")
     if first in measured:
-        found = verdicts.kernels(colour.answer(list(measured[first].values())))
-        print(f"{found.word}: {found.why}")
+        verdict = verdicts.kernels(colour.answer(list(measured[first].values())))
+        print(f"{verdict.word}: {verdict.why}")
     if options.results is None and options.record is not None and first in measured:
         about, hours = recording.about(selection.only(sweep, sweep.arm(first), used[first]),
                                        selection.command("experiments.kernels", argv))

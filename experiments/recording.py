@@ -1,16 +1,16 @@
-"""What is kept of measurements in `experiments/results`: the records of runs, and claim files.
+"""Records measurements in `experiments/results`: compact records of sweeps, and claim files.
 
     python -m experiments.recording --workdir=runs/claims_cifar10 --record=experiments/results/claims_cifar10
     python -m experiments.recording --record=experiments/results/claims_cifar10 --unpack=runs/claims_cifar10
 
-The first writes a sweep into a few files (`experiments.analysis.packed`), without checkpoints, logs and machine paths,
-and its report beside them; again, and it brings them up to date. `--name=NAME` says that the runs, started by flags
-alone, are those of configs/sweeps/NAME.py: command, regime and family in reports follow from it. The second makes a
-workdir of a record, where the sweep's command adds arms and seeds and runs none of the finished runs again.
+The first command writes a sweep into a few files (`experiments.analysis.packed`), without checkpoints, logs and machine
+paths, together with its report; run again, it updates them. `--name=NAME` declares that runs started by flags alone are
+those of configs/sweeps/NAME.py, which determines command, regime and family in reports. The second command turns a
+record into a workdir, to which the sweep's command adds arms and seeds without repeating finished runs.
 
-A claim file `<tool>.json` is one measured claim of the paper: `{"schema": 1, "claim": id in experiments.claims,
+A claim file `<tool>.json` has one measured claim of the paper: `{"schema": 1, "claim": id in experiments.claims,
 "measured": {"text", "value", "low", "high" (numbers or null), "unit": "ratio", "points" or "fraction", "n"},
-"verdict": {"word" (of experiments.analysis.verdicts.WORDS), "why", "contains_paper": true, false or null}, "protocol":
+"verdict": {"word" (one of experiments.analysis.verdicts.WORDS), "why", "contains_paper": bool or null}, "protocol":
 {"dataset", "train_split", "eval_split", "resolution", "seeds", "epochs", "device", "revision", "command"},
 "cost_core_hours": number or null}`.
 """
@@ -32,13 +32,13 @@ from experiments.sweep import plan as plan_lib
 
 SCHEMA = 1
 UNITS = ("ratio", "points", "fraction")
-_SMALL = (*packed.TREES.values(), run_files.OUTCOMES, *packed.TABLES)  # what is kept of a run's files
-SEARCH = pathlib.PurePath("search.json")  # of experiments.sweep.search; its sweep is in the folder search/
+_SMALL = (*packed.TREES.values(), run_files.OUTCOMES, *packed.TABLES)  # the recorded files of a run
+SEARCH = pathlib.PurePath("search.json")  # of experiments.sweep.search; its sweep is in search/
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """A number with its 95% interval, in `unit`; `n` independent repetitions. `text` is how a table shows it."""
+    """A number with its 95% interval, in `unit`, from `n` independent repetitions. `text`: as shown in tables."""
 
     text: str
     value: float | None
@@ -53,7 +53,7 @@ def claim_file(claim: str, measured: Measured, verdict: verdicts.Verdict, about:
     """The content of a claim file.
 
     Args:
-      claim: its id in `experiments.claims`. about: of `about`.
+      claim: its id in `experiments.claims`. about: from `about`.
     """
     if measured.unit not in UNITS or verdict.word not in verdicts.WORDS:
         raise ValueError(f"{measured.unit!r} or {verdict.word!r} is not in the claim file's schema")
@@ -63,7 +63,7 @@ def claim_file(claim: str, measured: Measured, verdict: verdicts.Verdict, about:
 
 
 def write_claim(folder: pathlib.Path, tool: str, *args: Any) -> pathlib.Path:
-    """Writes `<tool>.json` into `folder`, made if absent; returns its path. The rest is of `claim_file`."""
+    """Writes `<tool>.json` into `folder`, created if missing; returns its path. args: as for `claim_file`."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{tool}.json"
     run_files.write_json(path, claim_file(*args))
@@ -89,57 +89,57 @@ def about(sweep: Sweep, command: Sequence[str], views: str = "centre") -> tuple[
 
 
 def as_sweep(runs: Sequence[Run], name: str = "runs") -> Sweep:
-    """Runs without a sweep, as a single arm, whose seeds may repeat."""
+    """Wraps runs without a sweep as a single arm; their seeds may repeat."""
     return Sweep(name, "", name, [Arm(name, "", {}, dict(enumerate(runs)))])
 
 
 def copy_sweep(workdir: pathlib.Path, destination: pathlib.Path, name: str = "") -> None:
     """Writes a sweep's plan and its runs' small files as a record, without checkpoints, logs and machine paths.
 
-    The search of its learning rates, if there was one, is copied with it; of arms of which no run has begun only the
-    names are kept, under "not_begun". A run that the record has stays where the workdir hasn't begun or ended it.
+    The search of its learning rates, if any, is copied too. Of arms without a begun run only the names are kept, under
+    "not_begun". A recorded run is kept if the workdir hasn't begun or finished it.
 
     Args:
-      workdir: or a record.
-      name: of the record; '' for the one that it has, else the workdir's.
+      workdir: a workdir or a record.
+      name: the record's name; '' keeps its present one, else takes the workdir's.
 
     Raises:
-      WorkdirError: it holds no plan or a damaged result; the destination is another sweep's, or has runs that this one
-        does not plan.
+      WorkdirError: there is no plan, or a damaged result; the destination is another sweep's, or has runs that this one
+        doesn't plan.
     """
-    tree, found = _planned(workdir)
+    tree, runs = _planned(workdir)
     if tree is None:
         raise WorkdirError(f"{workdir}: no plan.json, so nothing to record")
     if more := [path for path in destination.glob("runs/*/*") if path.name not in _SMALL]:
         raise WorkdirError(f"{destination}: a workdir ({more[0].relative_to(destination)} is in no record); choose "
                            "another folder")
     known, there = _planned(destination)
-    if there and not there.keys() & found.keys():
+    if there and not there.keys() & runs.keys():
         raise WorkdirError(f"{destination}: holds the records of another sweep, {(known or {}).get('name')}; choose "
                            "another folder")
-    if lost := [run.dir for id_, run in there.items() if id_ not in found and _begun(run)]:
+    if lost := [run.dir for id_, run in there.items() if id_ not in runs and _begun(run)]:
         raise WorkdirError(f"{destination}: has runs that {workdir} does not plan ({', '.join(lost[:3])}); add them "
                            "there (--unpack makes a workdir of a record), or choose another folder")
-    for run in found.values():
+    for run in runs.values():
         read = workdirs.read_files(run.files)
         if read.state == "unreadable":
-            raise WorkdirError(f"{read.folder}: {read.message}; the sweep's own command mends it")
+            raise WorkdirError(f"{read.folder}: {read.message}; run the sweep's own command again to repair it")
     for id_, recorded in there.items():
-        if id_ in found and any(recorded.files.has(name) and not found[id_].files.has(name)
-                                for name in packed.TREES.values()):
-            found[id_] = recorded
-    # Names that an earlier record has, too: a workdir that was made from it has forgotten them.
+        if id_ in runs and any(recorded.files.has(name) and not runs[id_].files.has(name)
+                               for name in packed.TREES.values()):
+            runs[id_] = recorded
+    # Including the names in an earlier record, which a workdir unpacked from it lacks.
     arms = dict.fromkeys([*(arm["name"] for arm in tree["arms"]), *(tree.get("not_begun") or ()),
                           *((known or {}).get("not_begun") or ())])
-    tree = _with_begun(tree, found)
+    tree = _with_begun(tree, runs)
     kept = {id_ for arm in tree["arms"] for id_ in arm["runs"].values()}
     tree["name"] = name or (known or tree)["name"]
     tree["config"] = without_path(tree["config"])
     tree["not_begun"] = [name for name in arms if name not in {arm["name"] for arm in tree["arms"]}]
     packed.write(destination, tree, [
         dataclasses.replace(run, config=_without_places(run.config), files=_Clean(run.files))
-        for id_, run in found.items() if id_ in kept])
-    shutil.rmtree(destination / "runs", ignore_errors=True)  # of a record in a workdir's form
+        for id_, run in runs.items() if id_ in kept])
+    shutil.rmtree(destination / "runs", ignore_errors=True)  # from an old record in a workdir's form
     if (workdir / SEARCH).exists():
         if workdir != destination:
             shutil.copyfile(workdir / SEARCH, destination / SEARCH)
@@ -147,10 +147,10 @@ def copy_sweep(workdir: pathlib.Path, destination: pathlib.Path, name: str = "")
 
 
 def unpack(record: pathlib.Path, workdir: pathlib.Path) -> None:
-    """Makes a workdir of a record, without its report: the same plan and the same small files of every run.
+    """Turns a record into a workdir, without its report: the same plan and the same small files of every run.
 
     Raises:
-      WorkdirError: it is no record, or the workdir is not empty.
+      WorkdirError: it isn't a record, or the workdir is not empty.
     """
     if not packed.is_packed(record):
         raise WorkdirError(f"{record}: no record of a sweep (no {packed.RUNS})")
@@ -173,11 +173,11 @@ def unpack(record: pathlib.Path, workdir: pathlib.Path) -> None:
         unpack(record / SEARCH.stem, workdir / SEARCH.stem)
     runs = {run.id: {"dir": run.dir, "seed": run.seed, "config": run.config} for run in kept.runs.values()}
     plan = {**kept.plan, "runs": runs, "not_begun": kept.plan.get("not_begun") or []}
-    run_files.write_json(workdir / "plan.json", plan)  # last: what stopped before is no workdir
+    run_files.write_json(workdir / "plan.json", plan)  # last: an interrupted copy isn't a workdir
 
 
 def _planned(folder: pathlib.Path) -> tuple[dict[str, Any] | None, dict[str, packed.Planned]]:
-    """(plan.json without its runs, the runs by id), of a workdir or a record; (None, {}) where there is neither."""
+    """(plan.json without its runs, the runs by id) of a workdir or a record; (None, {}) if it is neither."""
     if packed.is_packed(folder):
         record = packed.Record(folder)
         return dict(record.plan), dict(record.runs)
@@ -193,17 +193,17 @@ def _begun(run: packed.Planned) -> bool:
     return run.files.has("run.json")
 
 
-def _with_begun(tree: Mapping[str, Any], found: Mapping[str, packed.Planned]) -> dict[str, Any]:
-    """The plan with its baseline, the arms that have begun and those that these are compared with."""
+def _with_begun(tree: Mapping[str, Any], runs: Mapping[str, packed.Planned]) -> dict[str, Any]:
+    """The plan reduced to its baseline, the arms that have begun, and their references."""
     first, *others = tree["arms"]
-    begun = [arm for arm in others if any(_begun(found[id_]) for id_ in arm["runs"].values())]
+    begun = [arm for arm in others if any(_begun(runs[id_]) for id_ in arm["runs"].values())]
     kept = {first["name"], *(arm["name"] for arm in begun), *(arm.get("against", "") for arm in begun)}
     return {**tree, "arms": [arm for arm in tree["arms"] if arm["name"] in kept]}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Clean:
-    """A run's files as they are recorded: run.json names no machine's folders."""
+    """A run's files for a record: run.json without the machine's folders."""
 
     raw: packed.RunFiles
 
@@ -238,7 +238,7 @@ def _without_places(config: Any) -> dict[str, Any]:
 def without_path(argument: str) -> str:
     """`--workdir=/somewhere/one` → `--workdir=runs/one`, `--sweep=/somewhere/mine.py` → `--sweep=mine.py`.
 
-    Records name no machine's folders. Workdirs are in runs/, as in every command that this project prints.
+    Records don't name the machine's folders. Workdirs are in runs/, as in all commands that this project prints.
     """
     name, equals, value = argument.rpartition("=")
     if not (pathlib.PurePath(value).is_absolute() or value.startswith("~")):
@@ -247,7 +247,7 @@ def without_path(argument: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    from experiments import report  # pandas and matplotlib: not before there is something to show
+    from experiments import report  # imports pandas and matplotlib
 
     parser = commands.Parser("experiments.recording", __doc__)
     parser.add_argument("--workdir", type=pathlib.Path, help="the sweep's folder")
@@ -258,8 +258,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                         "that gets what is recorded")
     options = parser.parse_args(argv)
     if (options.workdir is None) == (options.unpack is None):
-        raise ConfigError("--workdir=FOLDER is needed, the sweep to be recorded; or --unpack=FOLDER, a new workdir "
-                          "that is made of the record")
+        raise ConfigError("--workdir=FOLDER is needed, the sweep to record; or --unpack=FOLDER, a new workdir for the "
+                          "record")
     other = options.workdir or options.unpack
     if other.absolute() == options.record.absolute():
         raise ConfigError(f"--record={options.record}: the workdir itself; choose another folder")

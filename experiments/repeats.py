@@ -1,13 +1,13 @@
-"""The same runs made twice: what another revision, machine or number of cores changes, beside what another seed does.
+"""The same runs made twice: the effect of another revision, machine or number of cores, compared with that of seeds.
 
     python -m experiments.repeats runs/before runs/after --record=experiments/results/repeats
     python -m experiments.repeats --results=experiments/results/repeats       # prints what is recorded
 
-Runs of one id (the same config and seed) in both folders are paired, wherever in them they lie. Where results are to be
-the same up to rounding, the mean of the differences should be zero; their standard deviation, over √2, is what rounding
-alone does to one run in the end. Were that all that a seed does too, two runs of one seed would be no more alike than
-those of two: their correlation, within arms, would be zero. Each arm's difference from the baseline is given by either
-folder's runs and by both, averaged run by run: what such repeats do to a conclusion.
+Runs with the same id (config and seed) anywhere in both folders are paired. If results should agree up to rounding, the
+mean difference should be zero, and its standard deviation over √2 is the effect of rounding on one run. If seeds had no
+effect beyond that, two runs of one seed would be no more alike than runs of different seeds: their correlation within
+arms would be zero. Each arm's difference from the baseline is given for each folder's runs and for their averages, to
+show how repeats affect a conclusion.
 """
 
 from __future__ import annotations
@@ -25,20 +25,19 @@ from experiments.analysis.workdirs import Run, default_views, runs_below
 
 
 def finished(folder: pathlib.Path) -> dict[str, Run]:
-    """The finished runs anywhere below a folder, by id. Raises ConfigError: no such folder, or none in it."""
+    """{id: finished run}, for all below a folder. Raises ConfigError: no such folder, or no run in it."""
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder")
-    found = {run.id: run for run in runs_below(folder) if run.state == "finished" and run.result is not None}
-    if not found:
+    runs = {run.id: run for run in runs_below(folder) if run.state == "finished" and run.result is not None}
+    if not runs:
         raise ConfigError(f"{folder}: no finished run in it")
-    return found
+    return runs
 
 
 def pairs(before: dict[str, Run], after: dict[str, Run]) -> dict[str, Any]:
-    """The content of repeats.json: the protocol; of each id in both name, seed, revisions, top-1 errors in percent.
+    """The content of repeats.json: the protocol, and for each common id name, seed, revisions, top-1 errors in percent.
 
-    Raises:
-      ConfigError: no run is in both.
+    Raises ConfigError: no run is in both.
     """
     ids = sorted(set(before) & set(after), key=lambda i: (_name(after[i]), after[i].seed))
     if not ids:

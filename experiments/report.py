@@ -1,12 +1,12 @@
-"""A sweep's report: the table against the paper, its protocol, what is missing, and the curves.
+"""A sweep's report: a table compared with the paper, the protocol, what is missing, and the curves.
 
     python -m experiments.report --workdir=runs/sweep
 
 writes report.md, report.csv, report.json, curves.{png,svg} (error against epochs), differences.{png,svg} (each arm's
-difference with its interval) and, where runs have an error on images learnt from (config.data.fit_split),
+difference with its interval) and, if runs have an error on training images (config.data.fit_split),
 overfitting.{png,svg} (that error against the reported one) into the workdir and prints report.md.
-It works at any moment of a sweep, says what is missing, and gives the same bytes for the same workdir.
-With `--sets=3` it writes nothing and prints what each three of the sweep's seeds alone would have shown.
+It works at any time during a sweep, reports what is missing, and gives the same bytes for the same workdir.
+With `--sets=3` it writes nothing and prints what disjoint sets of three seeds alone would have shown.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ def render(workdir: pathlib.Path, views: str | None = None) -> str:
 
 
 def write_report(workdir: pathlib.Path, *, plots: bool = True, views: str | None = None) -> str:
-    """Writes report.{md,csv,json} and the pictures into the workdir, each in one move.
+    """Writes report.{md,csv,json} and the figures into the workdir, each atomically.
 
     Args:
-      plots: draw curves.{png,svg}, where an arm has a difference differences.{png,svg}, and where runs have an error on
-        images learnt from overfitting.{png,svg}.
-      views: of `alexnet_jax.training.views`, for all arms; None takes those that `training.views.shared` gives.
+      plots: draw curves.{png,svg}, differences.{png,svg} if an arm has a difference, and overfitting.{png,svg} if runs
+        have an error on training images.
+      views: of `alexnet_jax.training.views`, for all arms; None: those of `training.views.shared`.
 
     Returns:
       The Markdown.
     """
     workdir = pathlib.Path(workdir)
     sweep = read_sweep(workdir)
-    curves = plots and _draw_curves(sweep, workdir)  # reads the curves, which the notes say something of
+    curves = plots and _draw_curves(sweep, workdir)  # first: reads the metrics, whose damage the notes mention
     summary = of_workdir(workdir, views, sweep)
     differences = plots and _draw_differences(summary, workdir)
     overfits = plots and _draw_overfitting(sweep, summary, workdir)
@@ -70,7 +70,7 @@ def write_report(workdir: pathlib.Path, *, plots: bool = True, views: str | None
 
 
 def _draw_curves(sweep: Sweep, workdir: pathlib.Path) -> bool:
-    """False where no run has a row yet."""
+    """Returns False if no run has a row yet."""
     frame = curves.table(sweep)
     if not frame.empty:
         _save(curves.draw(frame), workdir, "curves")
@@ -78,7 +78,7 @@ def _draw_curves(sweep: Sweep, workdir: pathlib.Path) -> bool:
 
 
 def _draw_differences(summary: dict[str, Any], workdir: pathlib.Path) -> bool:
-    """False where no arm differs from what it is compared with in any finished run."""
+    """Returns False if no arm has a difference from its reference."""
     rows = differences_figure.rows(summary)
     if rows:
         _save(differences_figure.draw(summary), workdir, "differences")
@@ -86,7 +86,7 @@ def _draw_differences(summary: dict[str, Any], workdir: pathlib.Path) -> bool:
 
 
 def _draw_overfitting(sweep: Sweep, summary: dict[str, Any], workdir: pathlib.Path) -> bool:
-    """False where no finished run has an error on images learnt from."""
+    """Returns False if no finished run has an error on training images."""
     points = overfitting.points([sweep])
     if points:
         _save(overfitting_figure.draw(points, caption(summary["protocol"])), workdir, "overfitting")
@@ -99,7 +99,7 @@ def _save(figure: Figure, workdir: pathlib.Path, name: str) -> None:
 
 
 def markdown(summary: dict[str, Any], pictures: Collection[str] = ()) -> str:
-    """The table, the protocol under it, the paper's numbers with theirs, the notes, and the pictures."""
+    """The table, its protocol, the paper's numbers with their protocol, the notes, and the figures."""
     scale = "Verdict at this scale" if summary["small_scale"] else "Verdict"
     head = ["Arm", "Seeds", "Top-1 error, %", "Top-5 error, %", "Δ top-1, points", "Δ top-5, points",
             "Paper's Δ", "Author's log Δ", scale]
@@ -130,7 +130,7 @@ def markdown(summary: dict[str, Any], pictures: Collection[str] = ()) -> str:
 
 
 def _tells_top5(summary: dict[str, Any]) -> bool:
-    """Does any arm's top-5 error say anything?"""
+    """Is any arm's top-5 error meaningful?"""
     return any(arm["top5"] is not None for arm in summary["arms"])
 
 
@@ -151,14 +151,14 @@ def _cells(arm: dict[str, Any], summary: dict[str, Any]) -> list[str]:
 
 
 def _mean(e: dict[str, Any] | None) -> str:
-    """23.41 ± 0.52; without an interval the mean alone."""
+    """23.41 ± 0.52; the mean alone without an interval."""
     if e is None or e["mean"] is None:
         return _NONE
     return f"{e['mean']:.2f}" + ("" if e["low"] is None else f" ± {(e['high'] - e['low']) / 2:.2f}")
 
 
 def _difference(e: dict[str, Any] | None) -> str:
-    """+1.20 [+0.31, +2.09]; one pair has no interval and says so."""
+    """+1.20 [+0.31, +2.09]; for one pair, a remark that there is no interval."""
     if e is None:
         return ""
     if e["mean"] is None:
@@ -173,7 +173,7 @@ def _claimed(value: dict[str, Any] | None) -> str:
 
 
 def _word(arm: dict[str, Any], tests: int) -> str:
-    """The table's cell: a star where a verdict doesn't survive Holm's correction over so many tests."""
+    """The table's cell, with a star if the verdict fails Holm's correction over `tests` tests."""
     verdict = arm["verdict"]
     if verdict is None:
         return "not comparable" if arm["paper"] else _NONE
@@ -189,7 +189,7 @@ def _starred(arm: dict[str, Any]) -> bool:
 
 
 def _source(arm: dict[str, Any]) -> str:
-    """One arm's verdict with its reason, and the numbers it was held against with their protocol."""
+    """One arm's verdict with its reason, and the numbers that it was compared with, with their protocol."""
     if arm["paper"] is None:
         return f"- {arm['name']}: neither the paper nor its author's logs have this arm."
     if arm["verdict"] is not None:
@@ -206,7 +206,7 @@ def _source(arm: dict[str, Any]) -> str:
 
 
 def to_csv(summary: dict[str, Any]) -> str:
-    """One row an arm, numbers in full, the protocol repeated in each row so that no number stands alone."""
+    """One row per arm, with unrounded numbers; the protocol is repeated in each row so that no number stands alone."""
     p = summary["protocol"]
     keys = ("top1", "top5") if _tells_top5(summary) else ("top1",)
     rows = []
@@ -243,12 +243,12 @@ def to_csv(summary: dict[str, Any]) -> str:
 
 
 def sets_of_seeds(sweep: Sweep, size: int, views: str | None = None) -> Iterator[str]:
-    """What disjoint sets of so many seeds, in the plan's order, would each have said of every arm's difference.
+    """What disjoint sets of `size` seeds, in the plan's order, would each have shown of every arm's difference.
 
-    How often a sweep of that size resolves an effect, from one that has several times its seeds.
+    Shows how often a sweep of that size resolves an effect, given a sweep with several times as many seeds.
 
     Raises:
-      ConfigError: the plan has fewer seeds than two such sets, or a set is one seed.
+      ConfigError: too few seeds for two sets, or sets of one seed.
     """
     seeds = list(sweep.arm(sweep.baseline).runs)
     sets = [seeds[i:i + size] for i in range(0, len(seeds) - size + 1, size)] if size > 1 else []
@@ -259,12 +259,12 @@ def sets_of_seeds(sweep: Sweep, size: int, views: str | None = None) -> Iterator
     for arm in sweep.arms:
         if arm.name == sweep.baseline:
             continue
-        found = compare.compare(arm, sweep.reference(arm), "error", views)
-        each = dict(zip(found.pairs, found.each, strict=True))
+        comparison = compare.compare(arm, sweep.reference(arm), "error", views)
+        each = dict(zip(comparison.pairs, comparison.each, strict=True))
         parts = {tuple(part): statistics.estimate([each[seed] for seed in part]) for part in sets if {*part} <= {*each}}
         resolved = [one for one in parts.values() if one.low is not None and one.high is not None
                     and not one.low <= 0 <= one.high]
-        yield (f"{arm.name}: {interval(found.difference)} over {len(each)} seeds; "
+        yield (f"{arm.name}: {interval(comparison.difference)} over {len(each)} seeds; "
                f"excludes zero in {len(resolved)} of {len(parts)}:")
         yield from (f"  seeds {', '.join(map(str, part))}: {interval(one)}" for part, one in parts.items())
 

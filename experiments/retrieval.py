@@ -1,12 +1,12 @@
-"""The paper's figure 4: the likeliest classes of some images, and their nearest neighbours by the last hidden layer.
+"""The paper's figure 4: some images' most probable classes, and their nearest neighbours by the last hidden layer.
 
     python -m experiments.retrieval runs/one
     python -m experiments.retrieval --workdir=runs/cifar --arm=baseline --record=experiments/results/retrieval
 
-Draws `retrieval.png` of the first run, and counts over all runs the neighbours (of `--neighbours`, six as in the
-paper) that are of the query's class: by the last hidden layer, by raw pixels, by chance. Queries are images that the
-run reports on, neighbours are sought among those it was trained on; `--data`, `--queries` and `--gallery` choose
-others, of any dataset. `retrieval.json` has the numbers.
+Draws `retrieval.png` for the first run, and gives over all runs the fraction of neighbours (`--neighbours`, six as in
+the paper) of the query's class: by the last hidden layer, by raw pixels, by chance. Queries are reported images,
+neighbours come from the training images; `--data`, `--queries` and `--gallery` choose others, of any dataset.
+`retrieval.json` has the numbers.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def limited(split: Split, most: int) -> Split:
 
 
 def pixels(split: Split, config: Any) -> np.ndarray:
-    """The centre crops, which the network sees too: float32 [images, values], 0–255."""
+    """float32 [images, values], 0–255: the centre crops, as the network sees them."""
     y, x, _ = augment.centre_view(config)[0]
     crop = config.data.crop
     return np.asarray(split.images[:, y : y + crop, x : x + crop], np.float32).reshape(len(split), -1)
 
 
 def chosen(text: str, images: int) -> list[int]:
-    """The images to draw: '8' for eight spread over all, '3,14,15' for these. Raises ConfigError."""
+    """The images to draw: '8' for eight evenly spread ones, '3,14,15' for these. Raises ConfigError."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts or not all(part.isascii() and part.isdecimal() for part in parts):
         raise ConfigError(f"--images={text}: write how many (8) or which (3,14,15)")
@@ -57,9 +57,9 @@ def chosen(text: str, images: int) -> list[int]:
 
 
 def opened(network: Trained, options: argparse.Namespace) -> tuple[Split, Split]:
-    """(queries, gallery) that the options name, labelled by the classes of both. Raises ConfigError, DataError."""
+    """(queries, gallery) of the options, labelled by their common classes. Raises ConfigError, DataError."""
     d = network.config.data
-    # Only the neighbours' labels are compared, so images of another dataset may be of classes of their own.
+    # Only the neighbours' labels are compared, so another dataset may have other classes than the network.
     named = {"--queries" if options.queries else "config.data.eval_split": options.queries or d.eval_split,
              "--gallery" if options.gallery else "config.data.train_split": options.gallery or d.train_split}
     queries, gallery = (limited(network.open(text, options.data, bool(options.data), where), options.most)
@@ -84,14 +84,14 @@ def notes_on(network: Trained, queries: Split, gallery: Split) -> list[str]:
 
 
 def look(network: Trained, queries: Split, gallery: Split, count: int) -> dict[str, Any]:
-    """Neighbours by both distances, and the queries' own fractions of the same class by each."""
+    """The neighbours by both distances, and each query's fraction of the same class."""
     if len(gallery) < count:
         raise ConfigError(f"--neighbours={count}: the gallery has {len(gallery)} images")
     hidden = network.hidden(queries)
-    found = {"hidden": neighbours.nearest(hidden, network.hidden(gallery), count),
+    nearest = {"hidden": neighbours.nearest(hidden, network.hidden(gallery), count),
              "pixels": neighbours.nearest(pixels(queries, network.config), pixels(gallery, network.config), count)}
-    fractions = {k: neighbours.same_class(queries.labels, gallery.labels, rows) for k, rows in found.items()}
-    return {"rows": found, "units": hidden.shape[1], "fractions": fractions}
+    fractions = {k: neighbours.same_class(queries.labels, gallery.labels, rows) for k, rows in nearest.items()}
+    return {"rows": nearest, "units": hidden.shape[1], "fractions": fractions}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sweep = selection.sweep_of(options)
     arm = selection.arm_of(sweep, options.arm)
     runs, folder = selection.finished(arm), selection.place(options)
-    from alexnet_jax.inspect.trained import Trained  # JAX starts here
+    from alexnet_jax.inspect.trained import Trained  # imports JAX
     from experiments.figures import retrieval as retrieval_figure
     from experiments.figures import style
 
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                                              seen["rows"]["hidden"][drawn], f"{run.folder.name}, {queries.name} "
                                              f"{queries.split}, step {network.step:,}"), folder / "retrieval.png")
             print(folder / "retrieval.png")
-    # Between runs where there are several, else between images.
+    # The interval is over runs if there are several, else over images.
     difference = by_image if len(rows) == 1 else statistics.estimate([r["hidden"] - r["pixels"] for r in rows])
     assert difference.mean is not None
     interval = "" if difference.low is None else f" [{difference.low:+.3f}, {difference.high:+.3f}]"
@@ -159,5 +159,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    environment.prepare_xla()  # as the runs were computed
+    environment.prepare_xla()  # the same settings as in training
     commands.run_main(main)

@@ -1,14 +1,14 @@
-"""What other choices would have made of a claim's row: seeds, tests, views, quantities, baselines, devices, images.
+"""How robust a claim's row is to other choices of seeds, tests, views, quantities, baselines, devices and images.
 
-    python -m experiments.robustness decay pca           # by the claims' names, of experiments.claims.registry
-    python -m experiments.robustness --images            # and what is in the images of the plan's regime, H's too
+    python -m experiments.robustness decay pca           # claims by id (experiments.claims.registry)
+    python -m experiments.robustness --images            # also the images of the plan's regime, and of regime H
 
-For each way of measuring a claim, in its own regime: every pair; the sign test; what is left without any one seed, and
-without which one the verdict would have a star; the other quantities; the arm against all runs of its baseline on such
-a device, unpaired (Welch), and against that device's where a pair was made on another; ±x over seeds, and over seeds
-and images; what the centre crop says, and what is left without the pairs of other records; the plan's other regimes,
-and how far they lie from the first on the same data; runs that were made on two kinds of device. It prints what is
-recorded and decides nothing: the verdict is that of the table of claims.
+For each measure of a claim, in its own regime: every pair; the sign test; the results without any one seed, and the
+seeds without which the verdict would get a star; the other quantities; the arm against all runs of its baseline on the
+same kind of device, unpaired (Welch), and against that device's where a pair was made on another; ±x over seeds, and
+over seeds and images; the centre crop; the result without other records' pairs; the plan's other regimes, and their
+distance from the first on the same data; runs made on two kinds of device. It only prints: the verdict is that of the
+table of claims.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from alexnet_jax.training import views
 from experiments.analysis import compare, protocol, statistics
 from experiments.analysis.text import interval, p_text, signed, span
 from experiments.analysis.workdirs import Run, Sweep, field, read_sweep
-from experiments.claims.judging import Found, judged
+from experiments.claims.judging import Judgement, judged
 from experiments.claims.record import Claim
 from experiments.claims.regimes import PAPER_LIKE_30, SECOND_IMAGES
 from experiments.claims.registry import CLAIMS
@@ -40,57 +40,59 @@ _OTHERS = ("error", "gap", "fit", "running", "first", "early")
 
 
 def of_claim(claim: Claim, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
-    """Lines about a claim's measures, each in the first of its regimes that is recorded. `sweeps`: by folder."""
+    """Lines about a claim's measures, each in the first of its recorded regimes. `sweeps`: by folder."""
     for what in claim.measures:
-        found = next((one for regime in what.regimes if (one := judged(claim, what, regime, sweeps)) is not None), None)
-        if found is not None and found.ratio is None:
+        in_regimes = (judged(claim, what, regime, sweeps) for regime in what.regimes)
+        judgement = next((one for one in in_regimes if one is not None), None)
+        if judgement is not None and judgement.ratio is None:
             yield from ("", f"{claim.id}: {'; '.join(filter(None, (claim.claim, what.part)))}")
-            yield from (f"  {line}" for line in _of_measure(found, sweeps))
-            yield from (f"  {line}" for line in _elsewhere(found, sweeps))
+            yield from (f"  {line}" for line in _of_measure(judgement, sweeps))
+            yield from (f"  {line}" for line in _elsewhere(judgement, sweeps))
 
 
-def _of_measure(found: Found, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
-    c, what = found.comparison, found.measure
+def _of_measure(judgement: Judgement, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
+    c, what = judgement.comparison, judgement.measure
     sign = -1 if what.turned else 1
     each = {seed: sign * value for seed, value in zip(c.pairs, c.each, strict=True)}
-    yield (f"{compare.QUANTITIES[c.quantity]}, {found.regime.name}: {interval(found.difference)}, {len(each)} seeds; "
-           f"{found.verdict.word}: {'; '.join(filter(None, (found.verdict.why, found.remark)))}")
+    yield (f"{compare.QUANTITIES[c.quantity]}, {judgement.regime.name}: {interval(judgement.difference)}, "
+           f"{len(each)} seeds; "
+           f"{judgement.verdict.word}: {'; '.join(filter(None, (judgement.verdict.why, judgement.remark)))}")
     yield "pairs: " + ", ".join(f"{seed}: {signed(value, 2)}" for seed, value in each.items())
     if len(each) > 2:
-        yield from _tests(each, found)
-    if found.p_holm is not None:
-        family = found.corrected.family
-        yield f"Holm's p {p_text(found.p_holm)} over {len(family.tests)} tests ({family.name})"
-    if not c.arm.views:  # else both sides are the same runs
+        yield from _tests(each, judgement)
+    if judgement.p_holm is not None:
+        family = judgement.corrected.family
+        yield f"Holm's p {p_text(judgement.p_holm)} over {len(family.tests)} tests ({family.name})"
+    if not c.arm.views:  # otherwise both sides are the same runs
         others = (compare.compare(c.arm, c.reference, other, c.views) for other in _OTHERS if other != c.quantity)
         told = [f"{compare.QUANTITIES[one.quantity]} {interval(_turned(one.difference, sign))}"
                 for one in others if one.pairs]
         yield "other quantities: " + "; ".join(dict.fromkeys(told))
-        yield from _other_baselines(found, sweeps, sign)
-    x, over = found.verdict.margin, found.over_images
-    if x is not None and found.difference.low is not None:
-        yield f"within ±{x:g} over seeds: {'yes' if found.verdict.inside else 'no'}" + (
+        yield from _other_baselines(judgement, sweeps, sign)
+    x, over = judgement.verdict.margin, judgement.over_images
+    if x is not None and judgement.difference.low is not None:
+        yield f"within ±{x:g} over seeds: {'yes' if judgement.verdict.inside else 'no'}" + (
             "" if over is None or over.low is None or over.high is None else
             f"; over seeds and {over.images:,} images {span(over.low, over.high)}: "
             f"{'yes' if -x < over.low and over.high < x else 'no'}")
-    searched = all(what.name in (sweep.search or {}).get("arms", {}) for sweep in found.sweeps.values())
+    searched = all(what.name in (sweep.search or {}).get("arms", {}) for sweep in judgement.sweeps.values())
     if not c.arm.views and not searched:
         yield "the learning rate is the baseline's: none was searched for this arm"
 
 
-def _elsewhere(own: Found, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
-    """What the evidence plan's other regimes say: other images, other data."""
+def _elsewhere(own: Judgement, sweeps: Mapping[str, Sweep]) -> Iterator[str]:
+    """The results in the evidence plan's other regimes: other images, other data."""
     for regime in own.measure.regimes:
-        found = judged(own.claim, own.measure, regime, sweeps) if regime.seeds and regime is not own.regime else None
-        if found is not None:
-            yield (f"{regime.name}: {interval(found.difference)}, {found.difference.n} seeds; "
-                   f"{found.verdict.word}: {found.verdict.why}")
-            yield from _apart(own, found)
+        other = judged(own.claim, own.measure, regime, sweeps) if regime.seeds and regime is not own.regime else None
+        if other is not None:
+            yield (f"{regime.name}: {interval(other.difference)}, {other.difference.n} seeds; "
+                   f"{other.verdict.word}: {other.verdict.why}")
+            yield from _apart(own, other)
 
 
-def _apart(own: Found, other: Found) -> Iterator[str]:
-    """How far the effect in another regime lies from that in the claim's own, where quantity, dataset, network and
-    epochs are the same: the seeds' differences, unpaired (Welch)."""
+def _apart(own: Judgement, other: Judgement) -> Iterator[str]:
+    """The effect in another regime minus that in the claim's own, if quantity, dataset, network and epochs agree: the
+    seeds' differences, unpaired (Welch)."""
     kinds = [{tuple(str(field(run.config, name)) for name in _ALIKE) for run in one.comparison.reference.runs.values()}
              for one in (own, other)]
     if (min(len(one.comparison.each) for one in (own, other)) < 2 or kinds[0] != kinds[1]
@@ -104,8 +106,8 @@ def _apart(own: Found, other: Found) -> Iterator[str]:
     yield f"  that less this regime's: {signed(mean, 2)} {span(low, high)}, p {p_text(welch.pvalue)}, unpaired"
 
 
-def _tests(by_seed: Mapping[int, float], found: Found) -> Iterator[str]:
-    """The sign test, and what any one seed does."""
+def _tests(by_seed: Mapping[int, float], judgement: Judgement) -> Iterator[str]:
+    """The sign test, and the influence of single seeds."""
     each = list(by_seed.values())
     above, below = sum(value > 0 for value in each), sum(value < 0 for value in each)
     p = stats.binomtest(above, above + below).pvalue if above + below else 1.0
@@ -115,9 +117,9 @@ def _tests(by_seed: Mapping[int, float], found: Found) -> Iterator[str]:
     worst = max((one.p_value for one in less if one.p_value is not None), default=None)
     yield (f"without any one seed: mean {signed(min(means), 2)} to {signed(max(means), 2)}"
            + ("" if worst is None else f", p at most {p_text(worst)}"))
-    if found.p_holm is not None and found.p_holm < 1 - statistics.CONFIDENCE:
+    if judgement.p_holm is not None and judgement.p_holm < 1 - statistics.CONFIDENCE:
         lost = [str(seed) for seed, one in zip(by_seed, less, strict=True) if one.p_value is not None
-                and found.corrected.if_it_were(found.test, one.p_value) >= 1 - statistics.CONFIDENCE]
+                and judgement.corrected.if_it_were(judgement.test, one.p_value) >= 1 - statistics.CONFIDENCE]
         yield f"seeds without which the word would have a star: {', '.join(lost) or 'none'}"
 
 
@@ -125,13 +127,13 @@ def _turned(difference: statistics.Estimate, sign: int) -> statistics.Estimate:
     return difference if sign > 0 else -difference
 
 
-def _other_baselines(found: Found, sweeps: Mapping[str, Sweep], sign: int) -> Iterator[str]:
-    """The arm against other runs of its reference than those that its pairs are made of: all that are recorded of the
-    kind of device that most of its runs are of; and that kind's for the seeds that were made on another."""
-    c = found.comparison
+def _other_baselines(judgement: Judgement, sweeps: Mapping[str, Sweep], sign: int) -> Iterator[str]:
+    """The arm against other runs of its reference: all recorded ones on the kind of device that most of the arm's runs
+    used; and that kind's runs for the seeds of pairs with another device."""
+    c = judgement.comparison
     kinds = collections.Counter(_device(run) for run in c.arm.runs.values())
     kind = kinds.most_common(1)[0][0]
-    runs = {seed: run for name in found.regime.records if name in sweeps for arm in sweeps[name].arms
+    runs = {seed: run for name in judgement.regime.records if name in sweeps for arm in sweeps[name].arms
             if arm.name == c.reference.name for seed, run in arm.runs.items() if _device(run) == kind}
     mine, all_ = ([value for run in part if (value := compare.value_of(run, c.quantity, c.views)) is not None]
                   for part in ([run for run in c.arm.runs.values() if _device(run) == kind], runs.values()))
@@ -148,8 +150,8 @@ def _other_baselines(found: Found, sweeps: Mapping[str, Sweep], sign: int) -> It
         yield (f"with {kind}'s {c.reference.name} of {'seed' if len(elsewhere) == 1 else 'seeds'} "
                f"{', '.join(map(str, elsewhere))} too, which mixes devices in a pair: {interval(other)}"
                + ("" if other.p_value is None else f", p {p_text(other.p_value)}")
-               + ("" if other.p_value is None or found.p_holm is None else
-                  f", Holm's {p_text(found.corrected.if_it_were(found.test, other.p_value))}"))
+               + ("" if other.p_value is None or judgement.p_holm is None else
+                  f", Holm's {p_text(judgement.corrected.if_it_were(judgement.test, other.p_value))}"))
 
 
 def _device(run: Run) -> str:
@@ -157,7 +159,7 @@ def _device(run: Run) -> str:
 
 
 def twice(sweeps: Mapping[str, Sweep]) -> Iterator[str]:
-    """The same run made on two kinds of device: how far its errors lie apart, in points."""
+    """Runs made on two kinds of device: the differences of their errors, in points."""
     made: dict[str, dict[str, Run]] = {}  # by id and device: two records may share a run
     for run in (run for sweep in sweeps.values() for run in sweep.runs.values() if run.state == "finished"):
         made.setdefault(run.id, {}).setdefault(_device(run), run)
@@ -182,8 +184,8 @@ def twice(sweeps: Mapping[str, Sweep]) -> Iterator[str]:
 
 
 def of_images(sweep: Sweep) -> Iterator[str]:
-    """How the classes lie in the images of a sweep's baseline, and which of the reported ones were learnt from."""
-    from alexnet_jax.data import duplicates, open_splits  # stores are opened, so only where it is asked for
+    """The class counts of a sweep's baseline, and how many reported images are training images too."""
+    from alexnet_jax.data import duplicates, open_splits
 
     config = config_lib.from_json(next(iter(sweep.arm(sweep.baseline).runs.values())).config)
     splits = open_splits(config_lib.override(config, {"data.dir": "", "data.store": ""}).data)

@@ -3,9 +3,9 @@
     python -m experiments.run --sweep=configs/sweeps/three.py --workdir=runs/three
     python -m experiments.run --config=configs/cifar10.py --ablations=lrn,pooling --seeds=5 --workdir=runs/two
 
-`--dry_run` shows what would run and what it would cost; `--list` the ablations there are.
+`--dry_run` shows what would run and its cost; `--list` shows the available ablations.
 `--config.FIELD=value` changes a field of every arm. The same command resumes after an interruption: finished
-runs are never run again, partial ones resume from their checkpoint, failed ones are tried again; with more
+runs are never repeated, partial ones resume from their checkpoint, failed ones are retried; with more
 seeds or arms it adds runs. `--executor=ray` runs it on a Ray cluster.
 """
 
@@ -39,7 +39,7 @@ from experiments.sweep.arms import BASELINE, Arm
 
 
 def define_flags() -> None:
-    """`--sweep` and its kin, beside `--config`. Once per process."""
+    """Defines `--sweep` and the other flags besides `--config`. Once per process."""
     cli.define_config_flag()
     flags.DEFINE_string("sweep", None, "a sweep file, e.g. configs/sweeps/three.py")
     flags.DEFINE_string("workdir", None, "the sweep's folder, made if absent")
@@ -61,14 +61,13 @@ def define_flags() -> None:
 
 
 class Command:
-    """The command line and what is done with it.
+    """The command line and its execution.
 
     Args:
-      worker: the command that runs one run.
-      write_report: (workdir, plots) → Markdown; experiments.report's where None.
-      prepare: packs the images of config.data before a run starts; alexnet_jax.data's where None.
-      check: refuses a config whose images aren't there or don't fit, without reading them; alexnet_jax.data's where
-        None.
+      worker: the command that executes one run.
+      write_report: (workdir, plots) → Markdown; None: experiments.report's.
+      prepare: packs the images of config.data before a run starts; None: alexnet_jax.data's.
+      check: refuses a config whose images are missing or don't fit, without reading them; None: alexnet_jax.data's.
     """
 
     def __init__(self, worker: Sequence[str] = local.WORKER,
@@ -92,12 +91,12 @@ class Command:
             if config is None:
                 config = self._sweep.config
                 file, recipe = cli.file_and_recipe(config)
-                found = f"{cli.find(file, '--config', self._sweep.folder)}{recipe and ':'}{recipe}"
+                full = f"{cli.find(file, '--config', self._sweep.folder)}{recipe and ':'}{recipe}"
                 try:
-                    cli.load_config(found)
+                    cli.load_config(full)
                 except ConfigError as error:
                     raise ConfigError(f"--sweep={path}: {error}") from error
-                argv.insert(1, f"--config={found}")
+                argv.insert(1, f"--config={full}")
         elif config:
             self._sweep = dataclasses.replace(self._sweep, name=pathlib.Path(cli.file_and_recipe(config)[0]).stem)
         self._config = config or ""
@@ -128,7 +127,7 @@ class Command:
 
     def _plan(self, base: ConfigDict, arms: list[Arm], seeds: tuple[int, ...],
               standing: search.Standing | None) -> plan_lib.Plan:
-        """The plan, every field and shape checked; arms whose search isn't done have their own value."""
+        """The plan, with every field and shape checked; arms keep their own rate until their search is done."""
         if standing is not None and standing.choices is not None:
             arms = search.with_chosen(arms, base, standing.choices)
         return plan_lib.build(base, self._config, self._sweep.name, arms, seeds)
@@ -158,7 +157,7 @@ class Command:
         assert workdir is not None
         return cluster.RayExecutor(workdir, asked, jobs, cores, values.ray_address, self._worker)
 
-    # What is done.
+    # Execution.
 
     def main(self, _argv) -> int:
         if flags.FLAGS.list:
@@ -198,7 +197,7 @@ class Command:
                                      flags.FLAGS.order or self._sweep.order, self._check)
         if state.stopping:
             if self._report_is_old:
-                with contextlib.suppress(Exception):  # to have it up to date while the sweep is stopped
+                with contextlib.suppress(Exception):  # keeps the report up to date while the sweep is stopped
                     self._write_report(workdir, False)
             return stopped(state, "experiments.run")
         return self._end(whole, state, workdir)
@@ -232,14 +231,14 @@ class Command:
         return errors.RUN if state.failed or self._report_failed else 0
 
     def _report_so_far(self, workdir: pathlib.Path, shown: display.Display) -> None:
-        """The report after a run: without curves, and for at most a small part of the time."""
+        """Updates the report after a run: without curves, and using at most a small fraction of the time."""
         begin, self._report_is_old = time.monotonic(), True
         if self._report_failed or (self._reported and begin - self._reported < 20 * self._report_took):
             return
         try:
             self._write_report(workdir, False)
             self._report_is_old = False
-        except Exception as error:  # the runs matter more
+        except Exception as error:  # must not stop the runs
             self._report_failed = True
             shown.line(f"no report for now: {_message(error)}")
         self._reported = time.monotonic()
@@ -260,22 +259,19 @@ def carry_out(asked: plan_lib.Plan, workdir: pathlib.Path, executor: executors.E
               after_each: Callable[[display.Display], None] = lambda shown: None,
               order: str = "seeds", check: Callable[[ConfigDict], None] | None = None
               ) -> tuple[plan_lib.Plan, schedule.State]:
-    """Runs the unfinished runs of `asked` in a sweep's workdir, shows the progress, and stops on a signal.
+    """Executes the unfinished runs of `asked` in a sweep's workdir, shows the progress, and stops on a signal.
 
     Args:
-      prepare: packs the images of config.data, before a run starts; alexnet_jax.data's where None.
-      after_each: is called with the display whenever a run has ended.
+      prepare: packs the images of config.data before a run starts; None: alexnet_jax.data's.
+      after_each: called with the display whenever a run has ended.
       order: which runs come first (`Plan.order`).
       check: as for `Command`; None: the default check, if `prepare` is None too.
-
-    Returns:
-      (the workdir's plan, with the arms and seeds of earlier commands; the state of the runs).
 
     Raises:
       UserError: the data is missing, or the workdir is another sweep's.
     """
     paths.check_workdir(workdir.absolute(), "--workdir")
-    # Missing data is one message, not one a run; images are packed once, not while others wait.
+    # Missing data gives one message, not one per run; images are packed once, while no run waits.
     if check is not None or prepare is None:
         check_runs(asked, workdir, check or _check, executor.devices)
     todo = _todo(asked, workdir)
@@ -285,7 +281,7 @@ def carry_out(asked: plan_lib.Plan, workdir: pathlib.Path, executor: executors.E
     for run in {json.dumps(run.config["data"]): run for run in todo}.values():
         (prepare or _prepare)(config_lib.from_json(run.config).data)
     workdir.mkdir(parents=True, exist_ok=True)
-    with files.lock(workdir / ".plan.lock"):  # a second sweep may be started here at the same moment
+    with files.lock(workdir / ".plan.lock"):  # another sweep may be starting here
         files.clear(workdir)
         whole, asked = plan_lib.merge(plan_lib.read(workdir), asked, workdir)
         plan_lib.write(whole, workdir)
@@ -307,12 +303,12 @@ def check_runs(asked: plan_lib.Plan, workdir: pathlib.Path | None, check: Callab
     """Checks the unfinished runs as their start would; called by a dry run and by a start.
 
     Args:
-      check: of the images, called once for all runs with the same. devices: number of devices of a run, if known.
+      check: of the images, called once per distinct config.data. devices: number of devices of a run, if known.
 
     Raises:
       UserError: what `checks.layers` and `check` raise, with the arm's name.
     """
-    todo = list(reversed(_todo(asked, workdir)))  # of several runs that are alike, the first one is named
+    todo = list(reversed(_todo(asked, workdir)))  # reversed: of equal runs the first is kept, and named
     for kind, parts in ((lambda config: checks.layers(config, devices), ("model", "mesh")), (check, ("data",))):
         for run in {json.dumps([*map(run.config.get, parts), run.config["model"]["classes"],
                                 run.config["train"]["batch_size"]]): run for run in todo}.values():
@@ -326,7 +322,7 @@ def check_runs(asked: plan_lib.Plan, workdir: pathlib.Path | None, check: Callab
 
 
 def tell_failures(plan: plan_lib.Plan, state: schedule.State, workdir: pathlib.Path) -> None:
-    """A line on stderr for each run that failed, and one for all."""
+    """Prints a line to stderr for each failed run, and a summary."""
     for run, message in state.failed.items():
         where = workdir / plan.runs[run].dir / "log.txt"
         print(names.plain(f"failed: {plan.label(run)}: {message} ({where})"), file=sys.stderr)
@@ -335,7 +331,7 @@ def tell_failures(plan: plan_lib.Plan, state: schedule.State, workdir: pathlib.P
 
 
 def _write_report(workdir: pathlib.Path, plots: bool) -> str:
-    from experiments import report  # pandas and matplotlib: not before there is something to show
+    from experiments import report  # imports pandas and matplotlib
 
     return report.write_report(workdir, plots=plots)
 
@@ -354,9 +350,9 @@ def _tell_downloads(runs: list[plan_lib.Run]) -> None:
     from alexnet_jax import data
 
     configs = {json.dumps(run.config["data"]): run.config for run in runs}.values()
-    found = [(config["data"]["name"], url) for config in configs
+    downloads = [(config["data"]["name"], url) for config in configs
              for url in data.downloads(config_lib.from_json(config).data)]
-    for name, url in dict.fromkeys(found):
+    for name, url in dict.fromkeys(downloads):
         names.say(f"note: {name}: its files aren't here, and are downloaded first ({url})")
 
 
@@ -367,13 +363,13 @@ def _message(error: Exception) -> str:
 
 
 def _value(argv: Sequence[str], name: str) -> str | None:
-    """The last value of --name=value or --name value; None where it isn't given."""
-    found = None
+    """The last value of --name=value or --name value, else None."""
+    last = None
     for i, argument in enumerate(argv):
         flag, equals, value = argument.partition("=")
         if flag in (f"--{name}", f"-{name}"):
-            found = value if equals else argv[i + 1] if i + 1 < len(argv) else None
-    return found
+            last = value if equals else argv[i + 1] if i + 1 < len(argv) else None
+    return last
 
 
 def _base(sweep: sweep_lib.Sweep) -> ConfigDict:
@@ -397,7 +393,7 @@ def _workdir(optional: bool) -> pathlib.Path | None:
         if optional:
             return None
         raise ConfigError("--workdir=FOLDER is needed, e.g. --workdir=runs/sweep")
-    # Absolute: run folders appear in messages of processes that don't share this one's folder.
+    # Absolute: run folders appear in messages of processes with other working directories.
     workdir = paths.given(text, "--workdir").absolute()
     paths.check_workdir(workdir, "--workdir")
     if workdir.exists() and not workdir.is_dir():
@@ -412,7 +408,7 @@ def _workdir(optional: bool) -> pathlib.Path | None:
 
 
 def stopped(state: schedule.State, module: str) -> int:
-    """Says how `python -m module` is resumed; returns the exit code."""
+    """Prints how to resume `python -m module`; returns the exit code."""
     print(f"stopped: {len(state.finished)} of {count(state.total, 'run')} done; the same command resumes:\n"
           "  " + shlex.join(["python", "-m", module, *sys.argv[1:]]))
     return errors.Interrupted.exit_code

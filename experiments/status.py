@@ -1,6 +1,6 @@
 """The state of a sweep or of a single run, from another terminal: `python -m experiments.status --workdir=runs/three`.
 
-Only reads the workdir, so any user with permission to read can use it; a run counts as running while its lock is held.
+It only reads the workdir, so read permission is enough; a run counts as running while its lock is held.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _single(workdir)
         return
     if plan is None:
-        raise errors.ConfigError(f"--workdir={workdir}: neither plan.json nor run.json is there, so it is no folder of "
+        raise errors.ConfigError(f"--workdir={workdir}: no plan.json or run.json in it, so it is not a folder of "
                                  "experiments.run or alexnet_jax.main")
     counts = collections.Counter[str]()
     rows, said, todo = {}, [], []
@@ -74,7 +74,7 @@ def _single(folder: pathlib.Path) -> None:
 
 
 def _look(folder: pathlib.Path, label: str) -> tuple[str, dict[str, Any], str]:
-    """(the state of a run, its progress if it is running, a line where there is more to say)."""
+    """(the state of a run, its progress if it is running, a further line or '')."""
     try:
         state = plan_lib.state_of(folder)
         held = state not in plan_lib.DONE and files.held(folder / ".lock")
@@ -85,7 +85,7 @@ def _look(folder: pathlib.Path, label: str) -> tuple[str, dict[str, Any], str]:
         if state == "failed":
             return state, {}, f"failed: {label}: {(plan_lib.result_of(folder) or {}).get('message')}"
         return state, {}, ""
-    except OSError as error:  # another user's, not readable
+    except OSError as error:  # no permission
         return "unreadable", {}, f"unreadable: {label}: {errors.describe_os_error(error)}"
 
 

@@ -133,7 +133,7 @@ class Record:
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise WorkdirError(f"{folder / RUNS}: line {number} is damaged ({error}); {AGAIN}") from error
             if run.id in self.runs:
-                raise WorkdirError(f"{folder / RUNS}: line {number} is damaged ({run.id} a second time); {AGAIN}")
+                raise WorkdirError(f"{folder / RUNS}: line {number} is damaged (repeats {run.id}); {AGAIN}")
             self.runs[run.id] = run
 
     def table(self, name: str) -> dict[str, list[str]]:
@@ -146,7 +146,7 @@ class Record:
         for name in TABLES:
             head, *rows = _lines(self.folder / name) or [""]
             if head.partition(",")[0] != "run":
-                raise WorkdirError(f"{self.folder / name}: no table of a record; {AGAIN}")
+                raise WorkdirError(f"{self.folder / name}: not a record's table; {AGAIN}")
             columns, by = head.partition(",")[2], tables.setdefault(name, {})
             for row in rows:
                 run, _, cells = row.partition(",")
@@ -174,7 +174,7 @@ class Record:
                                                      for kind, bits in whole.items()}
                         at = end
                     if any(len(bits) != at for bits in whole.values()):
-                        raise ValueError(f"{views}: other bytes than images")
+                        raise ValueError(f"{views}: wrong number of bytes for its images")
             return outcomes
         except (OSError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as error:
             raise WorkdirError(f"{path}: damaged ({error}); {AGAIN}") from error
@@ -285,7 +285,7 @@ def _packed_outcomes(runs: Iterable[Planned]) -> dict[str, np.ndarray]:
                 for kind in _KINDS:
                     bits = base64.b64decode(tree[views][kind], validate=True)
                     if len(bits) != _bytes(tree["images"]):
-                        raise ValueError(f"{views}: other bytes than images")
+                        raise ValueError(f"{views}: wrong number of bytes for its images")
                     parts.setdefault(f"{views}.{kind}", []).append(bits)
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
             raise WorkdirError(f"{run.files.folder / run_files.OUTCOMES}: damaged ({error}); without it the run "

@@ -151,7 +151,7 @@ def read_sweep(workdir: pathlib.Path) -> Sweep:
         if (workdir / "run.json").exists():
             raise ConfigError(f"--workdir={workdir}: the folder of a single run; a report is for a sweep of "
                               "experiments.run")
-        raise ConfigError(f"--workdir={workdir}: no plan.json, so no sweep of experiments.run")
+        raise ConfigError(f"--workdir={workdir}: no plan.json, so it is not a sweep of experiments.run")
     plan = run_files.read_json(path, shared=True)
     if not isinstance(plan, dict):
         raise WorkdirError(f"{path}: cut short or not JSON; {plan_lib.AGAIN}")

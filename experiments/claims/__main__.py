@@ -1,15 +1,14 @@
-"""Every claim of the paper beside what was measured here.
+"""The table of the paper's claims and the measurements here.
 
     python -m experiments.claims                  # prints the table
     python -m experiments.claims --write          # and writes experiments/CLAIMS.md, .csv and .json, the pictures in
                                                   # experiments/pictures, and the tables of README.md and
                                                   # docs/results.md (`make claims`)
-    python -m experiments.claims --brief          # prints what is measured, a line each
+    python -m experiments.claims --brief          # prints the measured claims, one line each
 
-Built from the results recorded under experiments/results alone: sweeps of experiments.run and the claim files of the
-other tools. Records that can't be read are an error, and nothing is written. A claim without a measurement has a row
-too, with the command that would make one and what it would cost.
-The same results give the same bytes.
+Everything comes from the results recorded under experiments/results: sweeps of experiments.run and the claim files of
+other tools. An unreadable record is an error, and nothing is written. A claim without a measurement has a row too, with
+the command that would make one and its cost. The same results give the same bytes.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from experiments.claims import pictures, table
 from experiments.claims.rows import parts_left, rows
 
 HERE = pathlib.Path(__file__).resolve().parents[1]
-PAGES = {HERE.parent / "README.md": {"claims": table.front},  # page: what stands between its marks
+PAGES = {HERE.parent / "README.md": {"claims": table.front},  # {page: {mark: content between its begin and end}}
          HERE.parent / "docs" / "results.md": {"claims": table.brief, "regimes": table.by_regime}}
 
 
 def _shown(folder: pathlib.Path) -> str:
-    """As it is named on the command line: from the project's folder on, where it lies there."""
+    """The path as in a command: relative to the project's folder if it is inside."""
     absolute = folder.resolve()
     return str(absolute.relative_to(HERE.parent) if absolute.is_relative_to(HERE.parent) else folder)
 
@@ -44,21 +43,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not options.results.is_dir():
         raise errors.ConfigError(f"--results={options.results}: no such folder; recorded results are in "
                                  "experiments/results")
-    found, troubles = rows(options.results)
+    all_rows, troubles = rows(options.results)
     twice = {_shown(folder): repeats.text(repeats.read(folder))
              for folder in sorted(path.parent for path in options.results.glob(f"*/{repeats.FILE}"))}
-    text = table.markdown(found, troubles, twice, parts_left(options.results))
+    text = table.markdown(all_rows, troubles, twice, parts_left(options.results))
     if options.write and not troubles:
         options.out.mkdir(parents=True, exist_ok=True)
-        run_files.write_json(options.out / "CLAIMS.json", table.to_json(found, troubles))
-        run_files.write_text(options.out / "CLAIMS.csv", table.to_csv(found))
+        run_files.write_json(options.out / "CLAIMS.json", table.to_json(all_rows, troubles))
+        run_files.write_text(options.out / "CLAIMS.csv", table.to_csv(all_rows))
         run_files.write_text(options.out / "CLAIMS.md", text)
         pictures.write(options.results, options.out)
         if options.out == HERE:
             for page, tables in PAGES.items():
                 for name, of_rows in tables.items():
-                    run_files.write_text(page, table.fill(page.read_text(encoding="utf-8"), of_rows(found), name))
-    print(table.brief(found) if options.brief else text, end="", flush=True)
+                    run_files.write_text(page, table.fill(page.read_text(encoding="utf-8"), of_rows(all_rows), name))
+    print(table.brief(all_rows) if options.brief else text, end="", flush=True)
     if troubles:
         more = f" (and {len(troubles) - 1} more)" if len(troubles) > 1 else ""
         raise errors.WorkdirError(f"{options.results}: {troubles[0]}{more}; record it again or delete it"

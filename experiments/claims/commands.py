@@ -1,4 +1,4 @@
-"""The command behind each row: the one that reproduces a measurement, or that would make it, and what it costs."""
+"""The command for each row: the one that reproduces a measurement, or that would make it, with its cost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from experiments.sweep.arms import Arm
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 _STEPS, _BATCH = 910_819, 128  # of configs/imagenet_released.py
-# Benchmarks of the full network's training step (benchmarks/RESULTS.md): on one core, and on whatever accelerators.
+# Benchmarks of the full network's training step (benchmarks/RESULTS.md), on one core and on accelerators.
 _RESULTS = ROOT / "benchmarks" / "results"
 _TIMED = _RESULTS / "full_one_core.json"
 
@@ -38,7 +38,7 @@ def missing(start: Row, claim: Claim, sweeps: Mapping[str, Sweep]) -> Row:
 
 
 def missing_measure(start: Row, what: Measure, sweeps: Mapping[str, Sweep]) -> Row:
-    """The row of a measure that nothing is recorded of: why, the command that makes it, and its estimated cost."""
+    """The row of a measure without records: why, the command that makes it, and its estimated cost."""
     regime = what.regimes[0]
     spec = "" if regime.whole else what.arm
     why = "no measurement"
@@ -51,13 +51,13 @@ def missing_measure(start: Row, what: Measure, sweeps: Mapping[str, Sweep]) -> R
 
 
 def _has(sweep: Sweep, what: Measure) -> bool:
-    """Has the sweep this arm, if not this quantity?"""
+    """Does the sweep have this arm, even without this quantity?"""
     return any(what.is_of(arm.ablation, arm.name, sweep.local) for arm in sweep.arms)
 
 
 def left(regime: Regime, sweeps: Mapping[str, Sweep]) -> str:
-    """What of a planned regime is not recorded, run by run; the command that makes it, and its estimated cost; '' if
-    nothing is left."""
+    """The runs of a planned regime that are not recorded, the command that makes them, and its estimated cost; '' if
+    none."""
     there = {run.id for name in regime.records if name in sweeps for run in sweeps[name].runs.values()
              if run.state == "finished"}
     sweep = sweep_lib.load(str(ROOT / regime.sweep))
@@ -72,7 +72,7 @@ def left(regime: Regime, sweeps: Mapping[str, Sweep]) -> str:
 
 
 def _of_sweep_file(file: str, spec: str, sweeps: Mapping[str, Sweep]) -> str:
-    """What a sweep file's runs cost; with `spec` that ablation of it with its baseline and the search of its rate."""
+    """The cost of a sweep file's runs; with `spec`, of that ablation, its baseline and the search of its rate."""
     sweep = sweep_lib.load(str(ROOT / file))
     base = _base(sweep)
     if not spec:
@@ -91,15 +91,15 @@ def _base(sweep: sweep_lib.Sweep) -> ConfigDict:
 
 
 def _trained(base: ConfigDict, arms: Sequence[Arm]) -> list[ConfigDict]:
-    """The configs of the arms and the baseline; of arms that are one run, one."""
+    """The distinct configs of the arms and the baseline."""
     configs = [base, *(config_lib.override(base, arm.overrides) for arm in arms)]
     return list({config_lib.run_id(config): config for config in configs}.values())
 
 
 def _estimate(counts: Sequence[tuple[ConfigDict, int]], sweeps: Mapping[str, Sweep]) -> str:
-    """Runs, epochs and core-hours of these configs, each so many times.
+    """Runs, epochs and core-hours of [(config, number of runs)].
 
-    By the images that recorded runs of the same data and network learnt from in their time on CPUs.
+    From the speed, in training images per core-hour, of recorded runs of the same data and network on CPUs.
     """
     most = "at most " if any(config.optim.plateau.stop for config, _ in counts) else ""
     text = (f"{sum(count for _, count in counts):,} runs, {most}"
@@ -125,13 +125,13 @@ def _estimate(counts: Sequence[tuple[ConfigDict, int]], sweeps: Mapping[str, Swe
 
 
 def _images(split: str, recorded: Mapping[str, int]) -> int | None:
-    """How many images a split has: as recorded, or by its bounds where both are numbers."""
+    """Number of images in a split: as recorded, or from its bounds if both are numbers."""
     bounds = re.fullmatch(r"\w+\[(\d*):(\d+)\]", split)
     return int(bounds[2]) - int(bounds[1] or 0) if bounds else recorded.get(split)
 
 
 def _trainings(count: int) -> str:
-    """Full trainings on ILSVRC: the paper's time, and hours at the speeds that were recorded here."""
+    """The cost of full trainings on ILSVRC: the paper's time, and hours at the speeds recorded here."""
     text = f"{count * _STEPS:,.0f} steps; in the paper 5 to 6 days a network on two GTX 580"
     timed = run_files.read_json(_TIMED) or {}
     for row in timed.get("rows", []):
@@ -140,11 +140,11 @@ def _trainings(count: int) -> str:
             text += (f"; about {_hours(an_image * _BATCH * count * _STEPS)} of training steps at the speed of "
                      f"{_name(_TIMED)}")
     for path in sorted(_RESULTS.glob("*.json")):
-        found = run_files.read_json(path) or {}
-        card = found.get("device", {})
-        if found.get("part") != "fast" or found["quick"] or card.get("platform", "cpu") == "cpu":
-            continue  # not of an accelerator (benchmarks.accelerator)
-        for step in found["steps"].values():
+        record = run_files.read_json(path) or {}
+        card = record.get("device", {})
+        if record.get("part") != "fast" or record["quick"] or card.get("platform", "cpu") == "cpu":
+            continue  # not an accelerator's record (benchmarks.accelerator)
+        for step in record["steps"].values():
             if (step.get("network"), step.get("batch")) == ("released", _BATCH) and "turns" in step:
                 hours = step["turns"]["ours"]["median"] * count * _STEPS / 3600
                 text += (f"; about {hours:,.1f} hours of training steps on one {card['kind']} in {step['precision']}, "
@@ -162,7 +162,7 @@ def _hours(seconds: float) -> str:
 
 
 def of_file(command: Any) -> str:
-    """The command of a claim file; before it the sweep's that makes the checkpoints, where it looks into those."""
+    """The command of a claim file, after the sweep's command if it needs checkpoints."""
     text = str(command or "")
     folder = next((word.removeprefix("--workdir=") for word in text.split() if word.startswith("--workdir=runs/")), "")
     file = f"configs/sweeps/{pathlib.PurePath(folder).name}.py"
@@ -171,12 +171,12 @@ def of_file(command: Any) -> str:
     name = next((word.removeprefix("--arm=") for word in text.split() if word.startswith("--arm=")), "")
     sweep = sweep_lib.load(str(ROOT / file))
     arm = next((arm for arm in ablations.arms_of(sweep.ablations, _base(sweep)) if arm.name == name), None)
-    spec = f"{arm.ablation}.{arm.name}" if arm is not None and arm.ablation else "views"  # which is the baseline alone
+    spec = f"{arm.ablation}.{arm.name}" if arm is not None and arm.ablation else "views"  # "views": the baseline alone
     return f"python -m experiments.run --sweep={file} --ablations={spec} --workdir={folder} && {text}"
 
 
 def of_sweep(sweep: Sweep, what: Measure) -> str:
-    """The command that gives a recorded sweep again, every field of it."""
+    """The command that repeats a recorded sweep exactly."""
     file = f"configs/sweeps/{sweep.name}.py"
     known = (ROOT / file).exists()
     config = next((run.config for run in sweep.arm(sweep.baseline).runs.values()), {})
@@ -194,7 +194,7 @@ def of_sweep(sweep: Sweep, what: Measure) -> str:
             base = cli.load_config(str(ROOT / sweep.config))
         parts += _changes(base, config)
     except ConfigError:
-        pass  # a config of one's own, or of another time: the command without its changes
+        pass  # a user's own config file, or one that has changed since: the command without its changes
     if tuple(seeds) != default:
         row = seeds == list(range(len(seeds)))
         parts.append(f"--seeds={len(seeds) if row else ','.join(map(str, seeds)) + ('' if len(seeds) > 1 else ',')}")
@@ -202,7 +202,7 @@ def of_sweep(sweep: Sweep, what: Measure) -> str:
 
 
 def _changes(base: ConfigDict, config: Mapping) -> list[str]:
-    """The flags that make `base` the recorded config."""
+    """The flags that turn `base` into the recorded config."""
     there = config_lib.flatten(config_lib.from_json(config))
     here = config_lib.flatten(config_lib.resolve(base))
     return [f"--config.{name}={there[name]}" for name, about in config_lib.FIELDS.items()

@@ -1,4 +1,4 @@
-"""What of the paper is a matter of counting: the size of the network."""
+"""Claims that are verified by counting: the size of the network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PARAMETERS, NEURONS = 60_000_000, 650_000  # abstract
 
 
 def size() -> tuple[str, float, verdicts.Verdict, str]:
-    """(in words, parameters, verdict, command): of configs/imagenet_paper.py, counted from its shapes."""
+    """(in words, parameters, verdict, command), counted from the shapes of configs/imagenet_paper.py."""
     layers = geometry.layers(config_lib.resolve(imagenet_paper.get_config()))
     parameters, neurons = (sum(getattr(layer, what) for layer in layers) for what in ("parameters", "units"))
     return (f"{parameters:,} parameters, {neurons:,} neurons", float(parameters),

@@ -1,4 +1,4 @@
-"""Comparisons as a tidy table: a row each, for a notebook."""
+"""Comparisons as a tidy table for notebooks, one row each."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ COLUMNS = ("arm", "against", "quantity", "views", "seeds", "mean", "low", "high"
 
 
 def comparisons(workdir: pathlib.Path) -> pd.DataFrame:
-    """Every arm of a sweep less what it is compared with, paired by seed, in points: COLUMNS.
+    """Every arm of a sweep minus its reference, paired by seed, in points: COLUMNS.
 
-    A row an arm and quantity: `error` (top-1, with the paper's and the log's difference, the verdict and Holm's p), and
-    where runs have an error on images learnt from `gap` and `fit` (`experiments.analysis.compare`). No row has fewer
-    than one pair of finished runs; the folder of a single run has none.
+    One row per arm and quantity: `error` (top-1, with the paper's and the log's difference, the verdict and Holm's p)
+    and, if runs have an error on training images, `gap` and `fit` (`experiments.analysis.compare`). A row needs a pair
+    of finished runs; the folder of a single run has none.
 
     Raises:
       ConfigError, WorkdirError: as `workdirs.read_sweep`.
@@ -31,14 +31,14 @@ def comparisons(workdir: pathlib.Path) -> pd.DataFrame:
         views = default_views(sweep.runs.values())
         said = {arm["name"]: arm for arm in of_workdir(workdir, views, sweep)["arms"]}
         for quantity in ("error", "gap", "fit"):
-            for name, found in compare.of_sweep(sweep, quantity, views).items():
-                if not found.pairs or found.quantity != quantity:  # nothing in test mode: `running` is another thing
+            for name, c in compare.of_sweep(sweep, quantity, views).items():
+                if not c.pairs or c.quantity != quantity:  # not `running`, which isn't measured in test mode
                     continue
-                e, about = found.difference, said[name] if quantity == "error" else {}
+                e, about = c.difference, said[name] if quantity == "error" else {}
                 claimed = about.get("paper") or {}
                 rows.append({
-                    "arm": name, "against": found.reference.name, "quantity": quantity, "views": found.arm.views or
-                    (found.views if quantity == "error" else "centre"), "seeds": len(found.pairs), "mean": e.mean,
+                    "arm": name, "against": c.reference.name, "quantity": quantity, "views": c.arm.views or
+                    (c.views if quantity == "error" else "centre"), "seeds": len(c.pairs), "mean": e.mean,
                     "low": e.low, "high": e.high, "sd": e.sd, "p_value": e.p_value,
                     "p_holm": (about.get("difference") or {}).get("p_holm"),
                     **{who: (claimed.get(who) or {}).get("top1") for who in ("paper", "log")},

@@ -1,4 +1,4 @@
-"""What recorded runs say of a claim: a comparison, in the claim's words and signs, with its verdict and its family."""
+"""Judges claims by recorded runs: a comparison, with the claim's sign, its verdict and its family."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from experiments.claims.record import Claim, Measure, OfArm, Regime
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """A measure of a claim in a regime.
+class Judgement:
+    """The measured value of a claim in a regime.
 
     Attributes:
-      sweeps: those of the regime that have pairs, by their folders' names.
-      comparison: arm − reference; what follows has the claim's own sign.
-      difference: of the logarithms where there is a `ratio`: how many times as many epochs.
+      sweeps: the regime's sweeps that have pairs, by folder name.
+      comparison: arm − reference; all other attributes have the claim's own sign.
+      difference: of the logarithms if there is a `ratio` (of epochs).
       ten, centre: the differences in the reported error, by its own views and by the centre crop.
-      remark: what else a reader has to know: where other views or other records give something else.
-      corrected: the family that its star is of.
+      remark: what else a reader must know: where other views or other records disagree.
+      corrected: the family of its correction.
     """
 
     claim: Claim
@@ -54,22 +54,22 @@ class Found:
 
     @property
     def sweep(self) -> Sweep:
-        """The first of them."""
+        """The first sweep."""
         return next(iter(self.sweeps.values()))
 
     def only(self) -> Sweep:
-        """A sweep of the runs that count, for their protocol."""
+        """A sweep of the compared runs only, for their protocol."""
         c = self.comparison
         arms = {part.name: dataclasses.replace(part, runs={s: part.runs[s] for s in c.pairs})
                 for part in (c.reference, c.arm)}
         return dataclasses.replace(self.sweep, baseline=c.reference.name, arms=list(arms.values()))
 
 
-def judged(claim: Claim, what: Measure, regime: Regime, sweeps: Mapping[str, Sweep]) -> Found | None:
-    """A measure of a claim in a regime, from the regime's records; None where they have no pair of runs for it.
+def judged(claim: Claim, what: Measure, regime: Regime, sweeps: Mapping[str, Sweep]) -> Judgement | None:
+    """A measure of a claim in a regime, from the regime's records; None if they have no pair of runs for it.
 
     Args:
-      sweeps: what is recorded, by folder.
+      sweeps: the recorded sweeps, by folder.
     """
     here = {name: sweep for name in regime.records if (sweep := sweeps.get(name)) is not None}
     views = default_views(run for sweep in here.values() for run in sweep.runs.values())
@@ -93,13 +93,13 @@ def judged(claim: Claim, what: Measure, regime: Regime, sweeps: Mapping[str, Swe
         verdict = verdicts.Verdict(verdicts.NOT_COMPARABLE, c.stalled)
     elif what.own_rate and not all(what.name in (sweep.search or {}).get("arms", {}) for sweep in used.values()):
         verdict = verdicts.Verdict(verdicts.NOT_COMPARABLE, what.own_rate)
-    return Found(claim, what, regime, used, c, difference, ratio, _turned(c.top5, what), over, ten, centre, verdict,
+    return Judgement(claim, what, regime, used, c, difference, ratio, _turned(c.top5, what), over, ten, centre, verdict,
                  "; ".join(filter(None, remarks)), corrected(regime, here, c.quantity, views))
 
 
 def _held(c: Comparison, what: Measure, claimed: verdicts.Claimed, planned: int = 0
           ) -> tuple[speed.Ratio | None, Estimate, verdicts.Verdict]:
-    """(the ratio where the quantity is compared by one, the difference in the claim's sign, the verdict on it)."""
+    """(the ratio, if the quantity is compared by ratio; the difference with the claim's sign; the verdict on it)."""
     difference = _turned(c.difference, what)
     if c.quantity != compare_lib.EPOCHS:
         return None, difference, verdicts.judge(difference, claimed, planned)
@@ -113,7 +113,7 @@ def corrected(regime: Regime, sweeps: Mapping[str, Sweep], quantity: str = "erro
     """The family of a regime's comparisons with Holm's p values: the declared one, else all arms of its sweep.
 
     Args:
-      own: a sweep whose arms are to be taken from it alone, without other records' pairs.
+      own: a sweep whose arms are compared within it, without other records' pairs.
     """
     if regime.family is None:
         return families.of_sweep(next(iter(sweeps.values())), quantity, views)
@@ -129,9 +129,9 @@ def corrected(regime: Regime, sweeps: Mapping[str, Sweep], quantity: str = "erro
     return families.Corrected(regime.family, p_values)
 
 
-def of_the_arm(found: OfArm | None, c: Comparison, planned: int = 0) -> verdicts.Verdict | None:
-    """A report's verdict on an arm's difference in error, as arm − reference; None where none is claimed of it."""
-    if found is None or (claimed := found.claimed) is None:
+def of_the_arm(about: OfArm | None, c: Comparison, planned: int = 0) -> verdicts.Verdict | None:
+    """A report's verdict on an arm's difference in error, arm − reference; None if there is no claim about it."""
+    if about is None or (claimed := about.claimed) is None:
         return None
     if c.stalled:
         return verdicts.Verdict(verdicts.NOT_COMPARABLE, f"{c.stalled}; see the notes")
@@ -139,9 +139,9 @@ def of_the_arm(found: OfArm | None, c: Comparison, planned: int = 0) -> verdicts
 
 
 def _pair(sweep: Sweep, what: Measure, views: str) -> tuple[Arm, Arm] | None:
-    """(arm, what it is compared with); None if the sweep isn't about this measure."""
+    """(arm, reference); None if the sweep doesn't have this measure."""
     baseline = sweep.arm(sweep.baseline)
-    if what.ablation == "views":  # any sweep has both views of its baseline
+    if what.ablation == "views":  # every sweep has both views of its baseline
         config = next((run.config for run in baseline.runs.values()), {})
         whole = field(config, "data.size") == field(config, "data.crop")
         if whole or views != views_lib.TEN or not views_lib.mirrors(config):
@@ -151,28 +151,28 @@ def _pair(sweep: Sweep, what: Measure, views: str) -> tuple[Arm, Arm] | None:
     return None if arm is None or arm.views else (arm, sweep.reference(arm))
 
 
-def _turned(found: Any, what: Measure) -> Any:
-    return -found if what.turned and found is not None else found
+def _turned(value: Any, what: Measure) -> Any:
+    return -value if what.turned and value is not None else value
 
 
 def _error(c: Comparison, what: Measure, views: str) -> Estimate | None:
-    found = c.of_error(views).difference
-    return _turned(found, what) if found.n else None
+    difference = c.of_error(views).difference
+    return _turned(difference, what) if difference.n else None
 
 
-def _with_images(found: verdicts.Verdict, value: Estimate, over: OverImages | None, claimed: verdicts.Claimed
+def _with_images(verdict: verdicts.Verdict, value: Estimate, over: OverImages | None, claimed: verdicts.Claimed
                  ) -> verdicts.Verdict:
-    """The verdict, with what the noise of the reported images makes of it."""
-    if over is None or over.low is None or found.word not in (verdicts.REPRODUCED, verdicts.CONTRADICTED):
-        return found
+    """The verdict, with the effect of the noise from the reported images added."""
+    if over is None or over.low is None or verdict.word not in (verdicts.REPRODUCED, verdicts.CONTRADICTED):
+        return verdict
     wider = verdicts.judge(dataclasses.replace(value, low=over.low, high=over.high), claimed)
-    return found if wider.word == found.word else dataclasses.replace(
-        found, why=f"{found.why}; with the noise of the images {wider.word}")
+    return verdict if wider.word == verdict.word else dataclasses.replace(
+        verdict, why=f"{verdict.why}; with the noise of the images {wider.word}")
 
 
 def _by_the_centre(c: Comparison, claimed: verdicts.Claimed, ten: Estimate | None, centre: Estimate | None,
                    regime: Regime, sweeps: Mapping[str, Sweep]) -> str:
-    """What the centre crop says that the ten views don't: another word or star, or another side of zero."""
+    """Where the centre crop disagrees with the ten views: another word or star, or another side of zero."""
     if ten is None or centre is None or c.stalled or len(c.pairs) < regime.seeds:
         return ""
     if c.quantity == "error":
@@ -188,7 +188,7 @@ def _by_the_centre(c: Comparison, claimed: verdicts.Claimed, ten: Estimate | Non
 def _without(what: Measure, c: Comparison, claimed: verdicts.Claimed, regime: Regime,
              parts: Mapping[str, tuple[Arm, Arm]], taken: Sequence[tuple[int, ...]], sweeps: Mapping[str, Sweep]
              ) -> str:
-    """What pairs of other records than the first add: the difference without them; its word, if that is another."""
+    """The effect of pairs from records other than the first: the difference without them; its word, if different."""
     gave = {name: seeds for name, seeds in zip(parts, taken, strict=True) if seeds}
     first, *others = gave
     if not others:
@@ -205,6 +205,6 @@ def _without(what: Measure, c: Comparison, claimed: verdicts.Claimed, regime: Re
 
 
 def _word(verdict: verdicts.Verdict, c: Comparison, of: families.Corrected) -> str:
-    """With its star, if it has one."""
+    """The verdict's word, with its star if it has one."""
     star = verdicts.starred(verdict.word, verdict.by_sign, of.p_holm.get((c.arm.name, c.quantity)))
     return f"{verdict.word}{'*' if star else ''}"

@@ -24,7 +24,7 @@ CIFAR = "CIFAR-10, four-layer network"
 
 @dataclasses.dataclass(frozen=True)
 class Value:
-    """A number as its source has it: `text` for reading, top-1 and top-5 (percent or points) where given.
+    """A number as given by its source: `text` for display, top-1 and top-5 (percent or points) if given.
 
     `where` is the place in `source`: a section, or the runs of a log.
     """
@@ -38,7 +38,7 @@ class Value:
 
 @dataclasses.dataclass(frozen=True)
 class LogRun:
-    """One run of the author's logs; `base` is the run (or runs, meant as their mean) that it varies."""
+    """One run of the author's logs; `base` is the run (or the runs, for their mean) that it varies."""
 
     run: str
     what: str

@@ -1,8 +1,8 @@
-"""The pictures of the paper's regime, from what is recorded: numbers of `experiments.analysis`, words of the claims.
+"""The figures of the paper's regime, from the records: numbers from `experiments.analysis`, words from the claims.
 
-    training_and_reported_error   an arm a point, with diagonals of equal gap
+    training_and_reported_error   one point per arm, with diagonals of equal gap
     differences                   the first quantities of docs/evidence-plan.md beside the paper's and the log's numbers
-    dropout_by_images             what dropout is worth on how many training images
+    dropout_by_images             the effect of dropout by number of training images
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from experiments.analysis.statistics import CONFIDENCE
 from experiments.analysis.verdicts import starred
 from experiments.analysis.workdirs import Sweep, default_views, read_sweep
 from experiments.claims import regimes
-from experiments.claims.judging import Found, judged
+from experiments.claims.judging import Judgement, judged
 from experiments.claims.record import of_arm
 from experiments.claims.registry import CLAIMS
 from experiments.figures import by_images, differences, style
@@ -31,7 +31,7 @@ _AXES = {"error": "difference in reported error, points (right: more errors)",
 
 
 def draw(results: pathlib.Path) -> dict[str, Figure]:
-    """The pictures by name, as far as there are records for them.
+    """{name: figure}, for those that have records.
 
     Raises:
       WorkdirError: a record can't be read.
@@ -39,24 +39,24 @@ def draw(results: pathlib.Path) -> dict[str, Figure]:
     sweeps = {name: read_sweep(results / name) for name in (*regimes.PAPER_LIKE_30.records, *regimes.BY_IMAGES.records)
               if (results / name / "plan.json").exists()}
     here = [sweeps[name] for name in regimes.PAPER_LIKE_30.records if name in sweeps]
-    found: dict[str, Figure] = {}
+    figures: dict[str, Figure] = {}
     if here:
         title = protocol.caption(protocol.protocol(here[0], default_views(here[0].runs.values())))
         if points := overfitting.points(here):
-            found["training_and_reported_error"] = overfitting_figure.draw(points, title)
+            figures["training_and_reported_error"] = overfitting_figure.draw(points, title)
         if blocks := _first_quantities(sweeps):
             what = ("Arm minus baseline, paired by seed: the first quantities of docs/evidence-plan.md. Reported error "
                     f"by {views.NAMES[views.TEN]}, both parts of the gap by centre crops.")
-            found["differences"] = differences.draw_blocks(blocks, title, what, f"{CONFIDENCE:.0%}",
+            figures["differences"] = differences.draw_blocks(blocks, title, what, f"{CONFIDENCE:.0%}",
                                                            len(regimes.FIRST.tests))
     worth = overfitting.worth_of_dropout(sweeps.values())
     if len(worth) > 1:
-        found["dropout_by_images"] = by_images.draw(worth, "CIFAR-10, 24-pixel crops, 90 epochs")
-    return found
+        figures["dropout_by_images"] = by_images.draw(worth, "CIFAR-10, 24-pixel crops, 90 epochs")
+    return figures
 
 
 def write(results: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
-    """Writes what can be drawn into `out`/pictures; returns the files."""
+    """Writes the figures into `out`/pictures; returns the files."""
     files = []
     for name, figure in draw(results).items():
         files.append(out / FOLDER / f"{name}.png")
@@ -66,7 +66,7 @@ def write(results: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _first_quantities(sweeps: Mapping[str, Sweep]) -> dict[str, list[differences.Row]]:
-    """The rows of the declared family, by the name of their axis, in the family's order."""
+    """The rows of the declared family, by axis label, in the family's order."""
     rows: dict[tuple[str, str], differences.Row] = {}
     for claim in CLAIMS.values():
         for what in claim.measures:
@@ -81,9 +81,9 @@ def _first_quantities(sweeps: Mapping[str, Sweep]) -> dict[str, list[differences
     return blocks
 
 
-def _row(found: Found) -> differences.Row:
-    c, verdict = found.comparison, found.verdict
-    claimed = of_arm(CLAIMS, found.measure.ablation, c.arm.name) if c.quantity == "error" else None
+def _row(judgement: Judgement) -> differences.Row:
+    c, verdict = judgement.comparison, judgement.verdict
+    claimed = of_arm(CLAIMS, judgement.measure.ablation, c.arm.name) if c.quantity == "error" else None
     paper, log = (value.top1 if value is not None else None
                   for value in ((claimed.paper, claimed.log) if claimed else (None, None)))
     over = c.over_images
@@ -91,4 +91,4 @@ def _row(found: Found) -> differences.Row:
     assert e.mean is not None
     return differences.Row(c.arm.name, e.mean, e.low, e.high, c.each, verdict.word,
                            (over.low, over.high) if over and over.low is not None and over.high is not None else None,
-                           paper, log, not starred(verdict.word, verdict.by_sign, found.p_holm))
+                           paper, log, not starred(verdict.word, verdict.by_sign, judgement.p_holm))

@@ -1,7 +1,7 @@
-"""What a claim's record has: `Claim`, with a `Measure` for each way of measuring it, in `Regime`s.
+"""The fields of a claim's record: `Claim`, with a `Measure` for each way of measuring it, in `Regime`s.
 
-`experiments.claims.registry` has the records. One `Claim(...)` there is a claim, and nothing else has to be touched:
-rows, tables, reports and commands follow from it.
+The records are in `experiments.claims.registry`. To add a claim, add one `Claim(...)` there: rows, tables, reports and
+commands follow from it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Regime:
 
     Attributes:
       name: in words.
-      records: folders of experiments/results with its runs. A pair's runs are of one record: the first that has both.
+      records: folders of experiments/results with its runs. A pair's runs come from one record, the first with both.
       sweep: the file that makes the runs.
-      whole: is the sweep to be run whole, not an ablation of it?
-      seeds: planned; no verdict before they are there. 0: as many as there are.
+      whole: does its command run the whole sweep, rather than one ablation?
+      seeds: number of planned seeds; verdicts are preliminary until they are complete. 0: any number.
       family: declared by a plan; None: each sweep's own (`experiments.analysis.families`).
     """
 
@@ -48,20 +48,20 @@ class Measure:
 
     Attributes:
       arm: `ablation.name` of the catalogue: the arm that is compared with its reference.
-      regimes: that it is measured in, the claim's own first; each has a row of its own.
-      quantity: of `experiments.analysis.compare`.
-      turned: the claim speaks of what the arm takes away, so the row has reference − arm (the ratio reference ÷ arm).
-      sign: of the claimed difference or 0 (no difference), where the claim has no size; None: the claim's size.
-      margin: x of ±x, points.
-      ratio: that the claim gives, of `epochs`.
-      part: what of the claim this is about.
-      words, paper: the claim and the paper's number as far as this measure is about them, where it isn't about all.
-      says: what paper or log say of the arm, where that is no difference in error.
+      regimes: the regimes that it is measured in, the claim's own first; each has its own row.
+      quantity: one of `experiments.analysis.compare`.
+      turned: the claim is about what the arm removes, so the row has reference − arm (the ratio reference ÷ arm).
+      sign: of the claimed difference, or 0 (no difference), if the claim has no size; None: the claim's size.
+      margin: x of ±x, in points.
+      ratio: the claimed ratio of `epochs`.
+      part: the part of the claim that this is about.
+      words, paper: the claim and the paper's number, if this measure is about only a part of them.
+      says: what the paper or the log says about the arm, if that isn't a difference in error.
       also: other names of the arm.
-      local: of cuda-convnet's conv-local networks (True), of others (False), of any (None).
-      in_kind: not the claim itself but something near it: no row where it isn't measured.
-      own_rate: why an arm whose learning rate wasn't searched is not comparable; '' where that makes no difference.
-      with_field: (a field, what the row says where the reference's config has it set).
+      local: for cuda-convnet's conv-local networks (True), for others (False), for any (None).
+      in_kind: not the claim itself but something similar: no row unless it is measured.
+      own_rate: why an arm without a searched learning rate is not comparable; '' if it is.
+      with_field: (a field, the row's text if the reference's config has it set).
     """
 
     arm: str
@@ -90,8 +90,8 @@ class Measure:
         return self.arm.partition(".")[2]
 
     def is_of(self, ablation: str, arm: str, local: bool = False) -> bool:
-        """Is it about this arm of a sweep? Case and hyphens don't matter, and the arm may carry its ablation as a
-        prefix ('lrn_none'); one that is written out in a sweep file has no ablation ('') and needs the name itself."""
+        """Is it about this arm of a sweep? Case and hyphens are ignored, and the arm may be prefixed with its ablation
+        ('lrn_none'); an arm defined in a sweep file has no ablation ('') and must have the name itself."""
         if self.local not in (None, local):
             return False
         key, name = _normal(ablation), _normal(arm)
@@ -110,15 +110,15 @@ class Claim:
 
     Attributes:
       id: short; of a run of the logs 'log-' and its name.
-      claim: in words; `where` in the paper it stands.
+      claim: in words. where: its place in the paper.
       kind: difference (points), ratio, level (percent), count, qualitative, or log.
-      protocol: that the paper's and the log's numbers are of.
-      paper, log: their numbers, as the claim has them.
-      logged: the run of the logs whose difference is that of the arm, so maybe `log` the other way round.
-      measures: how it is measured; none where no arm does.
-      counted: (measured in words, number, verdict, command) of what is a matter of counting.
-      why: there is no number, where nothing is recorded.
-      command: that would make one, with its `cost`: in words, or so many full trainings on ILSVRC.
+      protocol: of the paper's and the log's numbers.
+      paper, log: their numbers, with the claim's sign.
+      logged: the run of the logs with the arm's difference, which may be `log` with the opposite sign.
+      measures: how it is measured; empty if no arm does.
+      counted: returns (measured in words, number, verdict, command), for claims verified by counting.
+      why: the reason why there is no number, if nothing is recorded.
+      command: the command that would make one. cost: in words, or a number of full trainings on ILSVRC.
       checkpoints: the ablation of configs/sweeps/claims_cifar10.py whose runs' checkpoints the command needs; '' for
         none.
     """
@@ -139,7 +139,7 @@ class Claim:
     checkpoints: str = ""
 
     def claimed(self, what: Measure) -> verdicts.Claimed:
-        """What a measure of it is held against: the paper's size, else the log's, as the claim has it; else a sign."""
+        """What a measure is judged against: the paper's size, else the log's, with the claim's sign; else a sign."""
         if what.sign is None:
             source, whose = (self.paper, "the paper's") if self.paper is not None else (self.log, "the log's")
             size = source.top1 if source is not None else None
@@ -152,7 +152,7 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True)
 class OfArm:
-    """What paper and log say of an arm of a sweep, as *arm − reference*."""
+    """What paper and log say about an arm of a sweep, as *arm − reference*."""
 
     claim: Claim
     measure: Measure
@@ -161,7 +161,7 @@ class OfArm:
 
     @property
     def id(self) -> str:
-        """Of the paper's claim; '' where only the logs have it."""
+        """The id of the paper's claim; '' if only the logs have it."""
         return "" if self.claim.kind == "log" else self.claim.id
 
     @property
@@ -170,24 +170,24 @@ class OfArm:
 
     @property
     def claimed(self) -> verdicts.Claimed | None:
-        """What a difference in error is held against; None where the claim is about something else."""
+        """The claimed difference in error; None if the claim is about something else."""
         if self.measure.quantity != "error" or self.measure.in_kind:
             return None
-        found = self.claim.claimed(self.measure)
-        return found.turned() if self.measure.turned else found
+        claimed = self.claim.claimed(self.measure)
+        return claimed.turned() if self.measure.turned else claimed
 
 
 def of_arm(claims: Mapping[str, Claim], ablation: str, arm: str, local: bool = False) -> OfArm | None:
-    """What is claimed of an arm; None where neither the paper nor its author's logs have it.
+    """The claim about an arm; None if neither the paper nor its author's logs have it.
 
     Args:
-      ablation, arm: its names in the sweep. local: is the sweep one of cuda-convnet's conv-local networks?
+      ablation, arm: names in the sweep. local: does the sweep have cuda-convnet's conv-local networks?
     """
-    found = [(claim, what) for claim in claims.values() for what in claim.measures
-             if what.is_of(ablation, arm, local) and (what.says or not what.in_kind)]
-    if not found:
+    matching = [(claim, what) for claim in claims.values() for what in claim.measures
+                if what.is_of(ablation, arm, local) and (what.says or not what.in_kind)]
+    if not matching:
         return None
-    claim, what = min(found, key=lambda pair: (pair[1].quantity != "error", not pair[1].says))  # the first of several
+    claim, what = min(matching, key=lambda pair: (pair[1].quantity != "error", not pair[1].says))
     paper = claim.paper and dataclasses.replace(_of_the_arm(claim.paper, what), where=claim.where)
     if claim.log is None or claim.log.top1 is not None:
         return OfArm(claim, what, paper, log_difference(claim.logged) if claim.log and claim.logged else None)
@@ -195,15 +195,15 @@ def of_arm(claims: Mapping[str, Claim], ablation: str, arm: str, local: bool = F
 
 
 def _of_the_arm(value: Value, what: Measure) -> Value:
-    """A claim's number as arm − reference, or what it says of the arm."""
+    """A claim's number as arm − reference, or what it says about the arm."""
     if what.quantity != "error" or what.sign:
         return Value(what.says or value.text, value.where, value.source)
-    found = turned(value, 1) if what.turned else value
-    return dataclasses.replace(found, text=what.says or found.text)
+    difference = turned(value, 1) if what.turned else value
+    return dataclasses.replace(difference, text=what.says or difference.text)
 
 
 def turned(value: Value, digits: int) -> Value:
-    """A difference the other way round."""
+    """A difference with the opposite sign."""
     numbers = [None if number is None else -number for number in (value.top1, value.top5)]
     text = "/".join(signed(number, digits) for number in numbers if number is not None)
     return Value(text, value.where, value.source, *numbers)

@@ -1,6 +1,6 @@
 """The regimes that claims are measured in, and the family that a plan declared for one of them.
 
-Whatever else is recorded below experiments/results is a regime of its own, named by its folder.
+Any other record in experiments/results is a regime of its own, named after its folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ FIRST = Family("the first quantities of docs/evidence-plan.md", (
 
 _FOLDED = "30,000 images, the last third on 40,000"  # configs/conv_local.py: batch 4 is folded in
 
-# docs/evidence-plan.md: A1 and A2, B1, C, D, E, F, G and H. What completes A2 was made on two CPUs, with own baselines.
+# docs/evidence-plan.md: A1 and A2, B1, C, D, E, F, G and H. The runs that complete A2 are from two CPUs, each with its
+# own baselines.
 PAPER_LIKE_30 = Regime("90 epochs on 12,000 images, the paper's parameters an image",
                        ("paper_like_30_seeds", "paper_like_10_seeds", "paper_like_cpu_xeon", "paper_like_cpu"),
                        "configs/sweeps/paper_like_30_seeds.py", seeds=30, family=FIRST)
@@ -56,6 +57,6 @@ SHORT = (FIVE, TINY, THREE)
 
 
 def of(claims: Iterable[Claim]) -> Iterator[Regime]:
-    """Those that the claims are measured in, and all of the evidence plan."""
+    """The regimes that the claims are measured in, and all of the evidence plan."""
     yield from (regime for claim in claims for what in claim.measures for regime in what.regimes)
     yield from PLANNED

@@ -1,7 +1,7 @@
 """Every claim of the paper, and the runs of its author's logs that go beyond it: one record each.
 
-To add one, write one more `Claim(...)` into `CLAIMS`; `experiments.claims.record` says what it has. A further regime
-of a claim is one more name in its measure's `regimes`.
+To add a claim, add a `Claim(...)` to `CLAIMS`; `experiments.claims.record` documents its fields. To measure a claim in
+another regime, add a name to its measure's `regimes`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _paper(text: str, where: str, top1: float | None = None, top5: float | None 
 
 
 def _gain(run: str) -> Value:
-    """What a logged run lacks, as a claim has it: its difference the other way round."""
+    """The gain from what a logged run lacks: its difference with the opposite sign."""
     return turned(log_difference(run), 3)
 
 
@@ -48,7 +48,7 @@ def _logged(run: str) -> Value:
 
 
 def _of_log(run: str, *measures: Measure, together: tuple[str, ...] = (), says: str = "", **record: Any) -> Claim:
-    """A run of the logs that the paper never printed, as a claim. `together`: runs that say the same."""
+    """A run of the logs that the paper doesn't report, as a claim. `together`: other runs for the same claim."""
     logged = LOG_RUNS[run]
     try:
         value = log_difference(run)
@@ -171,7 +171,7 @@ CLAIMS: dict[str, Claim] = {claim.id: claim for claim in (
           command=f"{_SWEEP} --ablations=views --workdir={r.FIVE.workdir} && python -m experiments.retrieval "
                   f"--workdir={r.FIVE.workdir} --record=experiments/results/retrieval", checkpoints="views"),
 
-    # What the logs have beyond the paper. The older variants differ from run 145 in more than their words say.
+    # The logs' runs beyond the paper. The older variants differ from run 145 in more than their descriptions say.
     _of_log("150", Measure("columns.no_exchange", (_A10, _B, *r.SHORT), also=("none_exchanged", "separate", "none"))),
     _not_built("120"), _not_built("131"), _not_built("135"),
     _of_log("132", Measure("columns.exchange_conv4", r.SHORT, sign=1, also=("exchange_at_conv4", "conv4"),

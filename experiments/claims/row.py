@@ -1,4 +1,4 @@
-"""A row of the table of claims: what CLAIMS.csv has in its columns, and CLAIMS.json in its keys."""
+"""A row of the table of claims; its fields are the columns of CLAIMS.csv and the keys of CLAIMS.json."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Row:
     id: str  # of experiments.claims.registry
     claim: str
     where: str
-    kind: str  # as in experiments.claims.record.Claim; 'log' for what only the logs have
+    kind: str  # as in experiments.claims.record.Claim; 'log' if only the logs have it
     paper: str = ""
     log: str = ""
     claimed_on: str = ""  # the protocol of those numbers
-    part: str = ""  # what of the claim this row is about
+    part: str = ""  # the part of the claim that this row is about
     regime: str = ""  # dataset size, network, epochs and schedule, in words
-    in_kind: bool = False  # not the claim itself but something near it
+    in_kind: bool = False  # not the claim itself but something similar
     measured: str = ""  # '' without a measurement
     quantity: str = ""
     value: float | None = None
@@ -35,29 +35,29 @@ class Row:
     high_top5: float | None = None
     seed_sd: float | None = None  # of the paired differences
     evaluation_se: float | None = None  # of one run's error, from the number of images
-    image_se: float | None = None  # of the difference, by the choice of images
+    image_se: float | None = None  # of the difference, from the choice of images
     low_images: float | None = None  # of the interval over seeds and images
     high_images: float | None = None
     p_value: float | None = None
     p_holm: float | None = None
-    comparisons: int = 0  # that p_holm corrects for: the tests of the family
-    family: str = ""  # which those are
+    comparisons: int = 0  # number of tests that p_holm corrects for: those of the family
+    family: str = ""  # their description
     verdict: str = ""
     why: str = ""
-    sign: int | None = None  # the first fact: the side of zero that the interval lies on; 0: it holds zero
+    sign: int | None = None  # the first fact: the side of zero that the interval lies on; 0: it contains zero
     margin: float | None = None  # x
     inside: bool | None = None  # the second: does the interval lie within ±x?
     contains_paper: bool | None = None  # the third: does it contain the paper's size, or the log's?
-    by_sign: bool = False  # does the verdict's word rest on the sign?
-    remark: str = ""  # where another view or another record gives something else
+    by_sign: bool = False  # is the verdict's word based on the sign?
+    remark: str = ""  # where other views or other records disagree
     error: float | None = None  # the difference in the reported error, whatever the quantity
     low_error: float | None = None
     high_error: float | None = None
-    error_centre: float | None = None  # and that by the centre crop
+    error_centre: float | None = None  # the same by the centre crop
     low_centre: float | None = None
     high_centre: float | None = None
     seeds_needed: int | None = None
-    at_scale: bool = True  # False: measured on ILSVRC itself, or a matter of counting
+    at_scale: bool = True  # False: measured on ILSVRC itself, or counted
     source: str = ""  # the recorded result's folder
     dataset: str = ""
     train_split: str = ""
@@ -66,12 +66,12 @@ class Row:
     seeds: str = ""
     epochs: str = ""
     device: str = ""
-    revision: str = ""  # of the code: several, where a row's runs were made over time
+    revision: str = ""  # of the code; several if a row's runs were made over time
     cost_core_hours: float | None = None
     command: str = ""
-    estimate: str = ""  # what the command would cost, where nothing is measured
+    estimate: str = ""  # the command's cost, if nothing is measured
 
     @property
     def starred(self) -> bool:
-        """Is the verdict lost to Holm's correction?"""
+        """Does the verdict fail Holm's correction?"""
         return verdicts.starred(self.verdict, self.by_sign, self.p_holm)

@@ -1,7 +1,7 @@
 """From a sweep's runs to the numbers of its report: errors by arm, paired differences, verdicts, notes.
 
-Units: error rates in percent, differences in percentage points. Everything returned is JSON-ready and a
-function of the workdir alone.
+Units: error rates in percent, differences in percentage points. All results are JSON-ready and depend on the workdir
+alone.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from experiments.claims.registry import CLAIMS
 from experiments.sweep import search
 
 SCHEMA = 1
-_MOST = 30  # runs that a note names
+_MOST = 30  # runs named in a note
 SPEED_THRESHOLD = 0.25  # training error, as a fraction: the paper's in §3.1
 
 
 def of_workdir(workdir: pathlib.Path, views: str | None = None, sweep: Sweep | None = None) -> dict[str, Any]:
-    """`summarise` of a folder, beside the other records of its regime.
+    """`summarise` of a folder, with the other records of its regime.
 
     Args:
-      sweep: what `read_sweep` gave of it, where that is known.
+      sweep: the result of `read_sweep`, if already known.
 
     Raises:
       ConfigError, WorkdirError: as `read_sweep`.
@@ -45,7 +45,7 @@ def of_workdir(workdir: pathlib.Path, views: str | None = None, sweep: Sweep | N
 
 
 def beside(workdir: pathlib.Path, sweep: Sweep) -> dict[str, Sweep]:
-    """The other records of its regime, of one that lies among its records."""
+    """The other records of the sweep's regime, if the folder is one of them."""
     names = regime_of(sweep).records if workdir.resolve().name == sweep.name else ()
     folders = {name: workdir.resolve().with_name(name) for name in names if name != sweep.name}
     return {name: read_sweep(folder) for name, folder in folders.items() if (folder / "plan.json").exists()}
@@ -55,8 +55,8 @@ def summarise(sweep: Sweep, views: str | None = None, beside: Mapping[str, Sweep
     """The content of report.json.
 
     Args:
-      views: of `training.views`, for all arms; None takes those that `training.views.shared` gives.
-      beside: other records of its regime, by name: a declared family may have comparisons of theirs.
+      views: of `training.views`, for all arms; None: those of `training.views.shared`.
+      beside: other records of its regime, by name, for a declared family's comparisons.
     """
     views = views or default_views(sweep.runs.values())
     regime = regime_of(sweep)
@@ -80,7 +80,7 @@ def summarise(sweep: Sweep, views: str | None = None, beside: Mapping[str, Sweep
 
 
 def regime_of(sweep: Sweep, regimes: Iterable[Regime] | None = None) -> Regime:
-    """The regime that the sweep's runs are of: of those, or of all that claims or plan name; else one of its own."""
+    """The regime of the sweep's runs, among `regimes` (None: all of the claims and the plan); else one of its own."""
     if regimes is None:
         regimes = regimes_lib.of(CLAIMS.values())
     return next((regime for regime in regimes if sweep.name in regime.records), Regime(sweep.name, (sweep.name,), ""))
@@ -90,7 +90,7 @@ def _at_chance(run: Run) -> bool:
     return run.state == "finished" and bool(learning.case(run.message))
 
 
-def _arm(sweep: Sweep, arm: Arm, views: str, found: compare.Comparison | None, corrected: families.Corrected
+def _arm(sweep: Sweep, arm: Arm, views: str, c: compare.Comparison | None, corrected: families.Corrected
          ) -> dict[str, Any]:
     keys = ("top1", "top5") if all(run.tells_top5 for part in (arm, sweep.reference(arm))
                                    for run in part.runs.values()) else ("top1",)
@@ -104,28 +104,28 @@ def _arm(sweep: Sweep, arm: Arm, views: str, found: compare.Comparison | None, c
         **{key: dataclasses.asdict(statistics.estimate(list(by.values()))) for key, by in errors.items()},
         "against": arm.against, "views": arm.views, "difference": None, "paper": None, "verdict": None,
     }
-    if found is None:
+    if c is None:
         return row
     row["difference"] = {
-        "pairs": list(found.pairs), "each": list(found.each), "top1": dataclasses.asdict(found.difference),
-        "top5": found.top5 and dataclasses.asdict(found.top5),
-        "over_images": found.over_images and dataclasses.asdict(found.over_images),
+        "pairs": list(c.pairs), "each": list(c.each), "top1": dataclasses.asdict(c.difference),
+        "top5": c.top5 and dataclasses.asdict(c.top5),
+        "over_images": c.over_images and dataclasses.asdict(c.over_images),
         "p_holm": corrected.p_holm.get((arm.name, "error")),
     }
     claimed = of_arm(CLAIMS, arm.ablation, arm.name, sweep.local)
-    if claimed is not None and not (arm.views and views != views_lib.TEN):  # the paper's is of ten views
+    if claimed is not None and not (arm.views and views != views_lib.TEN):  # the paper's number is by ten views
         row["paper"] = {"claim": claimed.id, "kind": claimed.claim.kind, "where": claimed.where,
                         "protocol": claimed.claim.protocol,
                         "paper": claimed.paper and dataclasses.asdict(claimed.paper),
                         "log": claimed.log and dataclasses.asdict(claimed.log)}
         planned = regime_of(sweep, claimed.measure.regimes).seeds
-        verdict = judging.of_the_arm(claimed, found, planned)
+        verdict = judging.of_the_arm(claimed, c, planned)
         row["verdict"] = verdict and dataclasses.asdict(verdict)
     return row
 
 
 def _noise(sweep: Sweep, arms: list[dict[str, Any]], views: str) -> dict[str, Any] | None:
-    """Evaluation noise of one run beside the noise between seeds, both in points of top-1 error."""
+    """Evaluation noise of one run, and the noise between seeds, both in points of top-1 error."""
     groups = [list(compare.by_seed(arm, "error", views).values()) for arm in sweep.arms if not arm.views]
     values = [v for group in groups for v in group]
     totals = [c["total"] for c in (r.counts(views) for r in sweep.runs.values()) if c]
@@ -143,7 +143,7 @@ def _noise(sweep: Sweep, arms: list[dict[str, Any]], views: str) -> dict[str, An
 
 
 def _notes(sweep: Sweep, summary: dict[str, Any]) -> list[str]:
-    """What a reader must know before quoting a number, each one sentence or two."""
+    """What a reader must know before quoting a number, each in a sentence or two."""
     notes = (_missing(sweep), _not_begun(sweep), *_troubled(sweep), _damaged(sweep), _restarted(sweep),
              _corrupt(sweep), *_about_data(sweep), _views(sweep, summary), _few_classes(summary), _same_runs(sweep),
              _searched(sweep), _revisions(sweep), _environments(sweep), _noise_note(summary["noise"]),
@@ -152,7 +152,7 @@ def _notes(sweep: Sweep, summary: dict[str, Any]) -> list[str]:
 
 
 def _message(run: Run) -> str:
-    """The run's message with `…/name` for absolute paths: a report travels, log.txt has the whole path."""
+    """The run's message, with `…/name` for absolute paths (log.txt has the full path)."""
     return re.sub(r"(?<![\w.…])/(?:[^\s/:;,'\"]+/)+(?=[^\s/])", "…/", run.message)
 
 
@@ -161,7 +161,7 @@ def _named(sweep: Sweep, run: Run) -> str:
 
 
 def _few(words: list[str], separator: str = "; ") -> str:
-    """The first of them: a sweep may have thousands."""
+    """The first `_MOST`: a sweep may have thousands."""
     more = len(words) - _MOST
     return separator.join(words[:_MOST]) + (f"{separator}and {more:,} more" if more > 0 else "")
 
@@ -186,21 +186,21 @@ def _not_begun(sweep: Sweep) -> str:
 
 
 def _revisions(sweep: Sweep) -> str:
-    """Which arms are of which revision, where a sweep's runs are of several."""
+    """Which arms were run by which revision, if there are several."""
     listed = _by_arms(sweep, lambda run: protocol_lib.revisions(run.about))
     return listed and (f"Several revisions of the code: {listed}. A difference between arms of two revisions holds "
                        "what these differ in too.")
 
 
 def _environments(sweep: Sweep) -> str:
-    """Which arms were computed in which environment, where a sweep's runs were in several (alexnet_jax.numerics)."""
+    """Which arms were run in which environment, if there are several (alexnet_jax.numerics)."""
     listed = _by_arms(sweep, lambda run: [protocol_lib.environment(run.about) or "the defaults"] if run.about else [])
     return listed and (f"**Several environments**: {listed}. A difference between arms of two environments holds what "
                        "these change in the numbers too.")
 
 
 def _by_arms(sweep: Sweep, get: Callable[[Run], Iterable[str]]) -> str:
-    """'this: baseline, no_lrn; that: no_lrn', of what `get` says of the arms' runs; '' where it is the same of all."""
+    """'this: baseline, no_lrn; that: no_lrn', by the values of `get` for the arms' runs; '' if they are all equal."""
     by: dict[str, list[str]] = {}
     for arm in sweep.arms:
         for word in dict.fromkeys(word for run in arm.runs.values() for word in get(run)):
@@ -233,24 +233,24 @@ def _damaged(sweep: Sweep) -> str:
 
 
 def _corrupt(sweep: Sweep) -> str:
-    # Every run reads the same store, so a skipped image is counted once for the sweep.
+    # All runs read the same store, so a skipped image counts once for the sweep.
     counts = {int(((r.result or {}).get("data") or {}).get("corrupt") or 0) for r in sweep.runs.values()}
     worst = max(counts, default=0)
     return f"{worst:,} corrupt image{'s were' if worst != 1 else ' was'} skipped." if worst else ""
 
 
 def _about_data(sweep: Sweep) -> list[str]:
-    """What the images that errors are reported on have to do with those that were learnt from, run by run the same."""
-    found: dict[str, list[str]] = {}
+    """How the reported images relate to the training images, grouped by runs with the same answer."""
+    by_line: dict[str, list[str]] = {}
     for run in sweep.runs.values():
         for line in run.about_data:
-            found.setdefault(line, []).append(_named(sweep, run))
+            by_line.setdefault(line, []).append(_named(sweep, run))
     begun = sum(bool(run.result or run.about) for run in sweep.runs.values())
-    return [f"**Warning**: {line}{'' if len(runs) == begun else f' ({_few(runs)})'}." for line, runs in found.items()]
+    return [f"**Warning**: {line}{'' if len(runs) == begun else f' ({_few(runs)})'}." for line, runs in by_line.items()]
 
 
 def _views(sweep: Sweep, summary: dict[str, Any]) -> str:
-    """What ten views do to runs whose training never mirrors."""
+    """The effect of ten views on runs that never mirror in training."""
     never = [arm.name for arm in sweep.arms if arm.runs and not arm.views
              and not any(views_lib.mirrors(run.config) for run in arm.runs.values())]
     if summary["views"] != views_lib.TEN or not never:
@@ -264,9 +264,9 @@ def _views(sweep: Sweep, summary: dict[str, Any]) -> str:
     words = []
     for arm in sweep.arms:
         against = sweep.reference(arm)
-        found = compare.compare(arm, against, "error", views_lib.CENTRE).difference
-        if not arm.views and arm is not against and {arm.name, against.name} & set(never) and found.n:
-            words.append(f"{arm.name} {interval(found)}")
+        difference = compare.compare(arm, against, "error", views_lib.CENTRE).difference
+        if not arm.views and arm is not against and {arm.name, against.name} & set(never) and difference.n:
+            words.append(f"{arm.name} {interval(difference)}")
     return (f"Ten views for all arms, half of them mirror images, which the training of {_few(never, ', ')} never shows"
             + (f". By centre crops: {_few(words, ', ')}." if words else "."))
 
@@ -345,14 +345,14 @@ def _correction(summary: dict[str, Any]) -> str:
 
 
 def _speed(sweep: Sweep) -> str:
-    """The paper's claim about activations is a speed: give the nearest thing that these runs measured."""
+    """The paper's claim about activations is about speed: the closest that these runs measured."""
     arms = [arm for arm in sweep.arms
             if (of := of_arm(CLAIMS, arm.ablation, arm.name, sweep.local)) is not None and of.claim.kind == "ratio"]
     if not arms:
         return ""
     words = []
     for arm in {arm.name: arm for arm in [*map(sweep.reference, arms), *arms]}.values():
-        # `unfinished` runs are left out: they may still get there.
+        # Unfinished runs are left out: they may still reach the threshold.
         runs = [r for r in arm.runs.values() if r.state == "finished" and r.rows]
         reached = [first for r in runs if (first := _first_epoch(r)) is not None]
         if not runs:

@@ -22,16 +22,16 @@ _HOW = ("#", "Quantity", "Result", "Dataset, splits", "Pixels", "Seeds", "Epochs
         "Core-h", "Seed noise", "Evaluation noise", "Image noise", "Over seeds and images")
 _ORDER = (verdicts.REPRODUCED, verdicts.CONTRADICTED, verdicts.SMALLER, verdicts.UNRESOLVED)
 _FACTS = ("#", "Sign", "Within ±x", "Contains the claimed size", "p", "Holm", "Tests", "Family")
-_TEXT, _HOW_TEXT = (1, 2, 3, 6, 7), (1, 2, 3, 4, 7, 8)  # columns that are read, not compared
+_TEXT, _HOW_TEXT = (1, 2, 3, 6, 7), (1, 2, 3, 4, 7, 8)  # columns of text
 
 
 def markdown(rows: Sequence[Row], troubles: Sequence[str] = (), twice: Mapping[str, str] | None = None,
              left: Sequence[str] = ()) -> str:
-    """The table of claims; below it how each row was measured, with its command, and how to read the words.
+    """The table of claims, followed by how each row was measured, its command, and a legend.
 
     Args:
-      troubles: what of the records could not be read.
-      twice: by folder of records, what `experiments.repeats` says of runs that were made twice.
+      troubles: problems in reading the records.
+      twice: {folder of records: the summary of `experiments.repeats`}.
       left: parts of the evidence plan that are not recorded, with command and cost.
     """
     main = [r for r in rows if r.kind != "log"]
@@ -84,17 +84,17 @@ def markdown(rows: Sequence[Row], troubles: Sequence[str] = (), twice: Mapping[s
 
 
 def _counted(rows: Sequence[Row], word: str) -> str:
-    """'9 reproduced', '9 and 2* reproduced': rows, those with a star apart."""
+    """'9 reproduced', '9 and 2* reproduced': number of rows, those with a star separately."""
     starred = sum(row.verdict == word and row.starred for row in rows)
     plain = sum(row.verdict == word for row in rows) - starred
     return f"{plain} and {starred}* {word}" if starred else f"{plain} {word}"
 
 
 def brief(rows: Sequence[Row]) -> str:
-    """What is measured, a line each: claim, the paper's number, ours, verdict; of several regimes on one dataset the
-    first, which is the claim's own, and that of other images.
+    """One line per measured claim: claim, the paper's number, ours, verdict. Of several regimes on one dataset only the
+    claim's own (the first) and that of other images.
 
-    Without what can't be compared with the paper, or is only near the claim, where something else measures the claim.
+    Rows that can't be compared with the paper, or are only similar to the claim, are left out if there is another.
     """
     first: dict[tuple[str, str, str, str, bool], Row] = {}
     for row in rows:
@@ -111,9 +111,8 @@ def brief(rows: Sequence[Row]) -> str:
 
 
 def front(rows: Sequence[Row]) -> str:
-    """The claims of the paper's sections 3 to 5 and 7, a short line each, in the regime that a claim's record names
-    first (`experiments.claims.registry`), whatever came out: claim, the paper's number, ours, verdict; those that
-    nothing measures too."""
+    """The claims of the paper's sections 3 to 5 and 7, measured or not, one short line each: claim, the paper's number,
+    ours, verdict, in the first regime of the claim's record (`experiments.claims.registry`), whatever the result."""
     first: dict[tuple[str, str, str], Row] = {}
     for row in rows:
         if not row.in_kind and row.kind != "log" and re.match(r"§[3457]", row.where):
@@ -125,32 +124,32 @@ def front(rows: Sequence[Row]) -> str:
 
 
 def by_regime(rows: Sequence[Row]) -> str:
-    """The claims that a short schedule measured, a line each, beside the evidence plan's own regime, its other images
-    and its other data: difference and verdict in each. Of a regime that nothing is recorded of there is no column."""
+    """The claims measured with a short schedule, one line each, beside the evidence plan's own regime, its other images
+    and its other data: difference and verdict in each. Regimes without records have no column."""
     own = {regime.name for regime in PLANNED} - {SECOND_IMAGES.name, HUNDRED_CLASSES.name}
     by: dict[tuple[str, str, str], dict[str, Row]] = {}
     for row in rows:
         if row.measured and not row.in_kind and row.verdict != verdicts.NOT_COMPARABLE:
             by.setdefault((row.id, row.part, row.quantity), {}).setdefault("" if row.regime in own else row.regime, row)
-    short = {key: found for key, found in by.items() if found.keys() & {FIVE.name, TINY.name}}
+    short = {key: own for key, own in by.items() if own.keys() & {FIVE.name, TINY.name}}
     columns = [name for name in ("", SECOND_IMAGES.name, FIVE.name, TINY.name, HUNDRED_CLASSES.name)
-               if not name or any(name in found for found in short.values())]
+               if not name or any(name in own for own in short.values())]
     cells = [[f"**{id_}**" + (f" {part}" if part else ""), *(
-        f"{_in_short(found[name], name)}: {_word_by_views(found[name])}" if name in found else "–" for name in columns)]
-             for (id_, part, _), found in short.items()]
+        f"{_in_short(own[name], name)}: {_word_by_views(own[name])}" if name in own else "–" for name in columns)]
+             for (id_, part, _), own in short.items()]
     head = ("Claim", "The plan's regime", *columns[1:])
     return "\n".join(markdown_table(head, cells, range(len(head)), padded=False)) + "\n"
 
 
 def _word_by_views(row: Row) -> str:
-    """The word, and the first clause of the row's remark where that is about the centre crop."""
+    """The word, with the first clause of the row's remark if that is about the centre crop."""
     remark = row.remark.partition(";")[0]
     return "; ".join(filter(None, (_word(row), remark if "by the centre crop" in remark else "")))
 
 
 def _in_short(row: Row, known: str = "") -> str:
-    """'−5.00 [−5.78, −4.22], n = 9': the first number alone, of what it is where it isn't the reported error, and in
-    which regime where that isn't the paper's parameters an image, or known."""
+    """'−5.00 [−5.78, −4.22], n = 9': the first number alone, with its quantity unless it is the reported error, and its
+    regime unless that has the paper's parameters per image or is `known`."""
     of = "" if row.quantity in ("", compare.QUANTITIES["error"]) else f"{row.quantity.partition(' (')[0]} "
     elsewhere = f"; {row.regime}" if row.regime not in ("", PAPER_LIKE_30.name, known) else ""
     return f"{of}{row.measured.partition(';')[0]}" + (f", n = {row.n}" if row.n else "") + elsewhere
@@ -164,7 +163,7 @@ def fill(text: str, table: str, name: str = "claims") -> str:
 
 
 def _commands(rows: Sequence[Row], number: dict[int, int]) -> list[str]:
-    """A line a command with the rows that it gives."""
+    """One line per command, with the rows that it gives."""
     by: dict[str, list[int]] = {}
     for row in rows:
         by.setdefault(row.command, []).append(number[id(row)])
@@ -246,13 +245,13 @@ def _how(row: Row, number: int) -> list[str]:
 
 
 def to_json(rows: Sequence[Row], troubles: Sequence[str] = ()) -> dict[str, Any]:
-    """Everything, numbers in full. `value`, `low`, `high` are in `unit`, errors and deviations in points."""
+    """All rows, with unrounded numbers. `value`, `low`, `high` are in `unit`, errors and deviations in points."""
     return {"schema": SCHEMA, "confidence": statistics.CONFIDENCE, "power": statistics.POWER,
             "rows": [dataclasses.asdict(row) for row in rows], "troubles": list(troubles)}
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """One line a row, the columns of `Row`."""
+    """One line per row, with the columns of `Row`."""
     file = io.StringIO()
     writer = csv.DictWriter(file, [f.name for f in dataclasses.fields(Row)], lineterminator="\n")
     writer.writeheader()

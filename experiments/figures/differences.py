@@ -102,7 +102,7 @@ def draw(summary: dict[str, Any]) -> Figure:
     """
     block = rows(summary)
     if not block:
-        raise ConfigError("differences: no arm has a finished run beside one of its baseline with the same seed yet")
+        raise ConfigError("differences: no arm has a finished run paired with one of its baseline (same seed) yet")
     level = f"{summary['confidence']:.0%}"
     what = ("Arm minus baseline (or the arm named after a minus sign), top-1 error by "
             f"{views.NAMES[summary['views']]}, paired by seed.")

@@ -31,8 +31,7 @@ def draw(points: Sequence[Point], title: str) -> Figure:
       ConfigError: there is no point.
     """
     if not points:
-        raise ConfigError("overfitting: no finished run has an error on images learnt from; config.data.fit_split asks "
-                          "for it")
+        raise ConfigError("overfitting: no finished run has an error on training images; set config.data.fit_split")
     shown = _farthest(points)
     few = [f"The {len(shown)} of {len(points)} arms farthest from the baseline."] if len(shown) < len(points) else []
     words = [f"Each point is an arm, its bars the {CONFIDENCE:.0%} intervals of its means over seeds (Student's t). "
