@@ -1,4 +1,4 @@
-"""Speed, measured side by side with PyTorch. `python -m benchmarks.full --help`; results: RESULTS.md."""
+"""Speed compared with PyTorch. See `python -m benchmarks.full --help`; results: RESULTS.md."""
 
 import sys
 

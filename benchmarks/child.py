@@ -1,4 +1,4 @@
-"""The other end of `contenders.Contender`: `python -m benchmarks.child SIDE CORES`. Not for the command line."""
+"""The child process of `contenders.Contender`: `python -m benchmarks.child SIDE CORES`. Not for users."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import traceback
 
 
 def main(side: str, cores: str) -> None:
-    # Before JAX or PyTorch starts: they make as many threads as they then see cores.
+    # Before JAX or PyTorch starts: they create one thread per visible core.
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
     answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")

@@ -3,9 +3,9 @@
     python -m benchmarks.cold_start --out=benchmarks/results/cold_start.json
 
 The small run (configs/shapes.py) and the full network (configs/imagenet_released.py on synthetic images), each with an
-empty compilation cache and with the one that this has filled. Images are packed before. Where the seconds of a
-compilation went is a run's own line in its log, of which the last round's are shown. `--together=N` also starts N runs
-of other seeds at once with an empty cache, of which each program is to be compiled by one.
+empty and with a filled compilation cache. Images are packed beforehand. The breakdown of compilation time comes from
+the runs' logs (last round). `--together=N` also starts N runs with different seeds at once on an empty cache, where
+each program should be compiled by only one of them.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main(args) -> None:
 
 
 def _together(arguments: list[str], count: int, cores: list[int], folder: pathlib.Path) -> dict[str, Any]:
-    """Seconds to each run's first step, and each one's line on its compilations."""
+    """Seconds to each run's first step, and each run's log line about compilation."""
     cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
     with futures.ThreadPoolExecutor(count) as pool:
         first = list(pool.map(lambda seed: launch.launch(
@@ -69,13 +69,13 @@ def _together(arguments: list[str], count: int, cores: list[int], folder: pathli
 
 
 def _compiled(workdir: pathlib.Path) -> str:
-    """What a run's log says of its compilations."""
+    """The line about compilation in a run's log."""
     lines = (workdir / "log.txt").read_text("utf-8").splitlines()
     return ", ".join(line.partition(" compiled: ")[2] for line in lines if " compiled: " in line)
 
 
 def table(result: command.Result) -> list[str]:
-    """Markdown of a result."""
+    """The result as Markdown."""
     rows = [[row["config"], f"{row['batch']}", rounds.spread(row["cold"], 1), rounds.spread(row["warm"], 1)]
             for row in result["rows"]]
     lines = command.markdown(["`alexnet_jax.main` with", "batch", "first step, empty cache, s", "filled cache, s"],

@@ -1,4 +1,4 @@
-"""What the benchmarks share: flags, the device's floor, the JSON file, one-line errors."""
+"""Common parts of the benchmarks: flags, the device's peak rates, the JSON file, one-line errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Result = dict[str, Any]
 
 
 def parser(name: str, doc: str | None, rounds: int) -> argparse.ArgumentParser:
-    """A parser with the flags that all have: --rounds, --threads, --round_seconds, --out, --quick."""
+    """A parser with the common flags: --rounds, --threads, --round_seconds, --out, --quick."""
     out = commands.Parser(f"benchmarks.{name}", doc)
     out.add_argument("--rounds", type=commands.whole_number, default=rounds,
                      help=f"how often each takes its turn ({rounds})")
@@ -32,16 +32,16 @@ def parser(name: str, doc: str | None, rounds: int) -> argparse.ArgumentParser:
 
 
 def say(line: str) -> None:
-    """Progress, on stderr."""
+    """Prints progress to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 def begin(name: str, args: argparse.Namespace) -> Result:
-    """The head of a result: what was measured, when, by which command; `finish` completes it."""
+    """The header of a result: benchmark, time and command; `finish` completes it."""
     if args.quick:
         args.rounds, args.round_seconds = min(args.rounds, 2), 0.0
     if args.out and not args.out.parent.is_dir():
-        raise UserError(f"--out={args.out}: no such folder as {args.out.parent}")
+        raise UserError(f"--out={args.out}: no folder {args.out.parent}; create it first")
     return {"schema": SCHEMA, "benchmark": name, "command": f"python -m benchmarks.{name} {' '.join(_given())}".strip(),
             "started": run_files.now(), "git": provenance.git_state(), "quick": args.quick, "rounds": args.rounds,
             "load_before": _load()}
@@ -52,12 +52,12 @@ def _given() -> list[str]:
 
 
 def _load() -> float | None:
-    """How busy the machine is: processes that wanted to run, over the last minute."""
+    """The load average over the last minute, or None."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def device(result: Result, children: Sequence[contenders.Contender], cores: Sequence[int]) -> None:
-    """Adds 'device' and 'versions', from the children."""
+    """Adds 'device' and 'versions', as reported by the children."""
     versions: dict[str, str] = {}
     for child in children:
         about = child.ask("about")
@@ -69,13 +69,13 @@ def device(result: Result, children: Sequence[contenders.Contender], cores: Sequ
 
 def floor(result: Result, children: Sequence[contenders.Contender], precision: str,
           limit: float | None = None) -> dict[str, Any]:
-    """The device's best rates of a matrix product and of a memory copy, by either library, for `result["floor"]`.
+    """The device's best rates for a matrix product and a memory copy, with either library, for `result["floor"]`.
 
     Args:
-      limit: seconds that an answer may take.
+      limit: timeout of an answer, in seconds.
     """
     gpu = result["device"]["platform"] != "cpu"
-    # A card is told and awaited once for several products, or its answer would be part of each one's time.
+    # Several products per synchronisation on a GPU, so that its latency isn't part of each product's time.
     size, megabytes, calls = (8192, 1024, 8) if gpu else (2048, 256, 1)
     if result["quick"]:
         size, megabytes = 256, 8
@@ -90,7 +90,7 @@ def floor(result: Result, children: Sequence[contenders.Contender], precision: s
 
 
 def finish(result: Result, args: argparse.Namespace, table: Callable[[Result], list[str]]) -> None:
-    """Writes the JSON file, if --out is given, and prints the tables."""
+    """Writes the JSON file, if requested with --out, and prints the tables."""
     result["load_after"], result["ended"] = _load(), run_files.now()
     if args.out:
         run_files.write_text(args.out, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
@@ -98,7 +98,7 @@ def finish(result: Result, args: argparse.Namespace, table: Callable[[Result], l
 
 
 def heading(result: Result) -> str:
-    """One line: device, versions, command, date, and whether the machine was busy with other things."""
+    """One line: device, versions, command, date, and whether the machine was otherwise busy."""
     d, floor_ = result.get("device", {}), result.get("floor")
     cores = f", {text.count(d['cores'], 'core')}" if d.get("platform") == "cpu" else ""
     versions = ", ".join(f"{k} {v}" for k, v in result.get("versions", {}).items() if k in ("jax", "torch", "python"))
@@ -115,7 +115,7 @@ def heading(result: Result) -> str:
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table: the first column to the left, the others to the right."""
+    """A Markdown table: the first column aligned left, the others right."""
     lines = ["| " + " | ".join(header) + " |", "|" + "|".join(["---"] + ["---:"] * (len(header) - 1)) + "|"]
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
 

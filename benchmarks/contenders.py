@@ -1,7 +1,7 @@
-"""Child processes that take turns: each has one library, computes on request and sleeps in between.
+"""Child processes that take turns: each has one library, computes on request and otherwise sleeps.
 
 The parent imports neither JAX nor PyTorch. A child is `python -m benchmarks.child SIDE CORES`; it reads one JSON
-request a line and answers with one JSON line, {"value": …} or {"error": …}.
+request per line and answers with one JSON line, {"value": …} or {"error": …}.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ SIDES = ("ours", "torch")
 
 
 class Contender:
-    """A child process of one side, 'ours' or 'torch', on these cores.
+    """A child process of one side, 'ours' or 'torch'.
 
     Args:
-      cores: those it may use; its library takes as many threads. environment: changes to the parent's.
+      cores: the cores that it may use, one thread each. environment: changes to the parent's environment.
     """
 
     def __init__(self, side: str, cores: list[int], environment: dict[str, str] | None = None):
         self.side, self._cores = side, ",".join(map(str, cores))
-        env = dict(os.environ) | allocator(os.environ) | (environment or {})  # PyTorch gains by it too
+        env = dict(os.environ) | allocator(os.environ) | (environment or {})  # the allocator speeds up PyTorch too
         env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), env.get("PYTHONPATH"))))
         env.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # both sides share a GPU's memory
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -45,10 +45,10 @@ class Contender:
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self._environment, encoding="utf-8")
 
     def ask(self, what: str, timeout: float | None = None, **arguments: Any) -> Any:
-        """Calls `what` of the side's module in the child; in a new child, where the last one has died.
+        """Calls the function `what` of the side's module in the child; restarts a child that has died.
 
         Args:
-          timeout: seconds, after which the child is killed.
+          timeout: seconds after which the child is killed.
 
         Raises:
           UserError: with the child's message.
@@ -57,7 +57,7 @@ class Contender:
         return self.answer()
 
     def begin(self, what: str, timeout: float | None = None, **arguments: Any) -> None:
-        """The first half of `ask`: several children can be at work, until each is asked for its `answer`."""
+        """Sends a request without waiting for its `answer`, so that several children can work at once."""
         if self._process.poll() is not None:
             self._close_pipes()
             self._process, self._late = self._start(), ""
@@ -71,7 +71,7 @@ class Contender:
             self._process.stdin.flush()
 
     def answer(self) -> Any:
-        """The second half of `ask`."""
+        """Waits for the answer to `begin`."""
         process = self._process
         assert process.stdout is not None
         try:
@@ -115,13 +115,13 @@ class Contender:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:  # stopped, perhaps in the middle of a compilation
+        if kind is not None:  # interrupted, perhaps during a compilation
             self._process.kill()
         self.close()
 
 
 def cores(threads: int) -> list[int]:
-    """The first `threads` of the cores that this process may use; all of them for 0.
+    """The first `threads` cores of this process; all for 0.
 
     Raises:
       UserError: there are fewer.

@@ -1,10 +1,10 @@
-"""An epoch of training from the packed store against the bare step, in images a second; and the store's read rate.
+"""An epoch of training from the packed store compared with the bare step, in images/s; and the store's read rate.
 
     python -m benchmarks.epoch --out=benchmarks/results/epoch.json
 
-CIFAR-10 (40,000 images, batch 128; the embedded shapes where ALEXNET_DATA_DIR has no CIFAR-10) with the 32-pixel
-network, and synthetic 256-pixel images with the full network. The epoch is `training.loop.train`'s own; the bare
-step repeats one batch that lies on the device. Both crop, mirror and add colour noise.
+CIFAR-10 (40,000 images, batch 128; the embedded shapes if ALEXNET_DATA_DIR has no CIFAR-10) with the 32-pixel
+network, and synthetic 256-pixel images with the full network. The epoch is that of `training.loop.train`; the bare
+step repeats one batch on the device. Both crop, mirror and add colour noise.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main(args) -> None:
             reading: dict[str, Any] = {"network": network, "batch": batch, "changes": changes, "images": 8192}
             rates = {which: rounds.summary([ours.ask("read", **reading, cold=which == "cold")
                                             for _ in range(args.rounds)]) for which in ("cold", "warm")}
-            # Small images are read by one call of NumPy, which no loop of Python's can be held against.
+            # Small images are read by a single NumPy call, so a Python loop would be no fair comparison.
             threads = [_read_by(ours, number, reading, args.rounds) for number in (1, 2, 4, 8, 16)
                        if changes["data.name"] == synthetic.NAME]
             ours.ask("forget")
@@ -57,12 +57,12 @@ def _bare(ours: contenders.Contender, steps: int, batch: int) -> float:
 
 
 def _read_by(ours: contenders.Contender, threads: int, reading: dict[str, Any], turns: int) -> dict[str, Any]:
-    """Rates of so many threads, the loader's in turns with what it is held against, and the ratios of the turns."""
+    """Rates with `threads` threads: the loader's, in turn with its baselines', and the ratios of the turns."""
     def ask(how: str, cold: bool):
         return functools.partial(ours.ask, "read", **reading, cold=cold, how=how, threads=threads)
 
     found: dict[str, Any] = {"threads": threads}
-    # By what is read: the loader, and what it is held against.
+    # The loader and its baseline, by what is read.
     for which, others, cold in (("warm", {"copy": "copy", "warm requests": "requests"}, False),
                                 ("cold", {"requests": "requests"}, True)):
         rates = rounds.alternate({which: ask("loader", cold)} | {name: ask(how, cold) for name, how in others.items()},
@@ -73,7 +73,7 @@ def _read_by(ours: contenders.Contender, threads: int, reading: dict[str, Any], 
 
 
 def _cells(root: pathlib.Path, args, gpu: bool) -> list[tuple[str, str, int, dict[str, Any]]]:
-    """(what, network, batch, config fields) of each measurement."""
+    """(title, network, batch, config fields) of each measurement."""
     cifar = os.environ.get("ALEXNET_DATA_DIR", "")
     folder = paths.given(cifar, "ALEXNET_DATA_DIR")
     there = any((folder / name).exists() for name in ("cifar-10-batches-bin", "cifar-10-binary.tar.gz"))
@@ -98,7 +98,7 @@ def _cells(root: pathlib.Path, args, gpu: bool) -> list[tuple[str, str, int, dic
 
 
 def table(result: command.Result) -> list[str]:
-    """Markdown of a result."""
+    """The result as Markdown."""
     rows = []
     for row in result["rows"]:
         rate = {key: value["median"] for key, value in row["images_per_second"].items()}

@@ -1,9 +1,9 @@
-"""A training step of the full network, each recipe, with and without LRN, beside PyTorch.
+"""A training step of the full network, each recipe, with and without LRN, compared with PyTorch.
 
     python -m benchmarks.full --out=benchmarks/results/full.json
     python -m benchmarks.full --only paper --batch 64 128
 
-Batch 64 on a CPU, 128, 512 and 2048 on a GPU, unless told. About half a minute a network and round on two cores.
+Default batch: 64 on a CPU; 128, 512 and 2048 on a GPU. About half a minute per network and round on two cores.
 """
 
 from benchmarks import networks, racing

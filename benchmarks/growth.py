@@ -1,10 +1,10 @@
-"""What a step costs as the work grows: batch, columns, emulated devices, and the number of images in the dataset.
+"""How the cost of a step scales with batch, columns, (emulated) devices, and the number of images in the dataset.
 
     python -m benchmarks.growth --out=benchmarks/results/growth.json
 
 Batch and columns: the 32-pixel network. Devices: the same on one and on two devices of this machine; on a CPU both are
 emulated on the same cores. Dataset: runs of `alexnet_jax.main` on sparse stores of 10,000 to 1,281,167 black 256-pixel
-images, on whose number the process's memory and the time of a step must not depend.
+images; neither the process's memory nor the step time may depend on their number.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _compare(args, cells: dict[str, tuple[contenders.Contender, int, dict[str, A
 
 
 def _dataset(args, cores: list[int]) -> list[dict[str, Any]]:
-    """Every size in turn, `rounds` times, each run a process of its own."""
+    """Every size in turn, `rounds` times, each run in its own process."""
     sizes = SIZES[:1] if args.quick else SIZES
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
@@ -72,7 +72,7 @@ def _dataset(args, cores: list[int]) -> list[dict[str, Any]]:
             store.mkdir()
             synthetic.make(store, "train", count, 256, sparse=True)
             synthetic.make(store, "val", 64, 256)
-            # A network of little arithmetic, so that what the host does shows.
+            # A network with little arithmetic, so that the host's work is visible.
             fields = synthetic.fields(store, 256) | {f"model.conv{i}.features": 8 for i in range(1, 6)} | {
                 "model.fc6.features": 64, "model.fc7.features": 64, "model.lrn.layers": (), "train.batch_size": 32,
                 "model.same_map.layers": (), "data.crop": 64}
@@ -93,7 +93,7 @@ def _dataset(args, cores: list[int]) -> list[dict[str, Any]]:
 
 
 def table(result: command.Result) -> list[str]:
-    """Markdown of a result."""
+    """The result as Markdown."""
     lines = []
     for group, header in (("batch", "batch"), ("columns", "columns"), ("devices", "devices")):
         if group in result:

@@ -1,6 +1,6 @@
-"""`python -m alexnet_jax.main …` that ends after a number of steps and reports how long they took.
+"""Runs `python -m alexnet_jax.main …` for a number of steps and reports their time.
 
-Started by benchmarks: the arguments are main's own, the rest comes in the environment (`launch`).
+Started by benchmarks: the arguments are main's, the rest is passed in the environment (`launch`).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def launch(arguments: list[str], steps: int, cores: list[int], environment: dict
     """Runs main with `arguments` until `steps` training steps are done.
 
     Returns:
-      'first': seconds from starting the process to the end of the first step; 'step': seconds of a later one (None for
-      fewer than seven steps); 'memory': {'VmRSS', 'RssAnon', 'RssFile'} in bytes at the end, where Linux tells.
+      'first': seconds from process start to the end of the first step; 'step': seconds per later step (None for fewer
+      than seven steps); 'memory': {'VmRSS', 'RssAnon', 'RssFile'} in bytes at the end (Linux only).
 
     Raises:
       UserError: main ended before that.

@@ -1,7 +1,7 @@
-"""The networks that are measured, by name, and what a training step of each has to compute and move.
+"""The benchmarked networks by name, and the arithmetic and memory traffic of a training step of each.
 
-The arithmetic and the bytes come from the layers' shapes alone. The floor assumes that everything between two layers of
-weights (activation, norm, pooling, dropout) costs no arithmetic and rides along with what is read and written anyway.
+Both are computed from the layers' shapes alone. The lower bound assumes that everything between two layers with weights
+(activation, norm, pooling, dropout) costs no arithmetic and is fused into reads and writes that happen anyway.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RECIPES = tuple(recipes.RECIPES)
 FULL = tuple(f"{recipe}{suffix}" for recipe in RECIPES for suffix in ("", "-no-lrn"))
 SMALL = ("alexnet32", "alexnet32-no-lrn", "alexnet64", "alexnet64-no-lrn", "four-layer", "conv-local-13",
          "conv-local-11", "conv-local-11-no-lrn")
-PRECISIONS = ("float32", "tensorfloat32", "bfloat16")  # tensorfloat32: float32 numbers, TensorFloat-32 products
+PRECISIONS = ("float32", "tensorfloat32", "bfloat16")  # tensorfloat32: float32 values, TensorFloat-32 products
 _FILES = {"four-layer": "configs/four_layer.py", "conv-local-13": "configs/conv_local.py:13",
           "conv-local-11": "configs/conv_local.py:11", "conv-local-11-no-lrn": "configs/conv_local.py:11_no_lrn"}
 
@@ -30,12 +30,12 @@ def config_of(name: str, batch: int, precision: str = "float32", shrink: bool = 
               changes: Mapping[str, Any] | None = None) -> ConfigDict:
     """The resolved config of one of `FULL` or `SMALL`, or of a file in configs/; small AlexNets are `released`.
 
-    Without LRN both of the recipe's norms are gone, the released recipe's norm over the map included.
+    Without LRN both of the recipe's norms are removed, including the released recipe's norm over the map.
 
     Args:
-      precision: one of `PRECISIONS`; that of products is set where the program is built.
+      precision: one of `PRECISIONS`; that of products is set when the program is built.
       changes: dotted fields, set last.
-      shrink: far fewer units, for tests of the benchmarks themselves.
+      shrink: few units, for testing the benchmarks themselves.
     """
     if name in _FILES or name.startswith("configs/"):
         c = cli.load_config(_FILES.get(name, name))
@@ -59,14 +59,14 @@ def config_of(name: str, batch: int, precision: str = "float32", shrink: bool = 
 
 
 def shrunk(config: ConfigDict) -> dict[str, int]:
-    """The fields that leave each layer 8 units a column."""
+    """Config fields that give each layer 8 units per column."""
     return {f"model.{layer}.features": 8 for layer in (*geometry.CONVS, *geometry.DENSE)
             if config.model[layer].features}
 
 
 @dataclasses.dataclass(frozen=True)
 class Pass:
-    """One of a layer's three products, or the optimiser's update: floating-point operations and bytes of a device.
+    """One of a layer's three products, or the optimiser's update: floating-point operations and bytes per device.
 
     `name`: 'forward', 'weight gradient', 'input gradient' or 'update'.
     """
@@ -77,20 +77,20 @@ class Pass:
     bytes: float
 
     def seconds(self, flops_per_second: float, bytes_per_second: float) -> float:
-        """The least time on a device with these peaks: arithmetic and memory at once, the slower one counts."""
+        """The minimal time on a device with these peak rates: the longer of arithmetic and memory traffic."""
         return max(self.flops / flops_per_second, self.bytes / bytes_per_second)
 
 
 def passes(config: ConfigDict, classes: int, batch: int, devices: int = 1) -> list[Pass]:
-    """What a training step of `batch` images must do at least on each of `devices` that share the columns.
+    """The minimal work of a training step of `batch` images on each of `devices` devices that share the columns.
 
-    A multiply-add is two operations; those with a padding's zeros are counted. Each tensor passes through memory once
-    a product: forward reads the layer's input and weights and writes what the backward pass needs again (outputs
-    before and after pooling); the weight gradient reads input and outputs' gradient and writes the gradient in
-    float32; the input gradient, which the first layer doesn't have, reads outputs' gradient and weights. The way back
-    through pooling, norm and activation, counted with the weight gradient, reads the kept outputs and the gradient
-    from above and writes the outputs' gradient. The update reads weights, gradients and velocities and writes weights
-    and velocities, in float32.
+    A multiply-add is two operations, including those with padding zeros. Each tensor is read or written once per
+    product: forward reads the layer's input and weights and writes what the backward pass needs (outputs before and
+    after pooling); the weight gradient reads the input and the outputs' gradient and writes the gradient in float32;
+    the input gradient, which the first layer doesn't need, reads the outputs' gradient and the weights. The backward
+    pass through pooling, norm and activation, counted with the weight gradient, reads the saved outputs and the
+    incoming gradient and writes the outputs' gradient. The update reads weights, gradients and velocities and writes
+    weights and velocities, in float32.
     """
     each = column_costs.BYTES[config.train.precision]
     out: list[Pass] = []
@@ -114,16 +114,16 @@ def passes(config: ConfigDict, classes: int, batch: int, devices: int = 1) -> li
 
 
 def _inputs(layer: geometry.Layer) -> int:
-    """Values of one image that a layer reads, of all columns."""
+    """Number of input values of a layer per image, over all columns."""
     columns = layer.columns if layer.sees == "own column" else 1
     return columns * layer.in_features * (layer.in_size**2 if layer.is_conv else 1)
 
 
 def step_flops(config: ConfigDict, classes: int, batch: int) -> float:
-    """Floating-point operations of the products of one training step."""
+    """Floating-point operations of the products in one training step."""
     return sum(x.flops for x in passes(config, classes, batch))
 
 
 def floor_seconds(work: Sequence[Pass], flops_per_second: float, bytes_per_second: float) -> float:
-    """The least time of these passes one after the other."""
+    """The minimal time of these passes in sequence."""
     return sum(x.seconds(flops_per_second, bytes_per_second) for x in work)

@@ -1,7 +1,7 @@
-"""The same networks in PyTorch: what the parity tests compare with, and what the benchmarks race.
+"""The same networks in PyTorch, for the parity tests and the benchmarks.
 
-Written from the specification in PyTorch's own layout: columns are groups of channels, images [batch, channel, height,
-width]. It shares no arithmetic with this project. Imports PyTorch (extra: parity).
+Written from the specification in PyTorch's layout: columns are channel groups, images [batch, channel, height, width].
+It shares no arithmetic with this project. Imports PyTorch (extra: parity).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def tensors(params: Mapping[str, Any]) -> dict[str, list[torch.Tensor]]:
     out = {}
     for name, p in params.items():
         k, b = p["kernel"], p["bias"].reshape(-1)
-        if k.ndim == 5 and p["bias"].ndim == 4:  # unshared: one column, as it is
+        if k.ndim == 5 and p["bias"].ndim == 4:  # unshared: one column, same layout
             w, b = k[0], p["bias"][0]
         elif name.startswith("conv"):  # [column, h, w, in, out] → [column · out, in, h, w]
             w = k.transpose(0, 4, 3, 1, 2).reshape(-1, k.shape[3], *k.shape[1:3])
@@ -39,7 +39,7 @@ def tensors(params: Mapping[str, Any]) -> dict[str, list[torch.Tensor]]:
 
 
 def gradients(name: str, tensors: list[torch.Tensor], like: Mapping[str, Any]) -> dict[str, Any]:
-    """The gradients of a layer's [weight, bias], of `tensors`, as arrays of the shapes of `like`, {kernel, bias}."""
+    """The gradients of a layer's `tensors` [weight, bias], as arrays with the shapes of `like`, {kernel, bias}."""
     (w, bias), k = (tensor.grad.numpy() for tensor in tensors if tensor.grad is not None), like["kernel"]
     if k.ndim == 5 and like["bias"].ndim == 4:
         kernel = w[None]
@@ -57,11 +57,11 @@ def local_response_norm(m: Any, x: torch.Tensor, how: str = "stock") -> torch.Te
     """The response norm of the config's `model` group.
 
     Args:
-      how: 'stock', PyTorch's own function; or 'banded', as a 1×1 convolution of the squares with a banded matrix and
-        roots in place of the general power.
+      how: 'stock', PyTorch's function; or 'banded', a 1×1 convolution of the squares with a banded matrix, and roots
+        instead of the general power.
     """
     alpha = m.lrn.alpha if m.lrn.alpha_over_n else m.lrn.alpha * m.lrn.n  # PyTorch divides α by n
-    columns = m.columns if m.lrn.window == "column" else 1  # the window doesn't know the other column
+    columns = m.columns if m.lrn.window == "column" else 1  # the window stays within its column
     if how == "stock":
         parts = [F.local_response_norm(part, m.lrn.n, alpha, m.lrn.beta, m.lrn.k) for part in x.chunk(columns, 1)]
         return torch.cat(parts, 1) if columns > 1 else parts[0]
@@ -83,7 +83,7 @@ def _inverse_power(s: torch.Tensor, beta: float) -> torch.Tensor:
 
 def _same_map(m: Any, x: torch.Tensor, how: str) -> torch.Tensor:
     size = m.same_map.size
-    # Counts the padding, so this is the window's sum / size².
+    # The mean includes the padding, so this is the window's sum / size².
     s = 1 + m.same_map.alpha * F.avg_pool2d(x * x, size, 1, padding=size // 2)
     return x / s**m.same_map.beta if how == "stock" else x * _inverse_power(s, m.same_map.beta)
 
@@ -105,7 +105,7 @@ def _pool(m: Any, number: int, x: torch.Tensor) -> torch.Tensor:
 def _conv(m: Any, conv: Any, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor, groups: int
           ) -> torch.Tensor:
     near = far = conv.padding
-    if m.rounding == "ceil":  # zeros where the last filter hangs over the edge
+    if m.rounding == "ceil":  # zeros where the last filter extends beyond the edge
         positions = 1 + math.ceil((2 * conv.padding + x.shape[-1] - conv.kernel) / conv.stride)
         far = (positions - 1) * conv.stride + conv.kernel - x.shape[-1] - near
     if far == near:
@@ -114,7 +114,7 @@ def _conv(m: Any, conv: Any, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor, 
 
 
 def _local(conv: Any, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """w [h', w', kh · kw · in, out], b [h', w', out]: each position its own product."""
+    """w [h', w', kh · kw · in, out], b [h', w', out]: a separate product at each position."""
     rows, cols, _, out = w.shape
     patches = F.unfold(x, conv.kernel, padding=conv.padding, stride=conv.stride)  # [batch, in · kh · kw, positions]
     patches = patches.reshape(x.shape[0], x.shape[1], conv.kernel**2, rows * cols).permute(3, 0, 2, 1).flatten(2)
@@ -123,22 +123,22 @@ def _local(conv: Any, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torc
 
 
 def _linear(m: Any, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """A dense layer over all columns' values, or, where its weights are of one column's inputs, column by column."""
+    """A dense layer over all columns' values, or column by column if its weights have one column's inputs."""
     groups = 1 if x[0].numel() == w.shape[1] else m.columns
     parts = list(x.chunk(groups, 1))
-    if x.dim() > 2:  # the order of the values is height, width, channel
+    if x.dim() > 2:  # flattened as height, width, channel
         parts = [part.permute(0, 2, 3, 1).flatten(1) for part in parts]
     return torch.cat([F.linear(*each) for each in zip(parts, w.chunk(groups), b.chunk(groups), strict=True)], 1)
 
 
 def logits(config: Any, params: Mapping[str, Any], x: torch.Tensor, sees_all, *, train: bool = False,
            norm: str = "stock", observe: Observe | None = None) -> torch.Tensor:
-    """[batch, classes] of centred images [batch, channel, crop, crop].
+    """Logits [batch, classes] of centred images [batch, channel, crop, crop].
 
     Args:
-      params: of `tensors`. sees_all: names of the convolutions that see all columns, conv1 included.
+      params: from `tensors`. sees_all: names of the convolutions that see all columns, including conv1.
       train: with dropout. norm: one of `NORMS`.
-      observe: is shown what enters each activation ('relu') and each pooling ('pool').
+      observe: called with the input of each activation ('relu') and each pooling ('pool').
     """
     m = config.model
     for name, (w, b) in params.items():
@@ -175,7 +175,7 @@ def logits(config: Any, params: Mapping[str, Any], x: torch.Tensor, sees_all, *,
 
 def _dropout(m: Any, x: torch.Tensor, train: bool) -> torch.Tensor:
     keep = 1 - m.dropout
-    if train:  # PyTorch scales what stays by 1 / keep
+    if train:  # PyTorch scales kept units by 1 / keep
         x = F.dropout(x, m.dropout)
         return x * keep if m.dropout_scale == "test" else x
     return x * keep if m.dropout_scale == "test" else x
@@ -186,11 +186,11 @@ def _plain(tree: Any) -> Any:
 
 
 class Peer(nn.Module):
-    """A network with its parameters, channels last; `forward` is in training mode unless `.eval()`."""
+    """A network with its parameters, channels last; in training mode unless `.eval()`."""
 
     def __init__(self, config: ConfigDict, params: Mapping[str, Any], norm: str = "stock"):
         super().__init__()
-        self.config, self.norm = _plain(config), norm  # torch.compile stumbles over a ConfigDict
+        self.config, self.norm = _plain(config), norm  # torch.compile can't handle a ConfigDict
         self.sees_all = ("conv1", *config.model.exchange)
         self.names = list(params)
         made = tensors(params)

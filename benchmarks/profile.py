@@ -1,11 +1,11 @@
-"""Where the time of a training step goes, from JAX's profiler: products, layer by layer, and everything else.
+"""The time breakdown of a training step from JAX's profiler: products, layer by layer, and everything else.
 
     python -m benchmarks.profile --out=benchmarks/results/profile.json
     python -m benchmarks.profile --only alexnet32 four-layer --batch 128
 
-One core unless --threads says otherwise: with several, instructions run side by side and each counts its own time.
-The names are XLA's and JAX's: an instruction belongs to the layer that its operation was traced in. What the compiler
-adds between layers (copies and transposes) bears no layer's name and stands by itself.
+Uses one core by default (--threads): with several, instructions run in parallel and their times overlap.
+Names are XLA's and JAX's: an instruction belongs to the layer in which its operation was traced. What the compiler
+adds between layers (copies and transposes) has no layer's name and is listed separately.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ PRODUCTS, LAYERS, LAYOUT, UPDATE, IMAGES, REST = (
 _LIBRARY = ("cudnn", "cublas", "__onednn", "gemm")  # custom calls that are products
 _LAYER = re.compile(r"/(" + "|".join((*geometry.CONVS, *geometry.DENSE, "fc8")) + r")\b")
 _BANDED = re.compile(r"/conv\d\b.*/cond/.*dot_general")
-_CONTROL = ("while", "conditional", "call")  # their bodies count
+_CONTROL = ("while", "conditional", "call")  # their bodies are counted
 
 
 def kind_of(operation: str, where: str, attributes: str = "") -> str | None:
-    """To which kind of work an instruction belongs, None for one that only holds others.
+    """The kind of work of an instruction; None if it only contains others.
 
     Args:
-      operation: XLA's, e.g. 'convolution'. where: JAX's name of it, its `op_name`. attributes: the rest of its text.
+      operation: XLA's, e.g. 'convolution'. where: JAX's `op_name`. attributes: the rest of its text.
     """
     if operation in _CONTROL:
         return None
     custom = operation == "custom-call" and any(name in attributes for name in _LIBRARY)
-    # The norm's banded product is a `dot` too, under `lax.platform_dependent`; the layers' own are not.
+    # The norm's banded product is a `dot` too, but under `lax.platform_dependent`, unlike those of the layers.
     if operation == "convolution" or custom or (operation == "dot" and not _BANDED.search(where)):
         return PRODUCTS
     if _LAYER.search(where):
@@ -54,10 +54,10 @@ def layer_of(where: str) -> str:
 
 
 def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """{'kinds': {kind: seconds}, 'layers': {layer: {'products', 'else'}}, 'dearest': [the five outside products]}.
+    """{'kinds': {kind: seconds}, 'layers': {layer: {'products', 'else'}}, 'dearest': [the five longest non-products]}.
 
     Args:
-      rows: of `tracing.profile`: 'name', 'operation', 'where', 'attributes', 'shape', 'seconds' of a step.
+      rows: from `tracing.profile`: 'name', 'operation', 'where', 'attributes', 'shape', 'seconds' per step.
     """
     kinds = dict.fromkeys((PRODUCTS, LAYERS, LAYOUT, UPDATE, IMAGES, REST), 0.0)
     layers: dict[str, dict[str, float]] = {}
@@ -105,7 +105,7 @@ def main(args) -> None:
 
 
 def table(result: command.Result) -> list[str]:
-    """Markdown of a result."""
+    """The result as Markdown."""
     lines: list[str] = []
     for row in result["rows"]:
         total = sum(row["kinds"].values())

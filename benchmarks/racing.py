@@ -1,4 +1,4 @@
-"""Training steps of several networks, this project's and PyTorch's in turn: what `full` and `small` share."""
+"""Training steps of several networks, this project and PyTorch in turn: the common part of `full` and `small`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from alexnet_jax.errors import UserError
 from benchmarks import command, contenders, networks, rounds
 
-# PyTorch as its users have it, and at the best that was found for it: this project's settings of the memory allocator
-# (`environment.allocator`) and, where there is a norm, a faster form of it.
+# PyTorch with default settings, and with the fastest ones known: this project's settings of the memory allocator
+# (`environment.allocator`) and a faster form of the norm, if there is one.
 STOCK, BEST = "PyTorch", "PyTorch, tuned"
 
 
 def script(name: str, doc: str | None, names: Sequence[str], on_cpu: Sequence[int], on_gpu: Sequence[int],
            rounds: int) -> None:
-    """The entry point of a benchmark that lets `names` race, with these batches on a CPU and on a GPU."""
+    """The entry point of a benchmark of the networks `names`, with these batches on a CPU and on a GPU."""
     parser = command.parser(name, doc, rounds)
     add_flags(parser)
 
@@ -30,7 +30,7 @@ def script(name: str, doc: str | None, names: Sequence[str], on_cpu: Sequence[in
 
 def race(name: str, args: argparse.Namespace, names: Sequence[str], on_cpu: Sequence[int], on_gpu: Sequence[int]
          ) -> command.Result:
-    """Runs all networks with the batches of `args.batch`, or those of the device; the result for `command.finish`."""
+    """Runs all networks with the batches `args.batch`, by default the device's; the result is for `command.finish`."""
     result = command.begin(name, args)
     cores = contenders.cores(args.threads)
     with (contenders.Contender("ours", cores) as ours, contenders.Contender("torch", cores) as torch,
@@ -51,11 +51,11 @@ def race(name: str, args: argparse.Namespace, names: Sequence[str], on_cpu: Sequ
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A training step to be measured.
+    """A training step to measure.
 
     Args:
-      precision: of `networks.PRECISIONS`. resident: ours as training runs it on accelerators: its images lie there, and
-        a call makes many steps.
+      precision: one of `networks.PRECISIONS`. resident: run ours as training does on accelerators, with the images on
+        the device and many steps per call.
     """
 
     network: str
@@ -64,7 +64,7 @@ class Cell:
     resident: bool = False
 
     def least(self, floor: Mapping[str, Any], shrink: bool = False) -> float:
-        """Seconds of a step at the rates of `command.floor`."""
+        """Minimal seconds per step at the rates of `command.floor`."""
         config = networks.config_of(self.network, self.batch, self.precision, shrink)
         return networks.floor_seconds(networks.passes(config, config.model.classes, self.batch),
                                       floor["flops_per_second"], floor["bytes_per_second"])
@@ -72,14 +72,14 @@ class Cell:
 
 def measure(args: argparse.Namespace, children: Mapping[str, contenders.Contender], cell: Cell, compiled: bool,
             limit: float | None = None) -> dict[str, Any]:
-    """The row of a cell. What the children had set up is forgotten, what they set up now is left as `cell.network`.
+    """The row of a cell. The children's earlier setups are freed; the new one remains, as `cell.network`.
 
-    All compile side by side, and the first turn begins when all have. A peer that fails is left out of the row, and
-    its message is under 'missing'.
+    All compile in parallel, and the turns begin when all have finished. A peer that fails is left out of the row, with
+    its message under 'missing'.
 
     Args:
-      children: 'ours', `STOCK`, `BEST`, the last two where there is a peer. compiled: by torch.compile.
-      limit: seconds that an answer may take.
+      children: 'ours', and `STOCK` and `BEST` if there is a peer. compiled: use torch.compile.
+      limit: timeout of an answer, in seconds.
 
     Raises:
       UserError: ours failed.
@@ -96,7 +96,7 @@ def measure(args: argparse.Namespace, children: Mapping[str, contenders.Contende
         child.begin("setup", limit, key=cell.network, **spec, **more[side])
     set_up: dict[str, float] = {}
     missing: dict[str, str] = {}
-    for side, child in children.items():  # read each answer, even if another one failed
+    for side, child in children.items():  # read every answer, even if another failed
         try:
             set_up[side] = child.answer()
         except UserError as error:
@@ -118,7 +118,7 @@ def measure(args: argparse.Namespace, children: Mapping[str, contenders.Contende
 
 
 def table(result: command.Result) -> list[str]:
-    """Markdown of a result."""
+    """The result as Markdown."""
     rows = []
     for row in result["rows"]:
         seconds = {key: value["median"] for key, value in row["seconds"].items()}
@@ -149,7 +149,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen(args: argparse.Namespace, names: Sequence[str]) -> list[str]:
-    """`names`, or those of --only. Raises UserError for an unknown one."""
+    """The names of --only, by default all. Raises UserError for an unknown one."""
     unknown = [name for name in args.only or () if name not in names]
     if unknown:
         raise UserError(f"--only={unknown[0]}: no such network; valid: {', '.join(names)}")

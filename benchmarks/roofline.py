@@ -1,12 +1,12 @@
-"""Compiled, not run: what each layer costs at least on an H100 and on a TPU v5e, and what several of them exchange.
+"""Lower bounds, without running: the minimal cost of each layer on an H100 and a TPU v5e, and of their exchanges.
 
-    python -m benchmarks.roofline                 # the full network, released recipe, 128 images a replica
+    python -m benchmarks.roofline                 # the full network, released recipe, 128 images per replica
     python -m benchmarks.roofline --recipe=paper --batch=1024
-    python -m benchmarks.roofline --compiled      # the exchanges as XLA's own compilers have them (targets-cuda, -tpu)
+    python -m benchmarks.roofline --compiled      # the exchanges in XLA's compiled programs (targets-cuda, -tpu)
 
-Times are arithmetic, from the layers' shapes and the makers' peak figures: nothing here was measured, and no program
+Times are calculated from the layers' shapes and the vendors' peak figures; they are not measured, and no program
 reaches them. A product takes the longer of its arithmetic and its memory traffic (`networks.passes`). Exchanges are
-those of the network's definition; --compiled compiles the training step and counts what is in it.
+those of the network's definition; --compiled compiles the training step and counts those in it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks import command, networks
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """Peak figures of an accelerator by its maker: dense bfloat16, memory, and links in one direction."""
+    """An accelerator's peak figures from its vendor: dense bfloat16, memory, and links in one direction."""
 
     title: str
     flops_per_second: float
@@ -35,7 +35,7 @@ class Card:
 
 
 CARDS = {
-    # SXM column: 1,979 bfloat16 TFLOP/s "with sparsity", half of it dense; NVLink 900 GB/s, both directions together.
+    # SXM column: 1,979 bfloat16 TFLOP/s "with sparsity", half of it dense; NVLink 900 GB/s for both directions.
     "h100": Card("NVIDIA H100 SXM", 989.5e12, 3.35e12, 450e9, "NVLink, 450 GB/s in each direction",
                  "NVIDIA, H100 Tensor Core GPU data sheet, https://www.nvidia.com/en-us/data-center/h100/"),
     # "Interchip Interconnect BW 1600 Gbps", elsewhere on that site 400 GB/s for both directions: four links of 50 GB/s.
@@ -47,7 +47,7 @@ _PASSES = ("forward", "weight gradient", "input gradient", "update")
 
 
 def layers(config, batch: int, card: Card, devices: int = 1) -> list[dict[str, Any]]:
-    """A dict for each layer: 'layer', 'flops', 'bytes', seconds by pass, 'seconds', and 'bound' of the forward pass."""
+    """One dict per layer: 'layer', 'flops', 'bytes', seconds by pass, 'seconds', and 'bound' of the forward pass."""
     out: dict[str, dict[str, Any]] = {}
     for x in networks.passes(config, config.model.classes, batch, devices):
         row = out.setdefault(x.layer, {"layer": x.layer, "flops": 0.0, "bytes": 0.0, "seconds": 0.0,
@@ -63,10 +63,10 @@ def layers(config, batch: int, card: Card, devices: int = 1) -> list[dict[str, A
 
 
 def exchanges(config, batch: int, data: int, column: int, card: Card) -> list[dict[str, Any]]:
-    """What a device sends in a training step on a mesh: 'what', 'collective', 'over', 'bytes' sent, 'seconds'.
+    """A device's communication in a training step on a mesh: 'what', 'collective', 'over', 'bytes' sent, 'seconds'.
 
-    Gathers and their transposes, from `column_costs.exchanges`; the sum of the logits; the gradients' sum over the
-    replicas, in float32, as a ring that sends 2 (n − 1) / n of them.
+    These are gathers and their transposes, from `column_costs.exchanges`; the all-reduce of the logits; and that of the
+    gradients over replicas, in float32, as a ring that sends 2 (n − 1) / n of them.
     """
     out = []
 
@@ -105,7 +105,7 @@ def main(args) -> None:
     command.finish(result, args, table)
 
 
-# In a process of its own: a process compiles for one kind of accelerator.
+# In a separate process: a process can compile for only one kind of accelerator.
 _SCRIPT = """
 import json, sys
 from alexnet_jax import config as config_lib
@@ -136,7 +136,7 @@ def _compile(target: str, recipe: str, batch: int) -> dict[str, Any]:
 
 
 def table(result: command.Result) -> list[str]:
-    """Markdown of a result."""
+    """The result as Markdown."""
     compiled = any("compiled" in mesh for entry in result["cards"].values() for mesh in entry["meshes"])
     label = "Compiled, not run" if compiled else "Calculated, neither compiled nor run"
     lines = [f"**{label}.** The full network, recipe `{result['recipe']}`, bfloat16, {result['batch']} images a "

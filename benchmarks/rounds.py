@@ -9,7 +9,7 @@ from typing import Any
 
 def alternate(run: Mapping[str, Callable[[], float]], rounds: int,
               say: Callable[[str], None] = lambda line: None, unit: str = "s") -> dict[str, list[float]]:
-    """{name: [what `run` gave in each round]}: in every round each of `run` once, a different one first each time."""
+    """{name: [value in each round]}: every round calls each of `run` once, starting with a different one."""
     names = list(run)
     out: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
@@ -21,14 +21,14 @@ def alternate(run: Mapping[str, Callable[[], float]], rounds: int,
 
 
 def summary(values: Sequence[float]) -> dict[str, Any]:
-    """{'median', 'low', 'high', 'least', 'most', 'all'}: the quartiles and the extremes."""
+    """{'median', 'low', 'high' (quartiles), 'least', 'most', 'all'}."""
     quarters = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
     return {"median": statistics.median(values), "low": quarters[0], "high": quarters[2], "least": min(values),
             "most": max(values), "all": list(values)}
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, Any]:
-    """`summary` of above / below, round by round: what slows a whole round down cancels."""
+    """`summary` of above / below, round by round: what slows down a whole round cancels."""
     return summary([a / b for a, b in zip(above, below, strict=True)])
 
 
@@ -38,5 +38,5 @@ def spread(found: Mapping[str, Any], digits: int = 2) -> str:
 
 
 def enough(seconds: float, wanted: float) -> int:
-    """How many steps of about `seconds` make a round of `wanted` seconds, 1 at least."""
+    """How many steps of about `seconds` fill a round of `wanted` seconds; at least 1."""
     return max(1, round(wanted / max(seconds, 1e-9)))

@@ -1,7 +1,7 @@
 """This project's side of a comparison, in a child process: training steps through `training.program.Program`.
 
-A step is the one that training runs: crop, mirror and colour noise of uint8 images that lie on the device, forward,
-backward, dropout, loss, and the paper's update. Only the host's reading of images is left out.
+A step is that of training: crop, mirror and colour noise of uint8 images on the device, forward, backward, dropout,
+loss, and the paper's update. Only the host's reading of images is left out.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ def about() -> dict[str, Any]:
             "versions": provenance.versions()}
 
 
-_EPOCHS_READ, _BATCHES_APART = 4, 10  # of a measurement of reading in memory; from its ends
-_RESIDENT = 12_000  # images, as many as the paper's regime learns from
+_EPOCHS_READ, _BATCHES_APART = 4, 10  # epochs read from memory; batches left out at both ends
+_RESIDENT = 12_000  # images, the training set's size in the paper's regime
 
-_clock = time.perf_counter  # of `epoch`
+_clock = time.perf_counter  # for `epoch`
 
 
 class Step:
     """Training steps of a config on one synthetic batch.
 
     Args:
-      resident: on many images that lie on the device, and as many steps a call as an epoch of them has.
+      resident: use many images on the device, with an epoch of them per call.
     """
 
     def __init__(self, config, resident: bool = False):
@@ -75,12 +75,12 @@ class Step:
         self.noise = np.float32(optim.noise_amount(config, 0.0))
         self.state, self.sums = self.program.init(np.uint32(0)), self.program.zero_sums()
         self.done = 0
-        # Compiled ahead: what a call of `jax.jit` compiles may number its instructions differently from a text of it.
+        # Compiled ahead of time: a call of `jax.jit` may number instructions differently from `compiled_text`.
         step = self.program.train_steps if resident else self.program.train_step
         self._step = step.lower(*self._arguments(1)).compile()
 
     def run(self, steps: int) -> float:
-        """Seconds of `steps` steps, from a device at rest to a device at rest."""
+        """Seconds of `steps` steps, with synchronisation before and after."""
         jax.block_until_ready(self.state)
         begin = time.perf_counter()
         for done in range(0, steps, self.steps_per_call):
@@ -95,7 +95,7 @@ class Step:
                 Moment(np.uint32(0), np.int32(self.done), self.rates, self.noise))
 
     def compiled_text(self) -> str | None:
-        """XLA's text of the compiled step."""
+        """The HLO text of the compiled step."""
         return self._step.as_text()
 
     def loss(self) -> float:
@@ -108,7 +108,7 @@ _STEPS: dict[str, Step] = {}
 
 def setup(key: str, network: str, batch: int, precision: str, shrink: bool = False,
           changes: dict[str, Any] | None = None, resident: bool = False) -> float:
-    """Builds and compiles `key`, runs two steps; returns the seconds of all that."""
+    """Builds and compiles `key` and runs two steps; returns the total seconds."""
     begin = time.perf_counter()
     with _asking_for(precision):
         _STEPS[key] = Step(networks.config_of(network, batch, precision, shrink, changes), resident)
@@ -117,7 +117,7 @@ def setup(key: str, network: str, batch: int, precision: str, shrink: bool = Fal
 
 
 def _asking_for(precision: str) -> contextlib.AbstractContextManager:
-    """For tracing: sets the precision as JAX_DEFAULT_MATMUL_PRECISION would."""
+    """Sets the precision for tracing, as JAX_DEFAULT_MATMUL_PRECISION would."""
     return jax.default_matmul_precision(precision) if precision == "tensorfloat32" else contextlib.nullcontext()
 
 
@@ -134,12 +134,12 @@ def kernels(key: str, steps: int) -> dict[str, Any]:
 
 
 def epoch(network: str, batch: int, precision: str, changes: dict[str, Any], shrink: bool = False) -> float:
-    """Images a second of one epoch of `training.loop.train`, from the end of its first step to that of its last.
+    """Images per second in one epoch of `training.loop.train`, from the end of its first step to that of its last.
 
-    Reading the store, shuffling, moving to the device, augmentation, progress: all that a run does within an epoch.
+    Includes everything that a run does in an epoch: reading, shuffling, transfer to the device, augmentation, progress.
     """
     config = networks.config_of(network, batch, precision, shrink, changes | {"train.epochs": 1})
-    seen: list[tuple[float, int]] = []  # (moment, images) after the first call and at the evaluation
+    seen: list[tuple[float, int]] = []  # (time, images) after the first call and at the evaluation
     init, evaluated = Program.__init__, evaluate.evaluate
 
     def watched(self, *arguments, **options):
@@ -156,7 +156,7 @@ def epoch(network: str, batch: int, precision: str, changes: dict[str, Any], shr
                 seen.append((_clock(), int(out[1].images)))
             return out
 
-        called.lower = call.lower  # type: ignore[attr-defined]  # a run compiles ahead of its calls
+        called.lower = call.lower  # type: ignore[attr-defined]  # a run compiles ahead of time
         return called
 
     def at_end(*arguments, **options):
@@ -178,12 +178,12 @@ def epoch(network: str, batch: int, precision: str, changes: dict[str, Any], shr
 
 def read(network: str, batch: int, changes: dict[str, Any], images: int, cold: bool, how: str = "loader",
          threads: int = 0) -> float:
-    """Images a second that are read from the store in an epoch's order, nothing done with them.
+    """Images per second when only reading the store in an epoch's order.
 
     Args:
-      images: how many at most, of an epoch. cold: ask the system first to forget the file, which it may decline.
-      how: by the 'loader'; or, to hold it against, by 'requests' of plain `threads` to the file, each image one; or as
-        a 'copy' by them of images in memory.
+      images: at most so many of an epoch. cold: first drop the file from the page cache, if the system complies.
+      how: 'loader'; or as baselines 'requests', one read per image by plain `threads`, or 'copy', of images in memory
+        by these threads.
     """
     config = networks.config_of(network, batch, "float32", changes=changes)
     split = data.open_split(config.data, config.data.train_split, report=lambda line: None)
@@ -191,10 +191,10 @@ def read(network: str, batch: int, changes: dict[str, Any], images: int, cold: b
     steps = min(course.steps, max(1, images // batch) * course.epochs)
     if cold:
         with (split.store.folder / store.IMAGES).open("rb") as file:
-            os.fsync(file.fileno())  # what isn't on the disk yet stays in memory
+            os.fsync(file.fileno())  # dirty pages can't be dropped
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     if how == "loader":
-        # In the middle: an epoch is long; its first batches go into fresh memory, and its last have been read ahead.
+        # Timed in the middle: the first batches use fresh memory, and the last have been read ahead.
         apart = _BATCHES_APART if steps >= 4 * _BATCHES_APART else 0
         with contextlib.closing(loader.training_batches(course, 0, 0, steps, threads=threads)) as batches:
             _take(batches, apart)
@@ -203,7 +203,7 @@ def read(network: str, batch: int, changes: dict[str, Any], images: int, cold: b
             return (steps - 2 * apart) * batch / (time.perf_counter() - begin)
     rows = np.concatenate([loader.epoch_order(len(split), 0, epoch) for epoch in range(course.epochs)])[:steps * batch]
     each = split.images[0].nbytes
-    # As much memory as the loader goes through, and more than a processor's caches hold.
+    # As much memory as the loader uses, and more than the processor's caches.
     there, out = np.ones((2, min(len(split), max(4 * batch, 2048)), each), np.uint8)
     with (split.store.folder / store.IMAGES).open("rb") as file, ThreadPoolExecutor(threads) as pool:
 
@@ -229,19 +229,19 @@ def loss(key: str) -> float:
 
 
 def forget() -> None:
-    """Frees what was set up."""
+    """Frees all setups."""
     _STEPS.clear()
     jax.clear_caches()
 
 
 def matmul(size: int, repeats: int, precision: str, calls: int = 1) -> float:
-    """The best rate of a square matrix product, in floating-point operations a second.
+    """The best rate of a square matrix product, in floating-point operations per second.
 
     Args:
-      calls: products between two looks at the clock.
+      calls: products per timing.
     """
     a = jnp.ones((size, size), jnp.bfloat16 if precision == "bfloat16" else jnp.float32)
-    # float32 products are exact, as with `training.program.products`.
+    # float32 products in full precision, as with `training.program.products`.
     products = jax.lax.Precision.HIGHEST if precision == "float32" else None
     product = jax.jit(lambda a, b: jnp.matmul(a, b, precision=products))
     with _asking_for(precision):
@@ -249,14 +249,14 @@ def matmul(size: int, repeats: int, precision: str, calls: int = 1) -> float:
 
 
 def copy(megabytes: int, repeats: int, calls: int = 1) -> float:
-    """The best rate of copying memory, read and written bytes both counted, in bytes a second."""
+    """The best rate of copying memory, in bytes read plus written per second."""
     a = jnp.ones((megabytes << 18,), jnp.float32)
     move = jax.jit(lambda a: a + 1)
     return 2.0 * a.nbytes / _quickest(lambda: move(a), repeats, calls)
 
 
 def _quickest(call: Callable[[], jax.Array], repeats: int, calls: int) -> float:
-    """Seconds of a call at best, `calls` of them timed together, after one that isn't timed."""
+    """The minimal seconds per call, timing `calls` together, after a warm-up call."""
     call().block_until_ready()
     times = []
     for _ in range(repeats):

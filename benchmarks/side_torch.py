@@ -1,8 +1,8 @@
-"""PyTorch's side of a comparison, in a child process: the same networks, trained its fastest way.
+"""PyTorch's side of a comparison, in a child process: the same networks, trained in its fastest way.
 
 Channels last, the fused optimiser, denormals flushed; on a GPU bfloat16 autocast and `torch.compile`. A step is
-forward, backward, dropout, loss and update on float32 views that lie ready on the device: unlike this project's,
-without crops, mirrors and colour noise.
+forward, backward, dropout, loss and update on float32 crops already on the device: unlike this project's, it has no
+cropping, mirroring and colour noise.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def about() -> dict[str, Any]:
 
 
 def initial(config) -> dict[str, Any]:
-    """Initial weights with the config's deviations and biases, in this project's layout, float32."""
+    """float32 initial weights with the config's deviations and biases, in this project's layout."""
     rng = np.random.default_rng(0)
     params = {}
     kernel: tuple[int, ...]
@@ -77,7 +77,7 @@ class Step:
         self.last = torch.zeros(())
 
     def run(self, steps: int) -> float:
-        """Seconds of `steps` steps, from a device at rest to a device at rest."""
+        """Seconds of `steps` steps, with synchronisation before and after."""
         _wait()
         begin = time.perf_counter()
         for _ in range(steps):
@@ -102,7 +102,7 @@ _STEPS: dict[str, Step] = {}
 
 def setup(key: str, network: str, batch: int, precision: str, shrink: bool = False, norm: str = "stock",
           compiled: bool = False) -> float:
-    """Builds `key` and runs two steps; returns the seconds of all that."""
+    """Builds `key` and runs two steps; returns the total seconds."""
     begin = time.perf_counter()
     _products(precision)
     _STEPS[key] = Step(networks.config_of(network, batch, precision, shrink), norm, compiled)
@@ -111,7 +111,7 @@ def setup(key: str, network: str, batch: int, precision: str, shrink: bool = Fal
 
 
 def _products(precision: str) -> None:
-    """From here on float32 numbers are multiplied as such, or as TensorFloat-32."""
+    """Sets whether float32 products use float32 or TensorFloat-32."""
     torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
     torch.backends.cudnn.allow_tf32 = precision != "float32"
 
@@ -125,7 +125,7 @@ def loss(key: str) -> float:
 
 
 def forget() -> None:
-    """Frees what was set up."""
+    """Frees all setups."""
     _STEPS.clear()
     torch.compiler.reset()
     if _GPU:
@@ -133,10 +133,10 @@ def forget() -> None:
 
 
 def matmul(size: int, repeats: int, precision: str, calls: int = 1) -> float:
-    """The best rate of a square matrix product, in floating-point operations a second.
+    """The best rate of a square matrix product, in floating-point operations per second.
 
     Args:
-      calls: products between two looks at the clock.
+      calls: products per timing.
     """
     _products(precision)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
@@ -145,14 +145,14 @@ def matmul(size: int, repeats: int, precision: str, calls: int = 1) -> float:
 
 
 def copy(megabytes: int, repeats: int, calls: int = 1) -> float:
-    """The best rate of copying memory, read and written bytes both counted, in bytes a second."""
+    """The best rate of copying memory, in bytes read plus written per second."""
     a = torch.ones((megabytes << 18,), device=_DEVICE)
     b = torch.empty_like(a)
     return 2.0 * a.numel() * a.element_size() / _quickest(lambda: b.copy_(a), repeats, calls)
 
 
 def _quickest(call: Callable[[], object], repeats: int, calls: int) -> float:
-    """Seconds of a call at best, `calls` of them timed together, after one round that isn't timed."""
+    """The minimal seconds per call, timing `calls` together, after a warm-up round."""
     times = []
     for _ in range(repeats + 1):
         _wait()

@@ -1,8 +1,8 @@
-"""A training step of the 32- and 64-pixel networks, the four-layer net and the conv-local nets, beside PyTorch.
+"""A training step of the 32- and 64-pixel networks, the four-layer net and the conv-local nets, compared with PyTorch.
 
     python -m benchmarks.small --out=benchmarks/results/small.json
 
-Batch 128 on a CPU, 128 and 1024 on a GPU, unless told.
+Default batch: 128 on a CPU; 128 and 1024 on a GPU.
 """
 
 from benchmarks import networks, racing

@@ -1,10 +1,9 @@
-"""A sweep of the three ablations × 3 seeds: where the time of its processes goes, and how often it compiles.
+"""A sweep of the three ablations × 3 seeds: the time breakdown of its processes, and the number of compilations.
 
     python -m benchmarks.sweep --out=benchmarks/results/sweep.json
 
-configs/sweeps/three.py, each time in a new folder with an empty compilation cache, in two ways: workers with one core
-each (as many as there are cores), and one worker at a time with all cores. Then once more with other seeds and the
-cache filled.
+Runs configs/sweeps/three.py in a new folder with an empty compilation cache in two ways: one worker per core, and one
+worker at a time with all cores. Then once more with other seeds and a filled cache.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def main(args) -> None:
         del ways["one with all cores"]
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
-        # The images are drawn before, outside the time.
+        # The images are drawn beforehand, untimed.
         subprocess.run([sys.executable, "-m", "alexnet_jax.data.prepare", "--config=configs/shapes.py"], cwd=_ROOT,
                        check=True, stdout=subprocess.DEVNULL)
         found: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
@@ -98,7 +97,7 @@ def _sweep(workdir: pathlib.Path, cache: pathlib.Path, jobs: int, cores: list[in
     slots = jobs * wall
     parts = {part: sum(x[part] for x in spent) / slots for part in PARTS}
     parts["start"] = sum(x["start"] for x in spent) / slots
-    # What is left of training once its parts are named: the first step of each run, the log, the records.
+    # The rest of training: the first step of each run, the log, the records.
     parts["rest of the runs"] = sum(x["inside"] for x in spent) / slots - sum(parts[part] for part in PARTS)
     parts["outside the runs"] = 1 - sum(x["process"] for x in spent) / slots
     steps = len([name for name in _programs(cache) - before if name.startswith("jit__train_step")])
@@ -107,12 +106,12 @@ def _sweep(workdir: pathlib.Path, cache: pathlib.Path, jobs: int, cores: list[in
 
 
 def _programs(cache: pathlib.Path) -> set[str]:
-    """The compiled programs that a persistent cache holds."""
+    """The compiled programs in a persistent cache."""
     return {path.name for path in cache.glob("*-cache")} if cache.is_dir() else set()
 
 
 def table(result: command.Result) -> list[str]:
-    """Markdown of a result."""
+    """The result as Markdown."""
     names = list(result["rows"][0]["parts"])
     rows = [[f"{row['jobs']} × {row['way']}" if row["jobs"] > 1 else row["way"], row["cache"], f"{row['runs']}",
              f"{row['wall']['median']:,.0f}", *(f"{100 * row['parts'][name]['median']:.1f}%" for name in names),

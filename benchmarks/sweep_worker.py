@@ -1,8 +1,8 @@
-"""`python -m experiments.launch.worker …` that also writes down where its time went, into the run's spent.json.
+"""`python -m experiments.launch.worker …` that also writes its time breakdown to the run's spent.json.
 
-`spent.json`: seconds of this process: {'start' (to the call of train), 'compile', 'evaluate', 'checkpoint', 'train'
-(training steps but the first), 'inside' (of train's call), 'process' (all)}; compilation is left out of the others.
-'programs': number of XLA compilations, and 'cached': how many of them came from the persistent cache.
+`spent.json`: seconds of this process: {'start' (until train is called), 'compile', 'evaluate', 'checkpoint', 'train'
+(all training steps but the first), 'inside' (train's call), 'process' (total)}; the others exclude compilation.
+'programs': number of XLA compilations; 'cached': how many of them came from the persistent cache.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import Any
 from experiments.launch import worker
 
 _SPENT = {"start": 0.0, "compile": 0.0, "evaluate": 0.0, "checkpoint": 0.0}
-_STRETCHES: list[tuple[float, float]] = []  # (begin, seconds) of compilation, none within another
+_STRETCHES: list[tuple[float, float]] = []  # (begin, seconds) of compilation, not nested
 _COUNTS = {"programs": 0, "cached": 0}
 
 
 def _born() -> float:
-    """The moment at which this process started, as `time.time` has it."""
+    """The start time of this process, comparable with `time.time`."""
     boot = float(pathlib.Path("/proc/uptime").read_text("ascii").split()[0])
     started = int(pathlib.Path("/proc/self/stat").read_text("utf-8", "replace").rsplit(")", 1)[1].split()[19])
     return time.time() - (boot - started / os.sysconf("SC_CLK_TCK"))
 
 
 def _timed(kind: str, call):
-    """`call`, whose time without compilation is added to `kind`."""
+    """Wraps `call` to add its time, without compilation, to `kind`."""
 
     def timed(*arguments, **options):
         begin, compiling = time.perf_counter(), _SPENT["compile"]
@@ -41,8 +41,7 @@ def _timed(kind: str, call):
 
 
 def count(begin: float, seconds: float) -> None:
-    """Adds a stretch of compilation that ends now. Earlier ones within it, of functions that the traced one calls, are
-    counted once."""
+    """Adds a stretch of compilation that ends now; nested ones (functions called by the traced one) count once."""
     while _STRETCHES and _STRETCHES[-1][0] >= begin:
         _SPENT["compile"] -= _STRETCHES.pop()[1]
     _STRETCHES.append((begin, seconds))
@@ -76,7 +75,7 @@ def _train(config, workdir: pathlib.Path, **options) -> dict[str, Any]:
     result = loop.train(config, workdir, **options)
     inside = time.perf_counter() - begin
     rows = run_files.read_rows(workdir / "timing.csv")
-    # The first step of a process is on the clock of compilation, of which what was not compiling is the step itself.
+    # The first step of a process is timed with compilation; what was not compilation is the step itself.
     train_seconds = sum(row["train_seconds"] for row in rows)
     (workdir / "spent.json").write_text(json.dumps(
         {**_SPENT, **_COUNTS, "train": train_seconds, "inside": inside, "process": time.time() - _born()}), "utf-8")

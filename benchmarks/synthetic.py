@@ -1,4 +1,4 @@
-"""Packed stores of any size without a dataset: black images in a sparse file, or a few random ones over and over."""
+"""Packed stores of any size without a dataset: black images in a sparse file, or a few random ones repeated."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 
 from alexnet_jax.data import store as store_lib
 
-NAME = "image_folder:synthetic"  # config.data.name; config.data.dir has to be a folder without it
+NAME = "image_folder:synthetic"  # config.data.name; config.data.dir must be a folder without it
 _DISTINCT = 64
 
 
 def make(root: pathlib.Path, split: str, count: int, size: int, classes: int = 1000, sparse: bool = False
          ) -> pathlib.Path:
-    """Writes the store of one whole split into `root`, with its statistics, unless it is there; returns its folder.
+    """Writes the store of one whole split into `root`, with statistics, unless it exists; returns its folder.
 
     Args:
-      count: images. size: in pixels. sparse: black images that take no room on the disk; else 64 random ones, repeated.
+      count: images. size: in pixels. sparse: black images that use no disk space; else 64 random ones, repeated.
     """
     folder = root / store_lib.folder_name("image_folder-synthetic", "1", split, size)
     if folder.exists():
@@ -44,7 +44,7 @@ def make(root: pathlib.Path, split: str, count: int, size: int, classes: int = 1
             "classes": names, "class_keys": names, "corrupt": [],
             "crc32": {store_lib.LABELS: store_lib.crc32(labels), store_lib.CHECKSUMS: store_lib.crc32(sums)}}
     (partial / store_lib.META).write_text(json.dumps(meta), encoding="utf-8")
-    # Reading 250 GB of zeros for their mean is no part of what is measured.
+    # Without reading 250 GB of zeros for their mean, which isn't to be measured.
     np.savez(partial / f"statistics-0-{count}.npz", mean=np.full(shape, 127.5, np.float32),
              eigenvalues=np.asarray((3.0, 2.0, 1.0)), eigenvectors=np.eye(3))
     partial.rename(folder)
@@ -52,7 +52,7 @@ def make(root: pathlib.Path, split: str, count: int, size: int, classes: int = 1
 
 
 def fields(root: pathlib.Path, size: int) -> dict[str, str | int]:
-    """Config fields that make a run read the stores of `make` in `root`."""
+    """Config fields with which a run reads the stores of `make` in `root`."""
     nothing = root / "nothing"
     nothing.mkdir(exist_ok=True)
     return {"data.name": NAME, "data.dir": str(nothing), "data.store": str(root), "data.size": size}

@@ -1,8 +1,7 @@
 """Writes the tables of benchmarks/RESULTS.md from benchmarks/results/*.json: `python -m benchmarks.table`.
 
-Each table stands between `<!-- begin NAME -->` and `<!-- end NAME -->`, NAME being a file results/NAME.json; what
-stands elsewhere in RESULTS.md is written by hand and stays. A file without such a place is an error, a place without
-its file says so.
+Each table is between `<!-- begin NAME -->` and `<!-- end NAME -->`, for a file results/NAME.json; the rest of
+RESULTS.md is written by hand and kept. A file without a place is an error; a place without a file says so.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ _PLACE = re.compile(r"(<!-- begin ([\w-]+) -->\n).*?(<!-- end \2 -->)", re.DOTAL
 
 
 def render(result: command.Result) -> str:
-    """The heading and the tables of a result, or of a part's record (benchmarks.accelerator.record).
+    """The heading and tables of a result, or of a part's record (benchmarks.accelerator.record).
 
     Raises:
-      UserError: it is of another schema or of --quick.
+      UserError: it has another schema, or is from --quick.
     """
     if result.get("schema") != command.SCHEMA or not {"benchmark", "part"} & result.keys():
         raise UserError("not a benchmark's result of this version; run the benchmark again")
@@ -37,7 +36,7 @@ def render(result: command.Result) -> str:
 
 
 def fill(text: str, results: Mapping[str, command.Result]) -> str:
-    """RESULTS.md with every place filled. Raises UserError for a result that has no place."""
+    """RESULTS.md with every place filled. Raises UserError for a result without a place."""
     places = {found[2] for found in _PLACE.finditer(text)}
     homeless = sorted(set(results) - places)
     if homeless:

@@ -1,4 +1,4 @@
-"""JAX's profiler on a few training steps, by instruction of the compiled program."""
+"""Profiles a few training steps with JAX's profiler, by instruction of the compiled program."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from benchmarks.profile import kind_of
 
 
 def profile(step, steps: int) -> list[dict[str, Any]]:
-    """Seconds of each instruction in one step, the dearest first.
+    """Seconds of each instruction in one step, longest first.
 
     Args:
       step: a `side_ours.Step` that has run before.
 
     Returns:
-      'name', 'operation', 'where' (JAX's name of it), 'attributes', 'shape', 'seconds' of all that the profiler saw,
-      and of products that it missed, with 0 seconds.
+      'name', 'operation', 'where' (JAX's op_name), 'attributes', 'shape', 'seconds' of each profiled instruction, and
+      of products that the profiler missed, with 0 seconds.
 
     Raises:
-      UserError: it saw none.
+      UserError: nothing was profiled.
     """
     known = {x.name: x for x in hlo.instructions(step.compiled_text() or "")}
     spent: collections.Counter[str] = collections.Counter()
@@ -35,13 +35,13 @@ def profile(step, steps: int) -> list[dict[str, Any]]:
         if name in known:
             spent[name] += nanoseconds
     if not spent:
-        raise UserError("the profiler saw no instruction of the compiled program on this device")
+        raise UserError("the profiler recorded no instruction of the compiled program on this device")
     out = []
-    # On a busy machine the profiler may miss one. A product that it missed is there, with 0 seconds.
+    # On a busy machine the profiler may miss instructions; missed products are included with 0 seconds.
     missed = [(x.name, 0) for x in known.values() if x.operation in ("convolution", "dot") and x.name not in spent]
     for name, nanoseconds in [*spent.most_common(), *missed]:
         x = known[name]
-        # A weight gradient that the compiler rewrote bears no name: that of what it is computed from, then.
+        # A weight gradient rewritten by the compiler has no name; use that of its operands.
         where = _origin(x, known) if x.operation in ("convolution", "dot") else _where(x)
         out.append({"name": name, "operation": x.operation, "where": where, "attributes": x.attributes,
                     "shape": x.shape, "seconds": nanoseconds / 1e9 / steps})
@@ -49,14 +49,14 @@ def profile(step, steps: int) -> list[dict[str, Any]]:
 
 
 def kernels(step, steps: int, most: int = 5) -> dict[str, Any]:
-    """What the device did in one step, by the names of its kernels: {'seconds' of all, 'kernels': the dearest ones}.
+    """The device's kernels in one step: {'seconds' in total, 'kernels': the longest ones}.
 
-    On an accelerator a kernel's name is the compiler's or the library's own, whether or not it can be told which
-    instruction it is of; on a CPU kernels are instructions. Of each: 'name', 'instruction' and 'where' (JAX's name of
-    it), '' where they aren't known; 'seconds' of a step; 'calls' in a step.
+    On an accelerator a kernel's name is the compiler's or the library's, even if its instruction is unknown; on a CPU
+    kernels are instructions. Each has 'name', 'instruction' and 'where' (JAX's op_name), '' if unknown; 'seconds' and
+    'calls' per step.
 
     Raises:
-      UserError: the profiler saw none.
+      UserError: nothing was profiled.
     """
     known = {x.name: x for x in hlo.instructions(step.compiled_text() or "")}
     spent: collections.Counter[tuple[str, str]] = collections.Counter()
@@ -66,7 +66,7 @@ def kernels(step, steps: int, most: int = 5) -> dict[str, Any]:
             spent[kernel, name] += nanoseconds
             calls[kernel, name] += 1
     if not spent:
-        raise UserError("the profiler saw no kernel on this device")
+        raise UserError("the profiler recorded no kernel on this device")
     return {"seconds": spent.total() / 1e9 / steps, "kernels": [
         {"name": kernel, "instruction": name, "where": _origin(known[name], known) if name in known else "",
          "seconds": nanoseconds / 1e9 / steps, "calls": calls[kernel, name] / steps}
@@ -74,7 +74,7 @@ def kernels(step, steps: int, most: int = 5) -> dict[str, Any]:
 
 
 def _events(step, steps: int) -> Iterator[tuple[str, str, int]]:
-    """(kernel, instruction or '', nanoseconds) of all that the profiler sees of `steps` steps on the device."""
+    """(kernel, instruction or '', nanoseconds) of all events on the device in `steps` steps."""
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -82,11 +82,11 @@ def _events(step, steps: int) -> Iterator[tuple[str, str, int]]:
             step.run(steps)
         for path in pathlib.Path(folder).rglob("*.xplane.pb"):
             for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
-                # On a GPU the host's threads name operations too, while they start them.
+                # On a GPU the host's threads have events with operation names too, from launching them.
                 if jax.default_backend() != "cpu" and not plane.name.startswith("/device"):
                     continue
                 lines = list(plane.lines)
-                # The same time may stand in several lines: by stream (GPU), by instruction (TPU), by program, by step.
+                # The same time may be in several lines: by stream (GPU), by instruction (TPU), by program, by step.
                 own = [line for line in lines if line.name.startswith("Stream")] or [
                     line for line in lines if line.name == "XLA Ops"] or lines
                 for line in own:
@@ -100,7 +100,7 @@ def _where(x: hlo.Instruction) -> str:
 
 
 def _origin(x: hlo.Instruction, known: dict[str, hlo.Instruction]) -> str:
-    """JAX's name of x, or else of the nearest instruction before it, the last operand (the gradient) first."""
+    """JAX's op_name of x, else of the nearest instruction before it, the last operand (the gradient) first."""
     seen, waiting = {x.name}, collections.deque([x])
     while waiting:
         x = waiting.popleft()

@@ -126,7 +126,7 @@ def test_parts_are_chosen_by_name_and_keep_their_order(monkeypatch):
     monkeypatch.setattr(course, "PARTS", parts)
     assert course.chosen("c, a") == [parts[0], parts[2]]
     assert course.chosen("") == list(parts)
-    with pytest.raises(ConfigError, match="--parts: 'd' is no part; there are a, b, c"):
+    with pytest.raises(ConfigError, match="--parts: no part 'd'; choose from a, b, c"):
         course.chosen("a,d")
 
 

@@ -1,6 +1,6 @@
-"""What this project does on the accelerator that JAX sees, in minutes: is it right, is it fast, what is it good for?
+"""Tests this project on the accelerator that JAX sees, in minutes: is it right, is it fast, what is it good for?
 
-Each part's JSON is in the folder as soon as it has a number. The command may be interrupted at any moment; the same
+Each part's JSON is in the folder as soon as it has a number. The command may be interrupted at any time; the same
 command resumes it. Without an accelerator: --quick.
 """
 

@@ -1,7 +1,6 @@
-"""What has to be equal on an accelerator, as functions: each computes on the device that JAX sees, and says if it is
-right.
+"""The correctness checks: functions that compute on the device that JAX sees and compare with references.
 
-A check gives {"right": …} and what it found. Where a tolerance is no zero, its reason stands beside it.
+A check returns {"right": …} and its measurements. Every nonzero tolerance has its reason beside it.
 """
 
 from __future__ import annotations
@@ -29,25 +28,25 @@ from alexnet_jax.training.program import Moment, Program
 from benchmarks import networks, synthetic
 from benchmarks.accelerator import compared, exact
 
-Found = dict[str, Any]
+Result = dict[str, Any]
 
 # Networks: outputs and gradients.
 
-# How far a network may be from its float64 reference. Outputs and loss: four times as far as PyTorch on a CPU is with
-# the same arithmetic (`reference`, "errors"), as other sums are in another order and round other numbers; and LEAST's
-# first at least, as cuDNN may take Winograd's or Fourier's algorithm, whose errors in float32 are some ten times those.
+# Allowed distances from a network's float64 reference. Outputs and loss: four times the distance of PyTorch on a CPU in
+# the same arithmetic (`reference`, "errors"), as sums have another order and rounding; and at least LEAST's first, as
+# cuDNN may choose Winograd or FFT algorithms, whose float32 errors are some ten times larger.
 #
-# Gradients: twice as far as the farthest of them is there, LEAST's second at least. A ReLU or a pooling window whose
-# inputs are nearer than rounding to where it changes over goes either way. Of the full networks' million this is none
-# or a few in float32, thousands in TF32, most in bfloat16, where maxima are tied. One of them has moved the gradients
-# below it by 5e-3 of their norm (released.json, float32, conv3 and below); many add up as the root of their number.
-# MOST, as the gradients of another network are farther than 1 apart.
+# Gradients: twice the largest distance there, and at least LEAST's second. A ReLU or a pooling window whose inputs are
+# within rounding of its switching point may go either way. Of the full networks' million, this concerns none or a few
+# in float32, thousands in TF32, and most in bfloat16, where maxima are tied. A single one moved the gradients below it
+# by 5e-3 of their norm (released.json, float32, conv3 and below); many add up as the root of their number.
+# At most MOST, as the gradients of a different network are more than 1 apart.
 TIMES_OUTPUT, TIMES_GRADIENT, MOST = 4.0, 2.0, 0.8
 LEAST = {"float32": (1e-5, 2e-2), "tensorfloat32": (2e-3, 0.1), "bfloat16": (1e-2, 0.2)}
 
 
-def tolerances(wanted: Found, precision: str) -> dict[str, float]:
-    """{'loss', 'logits', 'conv1.kernel', …: the largest relative distance that is right}: one for all gradients."""
+def tolerances(wanted: Result, precision: str) -> dict[str, float]:
+    """{'loss', 'logits', 'conv1.kernel', …: the largest allowed relative distance}, the same for all gradients."""
     errors, (output, gradient) = wanted["errors"][precision], LEAST[precision]
     worst = max(error for name, error in errors.items() if "." in name)
     return {name: min(MOST, max(TIMES_GRADIENT * worst, gradient)) if "." in name else
@@ -55,16 +54,16 @@ def tolerances(wanted: Found, precision: str) -> dict[str, float]:
 
 
 class Network:
-    """One of `compared.NETWORKS` in one of `compared.PRECISIONS`, through the code that training runs.
+    """One of `compared.NETWORKS` in one of `compared.PRECISIONS`, through training's code.
 
-    It is traced here; `compile` may be called in any thread.
+    It is traced on creation; `compile` may be called in any thread.
     """
 
     def __init__(self, name: str, precision: str):
         self.name, self.precision = name, precision
         config, classes = compared.config_of(name, "bfloat16" if precision == "bfloat16" else "float32")
         self._config, self._classes = config, classes
-        # What a user says with JAX_DEFAULT_MATMUL_PRECISION=tensorfloat32.
+        # Like JAX_DEFAULT_MATMUL_PRECISION=tensorfloat32.
         with jax.default_matmul_precision(precision if precision == "tensorfloat32" else None):
             program = Program(config, classes, make_mesh(config))
 
@@ -82,8 +81,8 @@ class Network:
     def compile(self) -> Any:
         return self._lowered.compile()
 
-    def check(self, compiled: Any) -> Found:
-        """How far outputs and gradients are from the reference."""
+    def check(self, compiled: Any) -> Result:
+        """Compares outputs and gradients with the reference."""
         wanted = compared.read(self.name)
         images = np.stack([exact.image(self._config.data.crop, number) for number in range(compared.BATCH)])
         (loss, logits), gradients = jax.device_get(compiled(
@@ -92,8 +91,8 @@ class Network:
             "products": self.products or "the numbers' own"}
 
 
-def judged(found: Found, wanted: Found, precision: str) -> Found:
-    """Which of a network's `compared.summaries` are as near as they have to be to those of its file."""
+def judged(found: Result, wanted: Result, precision: str) -> Result:
+    """Judges the distances of a network's `compared.summaries` from those of its reference file."""
     distance, tolerance = compared.distances(found, wanted), tolerances(wanted, precision)
     share = {name: distance[name] / tolerance[name] for name in tolerance}
     worst = max(share, key=lambda name: share[name])
@@ -101,15 +100,15 @@ def judged(found: Found, wanted: Found, precision: str) -> Found:
             "distance": distance, "tolerance": tolerance}
 
 
-# Layers alone, against formulas in NumPy in float64.
+# Single layers, against NumPy formulas in float64.
 
-# Relative to the largest value. float32: a division, two roots and a handful of sums, an ulp or two each on a GPU.
-# bfloat16: what is handed on is rounded to 8 digits.
+# Relative to the largest value. float32: a division, two roots and a few sums, an ulp or two each on a GPU.
+# bfloat16: outputs are rounded to 8 bits.
 _ROUNDING = {"float32": 2e-6, "bfloat16": 2.0**-8}
 
 
 def _both(function: Any, x: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A function's value and its gradient, given that of the value, both in float64."""
+    """A function's value and its vector-Jacobian product with `g`, both as float64."""
     def run(x, g):
         with numerics.pinned("float32"):
             y, back = jax.vjp(function, x)
@@ -118,7 +117,7 @@ def _both(function: Any, x: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.n
     return tuple(np.asarray(a).astype(np.float64) for a in jax.device_get(jax.jit(run)(x, g)))  # type: ignore[return-value]
 
 
-def _apart(found: tuple, wanted: tuple, tolerance: float) -> Found:
+def _apart(found: tuple, wanted: tuple, tolerance: float) -> Result:
     distances = [float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(found, wanted, strict=True)]
     return {"right": bool(max(distances) <= tolerance), "value": distances[0], "gradient": distances[1],
             "tolerance": tolerance}
@@ -128,8 +127,8 @@ def _values(name: str, shape: tuple[int, ...], deviation: float, dtype: str) -> 
     return exact.scattered(name, shape, deviation).astype(jnp.dtype(dtype))
 
 
-def response_norm(shape: tuple[int, ...], recipe: str, dtype: str) -> Found:
-    """The norm over channels of a recipe, [column, batch, height, width, channel]."""
+def response_norm(shape: tuple[int, ...], recipe: str, dtype: str) -> Result:
+    """Checks a recipe's norm over channels, [column, batch, height, width, channel]."""
     m = networks.config_of(recipe, 4).model.lrn
     x, g = _values("norm", shape, 60.0, dtype), _values("norm's gradient", shape, 1.0, dtype)
     found = _both(lambda x: arithmetic.local_response_norm(x, m.k, m.n, m.alpha, m.beta, m.alpha_over_n), x, g)
@@ -138,8 +137,8 @@ def response_norm(shape: tuple[int, ...], recipe: str, dtype: str) -> Found:
     return _apart(found, _normed(x, g, m.k, m.beta, lambda a: a @ band, lambda a: a @ band.T), _ROUNDING[dtype])
 
 
-def same_map_norm(shape: tuple[int, ...], dtype: str) -> Found:
-    """The released network's norm over a window of the same map."""
+def same_map_norm(shape: tuple[int, ...], dtype: str) -> Result:
+    """Checks the released network's norm over a window of the same map."""
     m = networks.config_of("released", 4).model.same_map
     x, g = _values("map", shape, 60.0, dtype), _values("map's gradient", shape, 1.0, dtype)
     found = _both(lambda x: arithmetic.same_map_norm(x, m.size, m.alpha, m.beta), x, g)
@@ -150,7 +149,7 @@ def same_map_norm(shape: tuple[int, ...], dtype: str) -> Found:
         return m.alpha / m.size**2 * sum(a[:, :, i:i + shape[2], j:j + shape[3]]
                                          for i in range(m.size) for j in range(m.size))
 
-    assert m.size % 2  # its window is its own transpose
+    assert m.size % 2  # so that the window is its own transpose
     return _apart(found, _normed(x, g, 1.0, m.beta, around, around), _ROUNDING[dtype])
 
 
@@ -161,9 +160,9 @@ def _normed(x, g, k, beta, window, transposed):
     return x * s**-beta, g * s**-beta - 2 * beta * x * transposed(g * x * s**(-beta - 1))
 
 
-def pooling(shape: tuple[int, ...], kind: str) -> Found:
-    """Overlapping pooling, 3 by 2, whose last window is cut off where the side is even. Maxima: to the bit."""
-    # All different: an odd multiplier leaves whole numbers modulo 2^24 different, and float32 holds them.
+def pooling(shape: tuple[int, ...], kind: str) -> Result:
+    """Checks overlapping pooling (size 3, stride 2) with a partial last window for even sides. Maxima: bit for bit."""
+    # All distinct: an odd multiplier permutes the integers modulo 2^24, which float32 represents exactly.
     count = int(np.prod(shape))
     x = ((np.arange(count, dtype=np.int64) * 0x9E3779B1) % (1 << 24) - (1 << 23)).reshape(shape).astype(np.float32)
     windows = [-(-(side - 3) // 2) + 1 for side in shape[2:4]]
@@ -185,17 +184,17 @@ def pooling(shape: tuple[int, ...], kind: str) -> Found:
     return _apart(found, (value, gradient), 0.0 if kind == "max" else _ROUNDING["float32"])
 
 
-# What training draws: crops, mirrors, colour noise, dropout.
+# Training's random draws: crops, mirrors, colour noise, dropout.
 
-_DRAWN, _SHIFTS = 64, 16  # images whose crops, and whose colour noise, are on record
+_DRAWN, _SHIFTS = 64, 16  # images whose crops, and whose colour noise, are in the reference
 _STEPS = (0, 7, 100_000)
 _MASKS = {"fc6": (2, 128, 2048, 0.5), "other": (4, 128, 100, 0.3)}  # columns, images, units, rate
 
 
-def draws(recipes: Sequence[str] = networks.RECIPES) -> Found:
-    """What is drawn on this device, as in draws.json: {'crops', 'shifts', 'masks'}."""
-    crops: Found = {}
-    shifts: Found = {}
+def draws(recipes: Sequence[str] = networks.RECIPES) -> Result:
+    """This device's draws, in the form of draws.json: {'crops', 'shifts', 'masks'}."""
+    crops: Result = {}
+    shifts: Result = {}
     for recipe in recipes:
         config = networks.config_of(recipe, _DRAWN)
         for step, place, shift in _views(config):
@@ -213,8 +212,8 @@ def draws(recipes: Sequence[str] = networks.RECIPES) -> Found:
 
 
 def _views(config: ConfigDict) -> Generator[tuple[int, np.ndarray, np.ndarray], None, None]:
-    """For each of `_STEPS`: the step; int [images, 3] of (y, x, mirrored), read from images whose pixels say where they
-    are; float [images, 3]: the colour that a black image gets."""
+    """For each of `_STEPS`: the step; int [images, 3] of (y, x, mirrored), read from images whose pixels encode their
+    positions; float [images, 3]: the colour that a black image gets."""
     size = config.data.size
     at = np.arange(size, dtype=np.uint8)
     where = np.zeros((_DRAWN, size, size, 3), np.uint8)
@@ -238,12 +237,12 @@ def _views(config: ConfigDict) -> Generator[tuple[int, np.ndarray, np.ndarray], 
         yield step, np.stack([left[:, 0], np.minimum(x, far), x > far], axis=1).astype(np.int64), black
 
 
-def same_draws(recipes: Sequence[str] = networks.RECIPES) -> Found:
-    """Crops, mirrors and dropout masks are the CPU's to the bit, colour noise within 1e-5 of the largest."""
+def same_draws(recipes: Sequence[str] = networks.RECIPES) -> Result:
+    """Checks that crops, mirrors and dropout masks equal the CPU's exactly, and colour noise to 1e-5 of the largest."""
     found, wanted = draws(recipes), compared.read("draws")
     crops = sum(a != b for name, places in found["crops"].items()
                 for a, b in zip(places, wanted["crops"][name], strict=True))
-    # From the same bits, through a logarithm and a root that are rounded otherwise: some ulps of float32.
+    # From the same bits, through a logarithm and a root with other rounding: some ulps of float32.
     noise = 0.0
     for name, shifts in found["shifts"].items():
         theirs = np.asarray(wanted["shifts"][name])
@@ -253,12 +252,12 @@ def same_draws(recipes: Sequence[str] = networks.RECIPES) -> Found:
             "masks_that_differ": masks, "noise": noise, "tolerance": 1e-5}
 
 
-# The first losses of a training.
+# The first training losses.
 
 _UPDATES = 8
 
 
-@functools.lru_cache(maxsize=1)  # two checks share its compiled programs
+@functools.lru_cache(maxsize=1)  # two checks share the compiled programs
 def _training(name: str) -> tuple[ConfigDict, Program, Any]:
     """Config, program and constants of one of `compared.LOSSES`."""
     batch = {"released": 32, "alexnet32": 128, "tiny": 16}[name]
@@ -269,12 +268,11 @@ def _training(name: str) -> tuple[ConfigDict, Program, Any]:
     return c, Program(c, c.model.classes, make_mesh(c)), consts
 
 
-def losses(name: str, turned: bool = False) -> Found:
-    """The losses of the first eight updates, and the weights that they begin with.
+def losses(name: str, turned: bool = False) -> Result:
+    """The losses of the first eight updates, and the initial weights.
 
     Args:
-      turned: the same batches with their images in another order, each with what was drawn for it: sums in another
-        order.
+      turned: use the same batches with their images (and their draws) in another order, which reorders sums.
     """
     config, program, consts = _training(name)
     batch, classes = config.train.batch_size, config.model.classes
@@ -299,11 +297,11 @@ def losses(name: str, turned: bool = False) -> Found:
             "turned": again, "initial": initial}
 
 
-def same_losses(name: str) -> Found:
-    """The first eight losses beside a CPU's.
+def same_losses(name: str) -> Result:
+    """Compares the first eight losses with a CPU's.
 
-    Tolerance of each: thirty times what another order of the sums has done on that CPU up to this update, 1e-5 at
-    least: differences grow from update to update, and an accelerator's sums differ in more than their order.
+    The tolerance is thirty times the effect of reordering sums on that CPU up to this update, and at least 1e-5:
+    differences grow with each update, and an accelerator's sums differ in more than their order.
     """
     found, wanted = losses(name), compared.read(f"losses-{name}")
     theirs = np.asarray(wanted["losses"])
@@ -316,14 +314,14 @@ def same_losses(name: str) -> Found:
             "initial_weights_apart": start}
 
 
-# One step a call against many, images on the device against streamed ones.
+# One step per call against many, images on the device against streamed ones.
 
 
-def same_calls(folder: pathlib.Path, name: str) -> Found:
-    """Ten updates of one of `compared.LOSSES`, four of "tiny", with images of 32 pixels, fed in each way.
+def same_calls(folder: pathlib.Path, name: str) -> Result:
+    """Checks ten updates of one of `compared.LOSSES` with 32-pixel images, fed in each way.
 
-    What is the same program on the same numbers has to give the same bits, wherever one repetition of it does. Between
-    two programs the weights may be apart by 1e-4 of their norm: 500 times a rounding of float32.
+    The same program on the same numbers must give the same bits, if it does so when repeated. Between different
+    programs the weights may differ by 1e-4 of their norm, 500 times float32's rounding.
     """
     base, program, _ = _training(name)
     batch = base.train.batch_size
@@ -357,7 +355,7 @@ def same_calls(folder: pathlib.Path, name: str) -> Found:
         return max(exact.relative(x, y) for x, y in zip(found[a], found[b], strict=True))
 
     pairs = {"on the device": ("streamed", "streamed again"), "calls of 3": ("calls of 4", "calls of 4 again")}
-    out: Found = {"bits": {f"{name} = {first}": bits(name, first) for name, (first, _) in pairs.items()},
+    out: Result = {"bits": {f"{name} = {first}": bits(name, first) for name, (first, _) in pairs.items()},
                   "repeatable": {first: bits(first, again) for first, again in pairs.values()},
                   "apart": {f"{name}, streamed": apart(name, "streamed") for name in list(ways)[1:]}, "tolerance": 1e-4}
     same = all(out["bits"][f"{name} = {first}"] or not out["repeatable"][first] for name, (first, _) in pairs.items())

@@ -1,7 +1,7 @@
-"""A part in a process of its own: `python -m benchmarks.accelerator.child PART MODULE OUT SECONDS ATTEMPT`.
+"""Runs a part in its own process: `python -m benchmarks.accelerator.child PART MODULE OUT SECONDS ATTEMPT`.
 
-Not for the command line. What libraries print goes to OUT/PART.log. The process and all that it starts end when its
-stdin is closed, that is when the command ends, however it dies.
+Not for users. The libraries' output goes to OUT/PART.log. The process and its children end when its stdin is closed,
+that is when the command ends for any reason.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main(part: str, module: str, out: str, seconds: str, attempt: str) -> None:
     threading.Thread(target=_watch, daemon=True).start()
 
     def say(line: str) -> None:
-        if part == MACHINE.name:  # the command tells of it, in one line
+        if part == MACHINE.name:  # the command reports it in one line
             return
         with contextlib.suppress(OSError):
             said.write(names.plain(line) + "\n")

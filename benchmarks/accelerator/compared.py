@@ -1,4 +1,4 @@
-"""What is compared with the references (`reference` makes them): which networks, on which weights, and how far apart.
+"""What is compared with the references (made by `reference`): networks, weights, and distances.
 
 Imports neither JAX nor PyTorch.
 """
@@ -24,10 +24,10 @@ LOSSES = ("released", "alexnet32", "tiny")
 
 
 def config_of(name: str, precision: str = "float32") -> tuple[ConfigDict, int]:
-    """The config of one of `NETWORKS` on one device, and its classes."""
+    """(config of one of `NETWORKS` on one device, number of classes)."""
     recipe, small, _ = name.partition(SMALL)
     changes: dict[str, Any] = {"mesh.data": "1", "mesh.column": "1"}
-    if small:  # alexnet32's sizes, with few units
+    if small:  # alexnet32's sizes, but few units
         changes |= {"data.size": 32, "data.crop": 24, "model.conv1.kernel": 5, "model.conv1.stride": 1,
                     "model.conv1.padding": 2, "model.classes": 10,
                     "augment.crop_offsets": 8 if recipe == "paper" else 0,
@@ -38,7 +38,7 @@ def config_of(name: str, precision: str = "float32") -> tuple[ConfigDict, int]:
 
 
 def read(name: str) -> dict[str, Any]:
-    """Raises ConfigError: there is no such file."""
+    """Reads a reference file. Raises ConfigError if it is missing."""
     found = run_files.read_json(FOLDER / f"{name}.json")
     if found is None:
         raise ConfigError(f"{FOLDER / name}.json: missing; python -m benchmarks.accelerator.reference --only {name}")

@@ -14,20 +14,20 @@ _clock = time.monotonic
 
 
 class Unfinished(Exception):
-    """Raised by a step's work when its time is up: its notes stay, and the next command resumes with them."""
+    """Raised by a step's work when its time is up: its notes are kept, and the next command resumes with them."""
 
 
 class Context:
     """The context of one process of a part.
 
     Args:
-      out: the command's folder. record: the part's, with the results of earlier processes. seconds: until the part has
-        to end by itself; moments later it is killed. attempt: when the command began. said: called with a line for the
-        user.
+      out: the command's folder. record: the part's, with the results of earlier processes. seconds: time in which the
+        part must end by itself; shortly after, it is killed. attempt: when the command began. said: called with a line
+        for the user.
 
     Attributes:
-      quick: a rehearsal: tiny networks, a moment each.
-      device: of machine.json: {"platform", "kind", "count", "memory" (bytes, or None), "cores"}.
+      quick: a rehearsal with tiny networks.
+      device: from machine.json: {"platform", "kind", "count", "memory" (bytes, or None), "cores"}.
     """
 
     def __init__(self, out: pathlib.Path, record: records.Record, seconds: float, attempt: str,
@@ -42,30 +42,30 @@ class Context:
 
     @property
     def folder(self) -> pathlib.Path:
-        """The part's own folder, kept between commands."""
+        """The part's folder, kept between commands."""
         own = self._out / self._record["part"]
         own.mkdir(exist_ok=True)
         return own
 
     def left(self) -> float:
-        """Seconds until the part has to have ended."""
+        """Seconds until the part must have ended."""
         return self._end - _clock()
 
     def say(self, line: str) -> None:
-        """Tells the user, in a line."""
+        """Prints a line for the user."""
         self._said(line)
 
     def step(self, name: str, work: Callable[[], dict[str, Any]], seconds: float = 0.0) -> dict[str, Any] | None:
-        """What `work` finds: from the record, if a process before this one has done the step, else by calling it now.
+        """The result of `work`: from the record, if an earlier process did the step, else by calling it now.
 
-        It is in the part's file when this returns. An error is recorded, and the part continues with its next step.
+        On return it is in the part's file. An error is recorded, and the part continues with its next step.
 
         Args:
-          work: gives a dict that JSON can hold, or raises Unfinished. "right": False in it is a check that has failed.
-          seconds: what the step needs: it is left to the next command if there is less time.
+          work: returns a JSON-ready dict, or raises Unfinished. "right": False in it means a failed check.
+          seconds: estimated time of the step, which is left to the next command if there is less time.
 
         Returns:
-          The step's entry in the record; None if it was left out or has failed.
+          The step's entry in the record; None if it was left out or failed.
         """
         steps = self._record["steps"]
         if not self.is_open(name):
@@ -93,24 +93,24 @@ class Context:
         return steps[name]
 
     def is_open(self, name: str) -> bool:
-        """Is this step still to be done? Neither done, nor failed a moment ago."""
+        """Is this step still to be done: neither done, nor failed in this command?"""
         entry = self._record["steps"].get(name)
         return entry is None or not (records.is_done(entry) or entry.get("attempt") == self._attempt)
 
     @property
     def restarted(self) -> bool:
-        """Has a step of this command ended a process of this part? One should then do one thing at a time."""
+        """Did a step in this command kill a process of this part? Then steps should run one at a time."""
         return any(entry.get("attempt") == self._attempt and entry["error"].startswith(records.ENDED)
                    for entry in self._record["steps"].values())
 
     def note(self, **found: Any) -> None:
-        """Puts into the file what the step under way has found so far; `step` replaces it by what the step returns."""
+        """Writes intermediate results of the current step to the file; `step` replaces them by the step's result."""
         name = self._record["under_way"]
         self._record["steps"][name] = self._timed({**self._partial(name), **found}) | {"partial": True}
         self._write()
 
     def before(self) -> dict[str, Any]:
-        """What the step under way had found, by `note`, before it was cut off; {} if nothing."""
+        """The notes of the current step from before it was cut off, or {}."""
         return self._partial(self._record["under_way"])
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-"""The command's course: one part after the other, each in a process that ends when its time does. Imports no JAX."""
+"""Runs the parts one after the other, each in a process that ends when its time is up. Doesn't import JAX."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from benchmarks import command
 from benchmarks.accelerator import record as records
 from benchmarks.accelerator.parts import MACHINE, PARTS, Part
 
-GRACE = 4.0  # seconds between a part's own end and its being killed
-_LEAST = 15.0  # seconds that are worth starting a part for
+GRACE = 4.0  # seconds between a part's deadline and killing it
+_LEAST = 15.0  # minimal seconds for which a part is started
 _clock = time.monotonic
 
 
 class Course:
-    """Args: out: made if absent. seconds: until the command has ended. quick: a rehearsal."""
+    """Args: out: created if missing. seconds: time in which the command must end. quick: a rehearsal."""
 
     def __init__(self, out: pathlib.Path, seconds: float, quick: bool, given: str):
         self.out, self.quick, self.given = out, quick, given
@@ -35,22 +35,22 @@ class Course:
         return self.end - _clock()
 
     def run(self, chosen: Sequence[Part]) -> int:
-        """Returns the exit code: 1 if something was wrong or failed.
+        """Runs the parts and returns the exit code: 1 if something was wrong or failed.
 
         Raises:
-          UserError: there is no accelerator, and this is no rehearsal; the folder is another device's or in use.
+          UserError: there is no accelerator and this isn't a rehearsal; the folder is another device's or in use.
         """
         self.out.mkdir(parents=True, exist_ok=True)
         with files.lock(self.out / ".lock", seconds=0) as mine:
             if not mine:
-                raise WorkdirError(f"--out={self.out}: another command works there now; let it end, or choose another "
+                raise WorkdirError(f"--out={self.out}: another command is using it; wait for it, or choose another "
                                    "folder")
             return self._run(chosen)
 
     def _run(self, chosen: Sequence[Part]) -> int:
         device = self._machine()
         status = {part: records.read(self.out, part.name).get("status", "") for part in chosen}
-        # What failed is tried again last.
+        # Failed parts are retried last.
         waiting = sorted((part for part in chosen if status[part] != "finished"),
                          key=lambda part: (part.rest, status[part] == "failed"))
         names.say(self._plan(device, chosen, waiting))
@@ -66,12 +66,12 @@ class Course:
         return self._sum_up(chosen)
 
     def _machine(self) -> records.Record:
-        """Looks at the device, each time anew. Returns the step's entry of machine.json."""
+        """Examines the device, at every start. Returns the step's entry in machine.json."""
         before = records.read(self.out, MACHINE.name)
         if before and before["quick"] != self.quick:
             kind = "a rehearsal" if before["quick"] else "no rehearsal"
             raise WorkdirError(f"--out={self.out}: holds the results of {kind}; choose another folder")
-        # Of the parts where a command was killed before the machine was known.
+        # From the parts, if a command was killed before machine.json was complete.
         heads = (records.read(self.out, part.name).get("device") for part in PARTS)
         old: records.Record = before.get("steps", {}).get("device") or next(filter(None, heads), {})
         self._begin(MACHINE, {}, fresh=True)
@@ -96,7 +96,7 @@ class Course:
         return found
 
     def _plan(self, device: records.Record, chosen: Sequence[Part], waiting: Sequence[Part]) -> str:
-        """What will happen, and how long it will take, in a line."""
+        """One line about what will be done and how long it will take."""
         done = [part.name for part in chosen if part not in waiting]
         what = "; ".join(f"{part.name} ({part.what}, " + ("the rest" if part.rest else f"{part.seconds:.0f} s") + ")"
                          for part in waiting)
@@ -126,7 +126,7 @@ class Course:
             if step is None:
                 records.write(self.out, record | {"status": "failed", "error": said})
                 break
-            # The next process continues after the step that ended this one.
+            # The next process continues after the step that killed this one.
             record["steps"][step] = {"error": said, "attempt": self.attempt}
             records.write(self.out, record)
             names.say(f"{part.name}: {step} failed: {said}")
@@ -147,10 +147,10 @@ class Course:
         records.write(self.out, head | {"steps": before.get("steps", {})})
 
     def _process(self, part: Part, seconds: float) -> int | None:
-        """Runs the part's process. Returns its exit code; None if its time was up and it was killed."""
+        """Runs the part's process. Returns its exit code; None if it was killed because its time was up."""
         env = dict(os.environ)
         env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(command.ROOT), env.get("PYTHONPATH"))))
-        env.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a part may start processes that need memory too
+        env.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a part's processes share the device's memory
         arguments = (part.name, part.module or f"benchmarks.accelerator.{part.name}", self.out.absolute(),
                      max(seconds - GRACE, 0.0), self.attempt)
         child = subprocess.Popen([sys.executable, "-m", "benchmarks.accelerator.child", *map(str, arguments)],
@@ -161,7 +161,7 @@ class Course:
             return None
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.pid, signal.SIGKILL)  # what it has started, too
+                os.killpg(child.pid, signal.SIGKILL)  # including its children
             child.wait()
             if child.stdin:
                 child.stdin.close()
@@ -188,10 +188,10 @@ class Course:
 
 
 def chosen(text: str) -> list[Part]:
-    """The parts of '--parts=a,b', in order of worth; all of them for ''. Raises ConfigError."""
+    """The parts in '--parts=a,b', in order of value; all for ''. Raises ConfigError."""
     wanted = [word.strip() for word in text.split(",") if word.strip()]
     known = {part.name: part for part in PARTS}
     for word in wanted:
         if word not in known:
-            raise ConfigError(f"--parts: {word!r} is no part; there are {', '.join(known)}")
+            raise ConfigError(f"--parts: no part {word!r}; choose from {', '.join(known)}")
     return [part for part in PARTS if not wanted or part.name in wanted]

@@ -1,9 +1,9 @@
-"""Is it fast? Training steps beside PyTorch's, the card's own rates beside them, and the kernels that take longest.
+"""Is it fast? Training steps compared with PyTorch's and with the device's peak rates, and the longest kernels.
 
 A step of this part is a cell: a network, a batch, a precision. This project and PyTorch (channels last, autocast,
-torch.compile; its own norm, and a norm as a banded convolution) are processes of their own, compile side by side, and
-take turns once all have. Networks for small images are as training has them on accelerators: their images lie there
-and a call makes many steps. Where PyTorch sees no accelerator, or isn't there, this project is measured alone.
+torch.compile; with its own norm, and with a norm as a banded convolution) are separate processes, compile in parallel,
+and then take turns. Networks for small images run as in training on accelerators, with the images on the device and
+many steps per call. If PyTorch is missing or sees no accelerator, this project is measured alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CELLS = (Cell("released", 128, "bfloat16"), Cell("released", 1024, "bfloat16"),
          Cell("alexnet32", 128, "float32", resident=True), Cell("conv-local-11", 128, "float32", resident=True))
 QUICK = (Cell("alexnet32", 8, "bfloat16"), Cell("four-layer", 8, "tensorfloat32", resident=True))
 ROUNDS, ROUND_SECONDS = 5, 0.4
-LIMIT = 240.0  # seconds for an answer: more than any compilation has taken
+LIMIT = 240.0  # timeout of an answer in seconds: longer than any compilation so far
 _STEPS_PROFILED = 3
 
 Sides = dict[str, contenders.Contender]
@@ -33,7 +33,7 @@ Sides = dict[str, contenders.Contender]
 
 def run(context: Context) -> None:
     with contextlib.ExitStack() as stack:
-        # Only needed processes are started.
+        # Processes are started only when needed.
         sides = functools.cache(lambda: _start(stack, context))
         context.step("rates", lambda: _rates(sides(), context), seconds=30)
         for cell in QUICK if context.quick else CELLS:
@@ -45,7 +45,7 @@ def title(cell: Cell) -> str:
 
 
 def _start(stack: contextlib.ExitStack, context: Context) -> Sides:
-    """The processes that take part, all of them started."""
+    """Starts the processes that take part."""
     cores = contenders.cores(0)
     sides = {side: stack.enter_context(contenders.Contender("ours" if side == "ours" else "torch", cores))
              for side in ("ours", STOCK, BEST)}
@@ -66,7 +66,7 @@ def _start(stack: contextlib.ExitStack, context: Context) -> Sides:
 
 
 def _rates(sides: Sides, context: Context) -> dict[str, Any]:
-    """What the device itself does: matrix products by precision, and a copy."""
+    """The device's own rates: matrix products by precision, and a copy."""
     children = [sides[side] for side in ("ours", STOCK) if side in sides]
     found: dict[str, Any] = {}
     for precision in ("bfloat16",) if context.quick else ("bfloat16", "tensorfloat32", "float32"):
@@ -80,16 +80,16 @@ def _measure(sides: Callable[[], Sides], cell: Cell, context: Context) -> dict[s
                               round_seconds=0.0 if context.quick else ROUND_SECONDS)
     children = dict(sides())
     if not networks.config_of(cell.network, cell.batch).model.lrn.layers:
-        children.pop(BEST, None)  # it would be the same
+        children.pop(BEST, None)  # the same as STOCK
     compiled = context.device["platform"] != "cpu"
     try:
         row = racing.measure(args, children, cell, compiled, LIMIT)
     except UserError as error:
         if len(children) == 1:
             raise
-        # A peer has failed in the middle of a round. This project's own time doesn't need it.
+        # A peer failed in the middle of a round; this project's time doesn't need it.
         row = racing.measure(args, {"ours": children["ours"]}, cell, compiled, LIMIT) | {"missing": {STOCK: str(error)}}
-    row["turns"] = row.pop("seconds")  # of a step, by side; a record's "seconds" are its own
+    row["turns"] = row.pop("seconds")  # per step, by side; "seconds" in a record is the step's duration
     context.note(**row)
     try:
         seen = children["ours"].ask("kernels", LIMIT, key=cell.network, steps=_STEPS_PROFILED)

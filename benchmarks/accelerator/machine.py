@@ -1,4 +1,4 @@
-"""Which device JAX sees, how much memory it has, and what computes on it."""
+"""The device that JAX sees, its memory, and the software versions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run(context: Context) -> None:
 def device() -> dict[str, Any]:
     try:
         first = jax.devices()[0]
-    except AssertionError as error:  # which has no words
+    except AssertionError as error:  # has no message
         asked = os.environ.get("JAX_PLATFORMS")
         raise RuntimeError(f"no devices for JAX_PLATFORMS={asked}; unset it" if asked else "no devices") from error
     memory = first.memory_stats() or {}
@@ -40,7 +40,7 @@ def _plugins() -> dict[str, str]:
 
 
 def _driver(platform: str) -> str | None:
-    """Of NVIDIA's cards; None elsewhere and where it can't be told."""
+    """The NVIDIA driver's version; None elsewhere, or if unknown."""
     if platform in ("cpu", "tpu"):
         return None
     try:

@@ -1,4 +1,4 @@
-"""The parts, in order of worth."""
+"""The parts, in order of value."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 
 class Part(NamedTuple):
-    """A module of this folder with `run(context)` (`context.Context`), in which JAX may be imported: a process's own.
+    """A module in this folder with `run(context)` (`context.Context`), run in its own process, where it may import JAX.
 
-    name: of the module and of FOLDER/name.json. what: it tells, in a few words. seconds: it takes on a card; while
-    others wait for their turn it is cut off after these, and resumes when they have had theirs. rest: it takes all the
-    time that there is, and so comes last. module: where it isn't `name` in this folder.
+    name: of the module and of FOLDER/name.json. what: a short description. seconds: its duration on a GPU; while others
+    wait, it is cut off after this time and resumes after their turn. rest: it uses all remaining time, and so comes
+    last. module: if it isn't `name` in this folder.
     """
 
     name: str

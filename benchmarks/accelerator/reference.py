@@ -1,16 +1,16 @@
-"""The references that part "right" compares with, made on a CPU: benchmarks/accelerator/references/*.json.
+"""Makes the references for part "right" on a CPU: benchmarks/accelerator/references/*.json.
 
     python -m benchmarks.accelerator.reference [--only NAME …]
 
-Networks (`compared.NETWORKS`, the full ones and small ones) by PyTorch in float64 (benchmarks/peer.py, which shares no
-arithmetic with this project), from the weights and images of `exact`. Each file also has how far PyTorch comes from
-that in other arithmetic ("errors"), from which tolerances follow:
+Networks (`compared.NETWORKS`, full and small) are computed by PyTorch in float64 (benchmarks/peer.py, which shares no
+arithmetic with this project), from the weights and images of `exact`. Each file also has PyTorch's distances from that
+in other arithmetic ("errors"), from which tolerances follow:
 
 float32         PyTorch's own
-tensorfloat32   float64 with everything that enters a product, the gradients' too, rounded to 11 digits
-bfloat16        float64 with that, and all that a layer hands on, rounded to 8 digits
+tensorfloat32   float64, with all inputs of products (gradients' too) rounded to 11 bits
+bfloat16        float64, with these and all outputs of layers rounded to 8 bits
 
-What training draws ("draws") and its first losses ("losses-…") are this project's own, in float32 on this CPU.
+Training's random draws ("draws") and first losses ("losses-…") are this project's own, in float32 on this CPU.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from benchmarks.accelerator import exact
 from benchmarks.accelerator.compared import BATCH, FOLDER, LOSSES, NETWORKS, PRECISIONS, config_of, distances, summaries
 
 _SEE_ALL = ("conv1", "conv3", "fc6", "fc7")
-_DIGITS = {"tensorfloat32": 11, "bfloat16": 8}  # of the significand, the hidden one included
-_PLACES = 12  # digits that are kept of a number
+_DIGITS = {"tensorfloat32": 11, "bfloat16": 8}  # bits of the significand, including the hidden one
+_PLACES = 12  # decimal digits kept in the files
 
 
 def network(name: str) -> dict[str, Any]:
@@ -64,10 +64,10 @@ def _by_torch(name: str, dtype: Any, digits: int | None = None, outputs: bool = 
 
 
 def _rounding(digits: int | None, outputs: bool) -> Any:
-    """While it is entered PyTorch rounds what enters products, forward and back, to so many binary digits.
+    """A context in which PyTorch rounds the inputs of products, forward and backward, to `digits` bits.
 
     Args:
-      digits: None: it doesn't. outputs: what products and norms give, too.
+      digits: None: no rounding. outputs: also round the outputs of products and norms.
     """
     import contextlib
 
@@ -83,7 +83,7 @@ def _rounding(digits: int | None, outputs: bool) -> Any:
         return torch.ldexp(torch.round(torch.ldexp(significand, torch.tensor(digits))), exponent - digits)
 
     class Round(torch.autograd.Function):
-        """Rounds what goes forward, or what comes back, or both."""
+        """Rounds values in the forward pass, gradients in the backward pass, or both."""
 
         @staticmethod
         def forward(ctx, x, forward, back):
@@ -107,7 +107,7 @@ def _rounding(digits: int | None, outputs: bool) -> Any:
 
 
 def made(name: str) -> dict[str, Any]:
-    """What belongs into the file of that name."""
+    """The content of the named file."""
     if name in NETWORKS:
         return network(name)
     from benchmarks.accelerator import checks

@@ -1,7 +1,7 @@
-"""A run that is killed and resumed is the uninterrupted one, to the bit, with the flags that make XLA deterministic.
+"""Checks that a killed and resumed run equals the uninterrupted one bit for bit, with XLA's deterministic flags.
 
 `python -m benchmarks.accelerator.resumed FOLDER WORKDIR SIZE [kill]` is one of its processes: it trains to the end, or
-with `kill` ends itself by SIGKILL in the middle of an epoch, when a checkpoint has been written.
+with `kill` sends itself SIGKILL in the middle of an epoch, after writing a checkpoint.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import Any
 
 from alexnet_jax import environment
 
-# It leaves out what adds up in an order of its own, and the choice of kernels by their speed.
+# These exclude operations with a nondeterministic order of sums, and autotuning.
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 _FILES = ("metrics.csv", "outcomes.json", "result.json", "digest")
 _KILLED_AT = 3  # checkpoints
 
 
 def same_when_resumed(folder: pathlib.Path, size: str, gpu: bool) -> dict[str, Any]:
-    """Three processes: a whole run, one that is killed, and one that resumes it.
+    """Starts three processes: a whole run, one that is killed, and one that resumes it.
 
     Args:
-      size: 'small' or 'tiny'. gpu: is it one that JAX computes on?
+      size: 'small' or 'tiny'. gpu: does JAX use a GPU?
     """
     env = dict(os.environ)
     if gpu:
         env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()
-    shutil.rmtree(folder, ignore_errors=True)  # of a command that was cut off
+    shutil.rmtree(folder, ignore_errors=True)  # left by a command that was cut off
     folder.mkdir(parents=True)
 
     def train(workdir: str, *more: str) -> int:

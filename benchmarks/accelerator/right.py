@@ -1,7 +1,7 @@
 """Part 1: does the accelerator compute what a CPU does?
 
-All networks are compiled at once, side by side, while the small checks run; the run that is killed and resumed has
-processes of its own meanwhile. What has to be equal is in `checks` and `resumed`.
+All networks are compiled in parallel while the small checks run; meanwhile the killed and resumed run has its own
+processes. The checks are in `checks` and `resumed`.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from benchmarks import networks
 from benchmarks.accelerator import checks, compared, resumed
 from benchmarks.accelerator.context import Context
 
-# Sizes of what conv1 and conv2 hand to their norms and pools: [column, batch, height, width, channel].
+# Output shapes of conv1 and conv2, the inputs of norms and pooling: [column, batch, height, width, channel].
 _CONV1, _CONV2 = (2, 4, 55, 55, 48), (2, 4, 27, 27, 128)
 _TINY = (2, 2, 9, 8, 8)
 _ORDER = ("float32", "bfloat16", "tensorfloat32")
 
 
 def network_names(quick: bool) -> list[tuple[str, str]]:
-    """(network, precision), in order of worth."""
+    """(network, precision), in order of value."""
     recipes = ("released", *(recipe for recipe in networks.RECIPES if recipe != "released"))
     return [(recipe + (compared.SMALL if quick else ""), precision) for recipe in recipes for precision in _ORDER
             if not quick or recipe == "released" or precision == "float32"]
 
 
 def titles(quick: bool) -> list[str]:
-    """All steps, in their order."""
+    """All steps, in order."""
     small = "tiny" if quick else "alexnet32"
     return ["draws", *layer_checks(quick), *(f"{name}, {precision}" for name, precision in network_names(quick)),
             f"losses, {small}", "calls", *(() if quick else ("losses, released",)), "killed and resumed"]
 
 
-def layer_checks(quick: bool) -> dict[str, Callable[[], checks.Found]]:
-    """Norms and pools alone."""
+def layer_checks(quick: bool) -> dict[str, Callable[[], checks.Result]]:
+    """Checks of norms and pooling alone."""
     one, two = (_TINY, _TINY) if quick else (_CONV1, _CONV2)
     norm = functools.partial(checks.response_norm, recipe="released")
     return {
@@ -57,7 +57,7 @@ def run(context: Context) -> None:
             title = f"{name}, {precision}"
             if context.is_open(title):
                 network = checks.Network(name, precision)
-                # Once something has ended a process, one at a time, so that it is known which.
+                # One at a time once a process has been killed, to identify the step.
                 compiled[title] = network, (None if context.restarted else pool.submit(network.compile))
         title = "killed and resumed"
         killed = None
@@ -78,11 +78,11 @@ def run(context: Context) -> None:
             _step(context, title, killed.result)
 
 
-def _network(network: checks.Network, job: Any) -> checks.Found:
+def _network(network: checks.Network, job: Any) -> checks.Result:
     return network.check(job.result() if job else network.compile())
 
 
-def _step(context: Context, name: str, check: Callable[[], checks.Found]) -> None:
+def _step(context: Context, name: str, check: Callable[[], checks.Result]) -> None:
     if not context.is_open(name):
         return
     found = context.step(name, check)

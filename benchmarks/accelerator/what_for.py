@@ -1,9 +1,9 @@
-"""What is it good for? The sweeps of docs/evidence-plan.md that are still open, as far as the time allows.
+"""What is it good for? The unfinished sweeps of docs/evidence-plan.md, as far as time allows.
 
-Each is an ordinary `experiments.run` in FOLDER/what_for/work/NAME, and is stopped, with checkpoints, before the time is
-up. Meanwhile FOLDER/what_for/records.tar.gz is kept up to date: the records of all of them, in the
-form of `experiments/results`. Where that file is and the workdirs aren't, on another machine, it continues from there,
-and else from what `experiments/results` has: what had finished isn't run again.
+Each is an ordinary `experiments.run` in FOLDER/what_for/work/NAME, stopped with checkpoints before the time is up.
+Meanwhile FOLDER/what_for/records.tar.gz is kept up to date with the records of all of them, in the form of
+`experiments/results`. Without workdirs, on another machine, the sweeps continue from that file, else from
+`experiments/results`: finished runs aren't repeated.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from experiments.sweep import plan as plan_lib
 
 
 class Evidence(NamedTuple):
-    """A part of the plan. name: of its folder in experiments/results. arguments: of `experiments.run`."""
+    """A part of the plan. name: its folder in experiments/results. arguments: for `experiments.run`."""
 
     part: str
     name: str
@@ -57,8 +57,8 @@ QUICK = (Evidence("a rehearsal", "shapes", (1,), (
     *(f"--config.model.{layer}.features=8" for layer in (*geometry.CONVS, *geometry.DENSE)))),)
 RESULTS = command.ROOT / "experiments" / "results"
 DRIVER = (sys.executable, "-m", "experiments.run")
-STOP = 60.0  # seconds before the part's end: ten runs that were stopped took 45 to save their checkpoints
-WORTH = 90.0  # seconds of work that are worth a start
+STOP = 60.0  # seconds before the part's end: stopping ten runs took 45 seconds for their checkpoints
+WORTH = 90.0  # minimal seconds of work for which a sweep is started
 _PACK_EVERY = 20.0  # seconds
 
 
@@ -75,9 +75,9 @@ def run(context: Context) -> None:
 
 
 def seeds_left(evidence: Evidence, kind: str) -> tuple[int, ...]:
-    """The seeds that this kind of device may run: those of which experiments/results has no run of another kind's.
+    """The seeds for this kind of device: those without a run of another kind in experiments/results.
 
-    All runs of a seed are made on one kind: what another one has begun is left to it.
+    All runs of a seed are made on one kind of device.
     """
     folder = RESULTS / evidence.name
     if not folder.is_dir():
@@ -96,7 +96,7 @@ def _carry_on(evidence: Evidence, context: Context, work: pathlib.Path, archive:
     _adopt(RESULTS / evidence.name, work)
     workdir, log = work / evidence.name, context.folder / f"{evidence.name}.log"
     begin = log.stat().st_size if log.exists() else 0
-    # Each seed with a comma: a single number would be how many.
+    # Each seed with a comma: a single number would be the number of seeds.
     given = (f"--workdir={workdir.absolute()}", "--seeds=" + "".join(f"{seed}," for seed in seeds))
     with log.open("ab") as out:
         driver = subprocess.Popen([*DRIVER, *evidence.arguments, *given], cwd=command.ROOT, stdin=subprocess.DEVNULL,
@@ -105,7 +105,7 @@ def _carry_on(evidence: Evidence, context: Context, work: pathlib.Path, archive:
     try:
         while driver.poll() is None:
             if not stopped and context.left() < stop:
-                driver.terminate()  # says what SIGINT does, also where that is ignored
+                driver.terminate()  # like SIGINT, which may be ignored
                 stopped = True
             found = counts(workdir)
             if found["finished"] > packed and time.monotonic() - at > _PACK_EVERY:
@@ -128,7 +128,7 @@ def _carry_on(evidence: Evidence, context: Context, work: pathlib.Path, archive:
         file.seek(begin)
         said = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.startswith("error: ")]
     why = said[-1].removeprefix("error: ") if said else f"exit code {driver.returncode}, see {log.name}"
-    if said and not found["begun"]:  # no images, most likely: nothing is wrong with what computes
+    if said and not found["begun"]:  # most likely missing images, not a fault of the device
         context.note(**found, left_out=why)
         context.say(f"what_for: {evidence.name} is left out: {why}")
         raise Unfinished
@@ -136,7 +136,7 @@ def _carry_on(evidence: Evidence, context: Context, work: pathlib.Path, archive:
 
 
 def counts(workdir: pathlib.Path) -> dict[str, int]:
-    """{'finished', 'begun', 'runs'} of a sweep's workdir; a run that diverged has finished."""
+    """{'finished' (including diverged), 'begun', 'runs'} of a sweep's workdir."""
     planned = plan_lib.read(workdir) if workdir.exists() else None
     states = [plan_lib.state_of(workdir / run.dir) for run in planned.runs.values()] if planned else []
     return {"finished": sum(state in plan_lib.DONE for state in states),
@@ -146,12 +146,12 @@ def counts(workdir: pathlib.Path) -> dict[str, int]:
 def _pack(work: pathlib.Path, archive: pathlib.Path, context: Context) -> None:
     try:
         pack(work, archive)
-    except (UserError, OSError) as error:  # the runs matter more, and the next time is soon
+    except (UserError, OSError) as error:  # must not stop the runs; the next attempt follows soon
         context.say(f"what_for: records.tar.gz is as it was: {error}")
 
 
 def pack(work: pathlib.Path, archive: pathlib.Path) -> None:
-    """Writes the records of all workdirs in `work`, in one move. Raises WorkdirError as `recording.copy_sweep`."""
+    """Writes the records of all workdirs in `work` atomically. Raises WorkdirError as `recording.copy_sweep`."""
     with tempfile.TemporaryDirectory() as folder:
         made = pathlib.Path(folder) / "records"
         made.mkdir()
@@ -162,7 +162,7 @@ def pack(work: pathlib.Path, archive: pathlib.Path) -> None:
 
 
 def unpack(archive: pathlib.Path, work: pathlib.Path) -> None:
-    """Makes workdirs of the records, where they aren't there. Runs that had not ended begin anew."""
+    """Turns the records into workdirs, unless they exist. Unfinished runs start again."""
     work.mkdir(exist_ok=True)
     if not archive.exists():
         return
@@ -174,7 +174,7 @@ def unpack(archive: pathlib.Path, work: pathlib.Path) -> None:
 
 
 def _adopt(record: pathlib.Path, work: pathlib.Path) -> None:
-    """Makes a workdir of a record, if there is one, where none is."""
+    """Turns a record, if there is one, into a workdir, unless that exists."""
     if (work / record.name).exists() or not packed.is_packed(record):
         return
     with tempfile.TemporaryDirectory(dir=work, prefix=".") as folder:
