@@ -1,9 +1,9 @@
-"""CIFAR-10 from the official binary version, an archive or the folder that it unpacks to.
+"""CIFAR-10 from the official binary version, as an archive or unpacked.
 
-Looked for, in this order: `<data dir>/cifar-10-batches-bin/`, the data dir itself if it is that folder,
-`<data dir>/cifar-10-binary.tar.gz`, the data dir if it is that file, `<store>/downloads/`. With nothing there
-the archive is fetched, once, from its official address. Every file is compared with its published MD5. A
-folder without test_batch.bin still serves the split `train`. No image library is needed, but for other sizes than 32.
+Search order: `<data dir>/cifar-10-batches-bin/`, the data dir itself if it is that folder,
+`<data dir>/cifar-10-binary.tar.gz`, the data dir if it is that file, `<store>/downloads/`. If all are missing, the
+archive is downloaded once from its official address. Every file's MD5 is checked. A folder without test_batch.bin still
+has the split `train`. An image library is only needed for sizes other than 32.
 
 The order of the images is that of the files: train[:40000] is batches 1 to 4, train[40000:] batch 5.
 """
@@ -39,11 +39,11 @@ TRAIN = {
 TEST = {"test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d"}
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIDE = 32
-EACH = 10000  # images of a file
+EACH = 10000  # images per file
 RECORD = 1 + SIDE * SIDE * 3  # a label, then the red, green and blue planes, row by row
 VERSION = "1.0.0"
-_BLOCK = 1000  # images handed on at a time
-_SECONDS = 10  # until the server answers, and between two pieces of the answer
+_BLOCK = 1000  # images per block
+_SECONDS = 10  # timeout of the connection and of each read
 
 
 def records_to_images(records: np.ndarray) -> np.ndarray:
@@ -68,7 +68,7 @@ class Cifar10(Dataset):
         return CLASSES
 
     def _folder(self) -> pathlib.Path | None:
-        """The unpacked folder, if there is one."""
+        """The unpacked folder, or None."""
         if self._dir is None:
             return None
         inside = self._dir / FOLDER
@@ -89,9 +89,9 @@ class Cifar10(Dataset):
         return URL if self._locate(split) is None else ""
 
     def _locate(self, split: str) -> pathlib.Path | None:
-        """The folder or archive that has the split; None if there is nothing at all.
+        """The folder or archive with the split; None if there is neither.
 
-        Raises DataError if there is a folder, no archive, and the folder lacks a file that is needed.
+        Raises DataError if there is only a folder and it lacks a needed file.
         """
         folder, archive = self._folder(), self._archive()
         if folder is None:
@@ -117,12 +117,12 @@ class Cifar10(Dataset):
 
 
 def _files(split: str) -> Mapping[str, str]:
-    """The files of a split, {name: MD5}, in the order of its images."""
+    """{name: MD5} of a split's files, in the order of its images."""
     return TRAIN if split == "train" else TEST
 
 
 def _read(place: pathlib.Path, split: str, size: int, done: np.ndarray) -> Generator[Block | Corrupt, None, None]:
-    """The images of a folder or an archive, a file after the other. Raises DataError for what isn't official."""
+    """The images of a folder or an archive, file by file. Raises DataError for files that aren't the official ones."""
     first = {name: number * EACH for number, name in enumerate(_files(split))}
     wanted = {name: md5 for name, md5 in _files(split).items() if not done[first[name]:first[name] + EACH].all()}
     for name, records in (read_archive if place.is_file() else read_folder)(place, wanted):
@@ -146,10 +146,10 @@ def _checked(content: bytes, where: str, md5: str) -> np.ndarray:
 
 
 def read_folder(folder: pathlib.Path, wanted: Mapping[str, str]) -> Iterator[tuple[str, np.ndarray]]:
-    """(file name, uint8 [EACH, RECORD]) of each `wanted` file, {name: MD5}, of a folder.
+    """(file name, uint8 [EACH, RECORD]) for each of the `wanted` files, {name: MD5}, in a folder.
 
     Raises:
-      DataError: a file cannot be read or is not the official one.
+      DataError: a file can't be read, or isn't the official one.
     """
     for name, md5 in wanted.items():
         with reading(folder / name):
@@ -158,7 +158,7 @@ def read_folder(folder: pathlib.Path, wanted: Mapping[str, str]) -> Iterator[tup
 
 
 def read_archive(archive: pathlib.Path, wanted: Mapping[str, str]) -> Iterator[tuple[str, np.ndarray]]:
-    """The same of cifar-10-binary.tar.gz, in the order in which they lie there."""
+    """The same from cifar-10-binary.tar.gz, in the archive's order."""
     missing = dict(wanted)
     try:
         with reading(archive), tarfile.open(archive, "r:*") as tar:
@@ -174,10 +174,10 @@ def read_archive(archive: pathlib.Path, wanted: Mapping[str, str]) -> Iterator[t
 
 
 def download(store: pathlib.Path, data_dir: pathlib.Path | None, report: Report) -> pathlib.Path:
-    """Fetches the archive into `<store>/downloads`, trying once, unless another process is at it.
+    """Downloads the archive into `<store>/downloads`, once, under a lock against other processes.
 
     Raises:
-      DataError: it cannot be had; says which file to put where.
+      DataError: the download failed; says which file to put where.
     """
     folder, lock = store / "downloads", store / f".{ARCHIVE}.lock"
     if files.held(lock):

@@ -1,7 +1,7 @@
-"""Class folders and a list of labels that disagree about some images: one of the two is wrong, and it is unknown which.
+"""Detects class folders and label lists that disagree about some images, so that one of them must be wrong.
 
-A list that names the same classes differently (by numbers, say) is fine, and so is one that divides the images in
-another way: then one of the two is followed (alexnet_jax.data.readers.layouts), and the other is mentioned.
+A list may name the same classes differently (by numbers, say), or group the images in another way: then one of the two
+is used (alexnet_jax.data.readers.layouts), and the other is mentioned.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from alexnet_jax.errors import DataError
 
 
 def check(place: Place, listed: Listing, root: pathlib.Path, memo: pathlib.Path) -> list[str]:
-    """Compares what a split's class folders and the lists beside them say of its images.
+    """Compares a split's class folders with the label lists beside them.
 
     Args:
       place, listed: of the split. root: the folder or archive of the dataset. memo: as in `trees.opened`.
 
     Returns:
-      Lines about lists, or folders, that say something else and aren't followed.
+      Notes about lists or folders with other classes that aren't used.
 
     Raises:
-      DataError: they agree about most images and not about all.
+      DataError: they agree about most images, but not all.
     """
     if place.found is not None:
         said = [(label, file.path.rpartition("/")[0], file.path) for label, _, file in place.found.entries]
@@ -48,13 +48,13 @@ def check(place: Place, listed: Listing, root: pathlib.Path, memo: pathlib.Path)
                 continue
             images = images or lists.Images(place.tree, place.base, names)
             found = images.match(_of_split(table, place), "", lambda folder: False)
-        except DataError:  # no list of labels, or none that can be followed
+        except DataError:  # not a label list, or an unusable one
             continue
         if found is None:
             continue
         said = [(label, file.path.partition("/")[0], file.path) for label, _, file in found.entries]
         others = _compare(table.where, place.where, said)
-        plainly = set(table.header) & set(lists.LABELS) - {"y"}  # which a coordinate is called, too
+        plainly = set(table.header) & set(lists.LABELS) - {"y"}  # "y" may be a coordinate
         if others and plainly and 2 * len(said) >= len(names):
             notes.append(f"note: {table.where}: parts the images in another way than the class folders of "
                          f"{place.where}, which count; put the images into one folder if the list is meant")
@@ -62,10 +62,10 @@ def check(place: Place, listed: Listing, root: pathlib.Path, memo: pathlib.Path)
 
 
 def _compare(where: str, folders: str, said: list[tuple[str, str, str]]) -> bool:
-    """Do a list's labels part images in another way than the folders that they lie in? Raises DataError: a few.
+    """Do a list's labels group images differently from their folders? Raises DataError if only a few images differ.
 
     Args:
-      where, folders: the list and what holds the folders, for messages. said: (label, folder, path) of each image.
+      where, folders: the list and the parent of the folders, for messages. said: (label, folder, path) of each image.
     """
     counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
     for label, folder, _ in said:
@@ -84,7 +84,7 @@ def _compare(where: str, folders: str, said: list[tuple[str, str, str]]) -> bool
 
 
 def _beside(place: Place, root: pathlib.Path, memo: pathlib.Path) -> Iterator[tuple[Tree, str]]:
-    """Texts that may be lists of the split's labels: in its folder, in that around it, and in folders for such."""
+    """Text files that may list the split's labels: in its folder, its parent, and folders for lists."""
     around = place.base.rpartition("/")[0]
     folders = [(place.tree, place.base)]
     if place.base:
@@ -100,7 +100,7 @@ def _beside(place: Place, root: pathlib.Path, memo: pathlib.Path) -> Iterator[tu
 
 
 def _of_split(table: lists.Table, place: Place) -> lists.Table:
-    """Without rows of other splits, going by a column of splits or by the folders that their paths name."""
+    """The table without rows of other splits, judging by a split column or by the folders in their paths."""
     own = role(place.name)
 
     def foreign(row: lists.Row) -> bool:

@@ -1,11 +1,11 @@
-"""From the bytes of an image file to the square of the packed store.
+"""Decodes image files into the squares of the packed store.
 
 The paper's rule (section 2): the shorter side is rescaled to `size`, then the central `size` × `size` square
-is cut out. Rescaling is bilinear, antialiased when it shrinks (the triangle filter widened by the factor, as
-Pillow does), and plain bilinear when it enlarges. Every image becomes RGB: greyscale is repeated, palettes
-are looked up, transparency is dropped (what lies beneath shows), CMYK is converted (JPEGs are taken to hold it
-inverted, as Adobe's do, plain or as YCCK), 16-bit greyscale keeps its eight high bits. Of several frames or pages the
-first is taken. Pixels are taken as they are stored, or turned as the file's EXIF data says (`ORIENTATIONS`).
+is cropped. Rescaling is bilinear, antialiased for downscaling (the triangle filter widened by the factor, as in
+Pillow), and plain bilinear for upscaling. Every image becomes RGB: greyscale is repeated, palettes are looked up, alpha
+is dropped (keeping the colours beneath), CMYK is converted (assumed inverted in JPEGs, as written by Adobe, plain or as
+YCCK), and 16-bit greyscale keeps its eight high bits. Only the first frame or page is used. Pixels are used as stored,
+or rotated according to EXIF (`ORIENTATIONS`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError, features
 from alexnet_jax.data.dataset import Block, Corrupt
 from alexnet_jax.data.readers import formats
 
-# Version of the decoding rule, recorded by stores (`made_by`): changes with anything that changes a pixel
-# (tests/test_data_decode.py holds them).
+# Version of the decoding rule, recorded by stores (`made_by`): increase it when any pixel changes
+# (tests/test_data_decode.py freezes them).
 RULE = "595e33b5"
 
 ORIENTATIONS = ("stored", "exif")
@@ -34,11 +34,11 @@ _TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: 
           5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
           8: Image.Transpose.ROTATE_90}  # EXIF's numbers: what makes the stored pixels look as they should
 _BACK = _TURNS | {6: _TURNS[8], 8: _TURNS[6]}
-_LONGEST = 8  # sides' ratio beyond which the far ends are cut off before rescaling, to bound the memory
+_LONGEST = 8  # aspect ratio beyond which the ends are cropped before rescaling, to bound memory
 
 
 class Job(NamedTuple):
-    """One image to decode: place in the split, name for messages, label, and its bytes, or what reads them."""
+    """One image to decode: rank in the split, name for messages, label, and its bytes or a function that reads them."""
 
     rank: int
     name: str
@@ -47,7 +47,7 @@ class Job(NamedTuple):
 
 
 def made_by(orientation: str = "stored", resize: str = "shorter") -> str:
-    """What the pixels depend on besides the image's bytes: the decoder, this file's `RULE`, the options."""
+    """Identifies what pixels depend on besides the file's bytes: the decoder, `RULE`, the options."""
     jpeg = features.version_feature("libjpeg_turbo") or features.version_codec("jpg")
     turned = "" if orientation == "stored" else f", orientation {orientation}"
     resized = "" if resize == "shorter" else f", resize {resize}"
@@ -58,27 +58,27 @@ def decode(content: bytes, size: int, orientation: str = "stored", resize: str =
     """The image as uint8 [size, size, 3].
 
     Args:
-      content: the file's.
+      content: the file's bytes.
       size: side of the result.
-      orientation: 'stored', or 'exif' to turn it as its EXIF data says; what is damaged in there turns nothing.
+      orientation: 'stored', or 'exif' to apply the EXIF orientation; damaged EXIF data is ignored.
       resize: the rule of `square`.
 
     Raises:
-      ValueError: with the reason, if it isn't a whole image of a format that is read (`formats.PILLOW`).
+      ValueError: with the reason, if it isn't a complete image in a supported format (`formats.PILLOW`).
     """
     return decode_sized(content, size, orientation, resize)[0]
 
 
 def decode_sized(content: bytes, size: int, orientation: str = "stored",
                  resize: str = "shorter") -> tuple[np.ndarray, tuple[int, int]]:
-    """The same, and the (height, width) that it has in the file, turned likewise."""
+    """The same, and the file's (height, width), after the same rotation."""
     if not content:
         raise ValueError("the file is empty")
     kind = formats.kind(content[:formats.HEAD], "")
     if kind not in formats.PILLOW:
         what = "" if kind == "other" else f" but {kind}"
         raise ValueError(f"not an image of a format that is read{what}")
-    # Pillow minds missing pixels only, and of JPEG 2000 not even these.
+    # Pillow only detects missing pixels, and not even these for JPEG 2000.
     if kind == "PNG" and _PNG_END not in content:
         raise ValueError("truncated: the PNG has no end")
     if kind == "JPEG 2000" and _JPEG_2000_END not in content[-16:]:
@@ -94,13 +94,13 @@ def decode_sized(content: bytes, size: int, orientation: str = "stored",
     except Image.DecompressionBombError as error:
         raise ValueError("too large to be read: more than "
                          f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; make it smaller") from error
-    except Exception as error:  # Pillow raises many kinds, SyntaxError and struct.error among them
+    except Exception as error:  # Pillow raises many types, including SyntaxError and struct.error
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def _loaded(image: Image.Image, orientation: str) -> Image.Image:
-    """The pixels of an open image, turned or not."""
-    tiff = image.format == "TIFF"  # Pillow turns these by itself
+    """Loads an open image's pixels, applying the orientation."""
+    tiff = image.format == "TIFF"  # Pillow applies the orientation itself
     if tiff and image.mode == "I":
         raise ValueError("its pixels are 32-bit integers without a defined white; convert it to 8 or 16 "
                          "bits")
@@ -121,12 +121,12 @@ def _orientation(image: Image.Image) -> int:
 
 
 def square(image: Image.Image, size: int, resize: str = "shorter") -> np.ndarray:
-    """uint8 [size, size, 3] of any Pillow image, in RGB.
+    """Any Pillow image as RGB uint8 [size, size, 3].
 
     Args:
-      resize: 'shorter', the paper's: the shorter side is rescaled to `size`, the longer one rounded, and the centre cut
-        out. 'torchvision': the longer side's fraction is dropped, and the cut begins at half of what is left over
-        rounded half to even (torchvision's resize and center_crop). 'warp': both sides to `size` (Caffe).
+      resize: 'shorter', the paper's: the shorter side is rescaled to `size`, the longer one rounded, and the centre
+        cropped. 'torchvision': the longer side is truncated, and the crop starts at half of the rest, rounded half to
+        even (torchvision's resize and center_crop). 'warp': both sides to `size` (Caffe).
     """
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers without a defined white; convert it to 8 "
@@ -164,7 +164,7 @@ def _centre(image: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def square_array(image: np.ndarray, size: int, resize: str = "shorter") -> np.ndarray:
-    """The same for an array, uint8 [height, width], [height, width, 1] or [height, width, 3]."""
+    """`square` for an array, uint8 [height, width], [height, width, 1] or [height, width, 3]."""
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
@@ -176,7 +176,7 @@ def square_array(image: np.ndarray, size: int, resize: str = "shorter") -> np.nd
 
 def decode_all(jobs: Iterable[Job], size: int, orientation: str = "stored",
                resize: str = "shorter") -> Generator[Block | Corrupt, None, None]:
-    """Decodes on all cores, in the order of `jobs`, holding only a few images at a time."""
+    """Decodes on all cores, in the order of `jobs`, with only a few images in memory."""
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     def work(job: Job) -> Block | Corrupt:

@@ -1,6 +1,6 @@
-"""Which format a file is of, by its first bytes: what is read, what is left out and what to do about it.
+"""File formats, identified by the first bytes: which are read, which are left out, and what to do about those.
 
-No image library is needed for that: a store that exists is found without one.
+Needs no image library: an existing store is found without one.
 """
 
 from __future__ import annotations
@@ -8,23 +8,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-HEAD = 1024  # bytes of a file's beginning that `kind` looks at
+HEAD = 1024  # bytes at the beginning of a file that `kind` examines
 
-# What Pillow calls the formats that are read. Each is decoded by Pillow's own code or by a codec that is part of it:
-# none runs a program or another library on the file, as EPS (Ghostscript) or WMF (the system's) would.
+# Pillow's names of the supported formats. Each is decoded by Pillow or a codec that is part of it; none runs another
+# program or library on the file, as EPS (Ghostscript) or WMF (the system's) would.
 PILLOW = {"JPEG": "JPEG", "PNG": "PNG", "WebP": "WEBP", "BMP": "BMP", "TIFF": "TIFF", "GIF": "GIF", "PPM": "PPM",
           "AVIF": "AVIF", "JPEG 2000": "JPEG2000"}
-OPTIONAL = {"AVIF": "avif", "JPEG 2000": "jpg_2000"}  # Pillow's names of what an installation may lack
-PLAIN = ("JPEG", "PNG")  # what every store, of whichever age, was made from
+OPTIONAL = {"AVIF": "avif", "JPEG 2000": "jpg_2000"}  # Pillow's names of features that an installation may lack
+PLAIN = ("JPEG", "PNG")  # supported from the first version of stores on
 
-# What names an image. Such a file counts even if its first bytes are of no format: it is damaged, not something else.
+# Suffixes of images. Such a file counts as a damaged image even if its first bytes have no known format.
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 _MORE = (".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".jpx", ".jpf", ".heic", ".heif")  # in sketches only
 _RAW = (".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".nef", ".nrw", ".orf", ".pef", ".raf",
         ".rw2", ".sr2", ".srw")
 
-PLACES = ("not in a class folder", "in the list and not there", "not named by a list")  # why files are left out, too
-UNKNOWN = "damaged"  # of an image by its name: to be decoded, and named with the reason when that fails
+PLACES = ("not in a class folder", "in the list and not there", "not named by a list")  # other reasons for leaving out
+UNKNOWN = "damaged"  # an image by its name: decoding is tried, and its failure reported with the reason
 
 _REMEDIES = {
     "HEIC": "convert them to JPEG or PNG",
@@ -54,13 +54,13 @@ _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 
 
 def kind(head: bytes, name: str) -> str:
-    """The format of the file `name` that begins with `head` (its first `HEAD` bytes).
+    """The format of the file `name` with the first bytes `head` (`HEAD` of them).
 
-    One of `PILLOW`'s keys if it is read; `UNKNOWN` if only its name says that it is an image; else what it is.
+    One of `PILLOW`'s keys if it is supported; `UNKNOWN` if only its name says that it is an image; else a description.
     """
     found = _by_content(head)
     if found == "TIFF" and (name.lower().endswith(_RAW) or head[8:10] == b"CR"):
-        return "camera raw"  # Pillow would read the small preview that they begin with
+        return "camera raw"  # Pillow would read the small preview at the beginning
     if found in PILLOW:
         return found
     if found in ("", "text") and name.lower().endswith(EXTENSIONS):
@@ -89,14 +89,14 @@ def _by_content(head: bytes) -> str:
         try:
             head.decode("utf-8")
         except UnicodeDecodeError as error:
-            if error.start < len(head) - 3 or len(head) < HEAD:  # else a letter is cut in two by the end of the head
+            if error.start < len(head) - 3 or len(head) < HEAD:  # else the head ends within a character
                 return ""
         return "text"
     return ""
 
 
 def _by_brand(head: bytes) -> str:
-    """Of the files that begin with an ISO media file's `ftyp` box."""
+    """The format of an ISO media file, which begins with a `ftyp` box."""
     box = head[8:max(16, int.from_bytes(head[:4], "big"))]
     brands = {box[:4], *(box[i:i + 4] for i in range(8, len(box) - 3, 4))}
     if brands & {b"avif", b"avis"}:
@@ -116,17 +116,17 @@ def _by_name(name: str) -> str:
 
 
 def readable(kind: str | None) -> bool:
-    """Is a file of this kind to be decoded? It may turn out to be damaged."""
+    """Should a file of this kind be decoded? It may turn out to be damaged."""
     return kind in PILLOW or kind == UNKNOWN
 
 
 def looks_like_image(name: str) -> bool:
-    """Going by its name alone."""
+    """Is it an image, judging by its name alone?"""
     return name.lower().endswith((*EXTENSIONS, *_MORE, *_RAW))
 
 
 def lacking(kinds: set[str]) -> set[str]:
-    """Those of `kinds` that this installation's Pillow cannot read; none where there is no Pillow to build with."""
+    """Those of `kinds` that the installed Pillow can't read; none if Pillow is missing, as nothing is decoded then."""
     wanted = kinds & set(OPTIONAL)
     if not wanted:
         return set()

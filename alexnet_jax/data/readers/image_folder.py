@@ -1,15 +1,15 @@
 """Folders or archives of images, `image_folder:<folder>`, in the layouts that docs/data.md shows.
 
-`image_folder` alone is the data dir itself. Where the splits lie is found by `layouts`, what one holds by `listing`;
-here that becomes a dataset.
+`image_folder` alone is the data dir itself. `layouts` finds the splits, `listing` their images; this module makes a
+dataset of them.
 
-Stores number classes in the sorted order of `train`'s class folders, or of the split's own where `train` lacks one of
-them; a run goes by their names (`data.Split`). `labels.txt` (class, tab, name) has the classes' display names. Images
-are recognised by their content (`formats`). They are stored in the order of a hash of class and path: the same
-everywhere, and shuffled, so that a slice such as train[:90%] has all classes.
+Stores number classes in the sorted order of `train`'s class folders, or of the split's own if `train` lacks one of
+them; runs go by class names (`data.Split`). `labels.txt` (class, tab, name) has the classes' display names. Images
+are recognised by their content (`formats`). They are stored in the order of a hash of class and path: the same on every
+machine, and shuffled, so that a slice such as train[:90%] has all classes.
 
-The version is a fingerprint of names, sizes and formats (of archives: size and both ends), so that changed content
-gives another store. For class folders of only JPEG and PNG files it is the same as before other formats were read.
+The version is a fingerprint of names, sizes and formats (for archives: size and both ends), so that changed content
+gives another store. For class folders of only JPEG and PNG files it is the same as before other formats were supported.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from alexnet_jax.data.readers.layouts import Layout, Place
 from alexnet_jax.data.readers.listing import Listing, cut_each, listing, renamed, unpadded
 from alexnet_jax.errors import ConfigError, DataError
 
-_ORDER = "mixed"  # part of the version: another order is another content
-_NOTES = ".listings"  # the folder of the store for what archives and large folders were found to hold
+_ORDER = "mixed"  # part of the version, as another order changes the content
+_NOTES = ".listings"  # the store's folder for cached listings of archives and large folders
 
 
 class ImageFolder(Dataset):
@@ -50,7 +50,7 @@ class ImageFolder(Dataset):
         self._asked: dict[str, Place] = {}  # splits that aren't listed and were requested by name
         self._fingerprints: dict[str, str] = {}
         self._listings: dict[str, Listing] = {}
-        self._compared: set[str] = set()  # splits whose folders were held against the lists beside them
+        self._compared: set[str] = set()  # splits whose folders were compared with the lists beside them
 
     @property
     def title(self) -> str:
@@ -78,7 +78,7 @@ class ImageFolder(Dataset):
         return self._found
 
     def _places(self) -> dict[str, Place]:
-        """{split: where it lies}, train first."""
+        """{split: its place}, train first."""
         places = self._layout.splits | self._asked
         return dict(sorted(places.items(), key=lambda item: (item[0] != "train", item[0])))
 
@@ -96,7 +96,7 @@ class ImageFolder(Dataset):
             self._asked[split] = layout.others[split]
             return split
         stored = {meta["split"] for _, meta in store_lib.stores_of(self._store, self.owns)}
-        if not layout.splits or split in stored:  # whose files are absent
+        if not layout.splits or split in stored:  # stored, without files
             found = splits.resolve(split, sorted(stored))
             if len(found) == 1:
                 return found[0]
@@ -142,7 +142,7 @@ class ImageFolder(Dataset):
         own = self._fingerprint(split)
         labels = self._names_file()
         names = zlib.crc32(labels) if labels is not None else 0
-        # Labels are positions among train's classes, so train is part of what a split of another name is.
+        # Labels are positions among train's classes, so other splits' versions depend on train.
         train = self._train_version(places) if split != "train" else ""
         return hashlib.sha256(f"{_ORDER} {own} {train} {names:08x}".encode()).hexdigest()[:10]
 
@@ -164,7 +164,7 @@ class ImageFolder(Dataset):
     def _digest(self, split: str, place: Place) -> str:
         if not place.tree.archived or place.table is not None:
             return self._digest_of(place, self._list(split))
-        # Listing takes seconds; for an archive that is known by its ends it's done once.
+        # Listing takes seconds; for an archive, identified by its ends, it is done once.
         what = f"digest {place.name}\0{place.base}\0".encode("utf-8", "surrogateescape") + ends(place.tree.path)
         note = trees.Note(self._store / _NOTES, what)
         known = note.read()
@@ -172,7 +172,7 @@ class ImageFolder(Dataset):
             return known[0]
         listed = self._list(split)
         digest = self._digest_of(place, listed)
-        # What an installation may be unable to read isn't known once and for all.
+        # Not cached if it depends on what the installation can read.
         sure = not ({file.kind for file in listed.files} | set(listed.left_out)) & set(formats.OPTIONAL)
         if sure and place.tree.path.stat().st_size >= trees.LARGE:
             note.write([digest])
@@ -196,7 +196,7 @@ class ImageFolder(Dataset):
         return self._listings[split]
 
     def _named(self, split: str, place: Place, listed: Listing) -> Listing:
-        """Classes that are numbers, under the names that training has for them. Raises DataError."""
+        """Translates numeric classes into training's class names. Raises DataError."""
         training = splits.resolve("train", self._places())
         if not all(map(str.isdecimal, listed.classes)) or split in training or len(training) != 1:
             return listed
@@ -228,7 +228,7 @@ class ImageFolder(Dataset):
             report(f"{place.where}: left out: {formats.words(counts)}")
         own = sorted(map(_composed, listed.classes))
         classes = own if split == "train" else self._train_classes(places, own)
-        # A store numbers classes as it likes: `data.Split` goes by their names, and refuses those that training lacks.
+        # The numbering is arbitrary: `data.Split` goes by names, and refuses classes that training lacks.
         classes = own if classes_lib.missing(classes, own) else classes
         labels = {_composed(name): label for label, name in enumerate(classes)}
         own_labels = [labels[_composed(folder)] for folder, _ in listed.entries]
@@ -241,7 +241,7 @@ class ImageFolder(Dataset):
                        left_out=listed.left_out)
 
     def _train_classes(self, places: dict[str, Place], own: list[str]) -> list[str]:
-        """The classes of train: as a store of it recorded them, else listed, else the split's own."""
+        """The classes of train: from a store, else from the listing, else the split's own."""
         version = self.version("train") if "train" in places else None
         for _, meta in store_lib.stores_of(self._store, self.owns):
             if meta["split"] == "train" and version in (None, meta["version"]):
@@ -298,20 +298,20 @@ def _as_ever(place: Place, listed: Listing) -> bool:
 
 
 def _packed(root: pathlib.Path | None) -> pathlib.Path | None:
-    """The folder, or the archive of its name that lies where it should be."""
+    """The folder, or an archive of its name in its place."""
     if root is None or root.exists():
         return root
     return next((path for e in trees.ARCHIVES if (path := root.with_name(root.name + e)).is_file()), root)
 
 
 def _root(data_dir: pathlib.Path | None, folder: str) -> pathlib.Path | None:
-    """Where the images lie; None if `folder` is relative and there is no data dir."""
+    """The images' folder; None if `folder` is relative and there is no data dir."""
     path = paths.given(folder, "config.data.name")
     return data_dir / path if data_dir is not None else path if path.is_absolute() else None
 
 
 def _spelling(data_dir: pathlib.Path | None, folder: str) -> str:
-    """One spelling for all of a folder: relative to the data dir if it lies there ('': that itself), else absolute."""
+    """A canonical spelling of a folder: relative to the data dir if inside ('': the data dir itself), else absolute."""
     root = _root(data_dir, folder)
     if root is None:
         plain = os.path.normpath(folder)

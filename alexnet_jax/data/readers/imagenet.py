@@ -1,15 +1,15 @@
-"""ILSVRC-2012 from its official archives, `imagenet`. Nothing is unpacked: images are read where they lie.
+"""ILSVRC-2012 from its official archives, `imagenet`, without unpacking them.
 
-Looked for in `<data dir>/imagenet/`, or in the data dir itself if they lie there:
+They are expected in `<data dir>/imagenet/` or the data dir itself:
 
 `ILSVRC2012_img_train.tar`      split train: a tar archive of a tar archive for each class, n01440764.tar, …
 `ILSVRC2012_img_val.tar`        split val: ILSVRC2012_val_00000001.JPEG, …
 `ILSVRC2012_devkit_t12.tar.gz`  the classes and the labels of val; both splits need it
 
-Labels are the positions of the classes' WordNet ids in sorted order (not the challenge's own ILSVRC2012_ID), names
-for display the devkit's words. Images are stored in the order of a hash of `<WordNet id>/<file>`, which is that of
-`image_folder` for the unpacked archives: the same everywhere, and mixed, so that a slice such as train[-50000:] holds
-all classes. They are read in the order of the archive.
+Labels are the positions of the classes' WordNet ids in sorted order (not the challenge's ILSVRC2012_ID); display names
+are the devkit's words. Images are stored in the order of a hash of `<WordNet id>/<file>`, like `image_folder`'s of the
+unpacked archives: the same on every machine, and shuffled, so that a slice such as train[-50000:] has all classes. They
+are read in the archive's order.
 
 The version is a fingerprint of sizes and both ends of the two archives.
 """
@@ -38,16 +38,16 @@ from alexnet_jax.errors import ConfigError, DataError, describe_os_error, readin
 
 SITE = "https://image-net.org/challenges/LSVRC/2012/2012-downloads.php"
 _FROM = f"from {SITE} (needs an account there)"
-_ORDER = "mixed"  # part of the version: another order is another content
+_ORDER = "mixed"  # part of the version, as another order changes the content
 _WNID = re.compile(r"n\d{8}")
 _VAL = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 _META, _TRUTH = "data/meta.mat", "data/ILSVRC2012_validation_ground_truth.txt"
-_DIGITS = 10  # of a version, before what says how the images were made
-_THREADS = 8  # that wait for the disk while class archives are listed
+_DIGITS = 10  # of a version, before the suffix for the images' rule
+_THREADS = 8  # for listing class archives, mostly waiting for the disk
 
 
 class Archive(NamedTuple):
-    """An official file: its name, what the site calls it, how it is told from others."""
+    """An official file: its name, its title on the site, and what identifies it."""
 
     file: str
     title: str
@@ -67,7 +67,7 @@ SPLITS = ("train", "val")
 
 
 class Devkit(NamedTuple):
-    """What the development kit says.
+    """The content of the development kit.
 
     Attributes:
       wnids: the classes' WordNet ids, sorted: label → id. names: their words, for display.
@@ -80,8 +80,8 @@ class Devkit(NamedTuple):
 
 
 class Images(NamedTuple):
-    """The images of a split in the order of the store: names '<WordNet id>/<file>', labels int32 [n], and where
-    they lie in the archive, int64 [n]."""
+    """The images of a split in the store's order: names '<WordNet id>/<file>', labels int32 [n], and positions in the
+    archive, int64 [n]."""
 
     names: list[str]
     labels: np.ndarray
@@ -178,7 +178,7 @@ def _not_official(path: pathlib.Path, archive: str, reason: str) -> DataError:
 
 
 def _check_tar(split: str, path: pathlib.Path) -> None:
-    """Raises DataError, after a look at both ends, unless `path` may be the split's archive."""
+    """Raises DataError unless both ends of `path` look like the split's archive."""
     example = ARCHIVES[split].example
     with reading(path), _opened(path) as file:
         size = os.fstat(file).st_size
@@ -191,12 +191,12 @@ def _check_tar(split: str, path: pathlib.Path) -> None:
         name = member.name.rpartition("/")[2] if member else "nothing"
         if re.sub(r"\d", "0", name) != re.sub(r"\d", "0", example):
             raise _not_official(path, split, f"it holds {name} where something like {example} should be")
-        if os.pread(file, 1024, size - 1024) != bytes(1024):  # a whole archive ends in two blocks of zeros
+        if os.pread(file, 1024, size - 1024) != bytes(1024):  # a complete archive ends with two blocks of zeros
             raise _not_official(path, split, f"truncated, its {size:,} bytes have no end")
 
 
 def read_devkit(path: pathlib.Path) -> Devkit:
-    """Reads ILSVRC2012_devkit_t12.tar.gz. Raises DataError if it is damaged or something else."""
+    """Reads ILSVRC2012_devkit_t12.tar.gz. Raises DataError if it is damaged or another file."""
     import scipy.io
 
     contents: dict[str, bytes] = {}
@@ -207,7 +207,7 @@ def read_devkit(path: pathlib.Path) -> Devkit:
                 if wanted and (file := tar.extractfile(member)):
                     contents[wanted] = file.read()
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # gzip's own have none, e.g. a wrong checksum
+        if isinstance(error, OSError) and error.errno is not None:  # gzip's own (e.g. a wrong checksum) have none
             error.filename = error.filename or str(path)
             raise DataError(describe_os_error(error)) from error
         raise _not_official(path, "devkit", f"truncated or damaged ({' '.join(str(error).split())})") from error
@@ -216,12 +216,12 @@ def read_devkit(path: pathlib.Path) -> Devkit:
         raise _not_official(path, "devkit", f"{missing[0]} is missing in it")
     try:
         synsets = np.atleast_1d(scipy.io.loadmat(io.BytesIO(contents[_META]), squeeze_me=True)["synsets"])
-        # Nodes with children are the hierarchy above the classes.
+        # Nodes with children are above the classes in the hierarchy.
         leaves = [row for row in synsets if int(row["num_children"]) == 0]
         names = {str(row["WNID"]): str(row["words"]) for row in leaves}
         wnids = tuple(sorted(names))
         labels = {int(row["ILSVRC2012_ID"]): wnids.index(str(row["WNID"])) for row in leaves}
-    except Exception as error:  # scipy raises many kinds
+    except Exception as error:  # scipy raises many types
         raise _not_official(path, "devkit", f"{_META} in it is damaged ({' '.join(str(error).split())})") from error
     if not wnids or len(labels) != len(wnids) or not all(map(_WNID.fullmatch, wnids)):
         raise _not_official(path, "devkit", f"{_META} in it does not list classes")
@@ -233,7 +233,7 @@ def read_devkit(path: pathlib.Path) -> Devkit:
 
 
 def list_train(path: pathlib.Path, file: int, devkit: Devkit, report: Report) -> Images:
-    """The images of the open archive of class archives. Raises DataError if it is not whole."""
+    """The images in the open archive of class archives. Raises DataError if it is incomplete."""
     labels = {f"{wnid}.tar": label for label, wnid in enumerate(devkit.wnids)}
     inner: dict[int, tar_index.Member] = {}
     others = []
@@ -266,7 +266,7 @@ def list_train(path: pathlib.Path, file: int, devkit: Devkit, report: Report) ->
     said = time.monotonic()
     found: list[tuple[int, tar_index.Member]] = []
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        # In the archive's order, so that the disk's arm moves one way.
+        # In the archive's order, for sequential reads.
         order = sorted(inner, key=lambda label: inner[label].offset)
         try:
             for number, (label, listed) in enumerate(zip(order, pool.map(list_class, order), strict=True), 1):
@@ -281,7 +281,7 @@ def list_train(path: pathlib.Path, file: int, devkit: Devkit, report: Report) ->
 
 
 def list_val(path: pathlib.Path, file: int, devkit: Devkit, report: Report) -> Images:
-    """The images of the open archive of validation images. Raises DataError if it is not whole."""
+    """The images in the open archive of validation images. Raises DataError if it is incomplete."""
     found: dict[int, tar_index.Member] = {}
     others = 0
     for member in _members(path, "val", file, 0, os.fstat(file).st_size):

@@ -1,6 +1,6 @@
-"""Where the splits of a folder of images are: `root/<split>/<class>/*`, `root/<class>/*`, lists of labels, archives.
+"""Finds the splits in a folder of images: `root/<split>/<class>/*`, `root/<class>/*`, label lists, archives.
 
-Decided by names and a few files; the images of a split are found by alexnet_jax.data.readers.listing.
+Decided from names and a few files; alexnet_jax.data.readers.listing finds the images of a split.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ IMAGES = lists.IMAGES
 NOTES = ("meta", "metadata", "annotations", "annotation", "labels", "lists", "list", "splits", "imagesets",
           "imagelists", "info", "filelist", "filelists", "groundtruth", "gt", "devkit")  # folders that lists lie in
 _INVENTED = re.compile("submission|submit", re.I)  # lists of made-up labels: Kaggle's example submissions
-AGREEING = 0.9  # share of images on which a list and class folders agree if they mean the same
-_LOOKS = 20  # files or folders that are looked at to see what a folder holds
-_DEEP = 4  # folders below each other that are looked into for images
-_LISTS = 20  # of a folder, that are looked into
+AGREEING = 0.9  # fraction of images on which a list and class folders agree if they mean the same
+_LOOKS = 20  # files or folders examined to find out what a folder contains
+_DEEP = 4  # depth of the search for images
+_LISTS = 20  # lists examined per folder
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a split lies: a folder of a tree, and the list of its labels where its classes aren't folders."""
+    """The place of a split: a folder of a tree, and the list of its labels if its classes aren't folders."""
 
     name: str
     tree: Tree
@@ -40,7 +40,7 @@ class Place:
 
     @property
     def stem(self) -> str:
-        """The name of its list, without what ends it."""
+        """The name of its list, without the suffix."""
         assert self.table is not None
         return self.table.where.rpartition("/")[2].rpartition(".")[0]
 
@@ -51,13 +51,13 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What a folder holds.
+    """The content of a folder.
 
     Attributes:
-      splits: to choose from.
+      splits: the available splits.
       others: splits that can be requested by name but aren't listed.
       problems: {split: why it can't be read}; '': why there is none.
-      classes: are the splits one, of class folders right in the folder that was looked at?
+      classes: is there a single split, of class folders directly in the folder?
     """
 
     splits: dict[str, Place] = dataclasses.field(default_factory=dict)
@@ -67,23 +67,23 @@ class Layout:
 
 
 class _Dirs(NamedTuple):
-    """What lies in a folder. `roles`: of folders and archives that are named like splits."""
+    """The entries of a folder. `roles`: of folders and archives that are named like splits."""
 
     folders: dict[str, str]  # name → path
-    archives: dict[str, str]  # name without its ending → name
+    archives: dict[str, str]  # name without suffix → name
     roles: dict[str, str]
     images: bool
 
 
 def texts(files: Iterable[str]) -> list[str]:
-    """Those of a folder's files that may be lists, the likeliest first."""
+    """Those of a folder's files that may be lists, the most likely first."""
     found = (name for name in files if name.lower().endswith(lists.ENDINGS) and not _INVENTED.search(name))
-    # One beside each image is no list of labels.
+    # One text file per image is not a label list.
     return sorted(found, key=lambda n: (role(n.rpartition(".")[0]) is None, n.lower().endswith(".txt"), n))[:_LISTS]
 
 
 def find(path: pathlib.Path, memo: pathlib.Path) -> Layout:
-    """The layout of a folder or an archive; `memo` as in `trees.opened`. Raises DataError if it can't be looked at."""
+    """The layout of a folder or an archive; `memo` as in `trees.opened`. Raises DataError if it is unreadable."""
     return _Finder(trees.opened(path, memo), memo).find("")
 
 
@@ -101,7 +101,7 @@ class _Finder:
         return self._children[folder]
 
     def images(self, folder: str) -> bool:
-        """Are there images right in the folder?"""
+        """Are there images directly in the folder?"""
         if folder not in self._images:
             names = self.children(folder)[1]
             odd = [n for n in names if not n.lower().endswith((*lists.ENDINGS, *trees.ARCHIVES))][:_LOOKS]
@@ -110,7 +110,7 @@ class _Finder:
         return self._images[folder]
 
     def deep(self, folder: str, depth: int = _DEEP) -> bool:
-        """Are there images in the folder or below it, as far as one looks?"""
+        """Are there images in or below the folder, within the search limits?"""
         return self.images(folder) or (depth > 0 and any(
             self.deep(join(folder, name), depth - 1) for name in self.children(folder)[0][:_LOOKS]))
 
@@ -118,7 +118,7 @@ class _Finder:
         return bool(self.children(folder)[0])
 
     def _listed(self, base: str, here: _Dirs, name: str) -> bool:
-        """Is this a split of images that lie a folder deeper, and is their list beside it? `cars_train/cars_train/*`"""
+        """Is this a split whose images are one folder deeper, with a list beside it? E.g. `cars_train/cars_train/*`."""
         (inner, files), path = self.children(here.folders[name]), here.folders[name]
         if len(inner) != 1 or files or self.nested(join(path, inner[0])) or not self.images(join(path, inner[0])):
             return False
@@ -136,7 +136,7 @@ class _Finder:
         if not roles:
             roles = {name: what for name in both if (what := role(name))}
             if len(set(roles.values())) < 2:
-                roles = {}  # a class of test tubes
+                roles = {}  # probably a class called 'test…'
         return _Dirs(folders, archives, roles, self.images(base))
 
     # --- deciding -----------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ class _Finder:
         return Layout({}, others, problems if problems.get("") else problems | {"": self._describe(base, here)})
 
     def _all_places(self, base: str, here: _Dirs, bare: list[str]) -> dict[str, Place]:
-        """Every folder that may be a split, and every archive."""
+        """Every folder or archive that may be a split."""
         places = {name: Place(name, self.tree, path) for name, path in here.folders.items()
                   if name not in bare and (name in here.roles or self.nested(path))}
         return places | self._archived(base, here)
@@ -182,7 +182,7 @@ class _Finder:
                 for name, file in here.archives.items()}
 
     def _folders(self, base: str, here: _Dirs, holding: list[str], others: dict[str, Place]) -> Layout:
-        """Folders that aren't named like splits: classes, or splits under names of one's own, or a wrapping."""
+        """Folders that aren't named like splits: classes, splits with custom names, or a wrapper."""
         whole = Layout({ALL: Place(ALL, self.tree, base)}, others, classes=True)
         if not holding:
             if len(here.archives) == 1 and not self.tree.archived:
@@ -217,7 +217,7 @@ class _Finder:
         return Layout({n: others[n] for n in holding if n in others} | self._archived(base, here), others)
 
     def _wrapped(self, name: str, place: Place, inner: Layout, others: dict[str, Place]) -> Layout:
-        """A folder that holds one folder (or archive): a split of any name, or what was packed around splits."""
+        """A folder with a single folder (or archive): a split of any name, or a wrapper around splits."""
         if inner.classes:
             return Layout({name: place}, others)
         return dataclasses.replace(inner, others=inner.others | others)
@@ -225,10 +225,10 @@ class _Finder:
     # --- lists --------------------------------------------------------------------------------------------
 
     def _lists(self, base: str, here: _Dirs, taken: set[str], bare: list[str]) -> Layout:
-        """The splits that lists of labels name, those of `taken` roles left out.
+        """The splits defined by label lists, except those of `taken` roles.
 
         Args:
-          bare: folders named like splits that hold images and no classes.
+          bare: folders named like splits with images but no classes.
         """
         problems: dict[str, str] = {}
         tables = list(self._tables(base, here, taken, bare, problems))
@@ -247,7 +247,7 @@ class _Finder:
                     any_found = True
             except DataError as error:
                 problems[about] = str(error)
-                if table.vague is not None:  # no other list may stand in: it may say something else
+                if table.vague is not None:  # no other list may replace it, as it may have other labels
                     vague[what or ALL] = str(error)
                 continue
             if not any_found and lists.is_list(table):
@@ -258,10 +258,10 @@ class _Finder:
 
     def _tables(self, base: str, here: _Dirs, taken: set[str], bare: list[str],
                 problems: dict[str, str]) -> Iterator[tuple[str, str | None, lists.Table]]:
-        """(folder, role by its name, what it says) of every list; those that are malformed go to `problems`."""
+        """(folder, role by its name, content) of every list; malformed ones go to `problems`."""
         places = [base, *(path for name, path in here.folders.items() if name.lower() in NOTES or name in bare)]
         if taken and not bare:
-            places = [base]  # where train is a folder it has no list; one for val may be here
+            places = [base]  # if train is a folder it has no list, but one for val may be here
         for folder in places:
             for name in texts(self.children(folder)[1]):
                 what = role(name.rpartition(".")[0])
@@ -278,13 +278,13 @@ class _Finder:
 
     def _matched(self, base: str, folder: str, images: lists.Images, parts: dict[str, lists.Table],
                  bare: list[str]) -> Iterator[Place]:
-        """The splits of one list's `parts` that images are there of. Raises DataError."""
+        """The splits of one list's `parts` whose images exist. Raises DataError."""
         for name, part in parts.items():
             def near(place: str, meant: str | None = role(name)) -> bool:
                 return meant is not None and any(role(piece) == meant for piece in place.split("/"))
 
             def foreign(place: str, meant: str | None = role(name)) -> bool:
-                # What is judged may lie among what is learnt, one folder for all images; not the other way round.
+                # Evaluation images may be in train's folder, one for all images, but not vice versa.
                 strange = {"train": ("val", "test"), "val": ("test",), "test": ("val",)}.get(meant or "", ())
                 return not near(place, meant) and any(role(piece, plain=True) in strange for piece in place.split("/"))
 
@@ -297,7 +297,7 @@ class _Finder:
 
     def _parts(self, table: lists.Table, what: str | None, inside: str | None, here: _Dirs,
                bare: list[str]) -> dict[str, lists.Table]:
-        """{split: the rows of it}."""
+        """{split: its rows}."""
         if inside is not None:
             return {inside: table}
         if any(row.split for row in table.rows):
@@ -311,7 +311,7 @@ class _Finder:
         return {ALL: table} if table.rows and table.rows[0].label is not None else {}
 
     def _by_folder(self, name: str, match: lists.Found, bare: list[str]) -> dict[str, lists.Found]:
-        """One list of all images, apart by the folders named like splits that these lie in."""
+        """Divides one list of all images by the folders, named like splits, that contain them."""
         tops = {file.path.partition("/")[0] for _, _, file in match.entries}
         if name != ALL or not tops <= set(bare):
             return {name: match}
@@ -319,18 +319,18 @@ class _Finder:
                 for top in sorted(tops)}
 
     def _better(self, place: Place) -> bool:
-        """Does a list name other labels than the folders that the images lie in?"""
+        """Does a list have other labels than the images' folders?"""
         assert place.table is not None
         header = place.table.header
         return (not header or bool(set(header) & set(lists.LABELS))) and not lists.one_to_one(self._by_top(place))
 
     def _unsure(self, place: Place) -> str:
-        """What to say of a list without a header that parts images otherwise than the folders they lie in: of what?"""
+        """The problem with a list without a header that groups images differently from their folders, or ''."""
         assert place.table is not None
         pairs = self._by_top(place)
         folders = sorted({folder for folder, _ in pairs})
         usual = {folder: max((n, label) for (of, label), n in pairs.items() if of == folder) for folder in folders}
-        mostly = len({label for _, label in usual.values()}) == len(folders) and (  # one of the two is wrong, then
+        mostly = len({label for _, label in usual.values()}) == len(folders) and (  # then one of the two is wrong
             sum(n for n, _ in usual.values()) >= AGREEING * pairs.total())
         if place.table.header or place.table.rows[0].label is None or len(folders) < 2 or mostly:
             return ""
@@ -339,7 +339,7 @@ class _Finder:
                 "else remove it")
 
     def _by_top(self, place: Place) -> collections.Counter[tuple[str, str]]:
-        """How many of a list's images are of each (folder, label)."""
+        """The number of a list's images with each (folder, label)."""
         assert place.found is not None
         skip = len(place.base) + 1 if place.base else 0
         return collections.Counter((file.path[skip:].partition("/")[0], label) for label, _, file in
@@ -380,10 +380,10 @@ class _Finder:
 
 def _chosen(found: Mapping[str, list[Place]], vague: Mapping[str, str], images: lists.Images,
             problems: dict[str, str]) -> Layout:
-    """Of the lists for each split the one that counts; what contradicts it, or may, is a problem.
+    """Chooses one list for each split; lists that contradict it, or may, are problems.
 
     Args:
-      found: {split: by each of its lists}. vague: {role: why a list of it can't be followed}. problems: so far.
+      found: {split: its places, one per list}. vague: {role: why a list of it can't be used}. problems: so far.
     """
     splits: dict[str, Place] = {}
     others: dict[str, Place] = {}
@@ -413,7 +413,7 @@ def _chosen(found: Mapping[str, list[Place]], vague: Mapping[str, str], images: 
 
 
 def _contradicting(splits: Mapping[str, Place]) -> str:
-    """What to say of an image that lists of two splits name with two labels; '' if there is none."""
+    """The problem of an image with two labels in lists of two splits; '' if there is none."""
     known: dict[str, tuple[str, Place]] = {}
     for place in splits.values():
         for path, label in _labels(place).items():
@@ -430,7 +430,7 @@ def _labels(place: Place) -> dict[str, str]:
 
 
 def _with_unnamed(place: Place, images: lists.Images, named: set[str]) -> Place:
-    """With the number of images that lie beside those of its list, and that no list names."""
+    """Adds the number of images beside those of its list that no list names."""
     assert place.found is not None
     folders = {path.rpartition("/")[0] for path in _labels(place)}
     unnamed = sum(f.path.rpartition("/")[0] in folders and f.path not in named for f in images.files)
@@ -438,6 +438,6 @@ def _with_unnamed(place: Place, images: lists.Images, named: set[str]) -> Place:
 
 
 def _agree(one: Place, other: Place, partly: bool) -> bool:
-    """Do two lists say the same, of the images that both name (`partly`) or of all?"""
+    """Do two lists agree, on their common images (`partly`) or on all?"""
     mine, theirs = _labels(one), _labels(other)
     return all(mine.get(path, label) == label for path, label in theirs.items()) if partly else mine == theirs

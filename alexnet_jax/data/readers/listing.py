@@ -1,4 +1,4 @@
-"""The images of one split of a folder of images, with what is left out and why."""
+"""Lists the images of one split of a folder of images, and what is left out and why."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from alexnet_jax.errors import DataError
 from alexnet_jax.text import and_more
 from alexnet_jax.text import listed as named
 
-# Kinds of what is left out that say where it lies and not what it is.
+# Kinds of left-out files that depend on their place, not their format.
 OUTSIDE, MISSING, UNNAMED = formats.PLACES
 _NAMED = 5  # names in a message
-_AROUND = (*IMAGES, "dataset", "datasets", "categories")  # that hold classes
+_AROUND = (*IMAGES, "dataset", "datasets", "categories")  # folders around classes
 _NO_CLASSES = (*_AROUND, *NOTES, "masks", "mask", "trimaps", "segmentations", "segmentation", "ground_truth", "docs",
                "doc", "assets", "figures", "examples")
 _CLASSES = ("classes.txt", "synsets.txt", "synset.txt", "synset_words.txt", "wnids.txt", "class_names.txt", "names.txt",
-            "labels.txt")  # files that may say which class a number is
+            "labels.txt")  # files that may name numbered classes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Listing:
     """The images of a split.
 
     Attributes:
-      entries: (class, path below it) in the order of the store. files: what each is read from.
-      left_out: {kind: {class, '' for none: files}}.
-      notes: lines about it, for people.
+      entries: (class, path below it) in the store's order. files: the file of each.
+      left_out: {kind: {class, or '' for none: number of files}}.
+      notes: lines for the user.
     """
 
     entries: list[tuple[str, str]]
@@ -47,14 +47,14 @@ class Listing:
 
 
 def listing(place: Place, alone: bool) -> Listing:
-    """Every image of a split.
+    """All images of a split.
 
     Args:
       place: the split's.
-      alone: may its classes be those of a run, or are they those of another split?
+      alone: may the split define a run's classes, or are they those of another split?
 
     Raises:
-      DataError: there is none; nothing says of which class they are; they lie one level too deep.
+      DataError: there are no images; their classes are unknown; they are one level too deep.
     """
     if place.found is not None:
         return _of_list(place, place.found)
@@ -77,7 +77,7 @@ def listing(place: Place, alone: bool) -> Listing:
                             "class, which nothing can be learnt from or reported on; make class folders, or add a list "
                             "labels.csv of path,label there")
     left_out: dict[str, dict[str, int]] = collections.defaultdict(lambda: collections.defaultdict(int))
-    chosen = {}  # of what is in an archive twice the last counts
+    chosen = {}  # of duplicate paths in an archive the last counts
     read = {id(file) for file in wanted}
     for file in files:
         name, slash, path = file.path.partition("/")
@@ -99,20 +99,20 @@ def _sorted(chosen: list[tuple[tuple[str, str], File]], left_out: dict) -> Listi
 
 
 def cut_each(path: str, split: str) -> str:
-    """What follows the split's own name in a path of its archive ('wrapped/train/cat/1.jpg'), else the path."""
+    """The part of an archive's path after the split's own name ('wrapped/train/cat/1.jpg'), else the path."""
     parts = path.split("/")
     return "/".join(parts[parts.index(split) + 1:]) if split in parts[:-2] else path
 
 
 def _cut(paths: list[str], split: str) -> list[str]:
-    """The same for all paths or none: a class may have the split's name."""
+    """The same for all paths, or for none, as a class may have the split's name."""
     cut = [cut_each(path, split) for path in paths]
     deep = [(a, b) for a, b in zip(paths, cut, strict=True) if "/" in a and formats.looks_like_image(a)]
     return cut if all(a != b for a, b in deep) else paths
 
 
 def _unwrapped(files: list[File], split: str) -> tuple[list[File], list[File]]:
-    """(the files below folders that say nothing, such as `train/images/<class>/*`; those outside of these)."""
+    """(files, without uninformative folders as in `train/images/<class>/*`; files outside of these)."""
     outside: list[File] = []
     while True:
         images = [f for f in files if formats.readable(f.kind)]
@@ -125,12 +125,12 @@ def _unwrapped(files: list[File], split: str) -> tuple[list[File], list[File]]:
 
 
 def _says_nothing(folder: str, split: str) -> bool:
-    """Is a folder in a split called like images, or like the split?"""
+    """Is a folder's name uninformative, a word for images or the split's name?"""
     return folder.lower() in (*IMAGES, split.lower()) or (role(folder, plain=True) or "-") == role(split)
 
 
 def _by_own_list(place: Place) -> Listing | None:
-    """The images of a split that a list right in its folder names, as Tiny-ImageNet's val has one."""
+    """The images of a split by a list directly in its folder, as in Tiny-ImageNet's val."""
     inner, _ = place.tree.children(place.base)
     only = inner[0] if len(inner) == 1 and inner[0].lower() in IMAGES else None
     folders = [place.base] if only is None else [place.base, trees.join(place.base, only)]
@@ -190,10 +190,10 @@ def _of_list(place: Place, found: lists.Found) -> Listing:
 
 
 def renamed(place: Place, listed: Listing, known: set[str]) -> Listing:
-    """The same with names of classes in place of numbers, by a file of names that has all of the `known`.
+    """Replaces numbers by class names, from a file of names that has all of `known`.
 
     Raises:
-      DataError: there is no such file, or it doesn't tell whether its first line is 0 or 1.
+      DataError: there is no such file, or it is unclear whether its first line is 0 or 1.
     """
     numbers = {int(name) for name in listed.classes}
     for file in place.tree.children("")[1]:
@@ -216,7 +216,7 @@ def renamed(place: Place, listed: Listing, known: set[str]) -> Listing:
 
 
 def unpadded(place: Place, listed: Listing, known: set[str]) -> Listing:
-    """The same with numbers written as training has them, '00007' for '7', where that has one meaning."""
+    """Writes numbers as training does ('00007' for '7'), if that is unambiguous."""
     written = collections.defaultdict(list)
     for name in known:
         written[int(name)].append(name)
@@ -232,10 +232,10 @@ def unpadded(place: Place, listed: Listing, known: set[str]) -> Listing:
 
 
 def _checked(place: Place, listed: Listing, alone: bool, files: Sequence[File]) -> Listing:
-    """Notes what is odd about the classes; refuses what cannot be meant."""
+    """Notes oddities in the classes; raises DataError for what can't be intended."""
     classes = listed.classes
     below: dict[str, set[str]] = collections.defaultdict(set)
-    right = set()  # classes with images right in their folder
+    right = set()  # classes with images directly in their folder
     for name, path in listed.entries:
         if "/" in path:
             below[name].add(path.partition("/")[0])

@@ -1,10 +1,10 @@
-"""Text files that say of which class images are: `path,label` a line, with or without a header, and their images.
+"""Label lists: text files with lines `path,label`, with or without a header, and the images that they name.
 
-Between the columns stand tabs, semicolons, commas or spaces; quotes are as in CSV, over several lines too. A header's
-columns go by their usual names (`PATHS`, `LABELS`, `SPLITS`), that of paths also by its content; without a header the
-first column is the path and the second the label, and of one column only the label is the folder that the path names.
-Paths are relative to the file, to the dataset, or to a folder of images in it; they may lack their ending and have
-Windows' backslashes.
+Columns are separated by tabs, semicolons, commas or spaces; quotes are as in CSV, including multi-line ones. A header's
+columns are recognised by their usual names (`PATHS`, `LABELS`, `SPLITS`), that of paths also by its content. Without a
+header the first column is the path and the second the label; with a single column the label is the path's folder.
+Paths are relative to the file, to the dataset, or to a folder of images in it; they may lack their suffix and have
+backslashes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from alexnet_jax.text import and_more
 IMAGES = ("images", "image", "imgs", "img", "jpg", "jpeg", "jpegs", "png", "jpegimages", "photos", "pictures",
           "data", "frames")  # folders between a split and its classes, or its images, that say nothing
 ENDINGS = (".csv", ".tsv", ".txt", ".lst", ".list")
-# Of several that a header has, the first here counts.
+# If a header has several, the first here counts.
 PATHS = ("path", "filepath", "file_path", "image_path", "img_path", "imagepath", "filename", "file_name", "file",
          "files", "image_name", "img_name", "imagename", "image_file", "image", "images", "img", "image_id", "imageid",
          "img_id", "id_code", "photo", "photo_id", "picture", "name", "id", "uuid", "fname", "filepaths", "filenames",
@@ -35,20 +35,20 @@ LABELS = ("label", "class", "class_name", "classname", "class_label", "label_nam
           "target", "wnid", "synset", "class_id", "classid", "label_id", "category_id", "labels", "breed", "species",
           "diagnosis", "dx", "predictionstring", "y", "name")
 SPLITS = ("split", "subset", "set", "partition", "phase", "usage", "data_set")
-_LARGEST = 1 << 28  # bytes of a file that may be a list
+_LARGEST = 1 << 28  # bytes; larger files aren't lists
 _DOT = r"\.(?:jpe?g|jpe|jfif|png|bmp|gif|webp|tiff?|p[pgbn]m|avif|jp2|j2k|jpx|heic|heif)"
 _ENDING = re.compile(f"{_DOT}$", re.I)
 _SPACED = re.compile(rf"\s*(.+?{_DOT})\s+(\S.*)", re.I)
 _NUMBER = re.compile(r"\s*[-+]?[\d.]+(?:[eE][-+]?\d+)?\s*")
 _LINES = re.compile("\r\n|\r|\n")
 _SIGN_LINE = re.compile("sep=.", re.I)
-_LOOKS = 20  # rows that are looked at
-_OTHERS = 2  # numbers beside the path and a number; where there are more, these may be places in the image
-_NAMED = 3  # lines or images that a message names
+_LOOKS = 20  # rows examined
+_OTHERS = 2  # numbers besides the path and a number; if there are more, they may be coordinates in the image
+_NAMED = 3  # lines or images named in a message
 
 
 class Row(NamedTuple):
-    """`line` of the file, from 1; `label` None where the list has no labels; `split` '' where it has no such column."""
+    """`line` in the file, from 1; `label` None if the list has no labels; `split` '' if it has no such column."""
 
     line: int
     path: str
@@ -57,14 +57,14 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """What a list says.
+    """The content of a list.
 
     Attributes:
       where: its place, for messages.
-      header: the columns that it names, if it does.
-      vague: a row without a header that has words or many numbers besides: a label of several words, or which column?
+      header: the column names, if any.
+      vague: a row, without a header, with further words or many numbers, whose label is therefore ambiguous.
       note: what else could be the labels.
-      labelled: does a header call the labels that?
+      labelled: does a header name the labels?
     """
 
     where: str
@@ -76,19 +76,19 @@ class Table(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A list's images: of each (label, path as the list has it, file), and the rows whose file isn't there.
+    """A list's images, (label, path in the list, file) each, and the rows whose file is missing.
 
-    `unnamed` counts the images that lie beside them and that no list names.
+    `unnamed` counts the images beside them that no list names.
     """
 
     entries: list[tuple[str, str, File]]
     missing: list[Row]
-    again: int  # rows that name an image of the same label once more
+    again: int  # rows that repeat an image with the same label
     unnamed: int = 0
 
 
 def parse(content: bytes, where: str) -> Table | None:
-    """What a file says, if it may be a list. Raises DataError where it is one and is malformed."""
+    """Parses a file; None if it isn't a list. Raises DataError for a malformed list."""
     if len(content) > _LARGEST:
         return None
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -100,7 +100,7 @@ def parse(content: bytes, where: str) -> Table | None:
     lines = [(number, line) for number, line in enumerate(_LINES.split(text), 1)
              if line.strip() and not line.startswith("#")]
     if lines and _SIGN_LINE.fullmatch(lines[0][1].strip()):
-        del lines[0]  # Excel's: which sign stands between the columns
+        del lines[0]  # Excel's line with the separator
     if not lines:
         return None
     found = _cells(lines, where)
@@ -111,7 +111,7 @@ def parse(content: bytes, where: str) -> Table | None:
         label = None  # a column `name`
     by_content = _paths(cells)
     if path is None and by_content is not None and not _ENDING.search(cells[0][by_content]):
-        path = by_content  # under a name of its own
+        path = by_content  # with another name
     is_header = path is not None and not _ENDING.search(cells[0][path]) and len(cells) > 1
     if not is_header:
         path, label, split = by_content or 0, 1 if max(map(len, cells[:50])) > 1 else None, None
@@ -132,7 +132,7 @@ def parse(content: bytes, where: str) -> Table | None:
             raise DataError(f"{where}, line {number}: {len(row)} columns in place of {len(first)}; quote what holds "
                             "the sign between columns")
         if len(row) <= path:
-            return None  # a text, which happens to name images
+            return None  # a text that happens to mention images
         value = None if label is None else row[label].strip() if label < len(row) else ""
         if value and is_header and first[label or 0] == "predictionstring":
             value = value.split()[0]  # Kaggle's ImageNet: a class and its box
@@ -146,7 +146,7 @@ def parse(content: bytes, where: str) -> Table | None:
 
 
 def _more(row: Sequence[str], path: int, label: int | None, value: str | None) -> bool:
-    """Does a row without a header hold what may be the label, too: words, or many numbers?"""
+    """Does a row without a header have other possible labels: words, or many numbers?"""
     others = [cell for place, cell in enumerate(row) if place not in (path, label)]
     return (len(others) > _OTHERS and bool(_NUMBER.fullmatch(value or "-"))) or any(
         cell.strip() and not _NUMBER.fullmatch(cell) for cell in others)
@@ -157,7 +157,7 @@ def _header(row: Sequence[str]) -> list[str]:
 
 
 def _paths(cells: Sequence[Sequence[str]]) -> int | None:
-    """The only column that holds names of images, going by the first rows below what may be a header."""
+    """The only column with names of images, judging by the first rows after a possible header."""
     rows = cells[1:_LOOKS] or cells[:1]
     found = [place for place in range(len(rows[0]))
              if all(place < len(row) and _ENDING.search(row[place].strip()) for row in rows)]
@@ -165,7 +165,7 @@ def _paths(cells: Sequence[Sequence[str]]) -> int | None:
 
 
 def _others(header: Sequence[str], cells: Sequence[Sequence[str]], label: int) -> str:
-    """A note if another column could be the labels too and parts the images in another way."""
+    """A note if another column could be the labels too and groups the images differently."""
     chosen = [row[label].strip() if label < len(row) else "" for row in cells]
     for place, name in enumerate(header):
         if place == label or name not in LABELS or name in (*PATHS, "y"):
@@ -181,7 +181,7 @@ def _column(header: Sequence[str], known: Iterable[str]) -> int | None:
 
 
 def _cells(lines: list[tuple[int, str]], where: str) -> list[tuple[int, list[str]]]:
-    """(number of the line, its columns) of each row. Raises DataError: a list with a quote that is never closed."""
+    """(line number, columns) of each row. Raises DataError: a list with an unclosed quote."""
     for sign in "\t;,|":
         if sign not in lines[0][1]:
             continue
@@ -198,7 +198,7 @@ def _cells(lines: list[tuple[int, str]], where: str) -> list[tuple[int, list[str
         elif '"' in line:
             row = next(csv.reader([" ".join(line.split())], delimiter=" ", skipinitialspace=True))
         elif _ENDING.search(line.strip()):
-            row = [line.strip()]  # a path with spaces and nothing else
+            row = [line.strip()]  # only a path, with spaces
         else:
             row = line.split()
         found.append((number, row))
@@ -206,7 +206,7 @@ def _cells(lines: list[tuple[int, str]], where: str) -> list[tuple[int, list[str
 
 
 def _separated(lines: list[tuple[int, str]], sign: str) -> tuple[list[tuple[int, list[str]]], int]:
-    """(rows, what quotes hold may go over several lines; the first line with a quote that is never closed, else 0)."""
+    """(rows, which quotes may extend over several lines; the first line with an unclosed quote, else 0)."""
     csv.field_size_limit(_LARGEST)
     reader = csv.reader((f"{line}\n" for _, line in lines), delimiter=sign, skipinitialspace=True, strict=True)
     rows, place = [], 0
@@ -215,22 +215,22 @@ def _separated(lines: list[tuple[int, str]], sign: str) -> tuple[list[tuple[int,
             rows.append((lines[place][0], row))
             place = reader.line_num
         return rows, 0
-    except csv.Error:  # quotes that are signs like others, perhaps
+    except csv.Error:  # the quotes may be ordinary characters
         unclosed = next((number for number, line in lines if line.count('"') % 2), 0)
         return [(number, next(csv.reader([line], delimiter=sign, skipinitialspace=True))) for number, line in
                 lines], unclosed
 
 
 def _same(path: str) -> str:
-    """Letters with accents are one sign on some systems, two on others."""
+    """The path in composed Unicode: accented letters are one character on some systems, two on others."""
     return unicodedata.normalize("NFC", path)
 
 
 class Images:
-    """The images below a folder of a tree, to be found by what a list calls them."""
+    """The images below a folder of a tree, found by their names in a list."""
 
     def __init__(self, tree: Tree, base: str, files: Sequence[File] | None = None):
-        """`files`: the images, where they are known."""
+        """`files`: the images, if known."""
         self._tree, self._base = tree, base
         self.files = files if files is not None else [
             file for file in tree.kinds(tree.walk(base)) if formats.readable(file.kind)]
@@ -247,18 +247,18 @@ class Images:
         """The images that a list names; None if it names hardly any.
 
         Args:
-          table: the list. folder: that it lies in, relative to the base.
-          near, foreign: is this folder of images (relative to the base) one that the list is likely to be about, or
-            surely not? There only a path that names the folder is sought.
+          table: the list. folder: the list's folder, relative to the base.
+          near, foreign: is the list likely to be about this folder of images (relative to the base), or surely not? In
+            the latter case only paths that name the folder are searched.
 
         Raises:
-          DataError: a name means two files, or an image has two labels or an empty one.
+          DataError: a name is ambiguous, or an image has two labels or an empty one.
         """
         tiers = [[folder], [""], [f for f in self.folders if near(f)], [f for f in self.folders if not foreign(f)]]
         sample = [_plain(row.path, self._tree, self._base) for row in table.rows[:20]]
         deepest = max((path.count("/") for path in sample), default=0)
-        # How many folders that the paths begin with aren't here, and how far one has to look. No further for any row:
-        # an image that is missing in one folder must not be taken from another.
+        # How many leading folders of the paths don't exist, and where to search. It is the same for all rows: an image
+        # missing from one folder must not be taken from another.
         for cut, far in itertools.product(range(deepest + 1), range(len(tiers))):
             if any(self._find(path.split("/", cut)[-1], tiers[far], table, row) for path, row in
                    zip(sample, table.rows, strict=False)):
@@ -304,7 +304,7 @@ class Images:
         return Found(list(found.values()), missing, again)
 
     def _find(self, path: str, folders: list[str], table: Table, row: Row) -> File | None:
-        """The image of that path below one of the folders."""
+        """The image with that path below one of the folders."""
         key = _same(path)
         bare = not _ENDING.search(key)
         found = {}
@@ -313,7 +313,7 @@ class Images:
             file = self._full.get(place)
             for one in [file] if file else self._short.get(place, []) if bare else []:
                 found[one.path] = one
-        # Beside images lie masks of the same names.
+        # Masks may have the same names as images.
         likely = [path for path in found if path.rpartition("/")[0].rpartition("/")[2].lower() in IMAGES]
         if len(found) > 1 and len(likely) == 1:
             return found[likely[0]]
@@ -324,7 +324,7 @@ class Images:
 
 
 def _plain(path: str, tree: Tree, base: str) -> str:
-    """A list's path as those of trees are written, relative to the base where it was absolute."""
+    """A list's path in the form of a tree's paths, relative to the base if it was absolute."""
     path = path.replace("\\", "/")
     own = os.fspath(tree.path / base) + "/"
     if path.startswith(own):
@@ -334,7 +334,7 @@ def _plain(path: str, tree: Tree, base: str) -> str:
 
 
 def check_classes(table: Table, found: Found) -> None:
-    """Raises DataError if a list of what is learnt from has a label of its own for each image: checksums, numbers."""
+    """Raises DataError if a training list has a different label for each image, e.g. checksums or numbers."""
     own = {label for label, _, _ in found.entries}
     if table.rows[0].label is not None and not table.labelled and len(own) == len(found.entries) > 2:
         raise DataError(f"{table.where}: says something else of each image ({', '.join(sorted(own)[:2])}), which is "
@@ -342,12 +342,12 @@ def check_classes(table: Table, found: Found) -> None:
 
 
 def one_to_one(pairs: Collection[tuple[str, str]]) -> bool:
-    """Is there for each first one second, and the other way round?"""
+    """Do the pairs form a one-to-one mapping?"""
     return len(pairs) == len({one for one, _ in pairs}) == len({other for _, other in pairs})
 
 
 def is_list(table: Table) -> bool:
-    """Going by what it calls its columns and images, does it name images?"""
+    """Does it name images, judging by its column names and paths?"""
     return bool(table.header and set(table.header) & set(LABELS)) or any(
         _ENDING.search(row.path) for row in table.rows[:1])
 

@@ -1,4 +1,4 @@
-"""Image files that belong to no dataset: found below what a user names, decoded as training decodes a dataset's."""
+"""Image files outside of datasets: found in files and folders that a user names, decoded as in training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alexnet_jax.errors import DataError
 
 
 class Found(NamedTuple):
-    """Image files, in order; what of the named can't be read at all, and why; {kind: other files of the folders}."""
+    """Image files, in order; unreadable paths with the reasons; {kind: other files in the folders}."""
 
     files: list[pathlib.Path]
     refused: list[tuple[str, str]]
@@ -24,7 +24,7 @@ class Found(NamedTuple):
 
 
 class Photographs(NamedTuple):
-    """`images`: uint8 [n, size, size, 3]. `names`: the file of each. `refused`: files that aren't here, and why."""
+    """`images`: uint8 [n, size, size, 3]. `names`: the file of each. `refused`: files left out, with the reasons."""
 
     images: np.ndarray
     names: list[str]
@@ -32,10 +32,10 @@ class Photographs(NamedTuple):
 
 
 def find(paths: Iterable[str | os.PathLike[str]]) -> Found:
-    """The image files among `paths` and in the folders among them, of any depth, each folder's sorted by path.
+    """The image files among `paths` and, recursively, in the folders among them, each folder's sorted by path.
 
-    What a folder holds is an image by its first bytes or its name, as in a dataset (`formats.kind`); what is named
-    itself is one in any case. Hidden files of folders are not there.
+    A folder's images are recognised by their first bytes or name, as in a dataset (`formats.kind`); a file named
+    directly is always one. Hidden files in folders are ignored.
     """
     found = Found([], [], collections.Counter())
     for path in map(pathlib.Path, paths):
@@ -60,7 +60,7 @@ def _below(place: pathlib.Path, found: Found) -> list[pathlib.Path]:
     for folder, below, inside in os.walk(place, followlinks=True, onerror=refuse):
         below[:] = [name for name in below if not trees.junk(name)]
         real = os.path.realpath(folder)
-        if real in seen:  # by a link
+        if real in seen:  # through a link
             below.clear()
             continue
         seen.add(real)
@@ -86,10 +86,10 @@ def _kind(path: pathlib.Path) -> str:
 
 
 def decoded(files: Sequence[pathlib.Path], data: Any) -> Iterator[tuple[str, np.ndarray | str]]:
-    """(file, its image uint8 [size, size, 3] or the reason why it cannot be read) of each file, in order.
+    """(file, its image uint8 [size, size, 3] or the reason why it can't be read) for each file, in order.
 
     Args:
-      data: config.data of the network that is to see them.
+      data: config.data of the network that will see them.
     """
     jobs = [decode.Job(rank, str(path), 0, path.read_bytes) for rank, path in enumerate(files)]
     for job, item in zip(jobs, decode.decode_all(jobs, data.size, *Rule.of(data)), strict=True):
@@ -97,16 +97,16 @@ def decoded(files: Sequence[pathlib.Path], data: Any) -> Iterator[tuple[str, np.
 
 
 def read(paths: Iterable[str | os.PathLike[str]], data: Any) -> Photographs:
-    """All images that `find` finds, decoded. Raises DataError: there is none that can be read.
+    """Decodes all images that `find` finds. Raises DataError: none is readable.
 
     Args:
-      data: config.data of the network that is to see them.
+      data: config.data of the network that will see them.
     """
     return decode_found(find([paths] if isinstance(paths, (str, os.PathLike)) else paths), data)
 
 
 def decode_found(found: Found, data: Any) -> Photographs:
-    """As `read`, of what has been found."""
+    """Like `read`, for the result of `find`."""
     pairs = list(decoded(found.files, data))
     refused = found.refused + [(name, item) for name, item in pairs if isinstance(item, str)]
     images = [(name, item) for name, item in pairs if not isinstance(item, str)]
@@ -116,7 +116,7 @@ def decode_found(found: Found, data: Any) -> Photographs:
 
 
 def nothing(found: Found) -> DataError:
-    """The error where no image is left."""
+    """The error if no image is left."""
     why = f" ({found.refused[0][0]}: {found.refused[0][1]})" if found.refused else ""
     only = f", only {formats.words(found.left_out)}" if found.left_out else ""
     return DataError(f"no image to look at{only}{why}; name image files, or folders that hold some")

@@ -1,13 +1,13 @@
 """`shapes`: an embedded, procedural dataset of textured shapes in clutter. Ten classes, any size.
 
-Image `index` of a split is a pure function of (GENERATOR, split, index) and the knobs below: a shape of a
-random place, scale, rotation, stretch, colour and texture, on a textured background with strokes and blobs
-behind it and strokes and blobs before it, then light and noise. The labels go round: `index % 10`.
-Lengths are in half image sides, colours on [0, 1]. A changed knob gives another version of the data.
+Image `index` of a split is a pure function of (GENERATOR, split, index) and the parameters below: a shape with random
+position, scale, rotation, stretch, colour and texture, on a textured background, with strokes and blobs behind and in
+front of it, then lighting and noise. The labels cycle: `index % 10`.
+Lengths are in half image sides, colours in [0, 1]. Changing a parameter changes the data's version.
 
-The knobs are set so that a run of a minute learns something and not everything (configs/shapes.py): no class is
-known by colour alone, and clutter, noise and texture hide the outline. 12,000 images of 32 pixels take 4 to 8 seconds
-on one core.
+The parameters are chosen so that a run of a minute learns something, but not everything (configs/shapes.py): colour
+alone doesn't identify a class, and clutter, noise and texture hide the outline. 12,000 images of 32 pixels take 4 to 8
+seconds on one core.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import numpy as np
 from alexnet_jax.data.dataset import Block, Dataset, Reading, Report
 
 # --- what is drawn, and how hard it is to see --------------------------------------------------------------
-GENERATOR = 2  # raise when the drawing code changes what is drawn
+GENERATOR = 2  # increase it when the drawing code changes the images
 COUNTS = {"train": 10000, "test": 2000}
 RADIUS = (0.50, 0.75)  # of the shape
-ROTATION = 30.0  # largest turn either way, degrees
-POSITION = 0.12  # the centre's largest distance from the image's, along each axis
-STRETCH = 0.20  # standard deviation of the logarithm of the two axes' ratio
+ROTATION = 30.0  # largest rotation in either direction, degrees
+POSITION = 0.12  # the centre's largest offset along each axis
+STRETCH = 0.20  # standard deviation of the log aspect ratio
 CONTRAST = (0.50, 0.90)  # distance of the shape's colour from the background's in RGB
-TYPICAL = 0.6  # part of the shapes that wear their class's own colour
-JITTER = 0.15  # of that colour, each channel, either way
+TYPICAL = 0.6  # fraction of shapes with their class's typical colour
+JITTER = 0.15  # of that colour, per channel, in either direction
 TEXTURE = (0.03, 0.18)  # amplitude of the textures, as a distance in RGB
 FREQUENCY = (1.0, 3.5)  # of stripes and checks, periods per half side
 STROKES_BEHIND, BLOBS_BEHIND = 1, 1
@@ -42,12 +42,12 @@ _KNOBS = ("GENERATOR", "COUNTS", "RADIUS", "ROTATION", "POSITION", "STRETCH", "C
           "TEXTURE", "FREQUENCY", "STROKES_BEHIND", "BLOBS_BEHIND", "STROKES_BEFORE", "BLOBS_BEFORE", "STROKE_WIDTH",
           "BLOB_RADIUS", "LIGHT", "NOISE")
 _GRID = 6  # side of the coarse grid of noise textures
-_PIXELS = 1 << 19  # drawn at a time
+_PIXELS = 1 << 19  # pixels drawn at a time
 _SPLITS = {name: number for number, name in enumerate(COUNTS)}
 
 
 def version() -> str:
-    """Changes with any knob."""
+    """Changes with any parameter."""
     knobs = repr([(name, globals()[name]) for name in _KNOBS])
     return f"{GENERATOR}-{hashlib.sha256(knobs.encode()).hexdigest()[:8]}"
 
@@ -148,7 +148,7 @@ _COLOURS = np.array([
 
 # --- drawing -----------------------------------------------------------------------------------------------
 class _Numbers:
-    """Each image's own uniform random numbers, handed out in order: arrays of [n] or [n, k]."""
+    """Uniform random numbers for each image, consumed in order: arrays [n] or [n, k]."""
 
     def __init__(self, table: np.ndarray):
         self._table, self._used = table, 0
@@ -166,7 +166,7 @@ class _Numbers:
         return v / np.linalg.norm(v, axis=1, keepdims=True)
 
 
-_NUMBERS = 256  # uniform numbers an image has; `_Numbers` uses fewer
+_NUMBERS = 256  # random numbers per image, more than are used
 
 
 def draw(split: str, index: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -191,8 +191,8 @@ def draw(split: str, index: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarr
         _stroke(image, numbers, x, y)
     mask = _shape(numbers, labels, x, y)
     colour = _apart(background, numbers.direction() * numbers.between(*CONTRAST))
-    # As in photographs, colour tells something of the class and not all: without such a cue a network spends
-    # most of a short run at chance.
+    # As in photographs, colour is a cue for the class, but not a certain one: without it a network spends most of a
+    # short run at chance.
     own = np.clip(_COLOURS[labels] + numbers.between(-JITTER, JITTER, 3), 0.0, 1.0)
     colour = np.where(numbers.unit() < TYPICAL, own, colour)
     _paint(image, mask, _textured(numbers, colour, x, y))
@@ -207,23 +207,23 @@ def draw(split: str, index: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarr
 
 
 def _column(values: np.ndarray) -> np.ndarray:
-    """[n] or [n, 1] → [n, 1, 1], to go with images."""
+    """[n] or [n, 1] → [n, 1, 1], for broadcasting with images."""
     return values.reshape(-1, 1, 1)
 
 
 def _apart(colour: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """`colour` + `offset`, each channel's offset turned round where it would leave [0, 1]."""
+    """`colour` + `offset`, with a channel's offset negated if it would leave [0, 1]."""
     moved = colour + offset
     return np.where((moved < 0) | (moved > 1), colour - offset, moved)
 
 
 def _paint(image: np.ndarray, mask: np.ndarray, colour: np.ndarray) -> None:
-    """Puts `colour` over `image` where `mask` [n, size, size] is 1."""
+    """Blends `colour` over `image` with the opacity `mask` [n, size, size]."""
     image += mask[..., None] * (colour - image)
 
 
 def _edge(distance: np.ndarray, size: int) -> np.ndarray:
-    """Coverage of a pixel, 0 … 1, from its distance to the outline in half sides, positive inside."""
+    """A pixel's coverage, 0 … 1, from its distance to the outline in half sides, positive inside."""
     return np.clip(distance * (size / 2) + 0.5, 0.0, 1.0)
 
 
@@ -248,11 +248,11 @@ def _textured(numbers: _Numbers, colour: np.ndarray, x: np.ndarray, y: np.ndarra
 
 
 def _shape(numbers: _Numbers, labels: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """[n, size, size]: how far the label's shape covers each pixel."""
+    """[n, size, size]: coverage of each pixel by the label's shape."""
     centre = numbers.between(-POSITION, POSITION, 2)
     radius = numbers.between(*RADIUS)
     angle = numbers.between(-ROTATION, ROTATION) * (np.pi / 180)
-    # A sum of four uniform numbers is near enough to a normal one of deviation √(1/3).
+    # A sum of four uniform numbers is close to normal, with deviation √(1/3).
     stretch = np.exp(STRETCH * np.sqrt(3.0) * (numbers.unit(4).sum(axis=1, keepdims=True) - 2.0) / 2)
     dx, dy = x - _column(centre[:, 0]), y - _column(centre[:, 1])
     cos, sin = _column(np.cos(angle)), _column(np.sin(angle))
@@ -269,7 +269,7 @@ def _stroke(image: np.ndarray, numbers: _Numbers, x: np.ndarray, y: np.ndarray) 
     """A straight stroke of one colour."""
     ends = numbers.between(-1.1, 1.1, 4)
     x0, y0, x1, y1 = (_column(ends[:, i]) for i in range(4))
-    # Its far end lies within 0.9 of the near one, so that it is a piece of clutter and no second horizon.
+    # At most 0.9 along each axis, so that it is clutter rather than a horizon.
     x1, y1 = x0 + 0.4 * (x1 - x0), y0 + 0.4 * (y1 - y0)
     dx, dy = x1 - x0, y1 - y0
     t = np.clip(((x - x0) * dx + (y - y0) * dy) / (dx**2 + dy**2 + 1e-6), 0.0, 1.0)

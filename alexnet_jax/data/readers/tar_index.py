@@ -1,6 +1,6 @@
-"""Where the files of an uncompressed tar archive lie in it, by hopping from header to header.
+"""Locates the files in an uncompressed tar archive by jumping from header to header.
 
-An archive in an archive is a range of bytes of the outer one, so its files are found, and read, in place.
+A nested archive is a byte range of the outer one, so its files are found and read in place.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 _BLOCK = 512
 _EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
-             tarfile.GNUTYPE_LONGLINK)  # these have content too, though they are no files
+             tarfile.GNUTYPE_LONGLINK)  # not files, but with content
 
 
 class Member(NamedTuple):
-    """A file in an archive: its name, and its content as a range of bytes."""
+    """A file in an archive: its name, and the byte range of its content."""
 
     name: str
     offset: int
@@ -24,13 +24,13 @@ class Member(NamedTuple):
 
 
 def members(file: int, first: int, last: int) -> Iterator[Member]:
-    """The files of the archive in the bytes [first, last) of the open `file`, front to back.
+    """The files of the archive in the bytes [first, last) of the open `file`, in order.
 
-    Names come from the plain headers (100 characters at most). Folders and links are left out.
+    Names come from the plain headers (at most 100 characters). Folders and links are left out.
 
     Raises:
-      ValueError: with the reason, if it is no tar archive or is cut off.
-      OSError: it cannot be read.
+      ValueError: with the reason, if it isn't a tar archive or is truncated.
+      OSError: it can't be read.
     """
     place = first
     while True:
@@ -54,7 +54,7 @@ def members(file: int, first: int, last: int) -> Iterator[Member]:
 
 
 def read(file: int, offset: int, size: int) -> bytes:
-    """The bytes [offset, offset + size) of the open `file`, fewer where it ends. Any thread may call it."""
+    """The bytes [offset, offset + size) of the open `file`, fewer at its end. Thread-safe."""
     pieces = []
     while size and (piece := os.pread(file, size, offset)):
         pieces.append(piece)

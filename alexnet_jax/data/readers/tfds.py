@@ -1,7 +1,7 @@
 """Any prepared TFDS dataset, `tfds:<name>[/config][:version]`, read without TensorFlow.
 
-Looked for in the data dir, $TFDS_DATA_DIR and ~/tensorflow_datasets. It has to be in array_record files;
-tfrecord files are read too where TensorFlow is installed.
+Searched in the data dir, $TFDS_DATA_DIR and ~/tensorflow_datasets. It must be in array_record files; tfrecord files
+need TensorFlow.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Tfds(Dataset):
                 raise DataError(f"{self._folder / 'dataset_info.json'}: cannot be read ({error})") from error
 
     def _locate(self) -> pathlib.Path | None:
-        """The folder of the newest (or the asked) version; None if there is none.
+        """The folder of the newest (or requested) version; None if there is none.
 
         Raises ConfigError if there are several configs and none is named.
         """
@@ -71,7 +71,7 @@ class Tfds(Dataset):
         return None
 
     def owns(self, meta: dict[str, Any]) -> bool:
-        own = "".join(f"-{part}" for part in str(meta["version"]).split("-")[2:])  # behind version and checksum
+        own = "".join(f"-{part}" for part in str(meta["version"]).split("-")[2:])  # after version and checksum
         return meta["name"] == self.name and own == self._rule.suffix
 
     def split_sizes(self) -> dict[str, int | None]:
@@ -81,7 +81,7 @@ class Tfds(Dataset):
     def version(self, split: str) -> str | None:
         if self._folder is None or split not in self.split_sizes():
             return None
-        # Two preparations may bear the same version; the sizes of their files tell most of them apart.
+        # Two preparations may have the same version; file sizes distinguish most of them.
         described = json.dumps([self._info.get("splits"), self._info.get("configName")], sort_keys=True)
         return f"{self._folder.name}-{zlib.crc32(described.encode()):08x}{self._rule.suffix}"
 
@@ -129,7 +129,7 @@ def _versions(base: pathlib.Path) -> list[pathlib.Path]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps TFDS from printing and logging; its bars and notes would break up our own."""
+    """Silences TFDS, whose progress bars and notes would disrupt ours."""
     import tensorflow_datasets as tfds
     from absl import logging as absl_logging
 
@@ -153,7 +153,7 @@ class _Prepared:
       names: of its classes, in the order of the labels.
 
     Raises:
-      DataError: the files cannot be read, or there is no image with one ClassLabel.
+      DataError: the files can't be read, or have no unambiguous image and ClassLabel.
     """
 
     def __init__(self, folder: pathlib.Path):
@@ -175,11 +175,11 @@ class _Prepared:
                 yield
         except DataError:
             raise
-        except Exception as error:  # TFDS raises many kinds
+        except Exception as error:  # TFDS raises many types
             raise DataError(f"{self.damaged} ({' '.join(str(error).split())})") from error
 
     def labels(self, split: str) -> set[str] | None:
-        """The names of the classes that a split has images of; None of files that only TensorFlow reads."""
+        """The names of the classes with images in a split; None for files that only TensorFlow reads."""
         if not self._raw:
             return None
         with self._reading():
@@ -187,7 +187,7 @@ class _Prepared:
                     if (label := int(each[self.label_key])) >= 0}
 
     def _parsed(self, split: str, keys: Sequence[str], decoders: Any) -> Iterator[Any]:
-        """Examples with these features alone: others may be of kinds that need TensorFlow."""
+        """Examples with only these features, as others may need TensorFlow."""
         import tensorflow_datasets as tfds
 
         wanted = tfds.features.FeaturesDict({key: self._features[key] for key in keys})
@@ -198,7 +198,7 @@ class _Prepared:
         import tensorflow_datasets as tfds
 
         with self._reading():
-            # Compressed images are decoded by our own reader, one rule for all datasets.
+            # Compressed images are decoded by `decode`, with one rule for all datasets.
             encoded = isinstance(self._features[self.image_key], tfds.features.Image)
             decoders = {self.image_key: tfds.decode.SkipDecoding()} if encoded else None
             if self._raw:
@@ -212,20 +212,20 @@ def read_prepared(folder: pathlib.Path, split: str, size: int,
     """A split of the TFDS dataset prepared in `folder`, in the order of its files.
 
     Raises:
-      DataError: the files cannot be read, or there is no image with one ClassLabel.
+      DataError: the files can't be read, or have no unambiguous image and ClassLabel.
     """
-    found = _Prepared(folder)
-    examples, count = found.examples(split), found.builder.info.splits[split].num_examples
+    prepared = _Prepared(folder)
+    examples, count = prepared.examples(split), prepared.builder.info.splits[split].num_examples
     from alexnet_jax.data.readers import decode
 
     origin = f"{folder}, split {split}"
-    return Reading(count, found.names, found.names,
-                   lambda done: _read(examples, done, found.image_key, found.label_key, size, origin, found.damaged,
-                                      rule), origin, decode.made_by(*rule))
+    return Reading(count, prepared.names, prepared.names,
+                   lambda done: _read(examples, done, prepared.image_key, prepared.label_key, size, origin,
+                                      prepared.damaged, rule), origin, decode.made_by(*rule))
 
 
 def _keys(folder: pathlib.Path, tfds: Any, info: Any) -> tuple[str, str]:
-    """Which features are the image and its label."""
+    """The names of the features with the image and its label."""
     features = info.features
     labels = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
     images = [k for k, f in features.items() if isinstance(f, tfds.features.Image) or (

@@ -1,7 +1,7 @@
-"""Folders of files, on disk or in an archive, with one interface.
+"""Folders of files, on disk or in an archive, with a common interface.
 
-zip, tar and tar compressed by gzip, bzip2 or xz. What archivers and file managers put beside images (`__MACOSX`,
-`Thumbs.db`, hidden files) is not there.
+Archives are zip, tar, and tar compressed with gzip, bzip2 or xz. Files from archivers and file managers (`__MACOSX`,
+`Thumbs.db`, hidden files) are ignored.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from alexnet_jax.errors import DataError, describe_os_error, reading
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz", ".zip")
 _JUNK = re.compile(r"\..*|__MACOSX|thumbs\.db|ehthumbs\.db|desktop\.ini|\$RECYCLE\.BIN|@eaDir|Icon\r", re.I | re.S)
-_MANY = 256  # files of a folder from which on their kinds are noted for the next time
+_MANY = 256  # files in a folder from which on their kinds are cached
 LARGE = 1 << 20  # bytes of an archive, likewise
-_THREADS = 8  # that wait for the disk while the beginnings of files are read
+_THREADS = 8  # for reading the beginnings of files, mostly waiting for the disk
 _REMEDY = "truncated or damaged; copy or download it again"
 
 
 class File(NamedTuple):
     """A file of a tree.
 
-    `path` is that below the folder that was walked. `size` in bytes, -1 if it cannot be had (a broken link, say).
-    `kind` is that of `formats.kind`, None where it hasn't been looked at. `handle` is what the tree finds it by.
+    `path` is relative to the folder that was walked. `size` is in bytes, -1 if unknown (for a broken link, say). `kind`
+    is from `formats.kind`, None if not examined yet. `handle` identifies it in the tree.
     """
 
     path: str
@@ -55,7 +55,7 @@ Content = bytes | Callable[[], bytes]
 
 
 class Tree:
-    """A folder on the disk or in an archive. Paths in it have `/` between their parts; '' is the tree itself.
+    """A folder on disk or in an archive. Paths in it are separated by `/`; '' is the tree itself.
 
     Attributes:
       path: of the folder or the archive.
@@ -70,7 +70,7 @@ class Tree:
         raise NotImplementedError
 
     def hidden(self, folder: str) -> list[str]:
-        """The names of hidden folders in a folder that hold images. Raises DataError."""
+        """The names of hidden folders with images in a folder. Raises DataError."""
         return []
 
     def walk(self, folder: str) -> list[File]:
@@ -78,7 +78,7 @@ class Tree:
         raise NotImplementedError
 
     def files_in(self, folder: str, names: Iterable[str]) -> list[File]:
-        """Files of one folder, with their paths from the tree on."""
+        """Files of one folder, with paths relative to the tree."""
         raise NotImplementedError
 
     def kinds(self, files: Sequence[File]) -> list[File]:
@@ -86,7 +86,7 @@ class Tree:
         raise NotImplementedError
 
     def contents(self, files: Iterable[tuple[int, File]]) -> Generator[tuple[int, File, Content], None, None]:
-        """(number, file, its content) of files, in the order that is quickest to read."""
+        """(number, file, its content) of files, in the fastest order to read."""
         raise NotImplementedError
 
     def read(self, path: str) -> bytes:
@@ -94,19 +94,19 @@ class Tree:
         raise NotImplementedError
 
     def where(self, path: str) -> str:
-        """How messages name what lies at `path`."""
+        """The name of `path` in messages."""
         if self.archived:
             return f"{self.path}: {path}" if path else str(self.path)
         return str(self.path / path)
 
 
 def ending(name: str) -> str:
-    """Of an archive's name, '' for what is none."""
+    """The suffix of an archive's name, '' for other files."""
     return max((e for e in ARCHIVES if name.lower().endswith(e)), key=len, default="")
 
 
 def stem(name: str) -> str:
-    """The name without an archive's ending."""
+    """The name without an archive's suffix."""
     return name[:len(name) - len(ending(name))]
 
 
@@ -119,14 +119,14 @@ def junk(name: str) -> bool:
 
 
 def opened(path: pathlib.Path, memo: pathlib.Path) -> Tree:
-    """The tree of a folder or an archive; `memo` is a folder for notes of what archives hold."""
+    """The tree of a folder or an archive; `memo` is a folder for cached listings."""
     if path.is_dir():
         return Folder(path, memo)
     return (Zip if path.name.lower().endswith(".zip") else Tar)(path, memo)
 
 
 class Note:
-    """What was found in files, noted under a digest of what tells them from others."""
+    """A cached result about files, stored under a digest that identifies them."""
 
     def __init__(self, folder: pathlib.Path, about: bytes):
         self._path = folder / hashlib.sha256(b"1 " + about).hexdigest()[:32]
@@ -138,7 +138,7 @@ class Note:
             return None
 
     def write(self, rows: list) -> None:
-        with contextlib.suppress(OSError):  # of a folder that another user owns, say: then it's looked at again
+        with contextlib.suppress(OSError):  # e.g. another user's folder: then there is no cache
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with files_lib.replacing(self._path) as temporary:
                 temporary.write_bytes(gzip.compress(json.dumps(rows).encode(), 1))
@@ -173,7 +173,7 @@ class Folder(Tree):
         status = os.stat(place)
         own = (status.st_dev, status.st_ino)
         if own in above:
-            return  # a link to a folder that holds it: all its images have been met
+            return  # a link to a parent folder, whose images are listed already
         below = []
         with os.scandir(place) as entries:
             for entry in entries:
@@ -208,7 +208,7 @@ class Folder(Tree):
 
         if len(files) < _MANY:
             return [look(file) for file in files]
-        # To open a million files takes minutes on some disks, and is done once for files of these names and sizes.
+        # Opening a million files takes minutes on some disks, so it is done once for these names and sizes.
         about = "\n".join(f"{file.path}\0{file.size}" for file in files)
         note = Note(self._memo, about.encode("utf-8", "surrogateescape"))
         known = note.read()
@@ -249,15 +249,15 @@ class _Archive(Tree):
 
     @functools.cached_property
     def digest(self) -> bytes:
-        """What tells the archive from others without reading it. Raises DataError."""
+        """Identifies the archive without reading all of it. Raises DataError."""
         with reading(self.path):
             return ends(self.path)
 
     @functools.cached_property
     def files(self) -> dict[str, File]:
-        """{path: file}. Of one that is there twice the last counts, as unpacking would have it.
+        """{path: file}. Of duplicates the last counts, as in unpacking.
 
-        What an archive holds is only known when all of it has been read, so it is noted for the next time.
+        Listing requires reading the whole archive, so the result is cached.
         """
         note = Note(self._memo, self.digest)
         known = note.read()
@@ -266,7 +266,7 @@ class _Archive(Tree):
         found: dict[str, File] = {}
         for number, name, size, kind in self._scan():
             parts = [part for part in name.split("/") if part not in ("", ".")]
-            while parts[:1] == [".."]:  # which unpacking would leave out
+            while parts[:1] == [".."]:  # unpacking omits these
                 del parts[0]
             if parts and ".." not in parts and not any(map(junk, parts)):
                 path = "/".join(parts)
@@ -315,7 +315,7 @@ class _Archive(Tree):
 
 
 class _Watched:
-    """A file that remembers what was last read of it, for tarfile's sake."""
+    """A file that remembers the last bytes read, to check tarfile's end of archive."""
 
     def __init__(self, file: Any):
         self.last = b""
@@ -335,7 +335,7 @@ class Tar(_Archive):
     """An archive that can only be read front to back."""
 
     def _members(self) -> Generator[tuple[int, tarfile.TarInfo, tarfile.TarFile], None, None]:
-        """Its files, front to back, numbered. Raises DataError if it is cut off."""
+        """Its files, in order, numbered. Raises DataError if it is truncated."""
         number = 0
         with self.path.open("rb") as raw:
             begin = raw.read(6)
@@ -344,12 +344,12 @@ class Tar(_Archive):
             watched = _Watched(unpack(raw))
             with tarfile.open(fileobj=watched, mode="r:") as tar:  # type: ignore[call-overload]
                 while (member := tar.next()) is not None:
-                    tar.members.clear()  # it would keep every one: a gigabyte for ImageNet
+                    tar.members.clear()  # otherwise it keeps all: a gigabyte for ImageNet
                     if not member.isdir():
                         yield number, member, tar
                         number += 1
-            # tarfile takes anything between two files that is no header for the end of the archive. A whole
-            # archive ends in zeros, and reading on to the very end makes gzip compare its checksum.
+            # tarfile takes anything between two files that isn't a header for the end of the archive. A complete
+            # archive ends with zeros, and reading to the very end makes gzip verify its checksum.
             if watched.last != bytes(512):
                 raise DataError(f"{self.path}: {_REMEDY} (it has no end)")
             while watched.read(1 << 20):
@@ -357,7 +357,7 @@ class Tar(_Archive):
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Generator[tuple[int, tarfile.TarInfo, tarfile.TarFile], None, None]]:
-        """`_members`; what goes wrong while they are read becomes a DataError."""
+        """`_members`, with errors in reading turned into DataError."""
         try:
             with contextlib.closing(self._members()) as members:
                 yield members
@@ -385,7 +385,7 @@ class Tar(_Archive):
             for place, member, tar in members:
                 if place in wanted:
                     content = tar.extractfile(member) if member.isfile() else None
-                    # A link's content may lie behind us in the stream.
+                    # A link's content may be earlier in the stream.
                     yield (*wanted[place], content.read() if content else _no_content)
 
 
@@ -421,7 +421,7 @@ class Zip(_Archive):
                 raise DataError(f"{self.path}: {about.filename} in it is compressed in a way that isn't read here "
                                 f"({error}); unpack it") from error
             except (zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError):
-                head = b""  # damaged: an image by its name will count as that
+                head = b""  # damaged: it counts as an image by its name
             yield number, name, about.file_size, formats.kind(head, name)
 
     def contents(self, files: Iterable[tuple[int, File]]) -> Generator[tuple[int, File, Content], None, None]:
