@@ -1,4 +1,4 @@
-"""What another user of a machine meets: `in_child` calls a function as one, in a fork; only root can."""
+"""Runs a function as another user of the machine: `in_child`, in a fork; needs root."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What the tests of the data room share: a config.data, small images, trees and archives of them."""
+"""Common helpers of the data room's tests: a config.data, small images, and trees and archives of them."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""What stands where in a figure: the texts that are really drawn, with their boxes."""
+"""The layout of a figure's text: the texts that are actually drawn, with their boxes."""
 
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.text import Text

@@ -1,4 +1,4 @@
-"""Programs on emulated CPU devices, each in a process of its own."""
+"""Runs programs on emulated CPU devices, each in its own process."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A machine with cards that aren't there: stand-ins on PATH for NVIDIA's listing and its multi-process service."""
+"""A machine with fake GPUs: stand-ins on PATH for NVIDIA's listing and its multi-process service."""
 
 import os
 import pathlib

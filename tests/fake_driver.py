@@ -1,4 +1,4 @@
-"""Sweeps of fake runs (fake_run.py), started as a person would, and what they left behind."""
+"""Sweeps of fake runs (fake_run.py), started like a user's, and their results."""
 
 import pathlib
 import subprocess

@@ -1,4 +1,4 @@
-"""Parts of benchmarks.accelerator that do as FAKE says: {step: what becomes of it}, a JSON."""
+"""Parts of benchmarks.accelerator that follow FAKE, a JSON {step: its outcome}."""
 
 import json
 import os

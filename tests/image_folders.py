@@ -1,4 +1,4 @@
-"""Small folders of images in classes, and how they are opened: for the tests of folders and of archives."""
+"""Small folders of images in classes, and opening them: for the tests of folders and archives."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""What tests of layouts share: images whose colour tells their class, folders, lists and archives of them."""
+"""Common helpers of the layouts' tests: images whose colour encodes their class, folders, lists and archives."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""This project's networks held against those of benchmarks/peer.py in PyTorch: weights, images, comparisons."""
+"""Compares this project's networks with those of benchmarks/peer.py in PyTorch: weights, images, comparisons."""
 
 import json
 import math

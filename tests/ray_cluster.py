@@ -1,4 +1,4 @@
-"""What the tests on Ray share: three nodes of one core each on this machine, and commands on them."""
+"""Common helpers of the tests with Ray: three one-core nodes on this machine, and commands on them."""
 
 import os
 import secrets

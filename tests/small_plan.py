@@ -1,4 +1,4 @@
-"""A sweep of three arms as planned: what the tests of plans, costs and the schedule begin with."""
+"""A planned sweep of three arms, for the tests of plans, costs and the schedule."""
 
 from alexnet_jax import config as config_lib
 from configs import networks

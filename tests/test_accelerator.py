@@ -131,7 +131,7 @@ def test_other_losses_and_other_initial_weights_are_found(name, monkeypatch):
 
 
 @needs_torch
-def test_the_file_of_a_small_network_is_made_anew():
+def test_the_reference_of_a_small_network_is_reproduced():
     made, wanted = reference.network(SMALL), compared.read(SMALL)
     assert max(compared.distances(made, wanted).values()) < 1e-9
     assert made.keys() == wanted.keys()

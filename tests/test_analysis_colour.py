@@ -1,4 +1,4 @@
-"""Colour shares of kernels, and the permutation test over columns, where the answers are known."""
+"""Colour shares of kernels, and the permutation test over columns, with known answers."""
 import json
 
 import fake_sweep

@@ -1,4 +1,4 @@
-"""What runs keep of each reported image, and the noise of the images in a sweep's differences."""
+"""The outcomes that runs keep for each reported image, and the images' noise in a sweep's differences."""
 
 import json
 

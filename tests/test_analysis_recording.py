@@ -1,4 +1,4 @@
-"""A sweep's records as they are kept: small, without paths, with the search of its learning rates."""
+"""A sweep's record: compact, without paths, with the search of its learning rates."""
 
 import json
 import pathlib
@@ -35,7 +35,7 @@ def _workdir(tmp_path):
     return workdir
 
 
-def test_a_recorded_sweep_says_what_the_sweep_said(tmp_path, capsys):
+def test_a_recorded_sweep_gives_the_same_report(tmp_path, capsys):
     workdir, kept = _workdir(tmp_path), tmp_path / "results" / "mine"
     recording.main([f"--workdir={workdir}", f"--record={kept}"])
     assert "make claims" in capsys.readouterr().out
@@ -64,7 +64,7 @@ def test_a_record_may_have_the_name_of_the_sweep_file_whose_runs_it_has_and_keep
     assert json.loads((workdir / "plan.json").read_text())["name"] == "three"
 
 
-def test_a_record_unpacked_is_a_workdir_that_goes_on(tmp_path):
+def test_an_unpacked_record_is_a_workdir_that_resumes(tmp_path):
     workdir, kept = _workdir(tmp_path), tmp_path / "kept"
     recording.copy_sweep(workdir, kept)
     asked, mine = plan_lib.read(workdir), tmp_path / "mine"
@@ -99,7 +99,7 @@ def test_records_of_another_sweep_and_good_ones_are_not_written_over(tmp_path):
     assert {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()} == before
 
 
-def test_arms_that_nobody_has_begun_are_left_out(tmp_path):
+def test_arms_without_begun_runs_are_left_out(tmp_path):
     workdir = fake_sweep.write_sweep(tmp_path / "w", seeds=(0, 1), states={
         ("tanh", 0): "not started", ("tanh", 1): "not started", ("no_lrn", 0): "unfinished",
         ("no_lrn", 1): "not started"})

@@ -1,4 +1,4 @@
-"""The same runs made twice: paired by id, and what their differences say."""
+"""The same runs made twice: paired by id, and the statistics of their differences."""
 
 import shutil
 
@@ -25,7 +25,7 @@ def _shift(workdir, points):
                                      "git": {"revision": "fedcba9876543210", "dirty": False}})
 
 
-def test_pairs_are_runs_of_one_id_and_their_differences_are_told(tmp_path, capsys):
+def test_pairs_are_runs_of_one_id_and_their_differences_are_printed(tmp_path, capsys):
     fake_sweep.write_sweep(tmp_path / "before", seeds=(0, 1), epochs=2)
     shutil.copytree(tmp_path / "before", tmp_path / "after")
     fake_sweep.write_run(tmp_path / "before" / "another", fake_sweep.base_config(3), name="alone")
@@ -63,7 +63,7 @@ def _text(rows, seeds):
     return repeats.text({"rows": rows, "views": "centre", "protocol": {**about, "seeds": seeds}})
 
 
-def test_the_arms_differences_are_told_by_either_folder_and_by_both():
+def test_the_arms_differences_are_printed_by_either_folder_and_by_both():
     rows = [{"name": name, "seed": seed, "before": before, "after": after} for name, *errors in (
         ("baseline", (40.0, 39.0), (40.4, 39.0)), ("no_lrn", (41.0, 41.0), (41.2, 42.0)), ("alone", (50.0, 50.0)))
         for seed, (before, after) in enumerate(errors)]

@@ -1,4 +1,4 @@
-"""The rules for a verdict and a star, on planted differences; their facts held against scipy's tests."""
+"""The rules for verdicts and stars, on planted differences; their facts compared with scipy's tests."""
 
 import math
 

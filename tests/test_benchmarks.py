@@ -1,4 +1,4 @@
-"""The benchmarks do what their tables say: same loss on both sides, right arithmetic, right bookkeeping. No times."""
+"""The benchmarks measure what their tables say: same loss on both sides, right arithmetic and bookkeeping. No times."""
 
 import json
 import subprocess
@@ -161,7 +161,7 @@ def test_a_cold_start_from_the_command_line(tmp_path):
     assert len(row["cold"]["all"]) == len(row["warm"]["all"]) == 1
 
 
-def test_a_child_answers_errors_and_goes_on_and_another_one_follows_it():
+def test_a_child_answers_errors_and_continues_and_is_replaced_when_it_dies():
     with contenders.Contender("ours", contenders.cores(1)) as ours:
         with pytest.raises(UserError, match=r"ours: no answer to 'about' within 0.01 s"):
             ours.ask("about", timeout=0.01)

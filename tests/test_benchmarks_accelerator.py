@@ -1,4 +1,4 @@
-"""`python -m benchmarks.accelerator` whatever becomes of its parts: errors, deaths, no time, being killed itself."""
+"""`python -m benchmarks.accelerator` under errors, crashes, time limits and being killed."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def test_a_part_that_fails_in_each_way_does_all_the_rest(go, tmp_path, capfd):
         f"rehearsal on a device: nothing left to do; finished before: fake; results in {tmp_path}")
 
 
-def test_a_part_is_cut_off_when_its_time_is_up_and_goes_on(go, tmp_path):
+def test_a_part_is_cut_off_when_its_time_is_up_and_resumes(go, tmp_path):
     code, found = go({"a": 1, "b": "hangs", "c": 2}, seconds=6.0)
     assert (code, found["status"]) == (0, "cut off")
     assert found["steps"]["b"]["number"] == 1
@@ -91,7 +91,7 @@ sys.exit(course.Course(pathlib.Path(sys.argv[1]), 60.0, True, "").run([this.FAKE
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_command_that_is_killed_takes_its_part_along_and_is_gone_on_with(go, tmp_path, number):
+def test_a_killed_command_ends_its_part_and_can_be_resumed(go, tmp_path, number):
     env = os.environ | {"FAKE": json.dumps({"a": 1, "b": "hangs"}),
                         "PYTHONPATH": os.pathsep.join([str(command.ROOT), str(command.ROOT / "tests")])}
     killed = subprocess.Popen([sys.executable, "-c", _COMMAND, tmp_path], env=env)

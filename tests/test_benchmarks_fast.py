@@ -1,4 +1,4 @@
-"""The part "fast" of `benchmarks.accelerator`: who is measured when, what is left where somebody fails. No times."""
+"""The part "fast" of `benchmarks.accelerator`: what is measured when, and results after failures. No times."""
 
 import json
 from typing import ClassVar
@@ -94,7 +94,7 @@ def test_all_compile_side_by_side_and_take_turns_when_all_have(go):
     assert [what for _, what in Child.log[-3:]] == ["closed"] * 3
 
 
-def test_what_is_there_starts_nobody(go):
+def test_finished_steps_start_no_process(go):
     found, _ = go()
     again, _ = go(lambda child: pytest.fail("started"))
     assert again["steps"] == found["steps"]

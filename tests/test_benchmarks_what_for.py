@@ -1,4 +1,4 @@
-"""The part "what_for" of `benchmarks.accelerator`: open sweeps, stopped in time, recorded, continued elsewhere."""
+"""The part "what_for" of `benchmarks.accelerator`: sweeps stopped in time, recorded, and continued elsewhere."""
 
 import shutil
 import sys
@@ -53,7 +53,7 @@ def _recorded(archive, folder):
     return {f"{arm.name} seed {seed}": run.state for arm in sweep.arms for seed, run in arm.runs.items()}
 
 
-def test_a_sweep_is_run_and_recorded_and_another_machine_goes_on_from_the_records(go, tmp_path):
+def test_a_sweep_is_run_and_recorded_and_another_machine_resumes_from_the_records(go, tmp_path):
     found, said = go(_mine(tmp_path))
     step = found["steps"]["X: mine"]
     assert (found["status"], step["finished"], step["runs"]) == ("finished", 4, 4)
@@ -130,7 +130,7 @@ def test_what_is_open_is_the_plans():
     assert whole.arguments[1:] == ("--config.train.epochs=520", "--config.train.eval_every=104")
 
 
-def test_a_record_is_gone_on_with_and_seeds_that_another_kind_has_begun_are_left_to_it(go, tmp_path, monkeypatch):
+def test_a_record_is_resumed_and_seeds_begun_on_another_kind_are_left_to_it(go, tmp_path, monkeypatch):
     monkeypatch.setattr(what_for, "RESULTS", tmp_path / "results")
     mine = _mine(tmp_path)
     assert what_for.seeds_left(mine, "a card") == (1, 2)

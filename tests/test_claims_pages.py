@@ -1,4 +1,4 @@
-"""The table that is recorded here, CLAIMS.md and the pages with a part of it: what the recorded results give."""
+"""The committed table, CLAIMS.md and the pages with parts of it match the recorded results."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""What the table of claims is made from: recorded sweeps and claim files, whole, damaged or of another kind."""
+"""The inputs of the table of claims: recorded sweeps and claim files, complete, damaged or of another kind."""
 
 import fake_sweep
 import pytest

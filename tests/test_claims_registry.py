@@ -1,4 +1,4 @@
-"""The claims as they are declared: sources, protocols, commands, arms, and what an arm of any name is held against."""
+"""The declared claims: sources, protocols, commands, arms, and which claim an arm is compared with."""
 
 import pathlib
 import shlex

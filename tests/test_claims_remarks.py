@@ -1,4 +1,4 @@
-"""What a row of the table of claims says of other views and records, held against scipy and plain counting."""
+"""Remarks in the table of claims about other views and records, compared with scipy and plain counting."""
 
 import dataclasses
 

@@ -145,7 +145,7 @@ def test_views(whole):
     assert "centre crop; stored" in report.render(workdir, "centre")
 
 
-def test_without_ten_views_the_centre_crop_is_taken_and_said(tmp_path):
+def test_without_ten_views_the_centre_crop_is_used_and_reported(tmp_path):
     workdir = fake_sweep.write_sweep(tmp_path, seeds=(0,), epochs=2)
     path = fake_sweep.folder_of(workdir, "tanh", 0) / "result.json"
     result = json.loads(path.read_text())
@@ -164,7 +164,7 @@ def test_imagenet_itself_is_not_called_small(tmp_path):
     assert not protocol.is_imagenet({"dataset": ["image_folder:tiny-imagenet-100"], "train_images": [40_000]})
 
 
-def test_networks_and_schedules_of_every_config_are_told():
+def test_networks_and_schedules_of_every_config_are_described():
     local = config.to_json(config.resolve(cli.load_config("configs/conv_local.py:11")))
     assert protocol._network(local) == "conv 64-64-64 unshared-32 unshared, fc none, one column"
     assert protocol._folded(local) == ", from epoch 351 on on `train[:40000]`"
@@ -215,7 +215,7 @@ def test_a_misspelt_option_is_named(arguments, message):
         report.main(arguments)
 
 
-def test_what_makes_an_error_mean_less_stands_under_the_table(tmp_path):
+def test_what_makes_an_error_misleading_is_noted_under_the_table(tmp_path):
     """Images that were learnt from too in every run; classes without training images in one."""
     fake_sweep.write_sweep(tmp_path, seeds=(0, 1))
     results = sorted(tmp_path.glob("runs/*/result.json"))

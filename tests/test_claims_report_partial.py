@@ -70,7 +70,7 @@ def test_one_seed_has_no_interval_and_no_noise(tmp_path):
     assert "Holm" not in text
 
 
-def test_arms_of_several_revisions_are_told_apart(tmp_path):
+def test_arms_of_several_revisions_are_distinguished(tmp_path):
     workdir = fake_sweep.write_sweep(tmp_path, seeds=(0, 1), epochs=2)
     assert "Several revisions" not in report.render(workdir)
     path = fake_sweep.folder_of(workdir, "no_lrn", 1) / "run.json"
@@ -81,7 +81,7 @@ def test_arms_of_several_revisions_are_told_apart(tmp_path):
             "uncommitted changes: no_lrn.") in text
 
 
-def test_arms_of_several_environments_are_told_apart_and_named_with_the_device(tmp_path):
+def test_arms_of_several_environments_are_distinguished_and_named_with_the_device(tmp_path):
     workdir = fake_sweep.write_sweep(tmp_path, seeds=(0, 1), epochs=2)
     plain = report.render(workdir)
     assert "environments" not in plain

@@ -1,4 +1,4 @@
-"""What other choices make of a claim's row, on simulated runs: held against scipy and plain counting."""
+"""The effect of other choices on a claim's row, on simulated runs, compared with scipy and plain counting."""
 
 import fake_sweep
 import numpy as np

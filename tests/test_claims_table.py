@@ -104,7 +104,7 @@ def test_a_verdict_that_the_noise_of_the_images_takes_says_so(recorded, monkeypa
         assert why(claim).endswith("; with the noise of the images unresolved")
 
 
-def test_less_overfitting_is_told_beside_the_error(recorded):
+def test_less_overfitting_is_reported_beside_the_error(recorded):
     row = next(r for r in recorded[1]["dropout"] if r.part == "without − with")
     assert "; the error +1.0" in row.measured or "; the error +0.9" in row.measured
     assert "error" not in recorded[1]["lrn"][0].measured
@@ -120,7 +120,7 @@ def test_the_early_error_and_the_running_training_error(tmp_path):
     assert found["decay"].quantity == "running training error"
 
 
-def test_what_overfitting_needs_is_said_where_the_runs_lack_it(tmp_path):
+def test_the_report_says_what_overfitting_needs_if_the_runs_lack_it(tmp_path):
     fake_sweep.write_sweep(tmp_path / "w", arms=arms_of(pooling__nonoverlapping=0.4), epochs=2)
     row = next(row for row in rows(tmp_path)[0] if row.id == "overlap-fit")
     assert not row.measured
@@ -255,7 +255,7 @@ def test_a_new_claim_is_one_record(tmp_path):
     assert not any(row.id == "mine" for row in rows(tmp_path)[0])
 
 
-def test_a_family_of_a_plan_spans_its_sweeps_and_another_machines_pairs_are_told_apart(tmp_path):
+def test_a_family_of_a_plan_spans_its_sweeps_and_another_machines_pairs_are_distinguished(tmp_path):
     many = arms_of(lrn__no_lrn=0.1)
     fake_sweep.write_sweep(tmp_path / "paper_like_30_seeds", arms=many, seeds=range(1, 31), epochs=2)
     few = arms_of(columns__one_column=1.7)

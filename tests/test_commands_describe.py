@@ -1,4 +1,4 @@
-"""What `describe` prints, against arithmetic done by hand and the paper's figure 2."""
+"""The output of `describe`, compared with hand calculations and the paper's figure 2."""
 
 import pathlib
 import re
@@ -116,7 +116,7 @@ def test_where_nothing_can_be_drawn(tmp_path, name, message):
         paths.output(str(tmp_path / name))
 
 
-def test_classes_are_known_or_said_to_be_assumed():
+def test_classes_are_known_or_reported_as_assumed():
     assert describe.classes_of(_config("cifar10.py")) == 10
     assert "classes of image_folder:tiny-imagenet-100 are known once" in describe.describe(_config("tiny_imagenet.py"))
     assert "known once" not in describe.describe(_config("tiny_imagenet.py", model__classes=100))

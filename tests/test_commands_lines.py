@@ -1,4 +1,4 @@
-"""Command lines as people type them: what is wrong is one line with exit code 2, `--help` is help with exit code 0."""
+"""Command lines as typed by users: mistakes give one line and exit code 2, `--help` gives help and exit code 0."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""The command line: every mistake is one line on stderr and an exit code, and costs nothing."""
+"""The command line: every mistake gives one line on stderr and an exit code, and costs nothing."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Photographs in, guesses and features out: the same numbers as by the evaluation's path, and as PyTorch's."""
+"""Photographs in, guesses and features out: the same numbers as the evaluation's and PyTorch's."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Archives of images, whole, cut off, altered or holding nothing of use."""
+"""Archives of images: complete, truncated, altered, or without usable content."""
 
 import tarfile
 

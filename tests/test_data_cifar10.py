@@ -1,4 +1,4 @@
-"""CIFAR-10: the official files in every form they come in, and what is said when they don't."""
+"""CIFAR-10: the official files in all their forms, and the errors for other files."""
 
 import hashlib
 import pathlib
@@ -237,7 +237,7 @@ def test_one_process_downloads_for_all(tmp_path):
 
 
 @pytest.mark.usefixtures("_no_proxy", "files")
-def test_no_network_is_said_at_once(tmp_path, monkeypatch):
+def test_a_missing_network_is_reported_at_once(tmp_path, monkeypatch):
     start = time.monotonic()
     (tmp_path / "data").mkdir()
     with pytest.raises(DataError, match=r"cannot be downloaded.*cifar-10-binary.tar.gz") as error:

@@ -1,4 +1,4 @@
-"""Labels by the names of classes: whatever the splits are called, wherever the images lie, whoever packed them."""
+"""Labels go by class names, whatever the splits are called, wherever the images are, whoever packed them."""
 
 import contextlib
 import json
@@ -186,7 +186,7 @@ def test_one_class_is_refused(tmp_path):
         opened(tmp_path)
 
 
-def test_what_an_error_leaves_out_is_counted_and_said(tmp_path):
+def test_what_an_error_leaves_out_is_counted_and_reported(tmp_path):
     tree(tmp_path / "x", training={"ant": 2, "cat": 3, "dog": 2, "elk": 4}, validation={"ant": 1, "cat": 2, "dog": 3})
     keys = ("ant", "cat", "dog", "elk")
     found = opened(tmp_path)
@@ -222,7 +222,7 @@ def test_a_thousand_classes_are_named_by_the_first():
     assert two.startswith("500 classes of the dataset (c0, ")
 
 
-def test_nothing_is_said_where_nothing_is_amiss():
+def test_there_is_no_note_if_nothing_is_wrong():
     assert classes.uneven(np.array([1, 2]), np.array([3, 4]), ("a", "b")) == {}
     assert about_data_words({}) == []
 

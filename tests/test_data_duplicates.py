@@ -1,4 +1,4 @@
-"""Images that stand in the data more than once, against a comparison of all with all."""
+"""Duplicate images, compared with an all-pairs comparison."""
 
 import zlib
 

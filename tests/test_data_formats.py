@@ -1,4 +1,4 @@
-"""Formats by content, photographs turned by EXIF, and the versions of stores that depend on what is read."""
+"""Formats by content, EXIF orientation, and store versions that depend on the supported formats."""
 
 import hashlib
 import io
@@ -90,7 +90,7 @@ def test_what_a_file_is(head, name, kind):
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("number", [1, 3, 6, 7, 8])
-def test_photographs_are_turned_where_that_is_asked_for(form, number):
+def test_photographs_are_rotated_by_exif_if_requested(form, number):
     stored, exif = Image.fromarray(pixels(3, 16, 10)), Image.Exif()
     exif[0x0112] = number
     content = encoded(stored, form, exif=exif, **FORMS[form])

@@ -278,7 +278,7 @@ def prepare(place, store_dir, *program):
                           capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
 
 
-def test_prepare_goes_on_after_a_kill(official, tmp_path):
+def test_prepare_resumes_after_a_kill(official, tmp_path):
     done = prepare(official, tmp_path / "killed", SIGNALLED, "SIGKILL")
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert list((tmp_path / "killed").glob("[!.]*")) == []

@@ -1,4 +1,4 @@
-"""Layouts that people have: every image under its right label."""
+"""Common layouts: every image gets its right label."""
 
 import bz2
 import gzip

@@ -1,4 +1,4 @@
-"""Layouts that aren't understood, or could only be guessed at: one clear line."""
+"""Ambiguous or unsupported layouts: one clear line."""
 
 import pathlib
 
@@ -216,7 +216,7 @@ def test_class_folders_and_a_list_of_other_classes(data):
     assert [s for s in said if "note" in s] == []
 
 
-def test_a_list_with_a_header_counts_and_that_is_said(data):
+def test_a_list_with_a_header_is_used_and_mentioned(data):
     files = {k[6:]: v for k, v in classes("train").items()}
     said = []
     put(data, files | {"labels.csv": table([(f, "day" if i % 2 else "night") for i, f in enumerate(files)], ",",
@@ -226,7 +226,7 @@ def test_a_list_with_a_header_counts_and_that_is_said(data):
         f"note: {data.dir}/x/labels.csv: its labels count, not the folders that the images lie in, cat, dog, elk"]
 
 
-def test_what_else_could_be_the_classes_is_said(data):
+def test_what_else_could_be_the_classes_is_mentioned(data):
     said = []
     put(data, {f"train/{group}/{name}/0.png": image(name) for group, name in
                (("pets", "cat"), ("pets", "dog"), ("wild", "elk"))})

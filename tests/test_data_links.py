@@ -1,4 +1,4 @@
-"""Folders of images with symbolic links: what is linked is read, a loop is walked once and refuses nothing."""
+"""Folders of images with symbolic links: linked images are read, and loops are walked once without an error."""
 
 import numpy as np
 from data_files import data_config, encoded, write_tree

@@ -1,4 +1,4 @@
-"""Stores under construction: a builder may end at any moment, and the next one resumes."""
+"""Stores under construction: a builder may end at any time, and the next one resumes."""
 
 import dataclasses
 import json
@@ -184,7 +184,7 @@ def flip(file):
     (lambda folder: (folder / "images.u8").write_bytes(bytes(12 * 48)), "its images are not those that were written"),
     (lambda folder: (folder / "images.u8").unlink(), "its images are not those that were written"),
 ])
-def test_what_is_damaged_is_built_anew(whole, tmp_path, damage, reason):
+def test_what_is_damaged_is_rebuilt(whole, tmp_path, damage, reason):
     damage(interrupted(tmp_path))
     said, toy = [], Toy()
     assert files(make(tmp_path, toy, said=said)) == whole
@@ -192,7 +192,7 @@ def test_what_is_damaged_is_built_anew(whole, tmp_path, damage, reason):
     assert any(line.endswith(f"is of no use ({reason}); beginning anew") for line in said)
 
 
-def test_what_another_decoder_made_is_built_anew(whole, tmp_path):
+def test_what_another_decoder_made_is_rebuilt(whole, tmp_path):
     interrupted(tmp_path, made_by="Pillow 1.0")
     said, toy = [], Toy()
     assert files(make(tmp_path, toy, said=said)) == whole

@@ -1,4 +1,4 @@
-"""From config.data.name to a dataset, and a dataset of one's own as docs/data.md adds it."""
+"""From config.data.name to a dataset, and a user's own dataset as in docs/data.md."""
 
 import os
 import pathlib

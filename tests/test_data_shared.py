@@ -1,4 +1,4 @@
-"""A store folder of two users: both pack, one resumes what the other's dead builder left, both read."""
+"""A store folder shared by two users: both pack, one resumes the other's interrupted build, both read."""
 
 import encodings.cp437  # noqa: F401 (zipfile's, for names in an .npz: another user may not be able to load it)
 import os
@@ -162,7 +162,7 @@ def test_a_living_builder_is_waited_for(store):
         assert of(SECOND, look) == "another process is building toy-1-train-4; waiting for it"
 
 
-def test_who_may_not_write_is_told_before_anything_is_read(store):
+def test_missing_write_permission_is_reported_before_anything_is_read(store):
     toy = t.Toy()
     toy.read = None
     text = of(SECOND, lambda: t.make(store, toy))

@@ -1,4 +1,4 @@
-"""The packed store: what is written, what opening checks, and that it is whole or absent."""
+"""The packed store: its content, the checks on opening, and that it is complete or absent."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""`prepare --list` and `--delete`: what lies in a store folder."""
+"""`prepare --list` and `--delete`: the content of a store folder."""
 
 import os
 import signal

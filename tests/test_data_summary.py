@@ -1,4 +1,4 @@
-"""What `prepare` says of the data at its end, against counts by hand."""
+"""The summary at the end of `prepare`, compared with counts by hand."""
 
 import json
 

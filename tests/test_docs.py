@@ -1,4 +1,4 @@
-"""The documentation: its commands run, its links and paths lead somewhere, the README is short."""
+"""The documentation: its commands run, its links and paths exist, and the README is short."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The rows behind the curves, what is drawn of them, and the figure's bytes."""
+"""The rows behind the curves, the drawn lines, and the figure's bytes."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""The picture of a sweep's differences: which rows it has, what stands where, and what it does with odd sweeps."""
+"""The figure of a sweep's differences: its rows, its layout, and unusual sweeps."""
 
 import fake_sweep
 import pytest

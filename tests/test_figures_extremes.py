@@ -1,4 +1,4 @@
-"""Every figure at its extremes: no text leaves the canvas, none overlaps another, and nothing is dropped in silence."""
+"""Every figure at its extremes: no text leaves the canvas or overlaps, and nothing is dropped silently."""
 
 import contextlib
 import math

@@ -1,4 +1,4 @@
-"""Figure 1: the time to an error, the choice of rates, the ratio and its bounds, on curves that are known."""
+"""Figure 1: the time to an error, the choice of rates, the ratio and its bounds, on known curves."""
 
 import json
 import math
@@ -74,7 +74,7 @@ def test_a_slower_relu_contradicts():
     ({1.0: 0.5, 2.0: 0.4, 4.0: 0.6}, None), ({1.0: 0.3, 2.0: 0.4}, 0.5), ({1.0: 0.5, 2.0: 0.4}, 4.0),
     ({1.0: 0.4, 2.0: math.inf}, 0.5), ({1.0: math.inf, 2.0: math.inf}, 0.5),
     ({0.5: 0.5, 1.0: 0.4, 2.0: math.inf}, None)])
-def test_a_grid_grows_at_the_edge_where_its_best_rate_lies(errors, expected):
+def test_a_grid_is_extended_at_the_edge_of_its_best_rate(errors, expected):
     assert grid.beyond(errors, 2.0) == expected
 
 

@@ -1,4 +1,4 @@
-"""The config: what a field may be, what fields may not say together, and by what a run is named."""
+"""The config: valid values of fields, combinations that are refused, and what determines a run's id."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""What is set before JAX starts."""
+"""Settings made before JAX starts."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""Locks and files that are replaced, also by and for other users."""
+"""Locks and atomically replaced files, also by and for other users."""
 
 import errno
 import os
@@ -62,7 +62,7 @@ def test_a_lock_ends_with_a_killed_process(path):
     assert take(path)
 
 
-def test_a_lock_file_that_was_removed_is_nobodys(path, monkeypatch):
+def test_a_removed_lock_file_is_not_held(path, monkeypatch):
     real = files._take
 
     def removed(file, shared):
@@ -152,7 +152,7 @@ def test_what_is_in_the_way_has_a_remedy(tmp_path, make, words):
     (OSError(errno.EFBIG, os.strerror(errno.EFBIG), "x"), "x: larger than this process or the file "),
     (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"),
      "No usable temporary directory found in ['/tmp']")])
-def test_what_the_number_of_an_error_does_not_say_is_said(error, words):
+def test_os_errors_are_described_beyond_their_number(error, words):
     assert describe_os_error(error).startswith(words)
 
 

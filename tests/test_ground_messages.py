@@ -1,4 +1,4 @@
-"""What libraries say, said for real: where one changes its words, this fails before a user's command misreads them."""
+"""Messages of libraries that this project parses: fails when a library changes one."""
 
 import os
 import pathlib
@@ -79,7 +79,7 @@ def test_flags(argument, words):
 
 
 @pytest.mark.parametrize(("given", "said"), [((), []), (("--verbosity=0",), ["line"])])
-def test_no_library_logs_unless_it_is_asked_to(given, said):
+def test_no_library_logs_unless_requested(given, said):
     # Matplotlib told of its new list of fonts so, in the middle of a user's first sweep.
     program = ("import logging\nfrom absl import app\nfrom alexnet_jax import cli\n"
                "app.run(lambda _: logging.getLogger('some.library').info('line'), flags_parser=cli.parse_flags)")

@@ -1,4 +1,4 @@
-"""Names are text: whatever signs a dataset, a class, a sweep or a file has in its name, outputs show it as it is."""
+"""Names are text: special characters in names of datasets, classes, sweeps and files appear unchanged in outputs."""
 
 import io
 import sys
@@ -60,7 +60,7 @@ def test_it_is_one_line(name):
 
 
 @EACH
-def test_markdown_shows_it_as_it_is(name):
+def test_markdown_shows_it_unchanged(name):
     shown = NAMES[name]
     assert _texts(f"a {names.markdown(name)} b") == [f"a {shown} b"]
     assert _texts(f"a {names.code(name)} b") == [f"a {shown} b"]
@@ -115,7 +115,7 @@ def _shows(figure: Figure, *texts: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["q$x^$|y", "_x_", "two\nlines", "grün 猫 😀", "x" * 60, "\x1b[31mred"])
-def test_pictures_show_it_as_it_is(name, tmp_path):
+def test_pictures_show_it_unchanged(name, tmp_path):
     fake_sweep.write_sweep(tmp_path / "sweep", seeds=(0,), epochs=2, name=f"image_folder:{name.replace(chr(0x1b), '')}")
     folder = next((tmp_path / "sweep" / "runs").iterdir())
     run = folder.rename(folder.with_name(name))
@@ -146,7 +146,7 @@ def test_long_names_of_arms_differ_in_a_picture(tmp_path):
 
 
 @EACH
-def test_terminals_show_it_as_it_is(name, tmp_path, capsys, monkeypatch):
+def test_terminals_show_it_unchanged(name, tmp_path, capsys, monkeypatch):
     shown = NAMES[name]
     display.show([(name, "training", "", "", "", "", "")], f"{name}: 1 run")
     assert f"{shown}: 1 run" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What of a config is said to be perhaps not meant, and that no config of the project has it unmeant."""
+"""Notes about config values that may be unintended, none of which applies to the project's own configs."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def test_the_project_s_configs_mean_what_they_say(path):
     assert _notes(path) == []
 
 
-def test_a_first_part_of_a_long_schedule_is_said_to_be_one():
+def test_a_first_part_of_a_long_schedule_is_noted():
     assert all("never reached" in line for line in _notes("photographs.py"))
 
 

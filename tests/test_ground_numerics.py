@@ -1,4 +1,4 @@
-"""Nothing outside the config changes a number silently: pinned, refused, or on record and compared at a resume."""
+"""Nothing outside the config changes a number silently: it is pinned, refused, or recorded and checked on resume."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What asks to stop, for every command: a checkpoint where there is something to save, else an end in one word."""
+"""Signals, for every command: a checkpoint if there is something to save, else an end in one line."""
 
 import importlib.util
 import json

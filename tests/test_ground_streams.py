@@ -1,4 +1,4 @@
-"""Whatever stdout and stderr are, a command does its work, and shows of its words what can be shown."""
+"""Commands work with any stdout and stderr, and print what these can display."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Folders of runs that were cut or altered: the right answer or one line, by whatever looks at their network."""
+"""Truncated or altered run folders: the right answer or one line, from every command that reads their network."""
 
 import json
 import shutil
@@ -86,7 +86,7 @@ def test_another_number_of_classes_than_of_outputs(run, count):
         _ = Trained(folder).known
 
 
-def test_names_that_differ_are_said_and_lost_classes_are_found_in_the_other_file(run, finished, capsys):
+def test_differing_names_are_noted_and_lost_classes_are_found_in_the_other_file(run, finished, capsys):
     known = Trained(finished).known
     folder = run("classes", {"keys": [*known.keys], "names": keys(10)})
     assert Trained(folder).known == Classes(known.keys, tuple(keys(10)))
@@ -107,7 +107,7 @@ def test_a_config_of_another_network(run, field, value, part):
 
 
 @pytest.mark.parametrize(("field", "value"), [("model.lrn.layers", []), ("augment.mean", "channel"), ("data.crop", 14)])
-def test_a_config_of_another_network_with_the_same_shapes_is_said(run, field, value):
+def test_a_config_of_another_network_with_the_same_shapes_is_noted(run, field, value):
     said = []
     Trained(run(f"config.{field}", value), said.append)
     assert len(said) == 1
@@ -132,7 +132,7 @@ def test_what_is_no_part_of_a_run_and_other_spellings_alter_nothing(run, finishe
 @pytest.mark.parametrize("mean", [np.full((16, 16, 3), np.nan, np.float32), np.zeros((16, 16, 3), np.int64),
                                   np.full((16, 16, 3), "x"), np.zeros((12, 12, 3), np.float32)],
                          ids=["not finite", "whole numbers", "texts", "another size"])
-def test_a_damaged_mean_is_taken_anew_from_the_training_images(run, finished, mean):
+def test_a_damaged_mean_is_recomputed_from_the_training_images(run, finished, mean):
     folder = run()
     with np.load(folder / "input.npz") as whole:
         np.savez(folder / "input.npz", **{**whole, "mean": mean})

@@ -1,4 +1,4 @@
-"""Reading a compiled program's text: lines as the compilers for CPU, CUDA and TPU write them, counted by hand."""
+"""Parsing compiled programs: lines in the style of the compilers for CPU, CUDA and TPU, counted by hand."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Where a trained network errs: by class, as a matrix and by file, held against numbers of another path."""
+"""A trained network's mistakes by class, as a matrix and by file, compared with independently computed numbers."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Where each value of a config comes from (`describe --all`), held against the lines of the files that it names."""
+"""The origin of each config value (`describe --all`), compared with the lines of the named files."""
 
 import pathlib
 import re

@@ -173,7 +173,7 @@ def test_targets_are_parsed():
 
 
 @pytest.mark.parametrize("text", ["h100", "a100:1x2", "h100:0x2", "h100:1x", "h100:1×2", "v5e:128x2x1", ""])
-def test_what_is_no_target_is_told_the_valid_forms(text):
+def test_an_unknown_target_is_answered_with_the_valid_forms(text):
     with pytest.raises(ConfigError) as caught:
         targets.parse(text)
     message = str(caught.value)

@@ -247,7 +247,7 @@ def test_retrieval_of_a_run(finished, tmp_path, capsys):
     assert (tmp_path / "retrieval.png").stat().st_size > 10_000
 
 
-def test_neighbours_that_are_the_same_image_are_said(finished, tmp_path, capsys):
+def test_neighbours_that_are_the_same_image_are_noted(finished, tmp_path, capsys):
     assert retrieval.main([str(finished), f"--record={tmp_path}", "--images=1", "--queries=train[:10]",
                            "--gallery=train[10:70]"]) == 0
     tree = json.loads((tmp_path / "retrieval.json").read_text())

@@ -1,4 +1,4 @@
-"""Another user's sweep: whoever may read it can look at it, and writes nothing there."""
+"""Another user's sweep: whoever may read it can inspect it, and writes nothing there."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Several runs on one card: how many, their shares, and NVIDIA's multi-process service. The card is a stand-in."""
+"""Several runs on one GPU: their number, their shares, and NVIDIA's multi-process service. The GPU is a stand-in."""
 
 import contextlib
 import os
@@ -134,7 +134,7 @@ def test_a_service_that_runs_is_used_and_left_alone(folder, here):
 
 @pytest.mark.parametrize(("service", "words"), [
     (False, "NVIDIA's multi-process service (nvidia-cuda-mps-control) is not installed"), (True, "--mps=off")])
-def test_without_the_service_it_is_said_what_is_lost(folder, here, service, words):
+def test_without_the_service_a_note_says_what_is_lost(folder, here, service, words):
     card = here(Card(folder, service=service))
     said, _, runs = _started(folder, 2, service=not service)
     lost = f"in turns, hardly faster than one: {words}"
@@ -182,7 +182,7 @@ def test_a_sweep_that_is_stopped_or_killed_ends_the_service_after_its_last_run(t
 
 
 @HERE_ONLY
-def test_whoever_dies_at_whatever_moment_no_service_stays(folder):
+def test_no_service_is_left_running_whichever_process_dies(folder):
     card = Card(folder, delay=1)
     with _user(card) as user:  # while it is being started
         fake_driver.wait(card.told)

@@ -1,4 +1,4 @@
-"""What the start of a run refuses, a dry run refuses too, in the same line and before anything is written."""
+"""A dry run refuses whatever a run's start refuses, in the same line and before anything is written."""
 
 import json
 import os

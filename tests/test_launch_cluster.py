@@ -210,7 +210,7 @@ def test_a_node_that_comes_without_the_paths_is_named_and_gets_no_run(nodes, tmp
     assert "lost" not in output  # no run was ever there
 
 
-def test_the_loss_of_the_head_ends_the_command_and_it_goes_on_with_another(nodes, tmp_path):
+def test_the_loss_of_the_head_ends_the_command_and_it_resumes_with_another(nodes, tmp_path):
     workdir, file = tmp_path / "w", sweep(tmp_path)
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as short:
         other = ray_cluster.Nodes(short + "/ray")
@@ -271,7 +271,7 @@ def test_results_are_those_of_the_sequential_sweep(nodes, tmp_path):
     assert report.render(alone) == report.render(spread)
 
 
-def test_slurm_starts_ray_over_the_allocation_and_goes_on_when_submitted_again(tmp_path):
+def test_slurm_starts_ray_over_the_allocation_and_resumes_when_resubmitted(tmp_path):
     workdir, file = tmp_path / "w", sweep(tmp_path, seeds=2)
     tools = tmp_path / "bin"
     tools.mkdir()

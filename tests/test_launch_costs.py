@@ -1,4 +1,4 @@
-"""What a sweep's runs will take: measured on the same kind of device, or unknown."""
+"""The estimated duration of a sweep's runs: measured on the same kind of device, or unknown."""
 
 import pytest
 from small_plan import build

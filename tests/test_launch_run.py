@@ -1,4 +1,4 @@
-"""The sweep's driver with real processes, locks and signals; only the training is a fake (fake_worker.py)."""
+"""The sweep's driver with real processes, locks and signals; only the training is fake (fake_worker.py)."""
 
 import collections
 import contextlib
@@ -271,7 +271,7 @@ def test_a_workdir_that_cannot_be_used_is_one_line(tmp_path):
     assert "plan.json: damaged" in refused(tmp_path / "other")
 
 
-def test_missing_data_is_said_once_and_before_anything_starts(tmp_path):
+def test_missing_data_is_reported_once_and_before_anything_starts(tmp_path):
     sweep = ["--config=configs/cifar10.py", "--ablations=lrn", "--seeds=2",
              f"--config.data.dir={tmp_path / 'none'}",
              f"--config.data.store={tmp_path / 'store'}", "--config.data.train_split=nothing"]

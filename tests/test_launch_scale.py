@@ -1,4 +1,4 @@
-"""Thousands of runs: what is read of each, and how much memory it takes. `scale.py` measures the seconds."""
+"""Thousands of runs: which files are read, and the memory used. `scale.py` measures the time."""
 
 import shutil
 import tracemalloc

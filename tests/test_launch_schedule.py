@@ -1,4 +1,4 @@
-"""The schedule: which run starts when, beside other processes and interim reports."""
+"""The schedule: which run starts when, with other processes and interim reports."""
 
 from small_plan import build
 

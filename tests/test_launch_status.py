@@ -1,4 +1,4 @@
-"""What status says of a single run's folder."""
+"""The output of status for a single run's folder."""
 
 import fake_sweep
 import pytest

@@ -1,4 +1,4 @@
-"""The two-column network: counts, shapes, what meets what. Against PyTorch: test_models_parity.py."""
+"""The two-column network: counts, shapes, connections. Against PyTorch: test_models_parity.py."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The networks of torchvision and Caffe as configs: parameters, sizes, what they do to an image, departures."""
+"""The networks of torchvision and Caffe as configs: parameters, sizes, preprocessing, departures."""
 
 import jax.numpy as jnp
 import numpy as np

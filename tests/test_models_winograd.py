@@ -1,4 +1,4 @@
-"""Winograd's algorithm for the convolutions of CPUs: its matrices, its values and gradients, its rounding."""
+"""Winograd's algorithm for convolutions on CPUs: its matrices, values, gradients and rounding."""
 
 import jax
 import jax.numpy as jnp

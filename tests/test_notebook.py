@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom, convergence.ipynb on any workdir, in this interpreter, from their folder."""
+"""The notebooks run from top to bottom, convergence.ipynb on any workdir, in this interpreter and their folder."""
 
 import json
 import pathlib

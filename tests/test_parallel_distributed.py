@@ -1,4 +1,4 @@
-"""Two real processes on this machine, over gloo: they train as one does, and when one is lost the other says so."""
+"""Two real processes on this machine, over gloo: they train like one, and if one is lost the other reports it."""
 
 import os
 import pathlib
@@ -86,7 +86,7 @@ def _assert_alike(rows, expected):
 
 
 @pytest.mark.slow
-def test_one_of_two_processes_is_killed_and_the_run_goes_on_in_one(store, alone, tmp_path):
+def test_one_of_two_processes_is_killed_and_the_run_resumes_in_one(store, alone, tmp_path):
     first, second = _pair(store, tmp_path / "run", EPOCHS, (2, 1))
     metrics = tmp_path / "run" / "metrics.csv"
     limit = time.monotonic() + 150
@@ -222,5 +222,5 @@ def test_flags_that_do_not_fit(place, message):
     assert str(error.value).startswith(message)
 
 
-def test_nothing_said_is_one_process():
+def test_the_default_is_one_process():
     Place().check()

@@ -78,7 +78,7 @@ def test_devices_that_are_not_there(monkeypatch):
 
 
 @jax.default_matmul_precision(None)
-def test_float32_is_float32_on_accelerators_unless_asked(monkeypatch):
+def test_float32_is_float32_on_accelerators_unless_requested(monkeypatch):
     assert program.products("float32", "cpu") is None
     assert (program.products("float32", "gpu"), program.products("bfloat16", "gpu")) == ("float32", None)
     with jax.default_matmul_precision("tensorfloat32"):

@@ -1,4 +1,4 @@
-"""The same seed gives the same curve on every mesh, also from a checkpoint that another mesh wrote."""
+"""The same seed gives the same curve on every mesh, also from a checkpoint written on another mesh."""
 
 import emulated
 import pytest
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.timeout(600)
     # 2e-5 of the loss within twenty. `update`: weights and velocities, in parts of the step's update.
     ("float32", 10, 1e-6, 2**-14), ("bfloat16", 10, 2**-13, 2**-6),
 ])
-def test_every_mesh_goes_on_alike(tmp_path, precision, steps, rel, update):
+def test_every_mesh_resumes_alike(tmp_path, precision, steps, rel, update):
     out = emulated.run("same_curve.py", 4, precision, steps, tmp_path, x64=precision == "float64")
     assert len(out["start"]["losses"]) == (141 if precision == "float64" else 201)
     assert out["start"]["rows"][-1][0] < 2.0, "it has not left chance (ln 10 = 2.303): the curves could be anything's"

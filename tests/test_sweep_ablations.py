@@ -1,4 +1,4 @@
-"""The catalogue of ablations, and a user's own."""
+"""The catalogue of ablations, and a user's own ablation."""
 
 import json
 

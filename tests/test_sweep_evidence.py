@@ -1,4 +1,4 @@
-"""The sweeps of docs/evidence-plan.md make exactly the runs that are recorded, or planned: frozen by their ids."""
+"""The sweeps of docs/evidence-plan.md make exactly the recorded or planned runs: frozen by their ids."""
 
 import hashlib
 import pathlib

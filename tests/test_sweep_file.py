@@ -1,4 +1,4 @@
-"""Sweep files and seeds of the command line: what they may say."""
+"""Sweep files and seeds on the command line: valid values."""
 
 import pytest
 

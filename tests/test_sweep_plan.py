@@ -1,4 +1,4 @@
-"""Plans: which runs a sweep consists of, how a later command adds to them."""
+"""Plans: which runs a sweep consists of, and how later commands add to them."""
 
 import json
 
@@ -185,7 +185,7 @@ def test_another_base_is_refused(tmp_path):
     assert "\n" not in message
 
 
-def test_a_plan_of_which_nothing_was_started_binds_nobody(tmp_path):
+def test_a_plan_without_started_runs_can_be_replaced(tmp_path):
     plan_lib.write(build(), tmp_path)
     whole, _ = plan_lib.merge(plan_lib.read(tmp_path), build(**{"train.epochs": 3}), tmp_path)
     assert {run.config["train"]["epochs"] for run in whole.runs.values()} == {3}

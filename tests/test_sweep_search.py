@@ -1,4 +1,4 @@
-"""The search of learning rates: what is tried, on which images, what is chosen, and that nothing is done twice."""
+"""The search of learning rates: the candidates, their images, the choice, and that nothing is done twice."""
 
 import json
 import math
@@ -84,7 +84,7 @@ def test_each_arm_gets_the_rate_with_the_lowest_error(tmp_path):
     assert tanh.against == "relu"
 
 
-def test_a_grid_grows_where_the_best_lies_at_its_edge(tmp_path):
+def test_a_grid_is_extended_if_the_best_is_at_its_edge(tmp_path):
     standing, rounds = _search(tmp_path, _bowl({"relu": 0.01, "tanh": 0.01 / 8}))
     assert rounds == [6, 1, 1, 1]  # 0.0025, 0.00125 and 0.000625, of tanh alone; nothing is done twice
     choice = standing.choices["tanh"]
@@ -129,7 +129,7 @@ def test_images_kept_back(split, parts):
     assert search.held_back(split) == parts
 
 
-def test_images_that_cannot_be_kept_back_are_asked_for():
+def test_images_that_cannot_be_held_out_must_be_given():
     with pytest.raises(ConfigError, match=r"config\.data\.tune_split: a tenth of 'train\[:-5000\]' can't be cut off"):
         search.held_back("train[:-5000]")
 

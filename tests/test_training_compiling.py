@@ -1,4 +1,4 @@
-"""Programs are compiled before they are called, side by side, and once for all runs that share a cache."""
+"""Programs are compiled ahead of their calls, in parallel, and once for all runs that share a cache."""
 
 import re
 import threading
@@ -83,7 +83,7 @@ def test_the_second_run_waits_for_the_first_one_s_compilation(cache):
         assert "waiting" not in third.told()
 
 
-def test_a_first_run_that_dies_or_fails_or_takes_too_long_keeps_nobody_waiting(cache, monkeypatch):
+def test_a_first_run_that_dies_or_fails_or_takes_too_long_does_not_block_others(cache, monkeypatch):
     def compile_in_turn(*events_of_each):
         with compiling.Compiling(threads=1) as one:
             one.begin({"step": (Lowered(*events_of_each), ())})
@@ -127,7 +127,7 @@ def test_a_signal_ends_the_waiting_and_leaves_no_thread(cache):
 
 
 @pytest.mark.parametrize("place", [None, "gs://bucket/cache"])
-def test_without_a_cache_on_a_file_system_nobody_waits(cache, place):
+def test_without_a_cache_on_a_file_system_no_run_waits(cache, place):
     jax.config.update("jax_compilation_cache_dir", place)
     assert compiling._lock(Lowered([])) is None
     assert not cache.exists()

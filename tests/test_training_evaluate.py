@@ -1,4 +1,4 @@
-"""Error counts: the ten views against plain NumPy; ties, NaN and padding by rule."""
+"""Error counts: the ten views against plain NumPy; rules for ties, NaN and padding."""
 
 import dataclasses
 

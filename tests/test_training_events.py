@@ -1,4 +1,4 @@
-"""Several stretches of a run, as TensorBoard reads them: by its own reader too, where that is installed."""
+"""Several stretches of a run in TensorBoard's format, also read by its own reader where installed."""
 
 import collections
 import importlib.util

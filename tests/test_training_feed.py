@@ -1,4 +1,4 @@
-"""Images on the device or streamed, one step a call or many: the same run."""
+"""Images on the device or streamed, one step per call or many: the same run."""
 
 import dataclasses
 

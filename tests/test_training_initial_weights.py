@@ -1,4 +1,4 @@
-"""Fine-tuning: a run that begins from the weights of another, or of a file, and what such a run is named by."""
+"""Fine-tuning: a run that starts from another run's weights or a file, and its id."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Whole runs of a tiny network on tiny data: what they write, the plateau rule, a machine with few libraries."""
+"""Whole runs of a tiny network on tiny data: their output, the plateau rule, a machine with few libraries."""
 
 import json
 import os

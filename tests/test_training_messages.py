@@ -1,4 +1,4 @@
-"""What is said of a folder, data or devices that a run cannot use, and of runs that come to nothing."""
+"""Messages about folders, data or devices that a run can't use, and about runs that fail."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""By which views errors are told and compared: one rule, for every command; what five or fewer classes leave out."""
+"""The views that errors are reported and compared by: one rule for every command; five or fewer classes."""
 
 import csv
 import json

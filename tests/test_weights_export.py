@@ -1,4 +1,4 @@
-"""A run's network for others: the other framework's logits of photographs are ours, and what was written is read."""
+"""Exporting a run's network: the other framework gives the same logits, and exported files can be imported."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""Caffe's files as Google's own library writes them, by message types after Caffe's published schema."""
+"""Caffe's files as written by Google's own library, with message types from Caffe's published schema."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""`python -m experiments.run` with real training on shapes of which there are few; `--worker` is one run of it."""
+"""`python -m experiments.run` with real training on a few shapes; `--worker` is one of its runs."""
 
 import pathlib
 import sys

@@ -1,4 +1,4 @@
-"""Starts over with the allocator's settings; prints its number and them."""
+"""Restarts itself with the allocator's settings; prints its process id and them."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Each command of stdin in a fork of one process that has the libraries: absl's flags are one set a process."""
+"""Runs each command from stdin in a fork of one process with the libraries, as absl's flags are per process."""
 
 import json
 import os

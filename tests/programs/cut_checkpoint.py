@@ -1,4 +1,4 @@
-"""The newest checkpoint of a tiny run that can be read, by an analysis and by the run itself: `STORE WORKDIR`."""
+"""Reads a tiny run's newest readable checkpoint, by an analysis and by the run itself: `STORE WORKDIR`."""
 
 import gc
 import pathlib

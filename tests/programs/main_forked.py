@@ -1,4 +1,4 @@
-"""`alexnet_jax.main` with each list of arguments of stdin, in forks: absl's flags are one set a process."""
+"""Runs `alexnet_jax.main` with each argument list from stdin in a fork, as absl's flags are per process."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Four columns on two and four devices: the collectives of a training step, and the bytes that are told of them."""
+"""Four columns on two and four devices: the collectives of a training step, and their reported bytes."""
 
 import json
 

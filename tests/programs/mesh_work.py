@@ -1,4 +1,4 @@
-"""What one and two devices compute and hold."""
+"""The computation and memory of one and two devices."""
 
 import json
 from typing import Any

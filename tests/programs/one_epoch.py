@@ -1,4 +1,4 @@
-"""A run of one epoch as `alexnet_jax.main` and a sweep's worker begin it: `STORE WORKDIR`."""
+"""A run of one epoch, started like `alexnet_jax.main` and a sweep's worker do: `STORE WORKDIR`."""
 
 import pathlib
 import sys

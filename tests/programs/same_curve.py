@@ -1,4 +1,4 @@
-"""A run on one or two devices is stopped once it has left chance; copies of it are resumed, each on another mesh."""
+"""Stops a run on one or two devices once it has left chance, and resumes copies of it on other meshes."""
 
 import contextlib
 import json

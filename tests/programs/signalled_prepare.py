@@ -1,4 +1,4 @@
-"""`alexnet_jax.data.prepare` that gets a signal, its first argument, when it has put its tenth image."""
+"""`alexnet_jax.data.prepare` that receives a signal, its first argument, after its tenth image."""
 
 import os
 import runpy

@@ -1,4 +1,4 @@
-"""One of two processes falls silent, and the other waits for it in vain: PORT PROCESS WAY."""
+"""One of two processes stops responding while the other waits for it: PORT PROCESS WAY."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Draws 200 images in 20 blocks, taking its time: `STORE PAUSE`."""
+"""Draws 200 images in 20 blocks with pauses: `STORE PAUSE`."""
 
 import sys
 import time
