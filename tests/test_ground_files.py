@@ -133,8 +133,8 @@ def test_what_a_killed_process_leaves_is_cleared(tmp_path):
 
 
 @pytest.mark.parametrize(("make", "words"), [
-    (lambda folder: (folder / "file").mkdir(exist_ok=True), "something else of this name is there"),
-    (lambda folder: (folder / "broken").mkdir(exist_ok=True), "something else of this name is there"),
+    (lambda folder: (folder / "file").mkdir(exist_ok=True), "something else has this name"),
+    (lambda folder: (folder / "broken").mkdir(exist_ok=True), "something else has this name"),
     (lambda folder: (folder / "file" / "x").mkdir(), "a part of this path is a file"),
     (lambda folder: (folder / ("x" * 300)).mkdir(), "longer than the file system allows"),
     (lambda folder: (folder / "circle").read_text("utf-8"), "symbolic links lead in a circle"),

@@ -164,7 +164,7 @@ def test_terminals_show_it_unchanged(name, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdout", terminal := _Terminal())
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "200")
-    with build._Shown(f"packing {name}", 0, 9, names.say) as bar:
+    with build._Packing(f"packing {name}", 0, 9, names.say) as bar:
         bar.advance(3)
         bar.advance(3)
         bar._bar.refresh()
