@@ -45,7 +45,7 @@ def test_a_single_run_under_way_is_shown(tmp_path, capsys):
 
 
 def test_a_folder_of_neither_is_one_line(tmp_path, capsys):
-    with pytest.raises(ConfigError, match=r"neither plan\.json nor run\.json is there"):
+    with pytest.raises(ConfigError, match=r"no plan\.json or run\.json in it"):
         _said(tmp_path, capsys)
 
 
