@@ -251,7 +251,9 @@ def _take_aborts() -> None:
     def end(_number: int) -> None:
         if threading.get_ident() == threading.main_thread().ident:  # a fault of what the main thread called
             faulthandler.dump_traceback()
-            return  # and abort() ends the process
+            libc.signal(signal.SIGABRT, kind())  # SIG_DFL: the signal ends the process, whoever has sent it
+            os.kill(os.getpid(), signal.SIGABRT)
+            return
         if _leaving is None:
             with contextlib.suppress(OSError):
                 os.write(2, f"error: {lost('JAX aborted this process: see above')}\n".encode())
