@@ -6,8 +6,8 @@ CASES is a JSON object, name → {"command": module, "arguments": […], "out": 
 says is one too, name → exit code. A case's stdout and stderr, of the kinds below as Python makes them at its start,
 are gathered in `NAME.out` and `NAME.err` in the current folder. Further keys: "environment", added to the others';
 "user", a number; "ignored", signals that are ignored from the beginning; "waits", whether it reads its arguments and
-then does nothing; "signals": [[file, text, number], …], each sent when that text is in that file, here "arguments"
-once those are read. A case that had ended before has the exit code "ended before NUMBER".
+then does nothing; "signals": [[file, text, number, …], …], sent one right after the other when that text is in that
+file, here "arguments" once those are read. A case that had ended before has the exit code "ended before NUMBER".
 """
 
 import contextlib
@@ -112,14 +112,15 @@ def content(file):
 
 def signalled(name, case, pid):
     """The case's exit code, after its signals."""
-    for file, text, number in case.get("signals", ()):
+    for file, text, *numbers in case.get("signals", ()):
         place = f"{name}.arguments" if file == "arguments" else file
         end = time.monotonic() + 60
         while time.monotonic() < end and text not in content(place):
             time.sleep(0.02)
         if os.waitpid(pid, os.WNOHANG)[0]:
-            return f"ended before {number}"
-        os.kill(pid, number)
+            return f"ended before {numbers[0]}"
+        for number in numbers:
+            os.kill(pid, number)
         time.sleep(0.1)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 

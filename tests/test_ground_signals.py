@@ -26,11 +26,12 @@ COMMANDS = sorted(
     if '\nif __name__ == "__main__":\n' in path.read_text("utf-8"))
 FIRST = {"alexnet_jax.weights": ["export"]}  # what a command is told before its flags
 NOW = signals.NUMBERS
-# A run's ways to stop: what it ignores from its beginning, and what is sent when.
+# A run's ways to stop: what it ignores from its beginning, and what is sent when. A second signal to a run that is
+# stopping comes right after the first: saving takes a moment only.
 WAYS = {
     "SIGHUP": ([], [("epoch 2/", signal.SIGHUP)]),
     "a batch system": ([], [("epoch 2/", signal.SIGXCPU)]),
-    "what else ends processes": ([], [("epoch 2/", signal.SIGQUIT), ("epoch 2/", signal.SIGRTMAX)]),
+    "what else ends processes": ([], [("epoch 2/", signal.SIGQUIT, signal.SIGRTMAX)]),
     "nohup, in a shell's background": ([signal.SIGINT, signal.SIGHUP], [
         ("epoch 1/", signal.SIGINT), ("epoch 2/", signal.SIGHUP), ("epoch 4/", signal.SIGTERM)]),
 }
@@ -54,7 +55,7 @@ def results(tmp_path_factory):
             "--config=configs/shapes.py", f"--workdir={folder}", *(
                 f"--config.{name}={str(value).replace(' ', '')}" for name, value in
                 (tiny_run.TINY | {"augment.chunk": 8, "train.epochs": 400}).items())],
-            "signals": [[str(folder / "log.txt"), text, number] for text, number in sent]}
+            "signals": [[str(folder / "log.txt"), *what] for what in sent]}
     env = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), "JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": "",
         "ALEXNET_STORE_DIR": str(tmp / "store"), "JAX_COMPILATION_CACHE_DIR": str(tmp / "xla"),
