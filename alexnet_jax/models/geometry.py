@@ -104,79 +104,105 @@ def pool_size(size: int, window: int, stride: int, rounding: str = "ceil") -> in
 def layers(config: ConfigDict, classes: int = 0) -> list[Layer]:
     """The layers of `config.model` on `config.data.crop`-pixel images, in order, the output layer last.
 
+    A layer that is left out takes its norm, pooling and dropout along; its exchange moves to the next.
+
     Args:
       config: a resolved config.
       classes: output units where `model.classes` is 0.
 
     Raises:
-      ConfigError: features that don't divide into columns, a filter or a pooling that leaves nothing. A layer that is
-        left out takes its norm, pooling and dropout along; its exchange moves to the next.
+      ConfigError: features that don't divide into columns, a filter or a pooling that leaves nothing.
     """
     model = config.model
-    columns = model.columns
-    out: list[Layer] = []
-    size, channels = config.data.crop, 1 if config.augment.grey else 3  # channels over all columns
-    seen_first = False
-    pending = False  # the exchange of a layer that was left out moves to the next one
-
-    def sees(name: str, total: int) -> tuple[str, int]:
-        nonlocal pending, seen_first
-        exchanged = name in model.exchange or pending
-        pending = False
-        if not seen_first:
-            seen_first = True
-            return "image", total
-        if exchanged and columns > 1:
-            return "all columns", total
-        return "own column", total // columns
-
+    stack = _Stack(model, config.data.crop, 1 if config.augment.grey else 3)
     for number, name in enumerate(CONVS, start=1):
-        layer = model[name]
-        if not layer.features:
-            pending = pending or name in model.exchange
-            continue
-        _divides(name, layer.features, columns)
-        what, in_features = sees(name, channels)
+        stack.conv(name, number)
+    for name in DENSE:
+        stack.dense(name)
+    stack.output(model.classes or classes or 10)
+    return [dataclasses.replace(x, dropout=x.name in model.dropout_layers and model.dropout > 0,
+                                uniform=model.init_distribution == "uniform",
+                                init_std=x.init_std * _init_scale(model.init_scaling, x)) for x in stack.layers]
+
+
+class _Stack:
+    """The layers so far, and the map that the next one sees."""
+
+    def __init__(self, model: ConfigDict, size: int, channels: int):
+        self.layers: list[Layer] = []
+        self._model = model
+        self._size, self._channels = size, channels  # channels over all columns
+        self._pending = False  # has a layer that was left out an exchange, which the next one takes over?
+
+    def conv(self, name: str, number: int) -> None:
+        """Adds conv`number` with what follows it, unless it is left out. Raises ConfigError."""
+        model, layer, size = self._model, self._model[name], self._size
+        if self._left_out(name):
+            return
         after = conv_size(size, layer.kernel, layer.stride, layer.padding, model.rounding)
         if after < 1:
             raise ConfigError(f"config.model.{name}.kernel: a {layer.kernel}-pixel filter does not fit a {size}-pixel "
                               f"map with padding {layer.padding}; choose a smaller filter or a larger config.data.crop")
         far = (after - 1) * layer.stride + layer.kernel - size - layer.padding
-        pooled, pool = after, ""
-        if number in model.pool.layers:
-            pool = model.pool.kinds[model.pool.layers.index(number)] if model.pool.kinds else model.pool.kind
-            pooled = pool_size(after, model.pool.window, model.pool.stride, model.pool.rounding)
-            if pooled < 1 or (pooled - 1) * model.pool.stride >= after:
-                raise ConfigError(f"config.model.pool: a window of {model.pool.window} with step {model.pool.stride} "
-                                  f"leaves nothing of the {after}-pixel map of {name}; choose a smaller window, fewer "
-                                  "config.model.pool.layers or a larger config.data.crop")
+        pool, pooled = self._pooled(name, number, after)
         has_lrn = number in model.lrn.layers
         # Where only activation and max pooling follow, their order makes no difference: both are monotone.
-        order = tuple((model.lrn.order[number - 1] if number <= 2 else "relu-lrn-pool").split("-"))
-        out.append(Layer(
-            name=name, columns=columns, features=layer.features // columns, in_features=in_features, sees=what,
-            in_size=size, size=after, out_size=pooled, kernel=layer.kernel, stride=layer.stride,
-            padding=(layer.padding, max(far, 0)), lrn=has_lrn, same_map=has_lrn and number in model.same_map.layers,
-            unshared=layer.unshared, pool=pool, order=order, init_std=layer.init_std, bias=layer.bias))
-        size, channels = pooled, layer.features
-    for name in DENSE:
-        layer = model[name]
-        if not layer.features:
-            pending = pending or name in model.exchange
-            continue
-        _divides(name, layer.features, columns)
-        what, in_features = sees(name, size * size * channels)
-        out.append(Layer(name=name, columns=columns, features=layer.features // columns, in_features=in_features,
-                         sees=what, init_std=layer.init_std, bias=layer.bias))
-        size, channels = 1, layer.features
-    if not out:
-        raise ConfigError("config.model: no layer is left below the output layer")
-    out.append(Layer(name=OUTPUT, columns=columns, features=model.classes or classes or 10,
-                     in_features=size * size * channels // columns, sees="all columns",
-                     init_std=model.fc8.init_std, bias=model.fc8.bias, order=()))
-    return [dataclasses.replace(x, dropout=x.name in model.dropout_layers and model.dropout > 0,
-                                uniform=model.init_distribution == "uniform",
-                                init_std=x.init_std * _init_scale(model.init_scaling, x)) for x in out]
+        order = (model.lrn.order[number - 1] if number <= 2 else "relu-lrn-pool").split("-")
+        self._add(name, self._channels, in_size=size, size=after, out_size=pooled, kernel=layer.kernel,
+                  stride=layer.stride, padding=(layer.padding, max(far, 0)), lrn=has_lrn,
+                  same_map=has_lrn and number in model.same_map.layers, unshared=layer.unshared, pool=pool,
+                  order=tuple(order))
+        self._size = pooled
+
+    def _pooled(self, name: str, number: int, size: int) -> tuple[str, int]:
+        """(kind of the pooling after conv`number`, the side that it leaves of `size` pixels). Raises ConfigError."""
+        pool = self._model.pool
+        if number not in pool.layers:
+            return "", size
+        pooled = pool_size(size, pool.window, pool.stride, pool.rounding)
+        if pooled < 1 or (pooled - 1) * pool.stride >= size:
+            raise ConfigError(f"config.model.pool: a window of {pool.window} with step {pool.stride} "
+                              f"leaves nothing of the {size}-pixel map of {name}; choose a smaller window, fewer "
+                              "config.model.pool.layers or a larger config.data.crop")
+        return pool.kinds[pool.layers.index(number)] if pool.kinds else pool.kind, pooled
+
+    def dense(self, name: str) -> None:
+        """Adds a dense layer, unless it is left out. Raises ConfigError."""
+        if not self._left_out(name):
+            self._add(name, self._size**2 * self._channels)
+            self._size = 1
+
+    def output(self, units: int) -> None:
+        """Adds the output layer, which sees all columns. Raises ConfigError."""
+        if not self.layers:
+            raise ConfigError("config.model: no layer is left below the output layer")
+        columns, layer = self._model.columns, self._model[OUTPUT]
+        self.layers.append(Layer(
+            name=OUTPUT, columns=columns, features=units, in_features=self._size**2 * self._channels // columns,
+            sees="all columns", init_std=layer.init_std, bias=layer.bias, order=()))
+
+    def _left_out(self, name: str) -> bool:
+        features = self._model[name].features
+        if not features:
+            self._pending = self._pending or name in self._model.exchange
+        else:
+            _divides(name, features, self._model.columns)
+        return not features
+
+    def _add(self, name: str, inputs: int, **fields) -> None:
+        """Adds a layer below which lie `inputs` channels or values over all columns."""
+        columns, layer = self._model.columns, self._model[name]
+        exchanged = name in self._model.exchange or self._pending
+        self._pending = False
+        if not self.layers:
+            sees = "image"
+        else:
+            sees = "all columns" if exchanged and columns > 1 else "own column"
+        self.layers.append(Layer(
+            name=name, columns=columns, features=layer.features // columns, sees=sees,
+            in_features=inputs // columns if sees == "own column" else inputs, init_std=layer.init_std,
+            bias=layer.bias, **fields))
+        self._channels = layer.features
 
 
 def _init_scale(scaling: str, layer: Layer) -> float:
