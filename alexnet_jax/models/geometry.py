@@ -194,10 +194,7 @@ class _Stack:
         columns, layer = self._model.columns, self._model[name]
         exchanged = name in self._model.exchange or self._pending
         self._pending = False
-        if not self.layers:
-            sees = "image"
-        else:
-            sees = "all columns" if exchanged and columns > 1 else "own column"
+        sees = "image" if not self.layers else "all columns" if exchanged and columns > 1 else "own column"
         self.layers.append(Layer(
             name=name, columns=columns, features=layer.features // columns, sees=sees,
             in_features=inputs // columns if sees == "own column" else inputs, init_std=layer.init_std,
