@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from alexnet_jax import cli
+from alexnet_jax import cli, config_rules
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.models import geometry
@@ -236,7 +236,7 @@ def test_the_conv_local_schedule_scales_with_the_run():
     for epochs, fold in ((520, 350), (52, 35)):
         c = config_lib.resolve(config_lib.override(cli.load_config("configs/conv_local.py:11"),
                                                    {"train.epochs": epochs}))
-        assert config_lib.fold_epoch(c) == fold
+        assert config_rules.fold_epoch(c) == fold
         rates = [optim.rates(c, epoch * epochs / 520, optim.Plateau()) for epoch in (0, 499, 501, 511)]
         assert [r["weights"] for r in rates] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5])
         assert [r["biases"] for r in rates] == [0.002] * 4

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from alexnet_jax import config as config_lib
-from alexnet_jax import data
+from alexnet_jax import config_rules, data
 from alexnet_jax.data import loader
 from alexnet_jax.data.classes import check_outputs
 from alexnet_jax.data.comparing import about_data, about_data_words
@@ -48,4 +47,4 @@ class RunImages:
     def course(self, config: ConfigDict) -> loader.Course:
         """What each step trains on. Raises ConfigError: a split is smaller than a batch."""
         return loader.Course(self.train, config.train.batch_size, config.train.epochs, self.fold,
-                             config_lib.fold_epoch(config))
+                             config_rules.fold_epoch(config))
