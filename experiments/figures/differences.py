@@ -121,19 +121,8 @@ def draw_blocks(blocks: Mapping[str, Sequence[Row]], title: str, what: str, leve
     kept = {name: _largest(block) for name, block in blocks.items()}
     shown = [row for block in kept.values() for row in block]
     limits = {name: _limits(block) for name, block in kept.items()}
-    bars = any(row.low is not None for row in shown)
-    words = [what, f"Dots are pairs, bars {level} intervals of the mean (Student's t)." if bars else
-             "Dots are pairs; one seed has no interval."]
-    hollow = f"; hollow: no longer so after Holm's correction over {tests} tests"
-    words.append(f"Colours: the verdict at this scale{'' if all(row.kept for row in shown) else hollow}.")
     claims = [who for who in _CLAIMS if any(getattr(row, who) is not None for row in shown)]
-    if claims:
-        words.append("The paper's and the log's numbers are of their own networks and data.")
-    if any(row.over for row in shown):
-        words.append("Thin: intervals over seeds and over other images to report on.")
-    if any(not limits[name][0] <= value <= limits[name][1] for name, block in kept.items() for row in block
-           for value in (*row.each, *_ends(row))):
-        words.append("Triangles at the edge: what lies beyond it.")
+    words = [what, *_notes(kept, limits, bool(claims), level, tests)]
     words += [f"The {len(kept[name])} largest of {len(block)} differences." for name, block in blocks.items()
               if len(block) > len(kept[name])]
     letters = Letters([title, *(row.label for row in shown)])
@@ -179,6 +168,25 @@ def draw_blocks(blocks: Mapping[str, Sequence[Row]], title: str, what: str, leve
             axes.set_axisbelow(True)
             top, number = top - axis - 0.16, number + len(block)
         return page.figure
+
+
+def _notes(kept: Mapping[str, Sequence[Row]], limits: Mapping[str, tuple[float, float]], claims: bool, level: str,
+           tests: int) -> list[str]:
+    """Sentences about the marks that are drawn, for the note below the panels."""
+    shown = [row for block in kept.values() for row in block]
+    bars = any(row.low is not None for row in shown)
+    hollow = f"; hollow: no longer so after Holm's correction over {tests} tests"
+    beyond = any(not limits[name][0] <= value <= limits[name][1] for name, block in kept.items() for row in block
+                 for value in (*row.each, *_ends(row)))
+    sentences = {
+        f"Dots are pairs, bars {level} intervals of the mean (Student's t).": bars,
+        "Dots are pairs; one seed has no interval.": not bars,
+        f"Colours: the verdict at this scale{'' if all(row.kept for row in shown) else hollow}.": True,
+        "The paper's and the log's numbers are of their own networks and data.": claims,
+        "Thin: intervals over seeds and over other images to report on.": any(row.over for row in shown),
+        "Triangles at the edge: what lies beyond it.": beyond,
+    }
+    return [sentence for sentence, holds in sentences.items() if holds]
 
 
 def _largest(block: Sequence[Row]) -> list[Row]:
