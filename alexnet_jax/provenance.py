@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
+from alexnet_jax import programs
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 _PACKAGES = ("alexnet_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml_collections")
 # Variables that would point git to another repository than this file's.
@@ -24,8 +26,9 @@ def git_state(root: pathlib.Path = ROOT) -> dict[str, Any]:
     env = {name: text for name, text in os.environ.items() if name not in _ELSEWHERE} | {"LC_ALL": "C"}
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", "--no-optional-locks", "-C", str(root), *arguments], capture_output=True,
-                              encoding="utf-8", errors="replace", timeout=_SECONDS, check=True, env=env).stdout.strip()
+        done = programs.run(["git", "--no-optional-locks", "-C", str(root), *arguments], _SECONDS, env)
+        done.check_returncode()
+        return done.stdout.strip()
 
     try:
         # An installed package may lie within another project's checkout.

@@ -16,7 +16,8 @@ from fake_driver import ROOT
 
 from alexnet_jax import cli
 from alexnet_jax import config as config_lib
-from experiments.executors import cards, local
+from alexnet_jax.errors import ConfigError
+from experiments.executors import cards, devices, local
 from experiments.sweep import plan as plan_lib
 
 GIB = 1 << 30
@@ -220,3 +221,18 @@ def test_sweeps_side_by_side_have_one_service_until_the_last_of_them_ends(folder
     assert card.alive() == []
     assert len(card.told()) == 2
     assert service
+
+
+def test_a_listing_that_hangs_or_fails_is_one_line_or_no_cards(folder, here, monkeypatch):
+    card = here(Card(folder, count=2))
+    assert local.accelerators(card.environment) == ["0", "1"]
+    listing = folder / "bin/nvidia-smi"
+    listing.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H200'; echo 'Unable to determine …' >&2; exit 15\n")
+    assert local.accelerators(card.environment) == ["0"], "those that answer"
+    listing.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'; exit 9\n")
+    assert local.accelerators(card.environment) == []
+    listing.write_text("#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr(devices, "_SECONDS", 0.2)
+    with pytest.raises(ConfigError, match=r"^CUDA_VISIBLE_DEVICES: nvidia-smi, .* doesn't answer; name the cards, or "):
+        local.accelerators(card.environment)
+    assert devices.here(1, ["0"]) is None

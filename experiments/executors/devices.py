@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-from alexnet_jax import provenance
+from alexnet_jax import programs, provenance
 from alexnet_jax.text import count
 
 _SECONDS = 30.0  # for nvidia-smi's answer
@@ -56,8 +56,8 @@ def nvidia_smi(*arguments: str) -> list[str]:
     Raises:
       OSError, subprocess.SubprocessError: it isn't there, fails, or doesn't answer.
     """
-    done = subprocess.run(["nvidia-smi", *arguments], capture_output=True, encoding="utf-8", errors="replace",
-                          timeout=_SECONDS, check=True)
+    done = programs.run(["nvidia-smi", *arguments], _SECONDS)
+    done.check_returncode()
     return [line.strip() for line in done.stdout.splitlines() if line.strip()]
 
 

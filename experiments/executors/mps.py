@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 
-from alexnet_jax import environment, files
+from alexnet_jax import environment, files, programs
 
 COMMAND = "nvidia-cuda-mps-control"
 _PIPE, _LOG = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
@@ -67,19 +67,14 @@ def _tell(command: str, env: Mapping[str, str]) -> str:
 
 
 def _call(arguments: Sequence[str], env: Mapping[str, str], said: str = "") -> str:
-    # Files, not pipes: the service that is started here keeps them open for as long as it lives.
-    with tempfile.TemporaryFile("w+b") as given, tempfile.TemporaryFile("w+b") as answer:
-        given.write(said.encode())
-        given.seek(0)
-        try:
-            code = subprocess.run([COMMAND, *arguments], env=dict(env), stdin=given, stdout=answer, stderr=answer,
-                                  timeout=_SECONDS, check=False).returncode
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return str(error)
-        answer.seek(0)
-        words = " ".join(answer.read(2000).decode(errors="replace").split())
+    try:
+        done = programs.run([COMMAND, *arguments], _SECONDS, env, said)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    words = " ".join((done.stdout + done.stderr)[:2000].split())
     # Whether it says so by its exit code too depends on its version.
-    return words or f"exit code {code}" if code or "Cannot find MPS control daemon" in words else ""
+    failed = done.returncode or "Cannot find MPS control daemon" in words
+    return words or f"exit code {done.returncode}" if failed else ""
 
 
 class Service:

@@ -1,0 +1,38 @@
+"""Other programs' answers, within a limit of time."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+
+
+def run(arguments: Sequence[str], seconds: float, env: Mapping[str, str] | None = None,
+        given: str = "") -> subprocess.CompletedProcess[str]:
+    """A program's exit code and output.
+
+    A program that hangs in a driver or at a network disk can't be killed. It is left behind, where `subprocess.run`
+    would wait for it. Its streams are files: a pipe would stay open for as long as a service lives that it starts.
+
+    Args:
+      seconds: that it may take. given: its input.
+
+    Raises:
+      OSError: it can't be started. subprocess.TimeoutExpired: it takes longer.
+    """
+    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        stdin.write(given.encode())
+        stdin.seek(0)
+        process = subprocess.Popen(arguments, stdin=stdin, stdout=stdout, stderr=stderr, env=env)
+        try:
+            code = process.wait(seconds)
+        except BaseException:
+            process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+            raise
+        stdout.seek(0)
+        stderr.seek(0)
+        return subprocess.CompletedProcess(arguments, code, stdout.read().decode("utf-8", "replace"),
+                                           stderr.read().decode("utf-8", "replace"))
