@@ -12,6 +12,8 @@ ROOT = HERE.parent
 FAKE = str(HERE / "fake_run.py")
 STEPS = 4  # an epoch, of fake_worker.py
 ALL = list(range(1, STEPS + 1))
+GATE = "--config.train.eval_every=8"  # fake_worker.py: each run waits after its first step, until `go`
+LONG = 240.0  # seconds, beyond what a busy machine takes for anything
 
 SWEEP = '''
 def get_sweep():
@@ -28,7 +30,7 @@ def sweep(tmp_path, arms=None, seeds=1, step=0.02):
     return f"--sweep={file}"
 
 
-def run(*arguments, command=(FAKE,), timeout=60, **kwargs):
+def run(*arguments, command=(FAKE,), timeout=LONG, **kwargs):
     return subprocess.run([sys.executable, *command, *arguments], capture_output=True, text=True, cwd=ROOT,
                           timeout=timeout, check=False, **kwargs)
 
@@ -39,11 +41,16 @@ def start(*arguments, before=(), **kwargs):
                             stderr=subprocess.PIPE, **kwargs)
 
 
-def wait(condition, seconds=20.0):
+def wait(condition, seconds=LONG):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+
+
+def go(workdir):
+    """Lets the runs go on that wait at their gate."""
+    (workdir / "go").touch()
 
 
 def steps(workdir):

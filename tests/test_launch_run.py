@@ -12,8 +12,9 @@ import sys
 import time
 
 import pytest
-from fake_driver import ALL, FAKE, HERE, ROOT
+from fake_driver import ALL, FAKE, GATE, HERE, LONG, ROOT
 from fake_driver import folder as _folder
+from fake_driver import go as _go
 from fake_driver import run as _run
 from fake_driver import start as _start
 from fake_driver import states as _states
@@ -97,9 +98,10 @@ def test_failures_are_recorded_and_the_others_go_on(tmp_path):
     # One line each, and no traceback but in the run's own log.
     errors = done.stderr.splitlines()
     assert len(errors) == 4
-    assert "no_data seed 0: no such data: here is what to do" in errors[0]
-    assert "bug seed 0: RuntimeError: out of luck and more (the traceback is in log.txt)" in errors[1]
-    assert "killed_always seed 0: its process was killed by SIGKILL (out of memory?), 3 times" in errors[2]
+    for said in ("no_data seed 0: no such data: here is what to do",
+                 "bug seed 0: RuntimeError: out of luck and more (the traceback is in log.txt)",
+                 "killed_always seed 0: its process was killed by SIGKILL (out of memory?), 3 times"):
+        assert sum(said in line for line in errors[:3]) == 1, "two at a time: in the order in which they ended"
     assert errors[3] == "error: 3 runs failed; the same command tries again"
     assert "Traceback" not in done.stdout
     assert "Traceback" in (_folder(workdir, "bug seed 0") / "log.txt").read_text()
@@ -121,11 +123,11 @@ def test_failures_are_recorded_and_the_others_go_on(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_everything_resumable(tmp_path, number):
-    workdir, sweep = tmp_path / "w", _sweep(tmp_path, seeds=2, step=0.3)
-    with _start(sweep, f"--workdir={workdir}") as driver:
+    workdir, sweep = tmp_path / "w", _sweep(tmp_path, seeds=2)
+    with _start(sweep, f"--workdir={workdir}", GATE) as driver:
         _wait(lambda: len(list(workdir.glob("runs/*/steps.log"))) == 2)
         driver.send_signal(number)
-        output, errors = driver.communicate(timeout=20)
+        output, errors = driver.communicate(timeout=LONG)
     assert (driver.returncode, errors) == (130, "")
     assert "stopping: 2 runs save a checkpoint each" in output
     assert f"python -m experiments.run {sweep} --workdir={workdir}" in output
@@ -137,7 +139,8 @@ def test_a_signal_leaves_everything_resumable(tmp_path, number):
     status = _run(f"--workdir={workdir}", command=("-m", "experiments.status"))
     assert "4 runs: 2 partial, 2 waiting" in status.stdout
 
-    done = _run(sweep, f"--workdir={workdir}", "--config.checkpoint.every_seconds=0.02")
+    _go(workdir)
+    done = _run(sweep, f"--workdir={workdir}", GATE)
     assert (done.returncode, done.stderr) == (0, "")
     assert set(map(tuple, _steps(workdir).values())) == {tuple(ALL)}
 
@@ -154,8 +157,8 @@ def test_signs_that_a_terminal_lacks_are_in_the_logs(tmp_path):
 
 
 def test_a_sweep_that_was_told_to_ignore_signals_still_stops_its_runs(tmp_path):
-    workdir, sweep = tmp_path / "w", _sweep(tmp_path, seeds=2, step=0.3)
-    with _start(sweep, f"--workdir={workdir}", "--config.train.eval_every=8",
+    workdir, sweep = tmp_path / "w", _sweep(tmp_path, seeds=2)
+    with _start(sweep, f"--workdir={workdir}", GATE,
                 before=("sh", "-c", "trap '' INT TERM; exec \"$@\"", "sh")) as driver:
         _wait(lambda: len(list(workdir.glob("runs/*/steps.log"))) == 2)
         driver.send_signal(signal.SIGINT)
@@ -163,23 +166,31 @@ def test_a_sweep_that_was_told_to_ignore_signals_still_stops_its_runs(tmp_path):
         time.sleep(0.5)
         assert driver.poll() is None
         driver.send_signal(signal.SIGHUP)
-        output, errors = driver.communicate(timeout=20)
+        output, errors = driver.communicate(timeout=LONG)
     assert (driver.returncode, errors) == (130, "")
     assert "stopping: 2 runs save a checkpoint each" in output
     assert set(_states(workdir).values()) == {"partial", "waiting"}
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path):
-    workdir = tmp_path / "w"
-    with _start(_sweep(tmp_path, step=30.0), "--config.train.eval_every=9", f"--workdir={workdir}") as driver:
+    workdir, clock = tmp_path / "w", tmp_path / "clock"
+    clock.write_text("100.0\n")
+
+    def press(times):
+        driver.send_signal(signal.SIGINT)
+        _wait(lambda: clock.read_text().count("looked") == times)  # it has heard of it
+
+    with _start(_sweep(tmp_path, step=1e5), "--config.train.eval_every=9", f"--workdir={workdir}",
+                env=os.environ | {"FAKE_CLOCK": str(clock)}) as driver:
         _wait(lambda: len(list(workdir.glob("runs/*/run.json"))) == 2)
-        driver.send_signal(signal.SIGINT)
+        press(1)
+        press(2)  # the same keystroke, passed on by a wrapper: not a second one
         time.sleep(0.3)
-        driver.send_signal(signal.SIGINT)  # the same keystroke, passed on by a wrapper: not a second one
-        time.sleep(1.1)
         assert driver.poll() is None
+        with clock.open("a") as file:
+            file.write("102.0\n")
         driver.send_signal(signal.SIGINT)
-        output, errors = driver.communicate(timeout=10)
+        output, errors = driver.communicate(timeout=LONG)
     assert (driver.returncode, errors) == (130, "")
     assert "the same command resumes" in output
     assert not any(plan_lib.in_use(folder) for folder in workdir.glob("runs/*"))
@@ -187,13 +198,14 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG")
 def test_workers_end_with_a_driver_that_is_killed(tmp_path):
-    workdir, sweep = tmp_path / "w", _sweep(tmp_path, step=0.3)
-    with _start(sweep, f"--workdir={workdir}") as driver:
+    workdir, sweep = tmp_path / "w", _sweep(tmp_path)
+    with _start(sweep, f"--workdir={workdir}", GATE) as driver:
         _wait(lambda: len(list(workdir.glob("runs/*/steps.log"))) == 2)
         driver.kill()
-    _wait(lambda: not any(plan_lib.in_use(folder) for folder in workdir.glob("runs/*")), 5)
+    _wait(lambda: not any(plan_lib.in_use(folder) for folder in workdir.glob("runs/*")))
     assert set(_states(workdir).values()) == {"partial"}  # they saved a checkpoint and ended
-    done = _run(sweep, f"--workdir={workdir}")
+    _go(workdir)
+    done = _run(sweep, f"--workdir={workdir}", GATE)
     assert done.returncode == 0
     assert set(map(tuple, _steps(workdir).values())) == {tuple(ALL)}
 
@@ -201,7 +213,7 @@ def test_workers_end_with_a_driver_that_is_killed(tmp_path):
 def test_two_sweeps_on_one_workdir_run_nothing_twice(tmp_path):
     workdir, sweep = tmp_path / "w", _sweep(tmp_path, seeds=2, step=0.1)
     drivers = [_start(sweep, f"--workdir={workdir}") for _ in range(2)]
-    outputs = [driver.communicate(timeout=60) for driver in drivers]
+    outputs = [driver.communicate(timeout=LONG) for driver in drivers]
     assert [driver.returncode for driver in drivers] == [0, 0], outputs
     for output, errors in outputs:
         assert errors == ""
@@ -291,19 +303,22 @@ def test_a_terminal_shows_a_table(tmp_path):
     pty = pytest.importorskip("pty")
     master, slave = pty.openpty()
     env = {**os.environ, "COLUMNS": "120", "TERM": "xterm"}
-    with subprocess.Popen([sys.executable, FAKE, _sweep(tmp_path, step=0.4), f"--workdir={tmp_path / 'w'}"],
+    under_way = re.compile(r"no_lrn seed 0 +training +[01]\.[0-9]/1 +50\.0%")
+    shown, text = b"", ""
+    with subprocess.Popen([sys.executable, FAKE, _sweep(tmp_path), f"--workdir={tmp_path / 'w'}", GATE],
                           cwd=ROOT, stdout=slave, stderr=subprocess.PIPE, env=env) as driver:
         os.close(slave)
-        shown = b""
         with contextlib.suppress(OSError):  # how Linux says that the other side is closed
             while chunk := os.read(master, 4096):
                 shown += chunk
-        assert driver.wait(20) == 0
+                text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode("utf-8", "replace"))
+                if under_way.search(text) and "0 of 2 done, 2 running; about 1 s left" in text:
+                    _go(tmp_path / "w")  # until then they wait, and it goes on showing them
+        assert driver.wait(LONG) == 0
         assert driver.stderr.read() == b""
     os.close(master)
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     assert "evaluation error" in text
-    assert re.search(r"no_lrn seed 0 +training +[01]\.[0-9]/1 +50\.0%", text)
+    assert under_way.search(text)
     assert "0 of 2 done, 2 running; about 1 s left" in text
     assert "2 of 2 runs finished" in text
 
