@@ -5,6 +5,7 @@ import os
 import threading
 import time
 
+import fake_driver
 import jax
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def test_a_row_that_is_not_there_is_no_other_image(split, small, monkeypatch):
 
 
 def test_several_requests_are_under_way_at_once(split, in_pieces, monkeypatch):
-    meeting, read = threading.Barrier(3, timeout=60), Split.read
+    meeting, read = threading.Barrier(3, timeout=fake_driver.LONG), Split.read
 
     def met(self, index, out):
         meeting.wait()  # comes to an end only if three threads are here
@@ -249,7 +250,8 @@ def test_only_a_few_batches_are_read_ahead(split, monkeypatch):
         read.clear()
         batches = loader.training_batches(course(split, 10), seed=0, first_step=0, last_step=50)
         next(batches)
-        time.sleep(0.1)
+        fake_driver.wait(lambda expected=expected: len(read) >= expected)
+        time.sleep(0.1)  # more would follow
         assert len(read) == expected
         batches.close()
 

@@ -4,12 +4,11 @@ import errno
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import emulated
+import fake_driver
 import numpy as np
 import pytest
 from data_files import data_config
@@ -41,9 +40,8 @@ def left_in(store):
     return sorted(p.name for p in store.iterdir() if not p.name.endswith(".lock"))
 
 
-def start_slow(store, pause):
-    return subprocess.Popen(
-        [sys.executable, emulated.PROGRAMS / "slow_shapes.py", store, str(pause)], stdout=subprocess.PIPE, text=True)
+def start_slow(store, go, out):
+    return subprocess.Popen([sys.executable, emulated.PROGRAMS / "slow_shapes.py", store, go], stdout=out)
 
 
 def test_a_slice_is_a_view_of_the_whole_split(data):
@@ -228,15 +226,10 @@ def test_an_interrupted_builder_leaves_nothing(data, tmp_path, monkeypatch):
 
 def test_a_killed_builder_is_cleaned_up_after(data, tmp_path):
     store = tmp_path / "store"
-    process = start_slow(store, pause=0.2)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line == "drawing\n" and any(p.name.endswith("images.u8") for p in store.rglob("images.u8")):
-            break
-    time.sleep(0.3)  # into the second block
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    with start_slow(store, tmp_path / "go", subprocess.PIPE) as process:
+        assert b"drawing block 2\n" in iter(process.stdout.readline, b"")
+        assert list(store.rglob("images.u8"))
+        process.kill()
     assert len(left_in(store)) == 1  # what it had begun, and no store
     assert left_in(store)[0].startswith(".shapes-")
     split = open_quietly(data, "train")
@@ -245,9 +238,16 @@ def test_a_killed_builder_is_cleaned_up_after(data, tmp_path):
 
 
 def test_two_builders_at_once_build_once(tmp_path):
-    processes = [start_slow(tmp_path / "store", pause=0.05) for _ in range(2)]
-    outputs = [process.communicate(timeout=60)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
+    said = [tmp_path / "first", tmp_path / "second"]
+    processes = []
+    for file in said:
+        with file.open("wb") as out:
+            processes.append(start_slow(tmp_path / "store", tmp_path / "go", out))
+    fake_driver.wait(lambda: [file.read_text().count("drawing block 2") + file.read_text().count("another process")
+                              for file in said] == [1, 1])
+    (tmp_path / "go").touch()
+    assert [process.wait(fake_driver.LONG) for process in processes] == [0, 0]
+    outputs = [file.read_text() for file in said]
     assert all("opened 200" in output for output in outputs)
     assert sum("drawing" in output for output in outputs) == 1
     waiting = next(output for output in outputs if "drawing" not in output)

@@ -7,6 +7,7 @@ import sys
 import threading
 
 import another_user
+import fake_driver
 import filelock
 import pytest
 from another_user import NOBODY, in_child
@@ -51,7 +52,7 @@ def test_a_lock_is_waited_for(path):
         waiting.start()
         waiting.join(0.2)
         assert waiting.is_alive()
-    waiting.join(10)
+    waiting.join(fake_driver.LONG)
     assert not waiting.is_alive()
 
 

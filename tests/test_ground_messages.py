@@ -2,12 +2,12 @@
 
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 
 import jax
 import jax.numpy as jnp
+import ports
 import pytest
 from absl import flags
 
@@ -51,11 +51,10 @@ def test_a_process_that_does_not_answer():
     """Gloo's own words, when a process is killed, are in test_parallel_distributed.py."""
     from jax._src.lib import _jax
 
-    with socket.create_server(("localhost", 0)) as free:
-        address = f"localhost:{free.getsockname()[1]}"
+    address = f"localhost:{ports.free()}"
     service = _jax.get_distributed_runtime_service(address, 1)
     try:
-        client = _jax.get_distributed_runtime_client(address, 0, init_timeout=10)
+        client = _jax.get_distributed_runtime_client(address, 0, init_timeout=240)
         client.connect()
         with pytest.raises(jax.errors.JaxRuntimeError) as caught:
             client.blocking_key_value_get("what nobody says", 50)

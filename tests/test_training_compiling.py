@@ -4,6 +4,7 @@ import re
 import threading
 
 import emulated
+import fake_driver
 import jax
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ class Lowered:
     def compile(self):
         self.events.append("begins")
         if self.go is not None:
-            assert self.go.wait(20)
+            assert self.go.wait(fake_driver.LONG)
         self.events.append("ends")
         if self.error:
             raise self.error
@@ -50,22 +51,21 @@ def cache(tmp_path):
     jax.config.update("jax_compilation_cache_dir", old)
 
 
-def _wait(condition):
-    end = threading.Event()
-    for _ in range(400):
-        if condition():
-            return
-        end.wait(0.05)
-    raise AssertionError("waited in vain")
+@pytest.fixture
+def refused(monkeypatch):
+    """The times that a lock was held by another; they are a tenth of a second apart."""
+    found, hold = [], files.hold
+    monkeypatch.setattr(compiling.files, "hold", lambda path: hold(path) or found.append(path))
+    return found
 
 
-def test_the_second_run_waits_for_the_first_one_s_compilation(cache):
+def test_the_second_run_waits_for_the_first_one_s_compilation(cache, refused):
     events, go = [], threading.Event()
     with compiling.Compiling(threads=1) as first, compiling.Compiling(threads=1) as second:
         first.begin({"step": (Lowered(events, go), ())})
-        _wait(lambda: events == ["begins"])
+        fake_driver.wait(lambda: events == ["begins"])
         second.begin({"step": (Lowered(events), ())})
-        threading.Event().wait(0.3)
+        fake_driver.wait(lambda: len(refused) > 2)
         assert events == ["begins"]
         go.set()
         first.ready("step")
@@ -83,7 +83,7 @@ def test_the_second_run_waits_for_the_first_one_s_compilation(cache):
         assert "waiting" not in third.told()
 
 
-def test_a_first_run_that_dies_or_fails_or_takes_too_long_does_not_block_others(cache, monkeypatch):
+def test_a_first_run_that_dies_or_fails_or_takes_too_long_does_not_block_others(cache, refused, monkeypatch):
     def compile_in_turn(*events_of_each):
         with compiling.Compiling(threads=1) as one:
             one.begin({"step": (Lowered(*events_of_each), ())})
@@ -95,8 +95,15 @@ def test_a_first_run_that_dies_or_fails_or_takes_too_long_does_not_block_others(
     [lock] = cache.iterdir()
     assert lock.stat().st_size == 0
     first = files.hold(lock)
-    threading.Timer(0.4, lambda: compiling.os.close(first)).start()  # as the system does when a process dies
+
+    def die():
+        fake_driver.wait(lambda: len(refused) > 2)
+        compiling.os.close(first)  # as the system does when a process dies
+
+    dying = threading.Thread(target=die)
+    dying.start()
     assert "waiting for another run" in compile_in_turn([])
+    dying.join()
     assert lock.stat().st_size > 0
     lock.write_text("")
     slow = files.hold(lock)

@@ -1,5 +1,6 @@
-"""Draws 200 images in 20 blocks with pauses: `STORE PAUSE`."""
+"""Draws 200 images in 20 blocks and waits before the second one: `STORE GO`, a file."""
 
+import pathlib
 import sys
 import time
 
@@ -9,13 +10,16 @@ from alexnet_jax.data.readers import shapes
 
 shapes.COUNTS.update(train=200, test=60)
 shapes._PIXELS = 640
-draw = shapes.draw
+draw, blocks = shapes.draw, list[int]()
 
 
-def slow(*arguments):
-    print("drawing", flush=True)
-    time.sleep(float(sys.argv[2]))
-    return draw(*arguments)
+def slow(split, index, size):
+    blocks.append(len(index))
+    print("drawing block", len(blocks), flush=True)
+    end = time.monotonic() + 300
+    while len(blocks) == 2 and not pathlib.Path(sys.argv[2]).exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    return draw(split, index, size)
 
 
 shapes.draw = slow
