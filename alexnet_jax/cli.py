@@ -90,7 +90,7 @@ def load_module(path: str, field: str = "--config", beside: pathlib.Path | None 
         folder = file.parent if file.parent.is_dir() else _ROOT / "configs"
         here = ", ".join(sorted(p.name for p in folder.glob("*.py") if not p.name.startswith("_")))
         if file.exists():
-            what = "a folder" if file.is_dir() else "no ordinary file"
+            what = "a folder" if file.is_dir() else "not a regular file"
             raise ConfigError(f"{field}={path}: {what}; name a Python file")
         raise ConfigError(f"{field}={path}: no such file" + (f"; {folder} has {here}" if here else ""))
     if str(_ROOT) not in sys.path:

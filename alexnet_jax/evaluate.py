@@ -144,7 +144,7 @@ def _write(network: Trained, answers: mistakes.Answers, worst: int, sheet: pathl
         title = (f"{network.folder}: the worst mistakes on {answers.split.name} {answers.split.split}, "
                  f"{views_lib.NAMES[_told_by(network)]}")
         if not mistakes.draw(answers, title, worst, sheet):
-            print("note: there is no mistake, so that no sheet is drawn", file=sys.stderr)
+            print("note: there are no mistakes, so no sheet is drawn", file=sys.stderr)
 
 
 if __name__ == "__main__":

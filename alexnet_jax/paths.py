@@ -32,7 +32,7 @@ def given(text: str, field: str) -> pathlib.Path:
         path = pathlib.Path(text).expanduser()
     except RuntimeError:
         raise ConfigError(f"{field}: the home folder of {pathlib.PurePath(text).parts[0]} is not known; write the path "
-                          f"out in place of {text}") from None
+                          f"out instead of {text}") from None
     return path
 
 

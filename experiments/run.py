@@ -353,7 +353,7 @@ def _tell_downloads(runs: list[plan_lib.Run]) -> None:
     downloads = [(config["data"]["name"], url) for config in configs
              for url in data.downloads(config_lib.from_json(config).data)]
     for name, url in dict.fromkeys(downloads):
-        names.say(f"note: {name}: its files aren't here, and are downloaded first ({url})")
+        names.say(f"note: {name}: its files are missing and will be downloaded first ({url})")
 
 
 def _message(error: Exception) -> str:

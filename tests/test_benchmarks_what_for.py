@@ -36,7 +36,7 @@ def go(tmp_path, monkeypatch):
         monkeypatch.setattr(own, "left", left)
         what_for.run(own)
         own.end()
-        return records.read(tmp_path / out, "what_for"), [line for line in said if "no clean revision" not in line]
+        return records.read(tmp_path / out, "what_for"), [line for line in said if "uncommitted changes" not in line]
 
     return run
 

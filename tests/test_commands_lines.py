@@ -57,7 +57,8 @@ WRONG = {
     "vanishing": (_main("--config.optim.learning_rate=1e-400"),
                   "config.optim.learning_rate: 1e-400 is too small for a number here, and would be 0"),
     "folder": ([RUN, "--config=f.py", "--dry_run"], "--config=f.py: a folder; name a Python file"),
-    "device": ([MAIN, "--config=/dev/null", "--workdir=w"], "--config=/dev/null: no ordinary file; name a Python file"),
+    "device": ([MAIN, "--config=/dev/null", "--workdir=w"],
+               "--config=/dev/null: not a regular file; name a Python file"),
     "no_suffix": ([MAIN, "--config=noext", "--workdir=w"],
                   "--config=noext: not a Python file, whose name would end in .py"),
     "null": ([RUN, "--config=null.py", "--dry_run"],
@@ -72,7 +73,7 @@ WRONG = {
                    "no folder of this machine; mount it, and name it by its path"),
     "no_seeds": (_run("--seeds="), "--seeds=: is neither how many (3 stands for 0, 1, 2) nor a list of seeds"),
     "nobody": ([MAIN, SHAPES, "--workdir=~nosuch-user/x"],
-               "--workdir: the home folder of ~nosuch-user is not known; write the path out in place of "
+               "--workdir: the home folder of ~nosuch-user is not known; write the path out instead of "
                "~nosuch-user/x"),
     "bytes": ([MAIN, SHAPES, "--workdir=\xff"], r"an argument: '--workdir=\udcff' holds bytes that are not UTF-8; "
               "rename it, or name another"),
@@ -94,9 +95,9 @@ WRONG = {
                 "--seeds=20241127, for the one seed 20241127"),
     "fit_split": ([RUN, "--config=configs/cifar10.py", "--config.data.dir=.", "--dry_run", "--ablations=one.py:fit"],
                   "arm fit: config.data.fit_split: 1,000 images of 'train[39000:41000]' are not in "
-                  "config.data.train_split = 'train[:40000]'; choose images that are learnt from"),
+                  "config.data.train_split = 'train[:40000]'; choose some of these"),
     "outputs": ([RUN, "--config=configs/cifar10.py", "--dry_run", "--config.model.classes=5"],
-                "config.model.classes: 5 outputs for the 10 classes of cifar10; 0 takes as many as there are"),
+                "config.model.classes: 5 outputs for the 10 classes of cifar10; set it to 0 for one output per class"),
     "arguments": (_run("--ablations=mine.py:two"), "--ablations=mine.py:two: is called with the base config and "
                   "nothing else: missing a required argument: 'b'"),
     "none_of_it": (_run("--ablations=mine.py:three"), "--ablations=mine.py:three: name a generator of the file, as in "
@@ -166,7 +167,7 @@ def test_a_dry_run_looks_for_the_images(results):
     assert "nowhere: no such folder" in err
     code, out, err = results["download"]
     assert (code, err) == (0, "")
-    assert out.splitlines()[0].startswith("note: cifar10: its files aren't here, and are downloaded first (https://")
+    assert out.splitlines()[0].startswith("note: cifar10: its files are missing and will be downloaded first (https://")
 
 
 @pytest.mark.parametrize("module", HELP)

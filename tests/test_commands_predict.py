@@ -136,7 +136,7 @@ def test_unreadable_ones_are_named_and_the_others_go_on(finished, photos, capsys
     assert lines[0] == "note: left out of the folders: 1 HEIC (convert them to JPEG or PNG) file"
     assert lines[1:4] == [f"error: {photos}/*.jpg: nothing matches it",
                           f"error: {photos}/none: no such file or folder",
-                          f"error: {photos}/pipe.jpg: no ordinary file; save what comes from it as one"]
+                          f"error: {photos}/pipe.jpg: not a regular file; save its content as one"]
     assert len(lines) == 8
     assert any("new\\nline.png: " in line for line in lines)
     assert any(line.startswith(f"error: {photos}/b/gone.png: cannot be read") for line in lines)

@@ -148,7 +148,7 @@ def test_training_files_alone(tmp_path, files, monkeypatch):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda content: content[:-100], f"{EACH * cifar10.RECORD - 100:,} bytes in place of"),
+        (lambda content: content[:-100], f"{EACH * cifar10.RECORD - 100:,} bytes instead of"),
         (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "not the official file"),
     ],
 )

@@ -182,7 +182,7 @@ def test_the_same_number_of_classes_of_other_names(tmp_path):
 
 def test_one_class_is_refused(tmp_path):
     tree(tmp_path / "x", training={"cat": 5}, validation={"cat": 5})
-    with pytest.raises(DataError, match=r"one class only \(cat\)"):
+    with pytest.raises(DataError, match=r"only one class \(cat\)"):
         opened(tmp_path)
 
 
@@ -285,7 +285,7 @@ def test_names_of_classes(tmp_path):
     assert found["train_split"].classes == found["eval_split"].classes == ("cat", "Good dog")
     assert "note: config.data.names: no class is called owl" in said
     for content, message in (("dog good\n", r"names\.txt, line 1: 'dog good' is not of the form id, tab, name"),
-                             ("a\tb\na\tc\n", r"names\.txt, line 2: a second name for 'a', 'c' beside 'b'")):
+                             ("a\tb\na\tc\n", r"names\.txt, line 2: two names for 'a', 'b' and 'c'; keep one")):
         file.write_text(content, encoding="utf-8")
         with pytest.raises(ConfigError, match=r"config\.data\.names: .*" + message):
             opened(tmp_path, names=str(file))

@@ -132,7 +132,7 @@ def test_corrupt_images_are_named_skipped_and_counted(data, toy, archived):
     assert listed.keys() == {"0b.JPEG", "zz.jpg", "2b.png", "0.jpg", "9.jpg", "99.png", "98.png"}
     assert "truncated" in listed["zz.jpg"].lower()
     assert listed["0.jpg"] == "the file is empty"
-    assert listed["9.jpg"] == "not an image of a format that is read but text"
+    assert listed["9.jpg"] == "not in a supported image format: text"
     assert any("n01/zz.jpg: " in line and line.endswith("skipped") for line in said)
     # What was skipped then is refused now, though the store is there.
     with pytest.raises(DataError, match=rf"{first_corrupt()}: .*config.data.on_corrupt=skip"):
@@ -189,7 +189,7 @@ def test_missing_places(data, toy, tmp_path):
     ):
         open_quietly(data, "train")
     toy.mkdir(parents=True)
-    with pytest.raises(DataError, match=r"toy: holds 0 folders, 0 images, .*what is read: <class>/\*, or"):
+    with pytest.raises(DataError, match=r"toy: holds 0 folders, 0 images, .*supported: <class>/\*, or"):
         open_quietly(data, "train")
     (toy / "train" / "n01").mkdir(parents=True)
     with pytest.raises(DataError, match=r"no images of the form"):
@@ -236,7 +236,7 @@ def test_two_stores_could_stand_in(data, toy):
     open_quietly(data, "train")
     toy.rename(toy.parent / "gone")
     with pytest.raises(
-        DataError, match=r"2 packed stores could stand in for them .*delete all but one"
+        DataError, match=r"2 packed stores could be used instead .*delete all but one"
     ) as error:
         open_quietly(data, "train")
     one_line(error)

@@ -224,15 +224,15 @@ def cut_in_class(content):
     (TRAIN, lambda c: mini.tar(mini.val_images()), "it holds ILSVRC2012_val_00000001.JPEG where something like "
                                                     "n01440764.tar should be"),
     (TRAIN, lambda c: mini.tar({}), "it holds nothing where something like n01440764.tar should be"),
-    (TRAIN, lambda c: c[:1000], "truncated, it ends within n02119789.tar"),
-    (TRAIN, lambda c: c[: c.rindex(b"n03000134_33.JPEG") + 700], "bytes have no end"),
-    (TRAIN, lambda c: c[: c.index(b"n01440764_33.JPEG")] + bytes(1024), "truncated, it ends within n01440764.tar"),
+    (TRAIN, lambda c: c[:1000], "truncated: it ends within n02119789.tar"),
+    (TRAIN, lambda c: c[: c.rindex(b"n03000134_33.JPEG") + 700], "bytes lack the end of an archive"),
+    (TRAIN, lambda c: c[: c.index(b"n01440764_33.JPEG")] + bytes(1024), "truncated: it ends within n01440764.tar"),
     (TRAIN, lambda c: mini.tar({f"{w}.tar": mini.tar(f) for w, f in mini.train_images().items() if w != "n02105855"}),
      "it holds 4 of the 5 class archives; n02105855.tar is missing"),
     (TRAIN, lambda c: mini.tar({"n99999999.tar": c}), "it holds n99999999.tar, which the devkit does not list"),
     (TRAIN, lambda c: mini.tar({f"{w}.tar": mini.tar({"x.JPEG": b""}) for w in mini.WORDS if w in mini.SORTED}),
      "has no images such as n02119789_1.JPEG"),
-    (TRAIN, cut_in_class, "n02119789.tar in it: truncated, "),
+    (TRAIN, cut_in_class, "n02119789.tar in it: truncated: "),
     (VAL, lambda c: mini.tar({"n01440764.tar": c}), "it holds n01440764.tar where something like ILSVRC2012_val_0000"),
     (VAL, lambda c: mini.tar(dict(list(mini.val_images().items())[:7])), "it holds 7 of the 10 images"),
     (VAL, lambda c: mini.tar(mini.val_images() | {"ILSVRC2012_val_00000011.JPEG": b"x"}),
@@ -246,7 +246,7 @@ def cut_in_class(content):
      "data/meta.mat in it is damaged ("),
     (DEVKIT, lambda c: mini.tar({"a/data/meta.mat": mini.meta_mat(),
                                  "data/ILSVRC2012_validation_ground_truth.txt": b"1\n7\n"}),
-     "has a line that is no class (7)"),
+     "has a line that is not a class (7)"),
 ])
 def test_archives_that_are_not_the_official_ones(archives, tmp_path, file, change, reason):
     spoil(change)(archives / file)

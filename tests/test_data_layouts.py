@@ -258,7 +258,7 @@ def test_rows_without_images_and_images_without_rows_are_counted(data):
     split = quietly(data, "all", said)
     check_labels(split, EACH)
     assert split.store.meta["left_out"] == {"in the list and not there": {"cat": 1}, "not named by a list": {"": 1}}
-    assert any("1 of the images that it names are not there: zz.png (line 10)" in line for line in said)
+    assert any("1 of the images that it names are missing: zz.png (line 10)" in line for line in said)
 
 
 def test_an_image_that_is_missing_in_its_folder_is_not_taken_from_another(data):
@@ -276,7 +276,7 @@ def test_a_class_in_a_hidden_folder_is_mentioned(data):
     said = []
     check_labels(quietly(data, "train", said), EACH)
     assert [line for line in said if "hidden folders" in line] == [
-        f"note: {data.dir}/x/train: hidden folders are passed over, and hold images: .net"]
+        f"note: {data.dir}/x/train: hidden folders that hold images are ignored: .net"]
 
 
 def test_lists_of_parts_have_names_of_their_own(data):
@@ -302,4 +302,4 @@ def test_what_is_left_out_is_counted_by_kind_and_by_class(data):
                                             "EPS": {"elk": 1}, "not in a class folder": {"": 1}}
     words = "left out: 3 HEIC (convert them to JPEG or PNG), 1 EPS, 1 SVG, 1 text files, 1 not in a class folder"
     assert any(words in line for line in said)
-    assert any("no image is read of emu (1 HEIC" in line for line in said)
+    assert any("no image can be read from emu (1 HEIC" in line for line in said)

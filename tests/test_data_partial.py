@@ -189,7 +189,7 @@ def test_what_is_damaged_is_rebuilt(whole, tmp_path, damage, reason):
     said, toy = [], Toy()
     assert files(make(tmp_path, toy, said=said)) == whole
     assert tuple(toy.read_ranks) == ORDER
-    assert any(line.endswith(f"is of no use ({reason}); beginning anew") for line in said)
+    assert any(line.endswith(f"can't be used ({reason}); starting again") for line in said)
 
 
 def test_what_another_decoder_made_is_rebuilt(whole, tmp_path):
@@ -203,7 +203,7 @@ def test_what_another_decoder_made_is_rebuilt(whole, tmp_path):
 def test_a_corrupt_image_of_before_is_refused_now(whole, tmp_path):
     interrupted(tmp_path)
     toy = Toy()
-    with pytest.raises(DataError, match=r"^image 3: too beautiful; mend or remove it, or set config.data.on_corrupt"):
+    with pytest.raises(DataError, match=r"^image 3: too beautiful; repair or remove it, or set config.data.on_corrupt"):
         make(tmp_path, toy, on_corrupt="refuse")
     assert toy.read_ranks == []
     assert files(make(tmp_path, toy)) == whole  # under skip it resumes from there

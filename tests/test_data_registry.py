@@ -31,7 +31,7 @@ def test_every_dataset_is_found_by_its_name(tmp_path, form):
     ("shape", "did you mean shapes"), ("cifar10:x", "did you mean cifar10"), ("tfds:", "did you mean tfds:<name>"),
     ("Image_Folder:x", "did you mean image_folder:<folder>"), ("coco", "tfds:<name>$")])
 def test_a_name_of_no_dataset_is_refused_with_those_that_there_are(tmp_path, name, hint):
-    with pytest.raises(ConfigError, match=rf"^config.data.name: '{name}' is none of shapes, cifar10, .*{hint}"):
+    with pytest.raises(ConfigError, match=rf"^config.data.name: '{name}' is not one of shapes, cifar10, .*{hint}"):
         registry.find(data_config(tmp_path, name=name), tmp_path)
 
 

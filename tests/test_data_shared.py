@@ -20,7 +20,7 @@ pytestmark = [*another_user.forks, another_user.needs_root]
 shared = another_user.shared
 FIRST, SECOND = NOBODY, NOBODY - 1
 BUILDING = ".toy-1-train-4.building"
-CLOSED = f"{BUILDING} is another user's and this one may not write there"
+CLOSED = f"{BUILDING} belongs to another user, and this user may not write there"
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +98,14 @@ def test_images_that_are_of_no_use(store, undisturbed):
     of(FIRST, lambda: stopped(store))
     (store / BUILDING / "images.u8").chmod(0o600)
     read, said = of(SECOND, lambda: finish(store))
-    assert (read, said[0]) == (list(t.ORDER), f"{CLOSED}, nor read it; beginning anew")
+    assert (read, said[0]) == (list(t.ORDER), f"{CLOSED}, nor read all of it; starting again")
     assert t.files(store / "toy-1-train-4") == undisturbed
     shutil.rmtree(store / "toy-1-train-4")
     folder = store / BUILDING
     for damage in (lambda: folder.chmod(0o700), lambda: (folder / "progress.npz").write_bytes(b"")):
         damage()
         read, said = of(SECOND, lambda: finish(store))
-        assert (read, said[0]) == (list(t.ORDER), f"{CLOSED}; beginning anew")
+        assert (read, said[0]) == (list(t.ORDER), f"{CLOSED}; starting again")
         assert t.files(store / "toy-1-train-4") == undisturbed
         shutil.rmtree(store / "toy-1-train-4")
         (store / BUILDING).chmod(0o755)

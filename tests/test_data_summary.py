@@ -31,8 +31,8 @@ def test_counts_of_each_class(said):
     lines = said(files, eval_split="val")
     assert lines[0] == "train_split train: 24 images, 4.6 kB"
     assert lines[1] == "  images of a class: least 1 (a), median 5, most 7 (d, e); 5 classes"
-    assert lines[2] == "  sizes before (height×width): 12×10"
-    assert lines[3] == "  the same image again: none"
+    assert lines[2] == "  original sizes (height×width): 12×10"
+    assert lines[3] == "  duplicate images: none"
     assert lines[4] == "eval_split val: 4 images, 0.8 kB"
     assert lines[5] == "  images of a class: least 0 (a, d, e), median 0, most 2 (b, c); 5 classes"
     assert lines[6] == "  classes without an image: 3 (a, d, e)"
@@ -55,7 +55,7 @@ def test_sizes(said):
     files = {f"train/{'ab'[i % 2]}/{i}.png": encoded(pixels(i, *size)) for i, size in enumerate(
         [(4, 30), (9, 9), (20, 7), (100, 80), (8, 8)])}
     lines = said(files, eval_split="train")
-    assert "  sizes before (height×width): least 8×8, median 4×30, most 100×80; 2 are enlarged to 8" in lines
+    assert "  original sizes (height×width): least 8×8, median 4×30, most 100×80; 2 are enlarged to 8" in lines
 
 
 def test_duplicates_are_named(said):
@@ -64,9 +64,9 @@ def test_duplicates_are_named(said):
     files["train/a/again.png"] = files["train/a/2.png"]
     files["val/b/0.png"] = files["train/b/0.png"]
     lines = said(files, eval_split="val")
-    within, other = (line for line in lines if "the same image again" in line)
-    assert other == "  the same image again: none"
-    assert within.startswith("  the same image again: 2, 1 of them in another class (")
+    within, other = (line for line in lines if "duplicate images" in line)
+    assert other == "  duplicate images: none"
+    assert within.startswith("  duplicate images: 2, 1 of them in another class (")
     pairs = {frozenset(pair.split(" = ")) for pair in within.partition("(")[2].rstrip(")").split(", ")}
     assert pairs == {frozenset(("a/1.png", "b/9.png")), frozenset(("a/2.png", "a/again.png"))}
     assert "  1 of the 4 images of eval_split stands in train_split too (b/0.png = b/0.png)" in lines
@@ -104,7 +104,7 @@ def test_stores_without_names_and_sizes(said, tmp_path):
     meta.write_text(json.dumps(content))
     lines = said({}, eval_split="train")
     assert not any("sizes" in line for line in lines)
-    (line,) = (line for line in lines[:3] if "the same image again" in line)
+    (line,) = (line for line in lines[:3] if "duplicate images" in line)
     first, again = (int(part.split()[-1].rstrip(")")) for part in line.split(" = "))
     array = np.fromfile(meta.parent / "images.u8", np.uint8).reshape(7, -1)
     assert (array[first] == array[again]).all()

@@ -75,7 +75,7 @@ def test_a_mean_image_of_caffe(tmp_path):
     for old in (True, False):
         found = caffe.read_mean(written(tmp_path, files.blob(mean if old else mean[0], old)))
         np.testing.assert_array_equal(found, mean[0, ::-1].transpose(1, 2, 0))
-    with pytest.raises(CheckpointError, match=r"of shape \[1, 4, 6, 6\] is no square image of three colours"):
+    with pytest.raises(CheckpointError, match=r"of shape \[1, 4, 6, 6\] is not a square image with three colours"):
         caffe.read_mean(written(tmp_path, files.blob(np.zeros((1, 4, 6, 6), np.float32))))
 
 
@@ -107,9 +107,9 @@ def test_caffemodels_that_lie(tmp_path, content, part):
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(CheckpointError, match="pipe: no ordinary file; save what comes from it as one"):
+    with pytest.raises(CheckpointError, match="pipe: not a regular file; save its content as one"):
         weight_files.read(tmp_path / "pipe")
-    with pytest.raises(ConfigError, match=r"config\.init\.weights: .*pipe: no ordinary file"):
+    with pytest.raises(ConfigError, match=r"config\.init\.weights: .*pipe: not a regular file"):
         initial_weights.digest(tmp_path / "pipe")
 
 
@@ -151,7 +151,7 @@ def test_one_column(tmp_path):
 @pytest.mark.parametrize(("layer", "change", "part"), [
     ("conv2b", {"inputs": ["neuron_conv1a"]}, "sees another column than its own"),
     ("conv3a", {"biases": np.zeros((24, 1), np.float32)}, r"24 biases for 6 outputs, one for each position"),
-    ("conv1a", {"filterSize": [4]}, "75 rows are no filters of 4 pixels"),
+    ("conv1a", {"filterSize": [4]}, "75 rows are not filters of 4 pixels"),
     ("conv1a", {"type": "local"}, "type local"), ("fc6a", {"weights": []}, "no matrix for each of its inputs"),
     ("neuron_conv1a", {"inputs": ["neuron_conv1a"]}, "circle"),
     ("conv1a", {"inputs": ["nowhere"]}, "KeyError where its layers should be"),

@@ -203,7 +203,7 @@ def _each(examples: Iterable[Block | Corrupt]) -> Generator[Block | Corrupt, Non
 
 def refusal(name: str, reason: str) -> DataError:
     """The error of on_corrupt='refuse'."""
-    return DataError(f"{name}: {reason}; mend or remove it, or set config.data.on_corrupt=skip")
+    return DataError(f"{name}: {reason}; repair or remove it, or set config.data.on_corrupt=skip")
 
 
 class _Packing(Bar):

@@ -69,8 +69,8 @@ def missing(training: Iterable[str], keys: Iterable[str]) -> list[str]:
 def check_outputs(outputs: int, classes: int, name: str) -> None:
     """Raises ConfigError: `outputs` (config.model.classes; 0: as many as there are) are too few for the classes."""
     if outputs and outputs < classes:
-        raise ConfigError(f"config.model.classes: {outputs} outputs for the {classes} classes of {name}; 0 takes as "
-                          "many as there are")
+        raise ConfigError(f"config.model.classes: {outputs} outputs for the {classes} classes of {name}; set it to 0 "
+                          "for one output per class")
 
 
 def named(keys: Iterable[str]) -> str:
@@ -90,8 +90,8 @@ def read_names(path: str) -> dict[str, str]:
     except OSError as error:
         raise ConfigError(f"config.data.names: {describe_os_error(error)}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"config.data.names: {file}: not a text in UTF-8 (at byte {error.start:,}); save it as "
-                          "that") from error
+        raise ConfigError(f"config.data.names: {file}: not UTF-8 text (at byte {error.start:,}); save it as "
+                          "UTF-8") from error
     names: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -101,8 +101,8 @@ def read_names(path: str) -> dict[str, str]:
             raise ConfigError(f"config.data.names: {file}, line {number}: {line.strip()[:40]!r} is not of the form "
                               "id, tab, name")
         if names.setdefault(key, name) != name:
-            raise ConfigError(f"config.data.names: {file}, line {number}: a second name for {key!r}, {name!r} beside "
-                              f"{names[key]!r}")
+            raise ConfigError(f"config.data.names: {file}, line {number}: two names for {key!r}, {names[key]!r} and "
+                              f"{name!r}; keep one")
     return names
 
 
@@ -117,8 +117,8 @@ def check(training: Collection[str], where: str, keys: Iterable[str], split: str
 def check_several(training: Collection[str], where: str) -> None:
     """Raises DataError if there is nothing to tell apart."""
     if len(training) < 2:
-        raise DataError(f"{where}: one class only ({named(training)}), and nothing to tell it from; each class "
-                        "needs a folder of its own, and config.data.train_split the folder that holds them")
+        raise DataError(f"{where}: only one class ({named(training)}), and a classifier needs two; give each class a "
+                        "folder of its own, and set config.data.train_split to the folder that holds them")
 
 
 def uneven(learnt: np.ndarray, reported: np.ndarray, keys: Sequence[str]) -> dict[str, Any]:

@@ -33,9 +33,9 @@ def copy(theirs: pathlib.Path, folder: pathlib.Path, identity: dict[str, Any], r
     """
     if (folder / PROGRESS).exists():
         return
-    line = f"{theirs.name} is another user's and this one may not write there"
+    line = f"{theirs.name} belongs to another user, and this user may not write there"
     if progress(theirs)[0] != identity:
-        report(f"{line}; beginning anew")
+        report(f"{line}; starting again")
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -51,7 +51,7 @@ def copy(theirs: pathlib.Path, folder: pathlib.Path, identity: dict[str, Any], r
         shutil.rmtree(folder)
         if not isinstance(error, PermissionError):
             raise
-        report(f"{line}, nor read it; beginning anew")
+        report(f"{line}, nor read all of it; starting again")
         return
     last.rename(folder / PROGRESS)
     sync_folder(folder)

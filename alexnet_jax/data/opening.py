@@ -130,10 +130,10 @@ def check_apart(found: Mapping[str, Any]) -> None:
         other = found.get(field)
         if tune is not None and other is not None and tune.overlap(other):
             raise ConfigError(f"config.data.tune_split: {tune.overlap(other):,} images of '{tune.split}' are in "
-                              f"config.data.{field} = '{other.split}' too; cut them apart")
+                              f"config.data.{field} = '{other.split}' too; choose slices that do not overlap")
     if fit is not None and train is not None and fit.overlap(train) < len(fit):
         raise ConfigError(f"config.data.fit_split: {len(fit) - fit.overlap(train):,} images of '{fit.split}' are not "
-                          f"in config.data.train_split = '{train.split}'; choose images that are learnt from")
+                          f"in config.data.train_split = '{train.split}'; choose some of these")
 
 
 def classes_of(data: Any) -> tuple[int, str] | None:
@@ -226,7 +226,7 @@ def open_split(data: Any, split: str, *, report: Report = names.say, classes: Cl
     whole = _whole(dataset, wanted, data, root)
     folder = _find(dataset, whole, data.size, root)
     if folder is not None and folder.exists() and dataset.version(whole) is None:
-        report(f"note: the files of {dataset.name} {whole} are absent; the images packed from them earlier stand in, "
+        report(f"note: the files of {dataset.name} {whole} are missing; using the images packed from them earlier, "
                f"{folder}")
     if folder is None or not folder.exists():
         if classes is not None:
@@ -264,7 +264,8 @@ def _whole(dataset: Dataset, wanted: splits.Slice, data: Any, root: pathlib.Path
     if wanted.name in ("train", "val"):
         return base
     if wanted.name == base:
-        raise ConfigError(f"'{wanted.text}': config.data.val_fraction cuts {base} into train and val; name one")
+        raise ConfigError(f"'{wanted.text}': config.data.val_fraction cuts {base} into train and val; name one "
+                          "of the two")
     return dataset.resolve(wanted.name)
 
 
@@ -336,8 +337,8 @@ def _find(dataset: Dataset, name: str, size: int, root: pathlib.Path) -> pathlib
     fitting = [folder for folder, meta in store_lib.stores_of(root, dataset.owns)
                if meta["split"] == name and meta["size"] == size]
     if len(fitting) > 1:
-        raise DataError(f"{dataset.name}: its files are absent and {len(fitting)} packed stores could stand "
-                        f"in for them ({', '.join(f.name for f in fitting)}); delete all but one in {root}")
+        raise DataError(f"{dataset.name}: its files are missing and {len(fitting)} packed stores could be "
+                        f"used instead ({', '.join(f.name for f in fitting)}); delete all but one in {root}")
     return fitting[0] if fitting else None
 
 

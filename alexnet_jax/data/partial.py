@@ -73,7 +73,7 @@ class Partial:
         if self.folder.exists():
             reason = self._take_over()
             if reason:
-                report(f"{self.folder.name}: what an earlier builder left is of no use ({reason}); beginning anew")
+                report(f"{self.folder.name}: an earlier builder's files can't be used ({reason}); starting again")
             if self.kept:
                 return
             shutil.rmtree(self.folder)

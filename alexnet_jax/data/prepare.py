@@ -33,9 +33,9 @@ def _root() -> pathlib.Path:
 def define_flags() -> None:
     """Not on import: a sweep's driver, which prepares too, has a --list of its own."""
     flags.DEFINE_bool("verify", False, "read every image of the stores and compare its checksum")
-    flags.DEFINE_string("sheet", None, "draw what the network will see into this file (.png, .svg, .pdf)")
-    flags.DEFINE_bool("list", False, "show the stores that there are")
-    flags.DEFINE_multi_string("delete", [], "delete the store that --list shows by this name")
+    flags.DEFINE_string("sheet", None, "draw some images as the network will see them, to this file (.png, .svg, .pdf)")
+    flags.DEFINE_bool("list", False, "list the packed stores")
+    flags.DEFINE_multi_string("delete", [], "delete the packed store of this name, as --list shows it")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> None:
         sheet.draw(config, opened["train_split"], sheet_file)
         names.say(f"drawn: {sheet_file}")
     if given.verify:
-        print("verified: every image has the bytes that were written")
+        print("verified: every image agrees with its checksum")
 
 
 if __name__ == "__main__":

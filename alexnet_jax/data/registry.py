@@ -39,7 +39,7 @@ def find(data: Any, store: pathlib.Path) -> Dataset:
     if not form or (colon and not (rest and ":" in form)):
         near = difflib.get_close_matches(kind.lower(), forms, n=1, cutoff=0.5)
         hint = f"; did you mean {forms[near[0]]}?" if near else ""
-        raise ConfigError(f"config.data.name: {data.name!r} is none of {', '.join(DATASETS)}{hint}")
+        raise ConfigError(f"config.data.name: {data.name!r} is not one of {', '.join(DATASETS)}{hint}")
     module, _, reader = DATASETS[form].rpartition(".")
     return getattr(importlib.import_module(module), reader)(
         Asked(data.name, rest, data_dir(data), store, Rule.of(data)))

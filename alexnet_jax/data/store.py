@@ -127,7 +127,7 @@ class Store:
             return None
         names = [unescape(line) for line in content.decode("utf-8").split("\n")[:-1]]
         if len(names) != len(self):
-            raise _damaged(self.folder / NAMES, f"{len(names):,} names in place of {len(self):,}")
+            raise _damaged(self.folder / NAMES, f"{len(names):,} names instead of {len(self):,}")
         return names
 
     @functools.cached_property
@@ -186,7 +186,7 @@ def _map(file: pathlib.Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
     try:
         found = file.stat().st_size
         if found != expected:
-            raise _damaged(file, f"{found:,} bytes in place of {expected:,}")
+            raise _damaged(file, f"{found:,} bytes instead of {expected:,}")
         return np.memmap(file, dtype=dtype, mode="r", shape=shape)
     except FileNotFoundError:
         raise _damaged(file, "missing") from None

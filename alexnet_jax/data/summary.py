@@ -82,11 +82,11 @@ def _of_split(split: Split) -> Iterator[str]:
         yield from _originals(split.store.originals[np.asarray(split.rows)], split.size)
     again = duplicates.repeats(split)
     if not len(again):
-        yield "the same image again: none"
+        yield "duplicate images: none"
     else:
         named = [f"{name_of(split, first)} = {name_of(split, place)}" for first, place in again[:_PAIRS].tolist()]
         unlike = int((split.labels[again[:, 0]] != split.labels[again[:, 1]]).sum())
-        yield (f"the same image again: {len(again):,}" + (f", {unlike:,} of them in another class" if unlike else "") +
+        yield (f"duplicate images: {len(again):,}" + (f", {unlike:,} of them in another class" if unlike else "") +
                f" ({and_more(named, len(again))})")
 
 
@@ -104,8 +104,8 @@ def _originals(found: np.ndarray, side: int) -> Iterator[str]:
     """Of int [n, 2], heights and widths."""
     order = np.argsort(found.prod(axis=1), kind="stable")
     least, median, most = ("{:,}×{:,}".format(*found[order[i]]) for i in (0, len(found) // 2, -1))
-    line = f"sizes before (height×width): {most}" if least == most and (found == found[0]).all() else \
-        f"sizes before (height×width): least {least}, median {median}, most {most}"
+    line = f"original sizes (height×width): {most}" if least == most and (found == found[0]).all() else \
+        f"original sizes (height×width): least {least}, median {median}, most {most}"
     small = int((found.min(axis=1) < side).sum())
     yield line + (f"; {small:,} are enlarged to {side}" if small else "")
 

@@ -90,7 +90,7 @@ def digest(path: pathlib.Path) -> str:
     """SHA-256 in hex of a weights file or of a run's network. Raises ConfigError."""
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
-            raise ConfigError(f"{_FIELD}: {path}: no ordinary file; save what comes from it as one")
+            raise ConfigError(f"{_FIELD}: {path}: not a regular file; save its content as one")
         if not path.is_dir():
             return _digest((path,), _stamp((path,)))
         files = sorted(p for p in (_checkpoint(path) / "arrays").rglob("*") if p.is_file())

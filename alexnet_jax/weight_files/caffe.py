@@ -48,7 +48,7 @@ def read_mean(path: pathlib.Path) -> np.ndarray:
         blob = _blob(mapped(path))
         shape = blob.shape[1:] if len(blob.shape) == 4 and blob.shape[0] == 1 else blob.shape
         if len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
-            raise Damaged(f"an array of shape {list(blob.shape)} is no square image of three colours")
+            raise Damaged(f"an array of shape {list(blob.shape)} is not a square image with three colours")
         return np.ascontiguousarray(blob.read().reshape(shape)[::-1].transpose(1, 2, 0), np.float32)
     except Damaged as error:
         raise CheckpointError(f"{path}: no mean image of Caffe: {error}") from error

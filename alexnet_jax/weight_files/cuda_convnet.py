@@ -42,7 +42,7 @@ def read_meta(path: pathlib.Path) -> dict[str, Any]:
     """Of a `batches.meta`: 'mean', float32 [size, size, 3], and 'names', a list of texts, as far as they are there.
 
     Raises:
-      CheckpointError: it is damaged, or the mean is no square image of three colours.
+      CheckpointError: it is damaged, or the mean is not a square image with three colours.
     """
     try:
         tree = inert.load(mapped(path))
@@ -53,7 +53,7 @@ def read_meta(path: pathlib.Path) -> dict[str, Any]:
         if isinstance(mean, np.ndarray):
             side = round((mean.size / 3) ** 0.5)
             if 3 * side * side != mean.size:
-                raise Damaged(f"its data_mean of {mean.size:,} values is no square image of three colours")
+                raise Damaged(f"its data_mean of {mean.size:,} values is not a square image with three colours")
             found["mean"] = np.ascontiguousarray(mean.reshape(3, side, side).transpose(1, 2, 0), np.float32)
         if isinstance(tree.get("label_names"), list):
             found["names"] = [text(name) for name in tree["label_names"]]
@@ -189,7 +189,7 @@ def _turned(x: _Layer, matrix: np.ndarray, number: int) -> np.ndarray:
     sizes = x.content["filterSize"]
     side = sizes[number] if isinstance(sizes, list) else sizes
     if not isinstance(side, int) or side < 1 or matrix.shape[0] % (side * side):
-        raise Damaged(f"layer {x.name!r}: {matrix.shape[0]} rows are no filters of {side} pixels")
+        raise Damaged(f"layer {x.name!r}: {matrix.shape[0]} rows are not filters of {side} pixels")
     return matrix.reshape(-1, side, side, matrix.shape[1]).transpose(3, 0, 1, 2)
 
 

@@ -63,7 +63,7 @@ def of_array(array: np.ndarray) -> Tensor:
 def mapped(path: pathlib.Path) -> memoryview:
     """The file's bytes, read as they are looked at. Raises CheckpointError."""
     if path.exists() and not path.is_file():  # reading a pipe without a writer would block
-        raise CheckpointError(f"{path}: no ordinary file; save what comes from it as one")
+        raise CheckpointError(f"{path}: not a regular file; save its content as one")
     try:
         with path.open("rb") as file:
             if not file.seek(0, 2):

@@ -65,7 +65,7 @@ _PACK_EVERY = 20.0  # seconds
 def run(context: Context) -> None:
     revision = records.revision()
     if not revision or revision.endswith("+"):
-        context.say("what_for: the project's files are no clean revision, and the records of these runs will say so")
+        context.say("what_for: the project has uncommitted changes, and the records of these runs will say so")
     work, archive = context.folder / "work", context.folder / "records.tar.gz"
     unpack(archive, work)
     stop, worth = (20.0, 0.0) if context.quick else (STOP, WORTH)

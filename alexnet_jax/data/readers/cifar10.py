@@ -140,7 +140,7 @@ def _checked(content: bytes, where: str, md5: str) -> np.ndarray:
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != md5:
         size = EACH * RECORD
-        what = f"MD5 {found}" if len(content) == size else f"{len(content):,} bytes in place of {size:,}"
+        what = f"MD5 {found}" if len(content) == size else f"{len(content):,} bytes instead of {size:,}"
         raise DataError(f"{where}: not the official file ({what}); copy or download it again from {URL}")
     return np.frombuffer(content, np.uint8).reshape(-1, RECORD)
 
@@ -200,9 +200,10 @@ def _fetch(folder: pathlib.Path, data_dir: pathlib.Path | None, report: Report) 
                     file.write(piece)
                     digest.update(piece)
             if digest.hexdigest() != ARCHIVE_MD5:
-                raise DataError(f"what {URL} sent is not the official archive (MD5 {digest.hexdigest()}); {remedy}")
+                raise DataError(f"the download from {URL} is not the official archive (MD5 {digest.hexdigest()}); "
+                                f"{remedy}")
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
-        raise DataError(f"cifar10 is not here and cannot be downloaded ({' '.join(str(reason).split())}); "
+        raise DataError(f"cifar10 is missing and cannot be downloaded ({' '.join(str(reason).split())}); "
                         f"{remedy}") from error
     return target

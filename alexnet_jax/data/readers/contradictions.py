@@ -35,7 +35,7 @@ def check(place: Place, listed: Listing, root: pathlib.Path, memo: pathlib.Path)
         said = [(label, file.path.rpartition("/")[0], file.path) for label, _, file in place.found.entries]
         folders = sorted({folder for _, folder, _ in said})
         if _compare(place.where, place.tree.where(place.base), said) and len(folders) > 1:
-            return [f"note: {place.where}: its labels count, not the folders that the images lie in, "
+            return [f"note: {place.where}: its labels are used, not the folders that hold the images, "
                     f"{text.listed(folders)}"]
         return []
     notes = []
@@ -56,8 +56,8 @@ def check(place: Place, listed: Listing, root: pathlib.Path, memo: pathlib.Path)
         others = _compare(table.where, place.where, said)
         plainly = set(table.header) & set(lists.LABELS) - {"y"}  # "y" may be a coordinate
         if others and plainly and 2 * len(said) >= len(names):
-            notes.append(f"note: {table.where}: parts the images in another way than the class folders of "
-                         f"{place.where}, which count; put the images into one folder if the list is meant")
+            notes.append(f"note: {table.where}: groups the images differently from the class folders of "
+                         f"{place.where}, which are used; to use the list, put the images into one folder")
     return notes
 
 
@@ -77,9 +77,9 @@ def _compare(where: str, folders: str, said: list[tuple[str, str, str]]) -> bool
         return True
     if differing:
         label, folder, path = differing[0]
-        more = f", and of {len(differing) - 1:,} more images likewise" if len(differing) > 1 else ""
-        raise DataError(f"{where}: says {text.listed([label])} of {path}, which lies in the class folder {folder} in "
-                        f"{folders}{more}; move the images, mend the list, or remove it")
+        more = f" (and {len(differing) - 1:,} more images like it)" if len(differing) > 1 else ""
+        raise DataError(f"{where}: labels {path} as {text.listed([label])}, but it lies in the class folder {folder} "
+                        f"of {folders}{more}; move the images, correct the list, or remove it")
     return False
 
 

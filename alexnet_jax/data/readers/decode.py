@@ -76,8 +76,8 @@ def decode_sized(content: bytes, size: int, orientation: str = "stored",
         raise ValueError("the file is empty")
     kind = formats.kind(content[:formats.HEAD], "")
     if kind not in formats.PILLOW:
-        what = "" if kind == "other" else f" but {kind}"
-        raise ValueError(f"not an image of a format that is read{what}")
+        what = "" if kind == "other" else f": {kind}"
+        raise ValueError(f"not in a supported image format{what}")
     # Pillow only detects missing pixels, and not even these for JPEG 2000.
     if kind == "PNG" and _PNG_END not in content:
         raise ValueError("truncated: the PNG has no end")
@@ -89,8 +89,8 @@ def decode_sized(content: bytes, size: int, orientation: str = "stored",
             return square(turned, size, resize), (turned.height, turned.width)
     except UnidentifiedImageError as error:
         if formats.lacking({kind}):
-            raise ValueError(f"{kind}, which the installed Pillow doesn't read") from error
-        raise ValueError("damaged or cut off at its beginning") from error
+            raise ValueError(f"{kind}, which the installed Pillow can't read") from error
+        raise ValueError("damaged or truncated at its beginning") from error
     except Image.DecompressionBombError as error:
         raise ValueError("too large to be read: more than "
                          f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; make it smaller") from error
@@ -168,7 +168,7 @@ def square_array(image: np.ndarray, size: int, resize: str = "shorter") -> np.nd
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
-        raise ValueError(f"an array of {image.dtype} {list(image.shape)} is not an image of bytes")
+        raise ValueError(f"an array of {image.dtype} {list(image.shape)} is not an image of type uint8")
     if image.shape == (size, size, 3):
         return image
     return square(Image.fromarray(image), size, resize)

@@ -192,7 +192,7 @@ def _check_tar(split: str, path: pathlib.Path) -> None:
         if re.sub(r"\d", "0", name) != re.sub(r"\d", "0", example):
             raise _not_official(path, split, f"it holds {name} where something like {example} should be")
         if os.pread(file, 1024, size - 1024) != bytes(1024):  # a complete archive ends with two blocks of zeros
-            raise _not_official(path, split, f"truncated, its {size:,} bytes have no end")
+            raise _not_official(path, split, f"truncated: its {size:,} bytes lack the end of an archive")
 
 
 def read_devkit(path: pathlib.Path) -> Devkit:
@@ -228,7 +228,7 @@ def read_devkit(path: pathlib.Path) -> Devkit:
     try:
         truth = np.array([labels[int(line)] for line in contents[_TRUTH].split()], np.int32)
     except (ValueError, KeyError) as error:
-        raise _not_official(path, "devkit", f"{_TRUTH} in it has a line that is no class ({error})") from error
+        raise _not_official(path, "devkit", f"{_TRUTH} in it has a line that is not a class ({error})") from error
     return Devkit(wnids, tuple(names[wnid] for wnid in wnids), truth)
 
 
@@ -251,7 +251,7 @@ def list_train(path: pathlib.Path, file: int, devkit: Devkit, report: Report) ->
         raise _not_official(path, "train", f"it holds {len(inner)} of the {len(devkit.wnids)} class archives; "
                                            f"{absent[0]}.tar is missing")
     if others:
-        report(f"{path}: {len(others)} files that are no class archives are ignored")
+        report(f"{path}: {len(others)} files that are not class archives are ignored")
 
     def list_class(label: int) -> list[tar_index.Member]:
         wnid, (name, offset, size) = devkit.wnids[label], inner[label]
@@ -297,9 +297,9 @@ def list_val(path: pathlib.Path, file: int, devkit: Devkit, report: Report) -> I
         found[number] = member._replace(name=f"{devkit.wnids[devkit.truth[number - 1]]}/{base}")
     if len(found) < len(devkit.truth):
         raise _not_official(path, "val", f"it holds {len(found)} of the {len(devkit.truth)} images that the devkit "
-                                         "has labels of")
+                                         "has labels for")
     if others:
-        report(f"{path}: {others} files that are no validation images are ignored")
+        report(f"{path}: {others} files that are not validation images are ignored")
     return _in_order([(int(devkit.truth[number - 1]), member) for number, member in found.items()])
 
 

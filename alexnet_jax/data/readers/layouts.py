@@ -251,9 +251,9 @@ class _Finder:
                     vague[what or ALL] = str(error)
                 continue
             if not any_found and lists.is_list(table):
-                problems.setdefault(about, f"{table.where}: hardly any of the images that it names are there, not "
-                                    f"{lists.named(table.rows[:2])}; names are compared letter by letter, with their "
-                                    "endings")
+                problems.setdefault(about, f"{table.where}: most of the images that it names are missing, e.g. "
+                                    f"{lists.named(table.rows[:2])}; names must agree letter by letter, with their "
+                                    "suffixes")
         return _chosen(found, vague, images, problems)
 
     def _tables(self, base: str, here: _Dirs, taken: set[str], bare: list[str],
@@ -334,9 +334,9 @@ class _Finder:
             sum(n for n, _ in usual.values()) >= AGREEING * pairs.total())
         if place.table.header or place.table.rows[0].label is None or len(folders) < 2 or mostly:
             return ""
-        return (f"{place.where}: parts the images in another way than the folders that they lie in, "
-                f"{text.listed(folders)}; if it has their labels, name its columns in a first line, path and label, "
-                "else remove it")
+        return (f"{place.where}: groups the images differently from the folders that they lie in, "
+                f"{text.listed(folders)}; if it has their labels, add a first line that names its columns, path and "
+                "label; otherwise remove it")
 
     def _by_top(self, place: Place) -> collections.Counter[tuple[str, str]]:
         """The number of a list's images with each (folder, label)."""
@@ -350,8 +350,8 @@ class _Finder:
     def _unlabelled(self, folder: str) -> str:
         number = len(self.tree.walk(folder))
         inside = f"in {self.tree.where(folder)}"
-        return (f"{self.tree.where(folder)}: {number:,} files right in it, no class folders, and no list that says of "
-                f"which class they are: make class folders {inside}, or a list labels.csv of path,label")
+        return (f"{self.tree.where(folder)}: {number:,} files directly in it, no class folders, and no list of "
+                f"labels; make class folders {inside}, or add labels.csv with lines of path,label")
 
     def _describe(self, base: str, here: _Dirs) -> str:
         folders, files = self.children(base)
@@ -372,10 +372,10 @@ class _Finder:
         elif images:
             nearest = "put them into class folders, <class>/*, or add labels.csv with lines of path,label"
         else:
-            nearest = ("what is read: <class>/*, or train/<class>/* and val/<class>/*, or labels.csv with lines of "
+            nearest = ("supported: <class>/*, or train/<class>/* and val/<class>/*, or labels.csv with lines of "
                        "path,label")
         none = f", not even {text.listed(texts(files))}" if texts(files) else ""
-        return f"{where}: holds {', '.join(parts)}, and nothing says of which class an image is{none}; {nearest}"
+        return f"{where}: holds {', '.join(parts)}, and nothing says which class an image belongs to{none}; {nearest}"
 
 
 def _chosen(found: Mapping[str, list[Place]], vague: Mapping[str, str], images: lists.Images,
@@ -420,7 +420,7 @@ def _contradicting(splits: Mapping[str, Place]) -> str:
             other, by = known.setdefault(path, (label, place))
             if other != label:
                 return (f"{by.where} and {place.where}: two labels for {path}, {other!r} and {label!r}; keep one, or "
-                        "write into the lists in which folders their images lie")
+                        "write the folders of the images into the lists")
     return ""
 
 

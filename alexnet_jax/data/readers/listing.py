@@ -73,9 +73,8 @@ def listing(place: Place, alone: bool) -> Listing:
         if classes or any(f.path.count("/") == 0 for f in wanted):
             number = sum(f.path.count("/") == (1 if classes else 0) for f in wanted)
             inside = f" in {next(iter(classes))}" if classes else ""
-            raise DataError(f"{place.where}: no images of the form <class>/<file> in it, {number:,}{inside} without a "
-                            "class, which nothing can be learnt from or reported on; make class folders, or add a list "
-                            "labels.csv of path,label there")
+            raise DataError(f"{place.where}: no images of the form <class>/<file> in it, only {number:,}{inside} "
+                            "without a class; make class folders, or add labels.csv with lines of path,label there")
     left_out: dict[str, dict[str, int]] = collections.defaultdict(lambda: collections.defaultdict(int))
     chosen = {}  # of duplicate paths in an archive the last counts
     read = {id(file) for file in wanted}
@@ -176,10 +175,10 @@ def _of_list(place: Place, found: lists.Found) -> Listing:
         raise _nothing(place, left_out, [])
     listed = _sorted(chosen, left_out)
     if found.missing:
-        listed.notes.append(f"{place.where}: {len(found.missing):,} of the images that it names are not there: "
+        listed.notes.append(f"{place.where}: {len(found.missing):,} of the images that it names are missing: "
                             f"{lists.named(found.missing)}")
     if found.again:
-        listed.notes.append(f"{place.where}: {found.again:,} lines name an image of the same label again")
+        listed.notes.append(f"{place.where}: {found.again:,} lines repeat an image with the same label")
     if place.table.note:
         listed.notes.append(f"note: {place.where}: {place.table.note}")
     _note_alike(place, listed)
@@ -209,10 +208,11 @@ def renamed(place: Place, listed: Listing, known: set[str]) -> Listing:
                       for (name, path), entry in zip(listed.entries, listed.files, strict=True)]
             left_out = {kind: {names[int(n) - first] if n.isdecimal() and 0 <= int(n) - first < len(names) else n: count
                                for n, count in of.items()} for kind, of in listed.left_out.items()}
-            notes = [*listed.notes, f"{place.where}: its numbers are the lines of {file}, from {first}"]
+            notes = [*listed.notes, f"{place.where}: its numbers are taken as lines of {file}, the first as {first}"]
             return dataclasses.replace(_sorted(chosen, left_out), notes=notes)
-    raise DataError(f"{place.where}: its classes are numbers and those of training names, {named(sorted(known))}; "
-                    f"write names into the list, or put classes.txt into {place.tree.path}: one a line, first 0")
+    raise DataError(f"{place.where}: its classes are numbers but those of training are names, "
+                    f"{named(sorted(known))}; write names into the list, or put classes.txt into {place.tree.path}: "
+                    "one name a line, the first for 0")
 
 
 def unpadded(place: Place, listed: Listing, known: set[str]) -> Listing:
@@ -227,7 +227,7 @@ def unpadded(place: Place, listed: Listing, known: set[str]) -> Listing:
     left_out = {kind: {names.get(name, name): count for name, count in of.items()}
                 for kind, of in listed.left_out.items()}
     old, new = next((old, new) for old, new in names.items() if old != new)
-    notes = [*listed.notes, f"{place.where}: its numbers are written as those of training, {new} for {old}"]
+    notes = [*listed.notes, f"{place.where}: its classes are renamed to those of training, {old} to {new}"]
     return dataclasses.replace(_sorted(chosen, left_out), notes=notes)
 
 
@@ -243,16 +243,16 @@ def _checked(place: Place, listed: Listing, alone: bool, files: Sequence[File]) 
             right.add(name)
     if alone and len(classes) == 1 and len(below[classes[0]]) > 1:
         only, deeper = classes[0], sorted(below[classes[0]])
-        raise DataError(f"{place.where}: holds one class folder only, {only}, and that holds {named(deeper)}; if these "
+        raise DataError(f"{place.where}: has only one class folder, {only}, and that holds {named(deeper)}; if these "
                         f"are the classes they lie one level too deep: move them up, out of {only}")
     written = collections.Counter(unicodedata.normalize("NFC", name) for name in classes)
     twice = [name for name, number in written.items() if number > 1]
     if twice:
-        raise DataError(f"{place.where}: two folders are called {twice[0]}, their accents being written in two ways; "
-                        "put their images together")
+        raise DataError(f"{place.where}: two folders are called {twice[0]}, with accents encoded in two ways; "
+                        "merge them")
     _note_alike(place, listed)
     if alone and len(classes) > 1 and all(name.lower() in _NO_CLASSES for name in classes):
-        raise DataError(f"{place.where}: holds {named(classes)}, which are no names of classes; what is read: "
+        raise DataError(f"{place.where}: holds {named(classes)}, which are not class names; supported: "
                         "<class>/*, or images and labels.csv with lines of path,label")
     nested = [name for name in classes if name not in right and len(below[name]) > 1]
     if alone and right and len(nested) == 1:
@@ -274,7 +274,7 @@ def _checked(place: Place, listed: Listing, alone: bool, files: Sequence[File]) 
                                 "deep: move them up")
     inner = next((name for name in classes if name not in right and len(below[name] & set(classes)) > 1), None)
     if inner is not None and right:
-        raise DataError(f"{place.where}: {inner} lies among the class folders and holds folders that are called as "
+        raise DataError(f"{place.where}: {inner} is among the class folders and has folders named like "
                         f"classes, {named(sorted(below[inner] & set(classes)))}; move it away, or its images to these")
     tops = {file.path.partition("/")[0] for file in files if "/" in file.path}
     empty = set(place.tree.children(place.base)[0]) - tops if tops & set(place.tree.children(place.base)[0]) else set()
@@ -282,7 +282,7 @@ def _checked(place: Place, listed: Listing, alone: bool, files: Sequence[File]) 
     if lost:
         listed.notes.append(_lost(place, lost, listed.left_out))
     if hidden := place.tree.hidden(place.base):
-        listed.notes.append(f"note: {place.where}: hidden folders are passed over, and hold images: {named(hidden)}")
+        listed.notes.append(f"note: {place.where}: hidden folders that hold images are ignored: {named(hidden)}")
     return listed
 
 
@@ -292,19 +292,20 @@ def _note_alike(place: Place, listed: Listing) -> None:
         folded[name.casefold()].append(name)
     for same in folded.values():
         if len(same) > 1:
-            listed.notes.append(f"note: {place.where}: {' and '.join(same)} are classes of their own")
+            listed.notes.append(f"note: {place.where}: {' and '.join(same)} are read as different classes")
 
 
 def _lost(place: Place, lost: Collection[str], left_out: dict) -> str:
     parts = [f"{name} ({formats.words({kind: of[name] for kind, of in left_out.items() if of.get(name)})})"
              for name in sorted(lost)[:_NAMED]]
-    return f"note: {place.where}: no image is read of {and_more(parts, len(lost))}"
+    return f"note: {place.where}: no image can be read from {and_more(parts, len(lost))}"
 
 
 def _nothing(place: Place, left_out: dict, files: Sequence[File]) -> DataError:
     counts = {kind: sum(of.values()) for kind, of in left_out.items()}
     if any(map(trees.ending, (file.path for file in files))):
-        return DataError(f"{place.where}: holds archives in place of <class>/<file>; unpack them into "
+        return DataError(f"{place.where}: holds archives instead of <class>/<file>; unpack them into "
                          f"{place.name}/<class>/")
     return DataError(f"{place.where}: no images of the form <class>/<file> in it" +
-                     (f", only {formats.words(counts)}" if counts else "") + f"; {', '.join(formats.PILLOW)} are read")
+                     (f", only {formats.words(counts)}" if counts else "") +
+                     f"; supported: {', '.join(formats.PILLOW)}")

@@ -122,15 +122,15 @@ def parse(content: bytes, where: str) -> Table | None:
         if len(others) == 1:
             label = others[0]
         elif others:
-            raise DataError(f"{where}: none of its columns {', '.join(first)} is called {', '.join(LABELS[:3])} or the "
-                            "like; rename the one of the labels to label")
+            raise DataError(f"{where}: none of its columns ({', '.join(first)}) has a name such as "
+                            f"{', '.join(LABELS[:3])}; rename the one that has the labels to label")
     assert path is not None
     rows = []
     vague = None
     for number, row in zip(numbers[is_header:], cells[is_header:], strict=True):
         if (is_header and len(row) > len(first)) or (is_header and len(row) <= path):
-            raise DataError(f"{where}, line {number}: {len(row)} columns in place of {len(first)}; quote what holds "
-                            "the sign between columns")
+            raise DataError(f"{where}, line {number}: {len(row)} columns instead of {len(first)}; quote the cells "
+                            "that contain the separator")
         if len(row) <= path:
             return None  # a text that happens to mention images
         value = None if label is None else row[label].strip() if label < len(row) else ""
@@ -172,7 +172,7 @@ def _others(header: Sequence[str], cells: Sequence[Sequence[str]], label: int) -
             continue
         values = [row[place].strip() if place < len(row) else "" for row in cells]
         if len(set(values)) > 1 and len(set(zip(chosen, values, strict=True))) > len(set(chosen)):
-            return f"its column {header[label]} is taken for the labels, not {name}; rename or remove the wrong one"
+            return f"its column {header[label]} is read as the labels, not {name}; rename or remove the wrong one"
     return ""
 
 
@@ -292,12 +292,12 @@ class Images:
             return None
         if table.vague is not None:
             what = "numbers" if _NUMBER.fullmatch(table.vague.label or "") else "words"
-            raise DataError(f"{table.where}, line {table.vague.line}: {what} behind {table.vague.path} and "
-                            f"{table.vague.label}, and no header that says what they are; name the columns in a first "
-                            "line, path and label, and quote labels that hold the sign between columns")
+            raise DataError(f"{table.where}, line {table.vague.line}: {what} after {table.vague.path} and "
+                            f"{table.vague.label}, and no header that names them; add a first line that names the "
+                            "columns, path and label, and quote the labels that contain the separator")
         if empty:
             if len(empty) + len(missing) == len(table.rows):
-                raise DataError(f"{table.where}: names images and no labels, so nothing says of which class they are")
+                raise DataError(f"{table.where}: names images but no labels; add a column label")
             more = f", and none on {len(empty) - 1} other lines" if len(empty) > 1 else ""
             raise DataError(f"{table.where}, line {empty[0].line}: no label for {empty[0].path}{more}; add what is "
                             "missing or remove the line")
@@ -337,8 +337,8 @@ def check_classes(table: Table, found: Found) -> None:
     """Raises DataError if a training list has a different label for each image, e.g. checksums or numbers."""
     own = {label for label, _, _ in found.entries}
     if table.rows[0].label is not None and not table.labelled and len(own) == len(found.entries) > 2:
-        raise DataError(f"{table.where}: says something else of each image ({', '.join(sorted(own)[:2])}), which is "
-                        "hardly its class; if it is, name the columns in a first line, path and label")
+        raise DataError(f"{table.where}: has a different value for each image ({', '.join(sorted(own)[:2])}), hardly "
+                        "its class; if it is, add a first line that names the columns, path and label")
 
 
 def one_to_one(pairs: Collection[tuple[str, str]]) -> bool:

@@ -42,7 +42,7 @@ def find(paths: Iterable[str | os.PathLike[str]]) -> Found:
         if path.is_dir():
             found.files.extend(_below(path, found))
         elif path.exists() and not path.is_file():
-            found.refused.append((str(path), "no ordinary file; save what comes from it as one"))
+            found.refused.append((str(path), "not a regular file; save its content as one"))
         elif os.path.lexists(path):
             found.files.append(path)
         else:

@@ -38,16 +38,16 @@ def members(file: int, first: int, last: int) -> Iterator[Member]:
         if header == bytes(_BLOCK):
             return
         if len(header) < _BLOCK:
-            raise ValueError("truncated, it has no end" if place > first else "it is empty")
+            raise ValueError("truncated: its end is missing" if place > first else "it is empty")
         try:
             member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
         except tarfile.HeaderError as error:
-            raise ValueError("damaged, no file begins where one should" if place > first else
+            raise ValueError("damaged: no file begins where one should" if place > first else
                              "it is not a tar archive") from error
         place += _BLOCK
         size = member.size if member.isreg() or member.type in _EXTENDED else 0
         if place + size > last:
-            raise ValueError(f"truncated, it ends within {member.name}")
+            raise ValueError(f"truncated: it ends within {member.name}")
         if member.isreg():
             yield Member(member.name, place, size)
         place += -(-size // _BLOCK) * _BLOCK

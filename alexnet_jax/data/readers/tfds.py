@@ -237,7 +237,7 @@ def _keys(folder: pathlib.Path, tfds: Any, info: Any) -> tuple[str, str]:
         return "image", "label"
     if len(images) == 1 and len(labels) == 1:
         return images[0], labels[0]
-    raise DataError(f"{folder}: an image of bytes and a ClassLabel are needed; the dataset has "
+    raise DataError(f"{folder}: an image of type uint8 and a ClassLabel are needed; the dataset has "
                     f"{', '.join(f'{k} ({type(f).__name__})' for k, f in features.items())}")
 
 

@@ -351,7 +351,7 @@ class Tar(_Archive):
             # tarfile takes anything between two files that isn't a header for the end of the archive. A complete
             # archive ends with zeros, and reading to the very end makes gzip verify its checksum.
             if watched.last != bytes(512):
-                raise DataError(f"{self.path}: {_REMEDY} (it has no end)")
+                raise DataError(f"{self.path}: {_REMEDY} (its end is missing)")
             while watched.read(1 << 20):
                 pass
 
