@@ -3,7 +3,7 @@
     python -m alexnet_jax.main --config=configs/lenet.py --workdir=runs/lenet
     python -m alexnet_jax.main --config=configs/lenet.py:shapes --workdir=runs/lenet-shapes
 
-Training never mirrors (digits are not what their mirror images are), so errors are told by the crops as they are.
+Training never mirrors (digits are not what their mirror images are), so errors are counted without mirrored views.
 """
 
 from alexnet_jax import config

@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     gains = gain(log_probs, labels)
     top5 = all(run.tells_top5 for run in runs) and run_files.tells_top5(log_probs.shape[-1])
     print(table(rows, len(labels), top5))
-    words = ["no interval" if e.low is None else f"[{e.low:+.2f}, {e.high:+.2f}]" for e in gains]
+    words = ["(no interval)" if e.low is None else f"[{e.low:+.2f}, {e.high:+.2f}]" for e in gains]
     fives = f", {gains[1].mean:+.2f} {words[1]} top-5" if top5 else ""
     text = f"{gains[0].mean:+.2f} {words[0]} points top-1{fives}, average of {len(runs)} against one".replace("-", "−")
     text = text.replace("top−", "top-") + f"; interval over {len(labels):,} images"

@@ -14,6 +14,9 @@ from experiments import report, robustness
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+RECORDS = ROOT / "experiments" / "results"
+LINKED = [*PAGES, RECORDS / "README.md", *sorted(RECORDS.glob("*/report.md")), ROOT / "experiments" / "CLAIMS.md",
+          ROOT / "benchmarks" / "RESULTS.md"]
 FENCE = re.compile(r"^```[a-z]*\n(.*?)^```", re.M | re.S)
 
 # Commands that are not tried here, each with its reason.
@@ -101,7 +104,7 @@ def test_every_command_of_a_page_can_be_typed(page, done):
                 assert code == 0, f"{command}\n{output}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_and_paths_lead_somewhere(page):
     text = page.read_text("utf-8")
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -137,7 +140,7 @@ def _intervals(text: str) -> set[tuple[str, ...]]:
 
 
 def test_the_intervals_of_the_pages_are_what_commands_print(capsys):
-    recorded = ROOT / "experiments" / "results" / "not_claims"
+    recorded = RECORDS / "not_claims"
     robustness.main([])
     report.main([f"--workdir={recorded / 'fine_tuning'}", "--sets=3"])
     printed = capsys.readouterr().out + (ROOT / "experiments" / "CLAIMS.md").read_text("utf-8")
@@ -168,6 +171,23 @@ def test_the_ratios_of_the_full_network_are_those_recorded():
     text = (ROOT / "docs" / "speed.md").read_text("utf-8")
     assert f"| one core, two recipes | {recorded['full_one_core']} |" in text
     assert f"| two cores, three recipes | {recorded['full']} |" in text
+
+
+def test_the_other_numbers_of_the_page_on_speed_are_those_recorded():
+    recorded = {name: json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text("utf-8"))
+                for name in ("small", "profile", "sweep")}
+    ratio = {row["network"]: {side: f"{of['median']:.2f}" for side, of in row["ratio"].items()}
+             for row in recorded["small"]["rows"]}
+    text = " ".join((ROOT / "docs" / "speed.md").read_text("utf-8").split())
+    small, plain, four = ratio["alexnet32"], ratio["alexnet32-no-lrn"], ratio["four-layer"]
+    assert (f"is {small['PyTorch']} times as fast as PyTorch's ({small['PyTorch, tuned']} tuned; without norm "
+            f"{plain['PyTorch']}), the four-layer network {four['PyTorch']} times") in text
+    step = recorded["profile"]["rows"][0]
+    assert (f"{step['kinds']['convolutions and matrix products']:.2f} s of the full network's "
+            f"{step['seconds']['median']:.2f} s") in text
+    one_each, all_cores = recorded["sweep"]["rows"][:2]
+    assert f"{one_each['wall']['median']:.0f} s for the twelve runs" in text
+    assert f"compared with {all_cores['wall']['median']:.0f} s for one run at a time" in text
 
 
 def test_every_slow_test_is_there():

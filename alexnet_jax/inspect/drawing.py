@@ -72,7 +72,7 @@ def draw(config: ConfigDict, classes: int, file: pathlib.Path) -> None:
         before = [(x + w, y) for y in rows]
         x += w + _GAP
     total = sum(layer.parameters for layer in layers)
-    what = f"{columns} columns; dashed: what they tell each other" if columns > 1 else "one column"
+    what = f"{columns} columns; dashed: what they exchange" if columns > 1 else "one column"
     axes.text(-0.3, 1.55, f"{total:,} parameters, {what}", fontsize=11, color="#222222")
     with matplotlib.rc_context({"svg.hashsalt": "alexnet"}):
         figure.savefig(file, dpi=160, facecolor="white", metadata={"Date": None} if file.suffix == ".svg" else None)

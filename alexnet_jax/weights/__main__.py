@@ -68,7 +68,7 @@ def main() -> None:
         print((__doc__ or "").strip())
         return
     if command not in COMMANDS:
-        raise ConfigError(f"{command or 'nothing'}: write python -m alexnet_jax.weights {' or '.join(COMMANDS)} …")
+        raise ConfigError(f"{command or 'no command'}: write python -m alexnet_jax.weights {' or '.join(COMMANDS)} …")
     if command == "export":
         from alexnet_jax.weights import exporting
 

@@ -3,8 +3,8 @@
     python -m experiments.run --sweep=configs/sweeps/claims_cifar10.py --workdir=runs/claims_cifar10 --dry_run
     python -m experiments.run --sweep=configs/sweeps/claims_cifar10.py --workdir=runs/claims_cifar10
 
-The ablations stand in the order of what they are worth, and runs go seed by seed. With less time take the first ones
-first, `--ablations=lrn,pooling`, in the same workdir: the whole sweep continues from there. `--config.train.epochs=10`
+The most important ablations are listed first, and runs go seed by seed. With less time start with
+`--ablations=lrn,pooling` in the same workdir: the whole sweep continues from there. `--config.train.epochs=10`
 makes every run longer, in a workdir of its own.
 
 Cost: 135 runs of 5 epochs (27 arms, 5 seeds), besides the search of learning rates; two to three minutes a run on one

@@ -3,10 +3,10 @@
     python -m experiments.run --sweep=configs/sweeps/claims_tiny_imagenet.py --workdir=runs/claims_tiny --dry_run
     python -m experiments.run --sweep=configs/sweeps/claims_tiny_imagenet.py --workdir=runs/claims_tiny
 
-The ablations stand in the order of what they are worth, and runs go seed by seed. With less time take the first ones
-first, `--ablations=lrn,pooling`, in the same workdir: the whole sweep continues from there.
+The most important ablations are listed first, and runs go seed by seed. With less time start with
+`--ablations=lrn,pooling` in the same workdir: the whole sweep continues from there.
 
-Cost: 27 runs of 8 epochs (9 arms, 3 seeds), 7 to 19 minutes a run on one core of this or that EPYC.
+Cost: 27 runs of 8 epochs (9 arms, 3 seeds), 7 to 19 minutes a run on one core, by the model of EPYC.
 `--ablations=lrn,columns,pooling` adds the arms of the author's logs.
 """
 

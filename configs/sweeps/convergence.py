@@ -5,7 +5,7 @@
 
 CIFAR-10 with the 32-pixel network, and the paper's own rule for the schedule (section 5): the rate falls tenfold when
 the error on 4,000 images kept back stops improving, three times, and the run ends when it stops improving once more. So
-each arm says itself when it has converged; the arm without crops and mirrors is there for section 4.1's overfitting.
+each run ends when it has converged; the arm without crops and mirrors is for section 4.1's overfitting.
 
 Cost: 9 runs (3 arms, 3 seeds) of as many epochs as each takes, not timed here; `train.epochs` is the most.
 """

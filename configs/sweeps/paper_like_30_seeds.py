@@ -3,7 +3,7 @@
     python -m experiments.run --sweep=configs/sweeps/paper_like_30_seeds.py --workdir=runs/paper_like --dry_run
     python -m experiments.run --sweep=configs/sweeps/paper_like_30_seeds.py --workdir=runs/paper_like
 
-Part A2, paper_like_10_seeds.py, belongs into the same workdir: both have one baseline.
+Part A2, paper_like_10_seeds.py, goes into the same workdir: both have one baseline.
 
 Cost: 150 runs of 90 epochs (5 arms, 30 seeds).
 """

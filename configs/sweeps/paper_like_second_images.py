@@ -3,7 +3,7 @@
     python -m experiments.run --sweep=configs/sweeps/paper_like_second_images.py --workdir=runs/second_images --dry_run
     python -m experiments.run --sweep=configs/sweeps/paper_like_second_images.py --workdir=runs/second_images
 
-No interval over seeds holds the choice of the images that are learnt from; this asks whether it mattered.
+Intervals over seeds don't include the choice of training images; this asks whether it mattered.
 
 Cost: 25 runs of 90 epochs (5 arms, 5 seeds).
 """

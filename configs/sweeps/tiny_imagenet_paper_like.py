@@ -3,8 +3,8 @@
     python -m experiments.run --sweep=configs/sweeps/tiny_imagenet_paper_like.py --workdir=runs/tiny90 --dry_run
     python -m experiments.run --sweep=configs/sweeps/tiny_imagenet_paper_like.py --workdir=runs/tiny90
 
-Regime B: 59 parameters an image where the paper has 47.6. Runs go seed by seed, so that what is there at any time can
-be compared between arms.
+Regime B: 59 parameters an image where the paper has 47.6. Runs go seed by seed, so that arms can be
+compared at any time.
 
 Cost: 60 runs of 90 epochs (12 arms, 5 seeds). Meant for an accelerator: on one core a run takes hours.
 """

@@ -37,12 +37,15 @@ def draw(measured: dict[str, Any]) -> Figure:
 
 def _note(measured: dict[str, Any]) -> str:
     left_out = f"; drawn but not counted: {', '.join(measured['broken'])}" if measured["broken"] else ""
-    return (f"Left: one line a seed{left_out}. The error of the weights at the end of each epoch on all training "
-            "images, no regularisation; a run ends with the first epoch at or below "
-            f"{measured['threshold']:.0%}. Marked: mean epochs to {measured['threshold']:.0%} with the 95% interval "
-            "(Student's t) over a kind's seeds; a triangle to the right where runs were not there yet at their end. "
-            "Right: the rates that were tried, one seed, error after the grid's epochs; filled: chosen; a cross at the "
-            "top: diverged.")
+    target = f"{measured['threshold']:.0%}"
+    reached = all(a.reached for by_seed in measured["arrivals"].values() for a in by_seed.values())
+    finite = all(math.isfinite(point.error) for point in measured["points"])
+    return (f"Left: one line per seed{left_out}. The error of the weights at the end of each epoch on all training "
+            f"images, no regularisation; a run ends with the first epoch at or below {target}. Marked: mean epochs to "
+            f"{target} with the 95% interval (Student's t) over seeds"
+            f"{'' if reached else f'; a triangle to the right: some runs ended before they reached {target}'}. "
+            "Right: the learning rates tried, one seed, error after the grid's epochs; filled: chosen"
+            f"{'' if finite else '; a cross at the top: diverged'}.")
 
 
 def _curves(axes: Axes, measured: dict[str, Any]) -> None:

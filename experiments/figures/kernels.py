@@ -61,8 +61,8 @@ def draw(by_seed: Mapping[int, np.ndarray], measured: Mapping[int, colour.Separa
              for seed in seeds for i in range(columns)}
     head = 0.08 + line * max(map(len, names.values()))
     pitch = head + max(each, 0.16 * max(map(len, told.values())))
-    note = ["Each kernel stretched to its own range, grey where it is zero; of a column by rising colour share (the "
-            "part of its energy that a grey kernel couldn't have; random weights: 0.67).",
+    note = ["Each kernel is stretched to its own range, grey where it is zero, and sorted within its column by colour "
+            "share (the part of its energy that a grey kernel couldn't have; random weights: 0.67).",
             f"p: permutation test over the kernels' columns, {colour.SHUFFLES:,} shufflings." if measured else "",
             f"{len(seeds)} of {len(by_seed)} runs." if len(seeds) < len(by_seed) else ""]
     with style.drawing(letters):
