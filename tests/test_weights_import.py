@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 
+import import_memory
 import numpy as np
 import pytest
 import tiny_run
@@ -411,3 +412,13 @@ def test_an_imported_network_whose_mean_is_lost(imported):
     with pytest.raises(DataError, match=r"input\.npz is missing or damaged; import the network again"):
         _ = Trained(folder).consts
     assert json.loads((folder / "result.json").read_text(encoding="utf-8"))["status"] == "imported"
+
+
+@needs_torch
+def test_the_program_that_measures_an_import_imports(tmp_path):
+    kind = "torchvision.safetensors"
+    import_memory.make(tmp_path / kind, kind, tiny=True)
+    cost = import_memory.measure(tmp_path / kind, kind, tiny=True)
+    assert cost.megabytes > (tmp_path / kind).stat().st_size / 1e6
+    assert cost.seconds > 0
+    assert run_files.read_json(tmp_path / f"{kind}.run" / "result.json")["status"] == "imported"
