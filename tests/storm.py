@@ -207,8 +207,11 @@ class Storm:
             written = (folder / "result.json").stat().st_mtime_ns
             check(seen.get(run, written) == written, f"{folder}: run again when it was finished")
             check_events(folder)
+        end = time.monotonic() + PATIENCE  # a run's lock is free, and it counted, a moment before its process has ended
+        while (left := processes(str(command.folder))) and time.monotonic() < end:
+            time.sleep(0.1)
+        check(not left, f"still running: {left}")
         check(not leftovers(command.folder), f"left behind: {leftovers(command.folder)}")
-        check(not processes(str(command.folder)), f"still running: {processes(str(command.folder))}")
 
     # Packing.
 

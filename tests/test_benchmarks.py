@@ -1,6 +1,7 @@
 """The benchmarks measure what their tables say: same loss on both sides, right arithmetic and bookkeeping. No times."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -163,6 +164,7 @@ def test_a_cold_start_from_the_command_line(tmp_path):
 
 def test_a_child_answers_errors_and_continues_and_is_replaced_when_it_dies():
     with contenders.Contender("ours", contenders.cores(1)) as ours:
+        ours._process.send_signal(signal.SIGSTOP)
         with pytest.raises(UserError, match=r"ours: no answer to 'about' within 0.01 s"):
             ours.ask("about", timeout=0.01)
         with pytest.raises(UserError, match="ours: KeyError: 'nothing'"):

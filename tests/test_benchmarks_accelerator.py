@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import fake_driver
 import pytest
 
 from alexnet_jax.errors import ConfigError, UserError
@@ -28,7 +29,7 @@ def _tests_can_be_imported(monkeypatch):
 @pytest.fixture
 def go(tmp_path, monkeypatch):
     """Runs the fake part as FAKE says, in a command of its own; returns the exit code and the part's file."""
-    def run(what, seconds=60.0, parts=(FAKE,)):
+    def run(what, seconds=fake_driver.LONG, parts=(FAKE,)):
         monkeypatch.setenv("FAKE", json.dumps(what))
         monkeypatch.setattr(course.Course, "_machine", lambda self: DEVICE)
         own = course.Course(tmp_path, seconds, True, "the command")
@@ -67,8 +68,24 @@ def test_a_part_that_fails_in_each_way_does_all_the_rest(go, tmp_path, capfd):
         f"rehearsal on a device: nothing left to do; finished before: fake; results in {tmp_path}")
 
 
-def test_a_part_is_cut_off_when_its_time_is_up_and_resumes(go, tmp_path):
-    code, found = go({"a": 1, "b": "hangs", "c": 2}, seconds=6.0)
+def test_a_part_is_cut_off_when_its_time_is_up_and_resumes(go, tmp_path, monkeypatch):
+    given = []
+
+    class Hanging(subprocess.Popen):
+        """All the time passes at once when the second step has begun."""
+
+        def wait(self, timeout=None):
+            if timeout is not None and not given:
+                fake_driver.wait(lambda: "b" in records.read(tmp_path, "fake")["steps"])
+                given.append(timeout)
+                timeout = 0.1
+            return super().wait(timeout)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(course.subprocess, "Popen", Hanging)
+        patch.setattr(course, "_clock", lambda: time.monotonic() + sum(given))
+        code, found = go({"a": 1, "b": "hangs", "c": 2})
+    assert 0 < given[0] <= fake_driver.LONG
     assert (code, found["status"]) == (0, "cut off")
     assert found["steps"]["b"]["number"] == 1
     assert found["steps"]["b"]["partial"]
@@ -86,7 +103,7 @@ import sys, test_benchmarks_accelerator as this
 from benchmarks.accelerator import course
 import pathlib
 course.Course._machine = lambda self: this.DEVICE
-sys.exit(course.Course(pathlib.Path(sys.argv[1]), 60.0, True, "").run([this.FAKE]))
+sys.exit(course.Course(pathlib.Path(sys.argv[1]), 600.0, True, "").run([this.FAKE]))
 """
 
 
@@ -105,10 +122,7 @@ def test_a_killed_command_ends_its_part_and_can_be_resumed(go, tmp_path, number)
     finally:
         killed.send_signal(number)
         killed.wait()
-    end = time.monotonic() + 20
-    while os.path.exists(f"/proc/{processes[0]}") and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not os.path.exists(f"/proc/{processes[0]}")
+    fake_driver.wait(lambda: not os.path.exists(f"/proc/{processes[0]}"))
     assert records.read(tmp_path, "fake")["under_way"] == "b"
     _, found = go({"a": "not again", "b": 7})
     assert [found["steps"][name]["number"] for name in "ab"] == [1, 7]

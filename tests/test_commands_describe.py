@@ -127,7 +127,7 @@ def _run(*arguments):
             "runpy.run_module('alexnet_jax.describe', run_name='__main__')")
     probe = "import atexit; atexit.register(lambda: print('jax' in sys.modules, file=sys.stderr)); "
     return subprocess.run([sys.executable, "-c", "import sys; " + probe + code, *arguments], cwd=ROOT,
-                          capture_output=True, text=True, timeout=60)
+                          capture_output=True, text=True, timeout=240)
 
 
 def test_the_command_needs_no_jax():

@@ -275,7 +275,7 @@ def prepare(place, store_dir, *program):
     arguments = ["--config=configs/imagenet_released.py", f"--config.data.dir={place}",
                  f"--config.data.store={store_dir}", "--config.data.size=16", "--config.data.crop=8"]
     return subprocess.run([sys.executable, *(program or ("-m", "alexnet_jax.data.prepare")), *arguments],
-                          capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
+                          capture_output=True, text=True, check=False, cwd=ROOT, timeout=240)
 
 
 def test_prepare_resumes_after_a_kill(official, tmp_path):

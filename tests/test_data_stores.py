@@ -157,7 +157,7 @@ def test_names_are_text(tmp_path):
 
 def command(*arguments, **env):
     command = [sys.executable, "-m", "alexnet_jax.data.prepare", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=os.environ | env)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, env=os.environ | env)
 
 
 def test_the_command_needs_no_config(tmp_path):

@@ -33,7 +33,7 @@ def test_a_program_starts_over_once_with_its_arguments_and_its_number(given):
     env = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"} | ({"GLIBC_TUNABLES": given} if given else {})
     process = subprocess.Popen([sys.executable, emulated.PROGRAMS / "allocator.py"], env=env, stdout=subprocess.PIPE,
                                text=True)
-    number, value = process.communicate(timeout=60)[0].split()
+    number, value = process.communicate(timeout=240)[0].split()
     assert int(number) == process.pid
     assert value == (given or environment.allocator({})["GLIBC_TUNABLES"])
 

@@ -159,7 +159,7 @@ def _run(tmp_path, *arguments, what="{'seeds': 1}"):
     (tmp_path / "mine.py").write_text(SWEEP % what)
     return subprocess.run([sys.executable, str(HERE / "fake_run.py"), f"--sweep={tmp_path / 'mine.py'}",
                            f"--workdir={tmp_path / 'w'}", *arguments], capture_output=True, text=True, check=False,
-                          cwd=HERE.parent, timeout=120)
+                          cwd=HERE.parent, timeout=240)
 
 
 def test_the_runner_searches_first_and_only_once(tmp_path):
