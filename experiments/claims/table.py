@@ -43,9 +43,10 @@ def markdown(rows: Sequence[Row], troubles: Sequence[str] = (), twice: Mapping[s
     lines = ["# The paper's claims, beside what was measured here", "",
              f"{len(rows)} rows: {words or 'no verdict'}, {without} without a measurement. Written by "
              "`python -m experiments.claims` from the recorded results; no number is typed in by hand.", "",
+             *_legend(), "",
              *markdown_table(_HEAD, [_cells(r, number[id(r)]) for r in main], _TEXT), "",
              "## Ablations in the author's logs that the paper never printed", "",
-             *markdown_table(_HEAD, [_cells(r, number[id(r)]) for r in logs], _TEXT), "", *_legend(), "",
+             *markdown_table(_HEAD, [_cells(r, number[id(r)]) for r in logs], _TEXT), "",
              "## The facts behind the words", "",
              *markdown_table(_FACTS, [_facts(r, number[id(r)]) for r in rows if r.family], (7,)), "",
              "Sign: the side of zero that the interval lies on. p: of no difference, two-sided t test. Holm: corrected "
