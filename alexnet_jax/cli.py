@@ -97,7 +97,7 @@ def load_module(path: str, field: str = "--config", beside: pathlib.Path | None 
         sys.path.insert(0, str(_ROOT))  # so that a config can import its base: `from configs import …`
     spec = importlib.util.spec_from_file_location(f"config_file_{file.stem}", file)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"{field}={path}: not a Python file, whose name would end in .py")
+        raise ConfigError(f"{field}={path}: not a Python file; its name has to end in .py")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         """
         self._folder = (metavar, words, among or "folder")
         self.add_argument("--workdir", type=pathlib.Path, metavar=metavar,
-                          help=f"{words}; or named first, without --workdir=")
+                          help=f"{words}; may also be given first, without --workdir=")
         if not among:
             self.add_argument("folder", nargs="*", type=pathlib.Path, metavar=metavar, help=argparse.SUPPRESS)
 
@@ -72,7 +72,7 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"--workdir={metavar} is needed: {words}, which {unnamed[0]} is not (no run.json)")
             options.workdir = unnamed.pop(0)
         if alone and unnamed:
-            self.error(f"{unnamed[0]}: one folder is looked at, and {options.workdir} is named too")
+            self.error(f"{unnamed[0]}: only one folder is read, and {options.workdir} is given too")
         return options
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -120,16 +120,16 @@ def _of_libraries(error: BaseException) -> tuple[int | None, str]:
     if messages.is_about_a_variable(error):
         return USAGE, f"{said}; set that variable of the environment to another value, or unset it"
     if messages.is_about_drawing(error):
-        return USAGE, f"MPLBACKEND={os.environ.get('MPLBACKEND')}: none of Matplotlib's backends; unset it"
+        return USAGE, f"MPLBACKEND={os.environ.get('MPLBACKEND')}: not a backend of Matplotlib; unset it"
     if messages.is_about_devices(error):
         return USAGE, f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: no such devices here; unset it ({said})"
     if isinstance(error, Warning):
-        return USAGE, (f"{type(error).__name__}: {said}; PYTHONWARNINGS or -W makes an error of this warning: leave "
-                       "that out")
+        return USAGE, (f"{type(error).__name__}: {said}; PYTHONWARNINGS or -W turns this warning into an error; "
+                       "unset it")
     if isinstance(error, MemoryError):
-        return RUN, f"there is not enough memory{f' ({said})' if said else ''}; a limit may be set (ulimit -v)"
+        return RUN, f"there is not enough memory{f' ({said})' if said else ''}; see whether a limit is set (ulimit -v)"
     if messages.is_about_threads(error):
-        return RUN, "this process may start no further thread; raise the limit of processes (ulimit -u)"
+        return RUN, "this process can start no more threads; raise the limit on processes (ulimit -u)"
     return None, ""
 
 

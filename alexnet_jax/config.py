@@ -172,7 +172,7 @@ def plain(value: Any) -> Any:
     return float(str(scalar)) if isinstance(item, float) else item
 
 
-_WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
+_WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a string"}
 
 
 def _scalar(name: str, value: Any, kind: type) -> Any:
@@ -237,7 +237,7 @@ def _one_spelling(flat: Mapping[str, Any]) -> dict[str, Any]:
         items, choices = flat[name], FIELDS[name].choices
         twice = [item for item in dict.fromkeys(items) if items.count(item) > 1]
         if twice:
-            raise ConfigError(f"config.{name}: {twice[0]!r} is there more than once in {items}; name each once")
+            raise ConfigError(f"config.{name}: {twice[0]!r} appears more than once in {items}; name each once")
         places = [choices.index(item) if choices else item for item in items]
         order = sorted(range(len(items)), key=places.__getitem__)
         new[name] = tuple(items[i] for i in order)

@@ -57,7 +57,7 @@ def _check_splits(c: ConfigDict) -> None:
                               f"{SCHEMA['data'][f'{name}_split'].default}")
     named = [text for field, text in c.data.items() if field.endswith("_split")]
     if c.data.val_fraction and not any(text.strip().partition("[")[0].strip() == "val" for text in named):
-        raise ConfigError("config.data.val_fraction: cuts the split val off, which no split names; set "
+        raise ConfigError("config.data.val_fraction: makes a split val, which no field uses; set "
                           "config.data.eval_split (or tune_split) to val, or this to 0")
     if c.data.val_seed and not c.data.val_fraction:
         raise ConfigError("config.data.val_seed: chooses the images that config.data.val_fraction cuts off, which is "
@@ -70,7 +70,8 @@ def _check_pixels(c: ConfigDict) -> None:
     given = len(c.augment.mean_values)
     if (c.augment.mean == "values") != bool(given) or given not in (0, 1, 3) or (c.augment.grey and given == 3):
         raise ConfigError(f"config.augment.mean_values: {c.augment.mean_values} with config.augment.mean="
-                          f"{c.augment.mean}; mean=values takes one number, or one for each channel, and no other does")
+                          f"{c.augment.mean}; mean=values needs one number, or one for each channel, and other "
+                          "means need none")
     if c.augment.grey and len(c.augment.divide) == 3:
         raise ConfigError("config.augment.divide: grey images have one channel; give one number")
     if c.augment.grey and c.augment.pca.amount:
@@ -129,7 +130,7 @@ def _check_named_layers(c: ConfigDict) -> None:
 
 def _check_folding(c: ConfigDict) -> None:
     if bool(c.data.fold_split) != bool(c.data.fold_at):
-        raise ConfigError("config.data.fold_split: the images and their time, config.data.fold_at, go together")
+        raise ConfigError("config.data.fold_split: goes together with config.data.fold_at; set both, or neither")
     first = fold_epoch(c)
     if c.data.fold_split and not 0 < first < c.train.epochs:
         raise ConfigError(f"config.data.fold_at: {c.data.fold_at:g} is epoch {first} of config.train.epochs = "

@@ -154,7 +154,7 @@ def _fine_tuned(config: ConfigDict, rows: Sequence[Mapping[str, Any]]) -> list[s
     found = []
     if init.weights:
         left = f"; {', '.join(init.skip)} as initialised" if init.skip else ""
-        left += "" if "fc8" in init.skip else "; fc8 as initialised where the classes are others"
+        left += "" if "fc8" in init.skip else "; fc8 as initialised if the classes differ"
         found.append(f"training begins from the weights of {names.plain(init.weights)}{left}")
     if frozen:
         still = sum(row["parameters"] for row in rows if row["name"] in frozen)

@@ -116,8 +116,8 @@ def prepare(precision: str = "float32") -> None:
         if writable(folder and folder / "xla"):
             os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder and folder / "xla")
         else:
-            _tell(f"no compilation cache, as {folder or 'a home directory for it'} "
-                  f"{'cannot be written' if folder else 'is lacking'}: each process compiles again; "
+            why = f"{folder} cannot be written" if folder else "this user has no home directory"
+            _tell(f"no compilation cache, as {why}: each process compiles again; "
                   "$JAX_COMPILATION_CACHE_DIR or $XDG_CACHE_HOME names another place")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter on stderr

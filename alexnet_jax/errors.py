@@ -71,14 +71,14 @@ def describe_os_error(error: OSError) -> str:
         errno.ENOSYS: _NO_LOCKS,
         errno.EOPNOTSUPP: _NO_LOCKS,
         errno.ESTALE: "the network file system has lost it; run the same command again",
-        errno.EIO: "the disk cannot be read or written; see what the system's log says of it",
+        errno.EIO: "the disk cannot be read or written; see the system's log",
         errno.ENOENT: "no such file or folder",
         errno.EEXIST: "something else has this name, a file or a broken link; choose another name",
-        errno.ENOTDIR: "a part of this path is a file and no folder; choose another place",
+        errno.ENOTDIR: "a part of this path is a file, not a folder; choose another place",
         errno.EISDIR: "this is a folder, where a file is needed",
         errno.ENAMETOOLONG: "longer than the file system allows; choose a shorter one",
         errno.ELOOP: "symbolic links lead in a circle; choose another place",
-        errno.EFBIG: "larger than this process or the file system lets a file become; raise the limit (ulimit -f), or "
+        errno.EFBIG: "larger than this process or the file system allows; raise the limit (ulimit -f), or "
                      "choose a folder on another file system",
         errno.EMFILE: "too many open files for this process; raise the limit (ulimit -n)",
     }

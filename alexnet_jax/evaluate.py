@@ -42,27 +42,27 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = commands.Parser("alexnet_jax.evaluate", __doc__)
     parser.add_argument("runs", nargs="*", type=pathlib.Path, metavar="RUN", help="folders of runs")
     parser.add_argument("--workdir", type=pathlib.Path, action="append", default=[], metavar="RUN",
-                        help="another way to name one")
+                        help="the same as RUN")
     parser.add_argument("--data", default="", help="another dataset than the run's, as config.data.name")
     parser.add_argument("--split", default="", help="images to count on (default: those that the run reports on)")
     parser.add_argument("--worst", type=int, metavar="N", help=f"how many of the worst mistakes (default: {WORST})")
     parser.add_argument("--sheet", default="", metavar="FILE", help="draw them, with their right and given classes")
     parser.add_argument("--confusion", default="", metavar="FILE", help="write errors by class and the confusion "
                         "matrix as .csv")
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout, in place of the text")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of the text")
     parser.add_argument("--record", action="store_true", help="add five views to a finished run's result that has none")
     options = parser.parse_args(argv)
     options.runs += options.workdir
     if not options.runs:
         parser.error("RUN is needed: the run's folder")
     if options.record and (options.data or options.split):
-        raise ConfigError("--record: a result is of the images that the run reports on; leave out --data and --split")
+        raise ConfigError("--record: a result covers the images that the run reports on; leave out --data and --split")
     for name in ("sheet", "confusion"):
         if getattr(options, name) and (options.record or len(options.runs) > 1):
-            raise ConfigError(f"--{name}: of one run alone, without --record; it was given "
+            raise ConfigError(f"--{name}: needs exactly one run and no --record; given: "
                               + ("--record" if options.record else f"{len(options.runs)} runs"))
     if options.record and options.json:
-        raise ConfigError("--json: not with --record, which says what it has added")
+        raise ConfigError("--json: has no document to print with --record; leave out one of them")
     if options.worst is not None and options.worst < 0:
         raise ConfigError(f"--worst={options.worst}: is below 0")
     if options.sheet and options.worst == 0:
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         counts, outcomes = _counted(network, split, answers)
         notes = network.about_data(split)
         if answers is not None and not answers.finite:
-            notes.append("the network's outputs are not numbers, so that there is nothing to say of its mistakes")
+            notes.append("the network's outputs are not finite, so its mistakes cannot be ranked")
         if options.json:
             told.append(_tree(network, split, counts, notes, answers, worst))
         else:

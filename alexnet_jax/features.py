@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, metavar="FILE", help=" or ".join(FORMATS))
     options = parser.parse_args(argv)
     if options.images and (options.data or options.split):
-        raise ConfigError(f"{options.images[0]}: features are of photographs, or of a dataset by --data and --split")
+        raise ConfigError(f"{options.images[0]}: give image files, or a dataset by --data and --split, not both")
     out = paths.output(options.out, "--out", FORMATS)
     there = predict.found(options.images) if options.images else None
     predict.prepare(options.workdir)
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                              where="--split" if options.split else "config.data.eval_split")
         about, what, images = of_split(split), f"{split.name} {split.split}", split
         if split.store.names is None:
-            print(f"note: {names_lib.plain(split.name)}: no names of files are kept with these packed images",
+            print(f"note: {names_lib.plain(split.name)}: these packed images have no file names",
                   file=sys.stderr)
     found = network.features(options.layer, images)
     write(out, {"features": found, **about, "layer": options.layer, "run": str(options.workdir), "step": network.step,

@@ -13,10 +13,10 @@ from absl import app, flags
 from alexnet_jax import cli, commands, environment, errors, paths, signals
 from alexnet_jax.parallel import distributed
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "the run's folder, made if absent")
+_WORKDIR = flags.DEFINE_string("workdir", None, "the run's folder, created if missing")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several processes meet")
-_PROCESSES = flags.DEFINE_integer("processes", None, "how many there are")
-_PROCESS = flags.DEFINE_integer("process", None, "which of them this one is, from 0")
+_PROCESSES = flags.DEFINE_integer("processes", None, "the number of processes")
+_PROCESS = flags.DEFINE_integer("process", None, "this process's number, counted from 0")
 
 
 def main(_argv) -> int:

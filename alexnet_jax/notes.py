@@ -44,8 +44,8 @@ def of(config: ConfigDict, given: Mapping[str, Any], classes: int = 0) -> list[s
     """
     found = [*_crop(config), *_late(config), *_rates(config, given), *_frozen(config), *_idle(config, given)]
     if classes and config.model.classes > classes:
-        found.append(f"config.model.classes: {config.model.classes:,} outputs for {classes:,} classes, so that "
-                     f"{config.model.classes - classes:,} never have an image; 0 makes as many as there are classes")
+        found.append(f"config.model.classes: {config.model.classes:,} outputs for {classes:,} classes, so "
+                     f"{config.model.classes - classes:,} never have an image; set it to 0 for one output per class")
     pca = config.augment.pca
     if pca.amount and pca.statistics == "ilsvrc2012" and config.data.name != "imagenet":
         found.append("config.augment.pca.statistics: the colour noise goes along the components of ILSVRC-2012's "
@@ -72,7 +72,7 @@ def _late(config: ConfigDict) -> list[str]:
         f"config.{name}: {', '.join(f'{t:g}' for t in late)} {'is' if len(late) == 1 else 'are'} never reached, as "
         f"config.train.epochs is {end}" for name, at in times.items() if (late := [t for t in at if t >= end])]
     if config.train.eval_every > config.train.epochs:
-        found.append(f"config.train.eval_every: {config.train.eval_every} epochs, so that there is one evaluation, "
+        found.append(f"config.train.eval_every: {config.train.eval_every} epochs, so there is one evaluation, "
                      f"after the last of {config.train.epochs}")
     return found
 

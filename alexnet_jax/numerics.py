@@ -92,8 +92,8 @@ def check(precision: str) -> None:
     """
     for name, values in REFUSED.items():
         if (value := jax.config.values.get(name)) in values:
-            raise ConfigError(f"{name.upper()} is {value} in the environment or in jax.config, and nothing can be "
-                              "trained so: leave it unset")
+            raise ConfigError(f"{name.upper()} is {value} in the environment or in jax.config, and training "
+                              "is impossible with it; unset it")
     on = jax.config.values["jax_enable_x64"]
     if precision == "float64" and not on:
         raise ConfigError("config.train.precision: float64 needs JAX_ENABLE_X64=1 in the environment, or JAX "

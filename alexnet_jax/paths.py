@@ -26,7 +26,7 @@ def given(text: str, field: str) -> pathlib.Path:
     """
     check_text(text, field)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
-        raise ConfigError(f"{field}: {text} is an address and no folder of this machine; mount it, and name it by its "
+        raise ConfigError(f"{field}: {text} is an address, not a folder on this machine; mount it, and name it by its "
                           "path")
     try:
         path = pathlib.Path(text).expanduser()
@@ -55,8 +55,8 @@ def check_workdir(folder: pathlib.Path, field: str) -> None:
     check_text(str(folder), field)
     signs = [sign for sign in "*?[\\" if sign in str(folder) and sign != os.sep]
     if signs:
-        raise ConfigError(f"{field}: {folder} has {' and '.join(signs)} in its name, below which checkpoints are not "
-                          "found again; rename it, or name another")
+        raise ConfigError(f"{field}: {folder} has {' and '.join(signs)} in its name, and "
+                          "checkpoints below it are not found again; rename it, or name another")
 
 
 def output(file: str, option: str = "--draw", formats: Sequence[str] = PICTURES) -> pathlib.Path:

@@ -44,7 +44,7 @@ def guesses(log_probs: np.ndarray, known: Classes, count: int = GUESSES) -> list
       CheckpointError: they are not finite.
     """
     if not np.isfinite(log_probs.max()):
-        raise CheckpointError("the network's outputs are not numbers; its training has diverged, or its weights are "
+        raise CheckpointError("the network's outputs are not finite; its training has diverged, or its weights are "
                               "damaged")
     shown = known.told_apart()
     best = np.argsort(-log_probs, kind="stable")[:count].tolist()
@@ -58,8 +58,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_workdir("RUN", "the run's folder", among="images")
     parser.add_argument("--views", choices=tuple(views_lib.NAMES), help="default: five_view for a run that never "
                         "mirrors, else ten_view")
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout, in place of the table")
-    parser.add_argument("--picture", default="", metavar="FILE", help="draw them in the manner of the paper's figure 4")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
+    parser.add_argument("--picture", default="", metavar="FILE", help="draw them like the paper's figure 4")
     options = parser.parse_args(argv)
     if not options.images:
         parser.error("IMAGE is needed: image files, or folders that hold some")

@@ -51,7 +51,7 @@ def _why(said: str) -> str:
     if "not a git repository" in said or "did not match any file" in said:
         return "not a git checkout"
     lines = [line for line in said.splitlines() if line.strip()]
-    return f"git: {lines[0].replace(str(ROOT), '…')[:160]}" if lines else "git failed without a word"
+    return f"git: {lines[0].replace(str(ROOT), '…')[:160]}" if lines else "git failed without a message"
 
 
 def versions() -> dict[str, str]:

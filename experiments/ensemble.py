@@ -109,8 +109,8 @@ def predict(runs, split_text: str, views: str, say) -> tuple[np.ndarray, np.ndar
             raise ConfigError(f"{other.folder}: {other.classes} classes there, {first.classes} in {first.folder}")
         strange = missing(first.known.keys, other.known.keys), missing(other.known.keys, first.known.keys)
         if any(strange):
-            raise ConfigError(f"{other.folder}: other classes than in {first.folder} ({named(strange[0]) or 'none'} "
-                              f"there alone, {named(strange[1]) or 'none'} here alone)")
+            raise ConfigError(f"{other.folder}: its classes differ from those of {first.folder} (only in the former: "
+                              f"{named(strange[0]) or 'none'}; only in the latter: {named(strange[1]) or 'none'})")
     where = "--split" if split_text else "config.data.eval_split"
     log_probs, images = [], first.open(text, where=where)
     said: dict[str, list[str]] = {}

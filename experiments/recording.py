@@ -254,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--record", type=pathlib.Path, required=True, help="the folder of the record, made if absent")
     parser.add_argument("--name", default="", help="of the sweep file whose runs these are; default: the name that the "
                         "record has, else the workdir's")
-    parser.add_argument("--unpack", type=pathlib.Path, metavar="WORKDIR", help="in place of --workdir: a new workdir "
+    parser.add_argument("--unpack", type=pathlib.Path, metavar="WORKDIR", help="instead of --workdir: a new workdir "
                         "that gets what is recorded")
     options = parser.parse_args(argv)
     if (options.workdir is None) == (options.unpack is None):

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = commands.Parser("experiments.repeats", __doc__)
     parser.add_argument("folders", nargs="*", type=pathlib.Path, help="two folders with runs: before, after")
     parser.add_argument("--record", type=pathlib.Path, help="folder that gets the pairs, made if absent")
-    parser.add_argument("--results", type=pathlib.Path, help="folder of records: printed, nothing is read but it")
+    parser.add_argument("--results", type=pathlib.Path, help="print this folder of records, and read nothing else")
     options = parser.parse_args(argv)
     if options.results is not None:
         print(text(read(options.results)))

@@ -283,7 +283,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(write_report(options.workdir, views=options.views), end="")
         return
     print(render(options.workdir, options.views), end="")
-    print(f"note: {names.plain(str(options.workdir))}: this user may not write there, so the report is printed only",
+    print(f"note: {names.plain(str(options.workdir))}: this user may not write there, so the report is only printed",
           file=sys.stderr)
 
 

@@ -76,7 +76,7 @@ def notes_on(network: Trained, queries: Split, gallery: Split) -> list[str]:
     """Which queries make the numbers misleading: duplicates of gallery images, and training images."""
     notes = []
     if again := duplicates.between(gallery, queries):
-        notes.append(f"{again:,} of the {len(queries):,} queries stand in the gallery too (the same pixels), each "
+        notes.append(f"{again:,} of the {len(queries):,} queries are in the gallery too (the same pixels), each "
                      "its own nearest neighbour")
     if learnt := network.learnt_too(queries):
         notes.append(f"{learnt:,} of the {len(queries):,} queries were learnt from")

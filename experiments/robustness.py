@@ -203,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = commands.Parser("experiments.robustness", __doc__)
     parser.add_argument("claims", nargs="*", metavar="CLAIM", help="names of claims; default: those whose own regime "
                         "is the evidence plan's")
-    parser.add_argument("--images", action="store_true", help="tell of the regimes' images too; needs the data")
+    parser.add_argument("--images", action="store_true", help="describe the regimes' images too; needs the data")
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="the folder of recorded results")
     options = parser.parse_args(argv)
     if unknown := [name for name in options.claims if name not in CLAIMS]:

@@ -43,7 +43,7 @@ def define_flags() -> None:
     cli.define_config_flag()
     flags.DEFINE_string("sweep", None, "a sweep file, e.g. configs/sweeps/three.py")
     flags.DEFINE_string("workdir", None, "the sweep's folder, made if absent")
-    flags.DEFINE_string("ablations", None, "names and FILE.py:generator, separated by commas; in place of a "
+    flags.DEFINE_string("ablations", None, "names and FILE.py:generator, separated by commas; instead of a "
                         "sweep file's ablations and arms")
     flags.DEFINE_string("seeds", None, "how many (3 stands for 0, 1, 2) or which (0,5,7)")
     flags.DEFINE_enum("order", None, sweep_lib.ORDERS, "what comes first: all arms of a seed, or all seeds of an arm")
@@ -250,7 +250,7 @@ class Command:
             return self._write_report(workdir, True)
         except Exception as error:
             self._report_failed = True
-            return f"error: the runs are there, the report is not: {_message(error)}\n"
+            return f"error: the runs have ended, but the report failed: {_message(error)}\n"
 
 
 @streams.safe()
@@ -402,7 +402,7 @@ def _workdir(optional: bool) -> pathlib.Path | None:
         raise WorkdirError(f"--workdir={text}: holds a single run; choose another folder for a sweep")
     if not environment.writable(workdir):
         through_file = any(path.is_file() for path in workdir.parents)
-        raise WorkdirError(f"--workdir={text}: " + ("a part of this path is a file and no folder; choose another place"
+        raise WorkdirError(f"--workdir={text}: " + ("a part of this path is a file, not a folder; choose another place"
                                                     if through_file else "this user may not write there"))
     return workdir
 

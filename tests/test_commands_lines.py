@@ -60,17 +60,17 @@ WRONG = {
     "device": ([MAIN, "--config=/dev/null", "--workdir=w"],
                "--config=/dev/null: not a regular file; name a Python file"),
     "no_suffix": ([MAIN, "--config=noext", "--workdir=w"],
-                  "--config=noext: not a Python file, whose name would end in .py"),
+                  "--config=noext: not a Python file; its name has to end in .py"),
     "null": ([RUN, "--config=null.py", "--dry_run"],
              "--config=null.py: SyntaxError: source code string cannot contain null bytes"),
     "exits": ([RUN, "--config=exits.py", "--dry_run"], "--config=exits.py: line 1: SystemExit: 3"),
     "exits_too": ([RUN, "--sweep=exits.py", "--dry_run"], "--sweep=exits.py: line 1: SystemExit: 3"),
     "colon": ([RUN, "--config=a:b/raises.py:paper", "--dry_run"],
               "--config=a:b/raises.py: line 1: ZeroDivisionError: division by zero"),
-    "bucket": ([MAIN, SHAPES, "--workdir=gs://bucket/run"], "--workdir: gs://bucket/run is an address and no folder of "
+    "bucket": ([MAIN, SHAPES, "--workdir=gs://bucket/run"], "--workdir: gs://bucket/run is an address, not a folder on "
                "this machine; mount it, and name it by its path"),
-    "bucket_too": (["experiments.status", "--workdir=s3://bucket"], "argument --workdir: s3://bucket is an address and "
-                   "no folder of this machine; mount it, and name it by its path"),
+    "bucket_too": (["experiments.status", "--workdir=s3://bucket"], "argument --workdir: s3://bucket is an address, "
+                   "not a folder on this machine; mount it, and name it by its path"),
     "no_seeds": (_run("--seeds="), "--seeds=: is neither how many (3 stands for 0, 1, 2) nor a list of seeds"),
     "nobody": ([MAIN, SHAPES, "--workdir=~nosuch-user/x"],
                "--workdir: the home folder of ~nosuch-user is not known; write the path out instead of "
@@ -80,18 +80,18 @@ WRONG = {
     "bytes_too": (["experiments.status", "--workdir=\xff"], r"an argument: '--workdir=\udcff' holds bytes that are not "
                   "UTF-8; rename it, or name another"),
     "count": (_run("--seeds=20241127"),
-              "--seeds=20241127: as many seeds from 0 on, and a sweep has 10,000 at most; write "
+              "--seeds=20241127: means that many seeds, and a sweep has at most 10,000; write "
               "--seeds=20241127, for the one seed 20241127"),
     "count_of_no_seed": (_run("--seeds=4294967296"),
-                         "--seeds=4294967296: as many seeds from 0 on, and a sweep has 10,000 at most"),
+                         "--seeds=4294967296: means that many seeds, and a sweep has at most 10,000"),
     "above": (_run("--seeds=2147483648,"), "--seeds=2147483648,: seed 2147483648 is above 2147483647"),
     "negative": (_run("--seeds=-1,2"), "--seeds=-1,2: write how many (3 stands for 0, 1, 2) or a list (0,5,7)"),
-    "many": (_run(f"--seeds={'9' * 5000}"), f"--seeds={'9' * 56}…: as many seeds from 0 on, and "
-             "a sweep has 10,000 at most"),
+    "many": (_run(f"--seeds={'9' * 5000}"), f"--seeds={'9' * 56}…: means that many seeds, and "
+             "a sweep has at most 10,000"),
     "in_file": ([RUN, "--sweep=seeds.py", "--dry_run"],
-                "--sweep=seeds.py: seeds: as many seeds from 0 on, and a sweep has 10,000 at most"),
+                "--sweep=seeds.py: seeds: means that many seeds, and a sweep has at most 10,000"),
     "figure1": (["experiments.figure1", "--workdir=w", "--seeds=20241127"],
-                "--seeds=20241127: as many seeds from 0 on, and a sweep has 10,000 at most; write "
+                "--seeds=20241127: means that many seeds, and a sweep has at most 10,000; write "
                 "--seeds=20241127, for the one seed 20241127"),
     "fit_split": ([RUN, "--config=configs/cifar10.py", "--config.data.dir=.", "--dry_run", "--ablations=one.py:fit"],
                   "arm fit: config.data.fit_split: 1,000 images of 'train[39000:41000]' are not in "
@@ -296,8 +296,8 @@ def test_a_folder_is_named_by_workdir_or_first_and_options_stand_anywhere(tmp_pa
     for words, among, said in (
             ((), "images", "--workdir=RUN is needed: the run's folder"), ((), "", "--workdir=RUN is needed"),
             (("a.jpg",), "images", r"--workdir=RUN is needed: the run's folder, which a\.jpg is not \(no run\.json\)"),
-            ((run, "b"), "", f"b: one folder is looked at, and {run} is named too"),
-            ((f"--workdir={run}", "b"), "", "b: one folder is looked at"), ((run, "--jsn"), "", "did you mean --json")):
+            ((run, "b"), "", f"b: only one folder is read, and {run} is given too"),
+            ((f"--workdir={run}", "b"), "", "b: only one folder is read"), ((run, "--jsn"), "", "did you mean --json")):
         with pytest.raises(ConfigError, match=said):
             parsed(*words, among=among)
 

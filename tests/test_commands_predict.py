@@ -186,7 +186,7 @@ def test_fewer_classes_equal_names_and_outputs_beyond_them():
     found = predict.guesses(np.log([0.3, 0.3, 0.15, 0.25]), known)
     assert [(guess.key, guess.name) for guess in found] == [
         ("n1", "crane (n1)"), ("n2", "crane (n2)"), ("output 3", "output 3"), ("n3", "$a$ [b]")]
-    with pytest.raises(CheckpointError, match="are not numbers"):
+    with pytest.raises(CheckpointError, match="are not finite"):
         predict.guesses(np.full(3, np.nan), known)
 
 
@@ -322,7 +322,7 @@ def test_features_as_files(finished, photos, tmp_path, capsys):
     (["--layer=conv9", "--out=a.npz"], "--layer=conv9: this network has conv1, conv2, fc6, fc8"),
     (["--layer=conv1", "--out=a.csv"], r"--out=a\.csv: the name has to end in \.npz, \.safetensors"),
     (["--layer=conv1", "--out=none/a.npz"], "there is no folder none"),
-    (["--layer=conv1", "--out=a.npz", "--split=test", "x.png"], "features are of photographs, or of a dataset")])
+    (["--layer=conv1", "--out=a.npz", "--split=test", "x.png"], "give image files, or a dataset by --data")])
 def test_what_features_cannot_be_of(finished, tmp_path, monkeypatch, arguments, part):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=part):

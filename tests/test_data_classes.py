@@ -270,7 +270,7 @@ def test_a_dataset_with_a_validation_set_keeps_it(tmp_path):
     with pytest.raises(ConfigError, match=r"config\.data\.val_fraction: image_folder:x has a split of its own"):
         opened(tmp_path, train="train", eval_split="val", val_fraction=0.2)
     c = config.override(config.default(), {"data.val_fraction": 0.2})
-    with pytest.raises(ConfigError, match=r"config\.data\.val_fraction: cuts the split val off, which no split names"):
+    with pytest.raises(ConfigError, match=r"config\.data\.val_fraction: makes a split val, which no field uses"):
         config.resolve(c)
     with pytest.raises(ConfigError, match=r"config\.data\.val_seed: chooses the images that .*val_fraction cuts off"):
         config.resolve(config.override(config.default(), {"data.val_seed": 3}))
@@ -339,7 +339,7 @@ def test_processes_have_the_same_images_labels_and_classes(tmp_path, monkeypatch
         distributed.meet_over("images", workdir.fingerprints(found))
     monkeypatch.setattr(distributed, "text_from_first", lambda text: text)
     monkeypatch.setattr(distributed, "everywhere", lambda value: False)  # another process is the one that differs
-    with pytest.raises(ConfigError, match="another process has other images than this one"):
+    with pytest.raises(ConfigError, match="another process has different images"):
         distributed.meet_over("images", workdir.fingerprints(found))
 
 
@@ -373,7 +373,7 @@ def test_a_network_learns_and_is_judged_as_with_images_arranged_by_hand(tmp_path
     # Another class since then: outputs would mean something else.
     (tmp_path / "runs" / "x" / "result.json").unlink()
     shutil.move(tmp_path / "x" / "training" / "cat", tmp_path / "x" / "training" / "cow")
-    with pytest.raises(WorkdirError, match=r"the classes are others than when this run began \(cat then, cow now\)"):
+    with pytest.raises(WorkdirError, match=r"the classes differ from those when this run began \(cat then, cow now\)"):
         tiny_run.go(of("x", "training", "validation"), tmp_path / "runs" / "x")
 
 

@@ -101,14 +101,14 @@ def test_a_set_has_one_spelling_and_nothing_twice(name):
         assert config_lib.flatten(_with({name: other})) == config_lib.flatten(plain)
         recorded = config_lib.to_json(config_lib.override(plain, {name: other}))
         assert config_lib.recorded_id(recorded) == config_lib.run_id(plain)
-    with pytest.raises(ConfigError, match=f"config.{name}: {items[0]!r} is there more than once in "):
+    with pytest.raises(ConfigError, match=f"config.{name}: {items[0]!r} appears more than once in "):
         _with({name: (items[0], items[1], items[0])})
 
 
 def test_the_kinds_of_pooling_move_with_their_layers():
     pool = _with({"model.pool.layers": (5, 1, 2), "model.pool.kinds": ("avg", "max", "avg")}).model.pool
     assert (pool.layers, pool.kinds) == ((1, 2, 5), ("max", "avg", "avg"))
-    with pytest.raises(ConfigError, match=r"config\.model\.pool\.layers: 1 is there more than once"):
+    with pytest.raises(ConfigError, match=r"config\.model\.pool\.layers: 1 appears more than once"):
         _with({"model.pool.layers": (1, 1), "model.pool.kinds": ("max", "avg")})
     with pytest.raises(ConfigError, match="2 kinds for the 3 layers"):
         _with({"model.pool.layers": (5, 1, 2), "model.pool.kinds": ("avg", "max")})
@@ -188,7 +188,7 @@ def test_what_an_older_run_json_lacks_has_its_default_and_what_is_unknown_is_ref
     ("optim.learning_rate", float("inf"), r"^config\.optim\.learning_rate: inf is not finite"),
     ("optim.momentum", 1.0, r"config\.optim\.momentum: 1\.0 is above 0\.9999"),
     ("augment.mirror", 1, r"config\.augment\.mirror: 1 is not True or False"),
-    ("data.name", None, r"is not a text"),
+    ("data.name", None, r"is not a string"),
     ("model.activation", "rellu", r"'rellu' is not one of relu, tanh, scaled_tanh \(did you mean relu\?\)"),
     ("model.lrn.layers", 1, r"config\.model\.lrn\.layers: 1 is not a tuple; write it as in \(1, 2\)"),
     ("model.lrn.layers", (1, 6), r"config\.model\.lrn\.layers: 6 is above 5"),

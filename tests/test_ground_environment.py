@@ -135,8 +135,8 @@ def test_slurm_s_number_of_tasks_may_be_anything(monkeypatch, text, several):
 
 @pytest.mark.parametrize(("error", "said"), [
     (RuntimeError("Unable to initialize backend 'typo': no such"), "JAX_PLATFORMS=typo: no such devices here; unset "),
-    (DeprecationWarning("old"), "DeprecationWarning: old; PYTHONWARNINGS or -W makes an error of this warning: leave "),
-    (MemoryError("x"), "there is not enough memory (x); a limit may be set")])
+    (DeprecationWarning("old"), "DeprecationWarning: old; PYTHONWARNINGS or -W turns this warning into an error"),
+    (MemoryError("x"), "there is not enough memory (x); see whether a limit is set")])
 def test_what_libraries_raise_of_a_command_s_surroundings_is_one_line(monkeypatch, capsys, error, said):
     monkeypatch.setenv("JAX_PLATFORMS", "typo")
     assert commands.report(error) in (1, 2)

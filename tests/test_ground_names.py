@@ -191,8 +191,8 @@ def test_a_checkpoint_is_found_again_in_a_folder_of_any_name_or_the_folder_is_re
     if signs := [sign for sign in "*?[\\" if sign in name]:
         with pytest.raises(errors.ConfigError) as refused:
             paths.check_workdir(folder, "--workdir")
-        assert str(refused.value) == (f"--workdir: {folder} has {' and '.join(signs)} in its name, below which "
-                                      "checkpoints are not found again; rename it, or name another")
+        assert str(refused.value) == (f"--workdir: {folder} has {' and '.join(signs)} in its name, and "
+                                      "checkpoints below it are not found again; rename it, or name another")
         return
     paths.check_workdir(folder, "--workdir")
     saved = {"state": np.arange(3.0), "sums": np.arange(2)}
@@ -213,7 +213,7 @@ def test_a_folder_that_keeps_no_checkpoints_is_refused_before_anything_is_made(t
     monkeypatch.setattr(config, "resolve", lambda found: found)
     monkeypatch.setattr(checks, "layers", lambda found: None)
     monkeypatch.setattr(loop, "make_mesh", lambda found: None)
-    with pytest.raises(errors.ConfigError, match="checkpoints are not found again"):
+    with pytest.raises(errors.ConfigError, match="checkpoints below it are not found again"):
         start(tmp_path / "a[b]")
     assert list(tmp_path.iterdir()) == []
 

@@ -37,7 +37,7 @@ def _notes(path, given=None, classes=0):
      "0, which leaves the layer out"),
     ("cifar10.py", {"model.columns": 1, "model.exchange": ("conv2",)}, "config.model.exchange: has no effect, as "
      "there is one column (config.model.columns)"),
-    ("cifar10.py", {"train.eval_every": 40}, "config.train.eval_every: 40 epochs, so that there is one evaluation, "
+    ("cifar10.py", {"train.eval_every": 40}, "config.train.eval_every: 40 epochs, so there is one evaluation, "
      "after the last of 12"),
     ("imagenet_paper.py", {"data.name": "image_folder:flowers"}, "config.augment.pca.statistics: the colour noise goes "
      "along the components of ILSVRC-2012's colours, not of image_folder:flowers's; 'train' takes those of the "
@@ -50,8 +50,8 @@ def test_what_stays_behind_or_has_no_effect(path, given, words):
 
 def test_outputs_without_a_class():
     assert _notes("imagenet_released.py", classes=101) == [
-        "config.model.classes: 1,000 outputs for 101 classes, so that 899 never have an image; 0 makes as many as "
-        "there are classes"]
+        "config.model.classes: 1,000 outputs for 101 classes, so 899 never have an image; set it to 0 for one output "
+        "per class"]
     assert _notes("imagenet_released.py", classes=1000) == _notes("imagenet_released.py") == []
 
 

@@ -235,7 +235,7 @@ def test_an_analysis_in_another_environment_says_so_and_adds_nothing_to_a_result
     assert trained.Trained(finished, said.append).program
     differs = ("this run was made in another environment: XLA_FLAGS --xla_cpu_enable_fast_math was 'unset' and is "
                "'true' now")
-    assert said == [f"note: {finished}: {differs}; what is computed here could be other numbers"]
+    assert said == [f"note: {finished}: {differs}; numbers computed here may differ"]
     with pytest.raises(WorkdirError, match=f"{differs}; set it as it was to add to its result"):
         evaluate.main([str(finished), "--record"])
 
@@ -259,7 +259,7 @@ def test_each_resume_says_what_was_other_than_at_the_beginning(tiny, tmp_path, m
     assert isinstance(same, str)
     assert other == {"at": other["at"], "git": {"revision": "f" * 40, "dirty": False}, "versions": {"jax": "0.99"},
                      "device": {"cores": 77}}
-    assert "note: other than when this run began: git, versions, device" in (tmp_path / "log.txt").read_text()
+    assert "note: changed since this run began: git, versions, device" in (tmp_path / "log.txt").read_text()
     first, second, third = provenance.stretches(about)
     assert first == second == about
     assert third["versions"] == real | {"jax": "0.99"}

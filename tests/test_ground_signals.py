@@ -193,13 +193,13 @@ def test_imports_come_to_their_end(plain):
 # What is imported by a command: what it does, and how the command ends.
 IMPORTED = {
     "Ctrl-C": ("os.kill(os.getpid(), signal.SIGINT); time.sleep(9)", STOPPED, "interrupted"),
-    "a warning": ("raise DeprecationWarning('old')", 2, "error: DeprecationWarning: old; PYTHONWARNINGS or -W makes an "
-                  "error of this warning: leave that out"),
+    "a warning": ("raise DeprecationWarning('old')", 2, "error: DeprecationWarning: old; PYTHONWARNINGS or -W turns "
+                  "this warning into an error; unset it"),
     "a variable": ("raise ValueError('Key backend: x is not a valid value')", 2,
-                   "error: MPLBACKEND=x: none of Matplotlib's backends; unset it"),
-    "memory": ("raise MemoryError", 1, "error: there is not enough memory; a limit may be set (ulimit -v)"),
-    "threads": ("raise RuntimeError(\"can't start new thread\")", 1, "error: this process may start no further thread; "
-                "raise the limit of processes (ulimit -u)")}
+                   "error: MPLBACKEND=x: not a backend of Matplotlib; unset it"),
+    "memory": ("raise MemoryError", 1, "error: there is not enough memory; see whether a limit is set (ulimit -v)"),
+    "threads": ("raise RuntimeError(\"can't start new thread\")", 1, "error: this process can start no more threads; "
+                "raise the limit on processes (ulimit -u)")}
 
 
 @pytest.mark.parametrize("what", IMPORTED)

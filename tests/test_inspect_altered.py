@@ -70,9 +70,9 @@ def keys(count):
 
 
 @pytest.mark.parametrize(("classes", "part"), [
-    (keys(10), "its run.json and its input.npz name other classes, or in another order"),
-    (keys(9), "its run.json and its input.npz name other classes"), (["a"] * 10, "no key twice"),
-    (["a\u0301", "\u00e1", *keys(8)], "no key twice"), ([*range(10)], "lists of as many texts")])
+    (keys(10), "its run.json and its input.npz name different classes, or order them differently"),
+    (keys(9), "its run.json and its input.npz name different classes"), (["a"] * 10, "without a repeated key"),
+    (["a\u0301", "\u00e1", *keys(8)], "without a repeated key"), ([*range(10)], "lists of strings, equally long")])
 def test_altered_classes(run, classes, part):
     with pytest.raises(WorkdirError, match=f"{part}.*{PUT_BACK}"):
         _ = Trained(run("classes", {"keys": classes, "names": classes})).known
@@ -90,8 +90,8 @@ def test_differing_names_are_noted_and_lost_classes_are_found_in_the_other_file(
     known = Trained(finished).known
     folder = run("classes", {"keys": [*known.keys], "names": keys(10)})
     assert Trained(folder).known == Classes(known.keys, tuple(keys(10)))
-    assert capsys.readouterr().err == (f"note: {folder}: its run.json calls classes by other names than its input.npz; "
-                                       "taken are those of run.json\n")
+    assert capsys.readouterr().err == (f"note: {folder}: its run.json gives classes other names than its input.npz; "
+                                       "those of run.json are used\n")
     shutil.rmtree(folder)
     assert Trained(run("classes")).known == known
 
@@ -111,8 +111,8 @@ def test_a_config_of_another_network_with_the_same_shapes_is_noted(run, field, v
     said = []
     Trained(run(f"config.{field}", value), said.append)
     assert len(said) == 1
-    assert said[0].endswith("the config of its run.json is not the one that the run was trained by: it has been "
-                            "altered, and what the network gives may be wrong")
+    assert said[0].endswith("the config in its run.json is not the one that the run was trained with: it has been "
+                            "altered, and the network's outputs may be wrong")
 
 
 def test_what_is_no_part_of_a_run_and_other_spellings_alter_nothing(run, finished):
@@ -157,7 +157,7 @@ def test_a_run_json_that_is_none(run, tmp_path, content):
 def test_weights_that_are_not_finite(finished, tmp_path):
     network = Trained(finished)
     network.params = jax.tree.map(lambda x: x * np.float32("nan"), network.params)
-    with pytest.raises(CheckpointError, match="what conv2 gives are not numbers"):
+    with pytest.raises(CheckpointError, match="the outputs of conv2 are not finite"):
         network.features("conv2", np.zeros((1, 16, 16, 3), np.uint8))
 
 

@@ -192,7 +192,7 @@ def test_averages_go_by_the_names_of_classes(finished, tmp_path):
     assert notes[-1] == "20 of the images that the error is reported on were learnt from too (the same pixels)"
     assert f"turned: note: {notes[-1]}" in said
     strange = with_classes(finished, tmp_path / "strange", (*keys[:-1], "cow"))
-    with pytest.raises(ConfigError, match=rf"strange: .* \(cow there alone, {keys[-1]}"):
+    with pytest.raises(ConfigError, match=rf"strange: .* \(only in the former: cow; only in the latter: {keys[-1]}"):
         ensemble.predict([one, strange], "test", "centre", said.append)
 
 

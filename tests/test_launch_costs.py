@@ -77,9 +77,9 @@ def test_costs_are_those_of_as_many_images_and_the_same_layers(tmp_path):
         60.0 * epochs, (runs["few"], runs["no_conv4"]))
     first, second = dry_run.cost_in_words(known, [*runs.values()][1:], Unasked(1, device=HERE))
     assert first.startswith("cost: about ")
-    assert "for 1 of them (on Ray, 1 at a time), by the times of runs that are there on AMD EPYC, 1 core a run" in first
+    assert "for 1 of them (on Ray, 1 at a time), by the times of existing runs on AMD EPYC, 1 core a run" in first
     assert "cost: unknown for 2 runs (few, no_conv4) until a run like them has its first evaluation on AMD EPYC" in (
         second)
     [only, others] = dry_run.cost_in_words(costs.Costs(plan, tmp_path, CARD), [runs["few"]], Unasked(1, device=CARD))
     assert only.startswith("cost: unknown until a run has its first evaluation on NVIDIA H200 (on Ray")
-    assert others == "  the times of runs that are there are of other devices: AMD EPYC, 1 core a run"
+    assert others == "  existing runs were timed on other devices: AMD EPYC, 1 core a run"

@@ -333,7 +333,7 @@ def test_time_left_and_results_in_words(tmp_path):
     assert display.time_left(measured, [third], {first: half, second: half}, slots=2) == Left(120.0)
     left = display.time_left(measured, [third], {first: half, second: {}}, slots=1)  # nothing measured of the second
     assert left == Left(180.0, (second,))
-    assert display.in_words(left) == "; about 3 min 00 s left and what 1 run of another kind takes"
+    assert display.in_words(left) == "; about 3 min 00 s left, without 1 run of another kind"
     assert display.in_words(display.time_left(measured, [third], {first: {}}, slots=1)) == ""
     assert display.row("a", {}) == ("a", "starting", "", "", "", "", "")
     assert display.describe_result({"status": "diverged", "message": "why"}) == "diverged: why"
@@ -350,7 +350,7 @@ def test_a_report_that_fails_costs_no_run(tmp_path):
     done = _run(code, _sweep(tmp_path), f"--workdir={tmp_path / 'w'}", command=("-c",))
     assert done.returncode == 1
     assert done.stdout.count("no report for now: report.md: the disk is full") == 1
-    assert "the runs are there, the report is not: report.md: the disk is full" in done.stdout
+    assert "the runs have ended, but the report failed: report.md: the disk is full" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert set(_states(tmp_path / "w").values()) == {"finished"}
 

@@ -75,4 +75,4 @@ def test_a_sweep_begun_on_a_card_and_continued_on_a_cpu_is_estimated_by_the_cpu_
         assert "about 5 h 00 min left" in _said(tmp_path, capsys)
     first, others = dry_run.cost_in_words(known, order[2:], Unasked(1, device=here))
     assert first.startswith("cost: unknown until a run has its first evaluation on AMD EPYC, 1 core a run")
-    assert others == "  the times of runs that are there are of other devices: NVIDIA H200"
+    assert others == "  existing runs were timed on other devices: NVIDIA H200"

@@ -148,7 +148,7 @@ def test_each_process_a_column(store, alone, tmp_path):
 def test_processes_that_do_not_fit_together_say_so_before_anything_is_compiled(store, tmp_path):
     for given, words in (
             ({"optim__learning_rate": (0.003, 0.002)}, ("config.optim.learning_rate = 0.003 in process 0, 0.002 here",
-                                                        "another process has another config than this one")),
+                                                        "another process has a different config")),
             ({"folder": (tmp_path / "a", tmp_path / "b")}, ("not the one that process 0 writes to",
                                                              "not seen by all processes"))):
         out = [_end(process, 2) for process in _pair(store, tmp_path / "run", 1, (2, 1), **given)]

@@ -33,7 +33,7 @@ def test_a_sweep_file(tmp_path):
     ("dict(config='c.py', arms={'a': 3})", "arms: a: must be a dict from fields"),
     ("dict(config='c.py', overrides=3)", "overrides: must be a dict from fields"),
     ("dict(config='c.py', ablations=3)", "ablations: must be names"),
-    ("dict(config='c.py', name=3)", "name: 3 is not a text"),
+    ("dict(config='c.py', name=3)", "name: 3 is not a string"),
     ("dict(config='c.py', order='value')", "order: 'value' is not one of seeds, arms"),
     ("dict(config='c.py', search=True)", "search: True is neither False nor"),
     ("dict(config='c.py', search={'epoch': 1})", "search: {'epoch': 1} is neither False nor"),

@@ -79,7 +79,7 @@ def test_identical_runs_are_one_run():
     ({"model.conv2.features": 49}, "arm a: config.model.conv2.features: 49 do not divide"),
     ({"model.pool.window": 13}, "arm a: config.model.pool: a window of 13"),
     ({"data.crop": 64}, "arm a: config.data.crop: 64 is larger"),
-    ({"seed": 3}, "arm a: config.seed: the sweep's seeds are every arm's"),
+    ({"seed": 3}, "arm a: config.seed: every arm gets the sweep's seeds"),
 ])
 def test_every_arm_is_checked_before_anything_starts(overrides, message):
     with pytest.raises(ConfigError, match=message):

@@ -99,7 +99,7 @@ def test_frozen_layers_and_other_classes(finished, tiny, pets, tmp_path):
     result = go(c, tmp_path / "run")
     assert result["status"] == "finished"
     log = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
-    assert ": conv1, conv2, fc6; as initialised: fc8 (its 10 outputs there are 3 here)" in log
+    assert ": conv1, conv2, fc6; as initialised: fc8 (it has 10 outputs there and 3 here)" in log
     there, here = Trained(finished).params, Trained(tmp_path / "run").params
     for name in ("conv1", "conv2", "fc6"):
         same = [np.array_equal(there[name][leaf], here[name][leaf]) for leaf in ("kernel", "bias")]
@@ -166,7 +166,7 @@ def test_what_is_wrong_is_one_line_before_anything_is_written(finished, file, ti
     wrong = "0" * 64
     for fields, part in (
             ({"weights": str(tmp_path / "none.pth")}, r"config\.init\.weights: .*none\.pth"),
-            ({"weights": str(tmp_path / "empty")}, "no run there"),
+            ({"weights": str(tmp_path / "empty")}, "not a run"),
             ({"weights": str(tmp_path / "unfinished")}, "has not finished"),
             ({"weights": str(file), "sha256": "abc"}, r"config\.init\.sha256: 'abc' is not a SHA-256"),
             ({"weights": str(file), "sha256": wrong}, f"config.init.sha256: .* has {right}, not {wrong}"),
@@ -275,5 +275,5 @@ def test_what_does_not_go_together_is_said(finished, tiny, tmp_path):
              data__train_split="train[32:64]", train__epochs=1)
     go(c, tmp_path / "run")
     log = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
-    assert "that network was another in config.model.lrn.k (2.0 there), config.augment.mean ('pixel' there)" in log
+    assert "that network differs in config.model.lrn.k (2.0 there), config.augment.mean ('pixel' there)" in log
     assert "those weights have learnt from 20 of the 20 images that are reported on" in log

@@ -328,7 +328,7 @@ def test_every_command_takes_an_imported_run(networks, finished, tmp_path, capsy
     assert evaluate_command.main([first, "--split=test[:10]"]) == 0
     said = capsys.readouterr().out
     assert "step 0, shapes test[:10]: error centre crop" in said
-    assert "note: an imported network, of whose training nothing is on record" in said
+    assert "note: an imported network, whose training is not on record" in said
     assert kernels.main([first, f"--record={tmp_path / 'k'}"]) == 0
     assert "colour share by column" in capsys.readouterr().out
     assert retrieval.main([first, f"--record={tmp_path / 'r'}", "--images=3"]) == 0
@@ -399,7 +399,7 @@ def test_a_run_of_before_gets_it_from_its_store_the_first_time_or_says_what_is_m
     run_files.write_json(tmp_path / "run" / "run.json", tree)
     gone = Trained(tmp_path / "run")
     assert gone.known == before.known  # kept by now
-    assert "its training images are not to be had here" in gone.about_data(None)[0]
+    assert "its training images are not available here" in gone.about_data(None)[0]
     (tmp_path / "run" / "input.npz").unlink()
     with pytest.raises((ConfigError, DataError), match=r"input\.npz is missing or damaged, and the training images .*"
                        "/nowhere/at/all"):

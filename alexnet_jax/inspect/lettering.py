@@ -27,8 +27,8 @@ _FIRST = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC"
 _NO_LETTERS = ("last resort", "emoji", "stix", "dejavu")  # boxes for everything, pictures, formulas, the own font
 _DOTS = 300  # an inch, to measure at
 _SLACK = 1.03  # at fewer dots letters are set on whole ones, and a line grows
-NOTE = "Signs that no font here has are written in Latin letters."
-NUMBERS = "Signs that no font here has are written as their numbers."
+NOTE = "Characters that no font here has are written in Latin letters."
+NUMBERS = "Characters that no font here has are written as their code points."
 
 
 @functools.cache

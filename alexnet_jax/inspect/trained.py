@@ -63,7 +63,7 @@ class Trained:
         self.folder = folder = pathlib.Path(folder)
         self.about = run_files.read_json(folder / "run.json") or {}
         if not isinstance(self.about.get("config"), dict):
-            raise WorkdirError(f"{folder}: no run of alexnet_jax.main or experiments.run there (no whole run.json)")
+            raise WorkdirError(f"{folder}: not a run of alexnet_jax.main or experiments.run (no complete run.json)")
         self.config: ConfigDict = config_lib.resolve(config_lib.override(
             config_lib.from_json(self.about["config"]), {"mesh.data": "auto", "mesh.column": "auto"}))
         self._say = say
@@ -72,8 +72,8 @@ class Trained:
         self.step: int = host["step"]
         fitting.check(self.params, self.config, str(folder))
         if workdir.altered_config(self.about):
-            say(f"note: {folder}: the config of its run.json is not the one that the run was trained by: it has been "
-                "altered, and what the network gives may be wrong")
+            say(f"note: {folder}: the config in its run.json is not the one that the run was trained with: it has been "
+                "altered, and the network's outputs may be wrong")
         self._looks: dict[str, Callable] = {}  # by layer, each compiled once
 
     @functools.cached_property
@@ -98,7 +98,7 @@ class Trained:
     def program(self) -> Program:
         if self.otherwise:
             self._say(f"note: {self.folder}: this run was made in another environment: {'; '.join(self.otherwise[:3])}"
-                      "; what is computed here could be other numbers")
+                      "; numbers computed here may differ")
         return Program(self.config, self.classes, make_mesh(self.config, jax.devices()[:1]))
 
     @functools.cached_property
@@ -111,11 +111,11 @@ class Trained:
         """
         here, there = recorded_classes(self.about, self.folder), self.kept.known if self.kept else None
         if here and there and list(map(same, here.keys)) != list(map(same, there.keys)):
-            raise WorkdirError(f"{self.folder}: its run.json and its {inputs.FILE} name other classes, or in another "
-                               "order: one of them has been altered; put it back as it was")
+            raise WorkdirError(f"{self.folder}: its run.json and its {inputs.FILE} name different classes, or order "
+                               "them differently: one of them has been altered; put it back as it was")
         if here and there and here.names != there.names:
-            self._say(f"note: {self.folder}: its run.json calls classes by other names than its {inputs.FILE}; taken "
-                      "are those of run.json")
+            self._say(f"note: {self.folder}: its run.json gives classes other names than its {inputs.FILE}; "
+                      "those of run.json are used")
         known = here or there or self._of_training(lambda training: training.known)
         exact = "imported" in self.about or not self.config.model.classes
         if len(known) > self.classes or (exact and len(known) != self.classes):
@@ -161,7 +161,7 @@ class Trained:
                         self.config)
             return found
         except (ConfigError, DataError) as error:
-            raise type(error)(f"{lacks}, and the training images that could fill it are not to be had: {error}"
+            raise type(error)(f"{lacks}, and the training images that it can be made from are not available: {error}"
                               ) from error
 
     def _check_training(self) -> None:
@@ -198,13 +198,13 @@ class Trained:
 
     def about_data(self, split: data.Split) -> list[str]:
         """What would make an error on `split` misleading: `data.comparing.about_data_words`."""
-        unknown = "so that whether it learnt from some of these images isn't known"
+        unknown = "so it is not known whether it learnt from some of these images"
         if "imported" in self.about:
-            return [f"an imported network, of whose training nothing is on record, {unknown}"]
+            return [f"an imported network, whose training is not on record, {unknown}"]
         try:
             return about_data_words(about_data([part.of(self.known) for part in self._learnt], split))
         except (ConfigError, DataError) as error:
-            return [f"its training images are not to be had here ({error}), {unknown}"]
+            return [f"its training images are not available here ({error}), {unknown}"]
 
     def learnt_too(self, split: data.Split) -> int:
         """How many images of `split` it was trained on; 0 where its training images are not available."""
@@ -278,8 +278,8 @@ class Trained:
             found[done:done + len(x)] = x
             done += len(x)
         if not np.isfinite(found).all():
-            raise CheckpointError(f"{self.folder}: what {layer} gives are not numbers; its training has diverged, or "
-                                  "its weights are damaged")
+            raise CheckpointError(f"{self.folder}: the outputs of {layer} are not finite; its training has diverged, "
+                                  "or its weights are damaged")
         return found
 
     def features_of_files(self, layer: str, paths: Iterable[str | os.PathLike[str]],

@@ -154,7 +154,7 @@ def meet(fields: Mapping[str, Any], workdir: pathlib.Path) -> None:
     """
     differ = _differences(fields)
     if differ is not None:
-        raise ConfigError(f"{'; '.join(differ[:3]) or 'another process has another config than this one'}; start all "
+        raise ConfigError(f"{'; '.join(differ[:3]) or 'another process has a different config'}; start all "
                           "processes of a run with the same config, in the same environment")
     path, token = workdir / ".processes", text_from_first(secrets.token_hex(8))
     if is_first():
@@ -178,7 +178,7 @@ def meet_over(what: str, found: Mapping[str, str]) -> None:
     """
     differ = _differences(found)
     if differ is not None:
-        raise ConfigError(f"{'; '.join(differ[:3]) or f'another process has other {what} than this one'}; give all "
+        raise ConfigError(f"{'; '.join(differ[:3]) or f'another process has different {what}'}; give all "
                           f"processes of a run the same {what}")
 
 

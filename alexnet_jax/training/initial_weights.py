@@ -59,7 +59,7 @@ def filled(config: ConfigDict, workdir: pathlib.Path | None = None, verify: bool
                           "leave it out, and it is filled in")
     if not given:
         if known:
-            raise ConfigError(f"config.init.sha256: tells which weights a run begins from; name them by {_FIELD}")
+            raise ConfigError(f"config.init.sha256: checks the weights that a run begins from; name these by {_FIELD}")
         return config
     path = paths.given(given, _FIELD).absolute()
     if not known and not path.exists():
@@ -82,8 +82,8 @@ def check(config: ConfigDict) -> None:
 def _hold(path: pathlib.Path, expected: str) -> None:
     found = digest(path)
     if found != expected:
-        raise ConfigError(f"config.init.sha256: {path} has {found}, not {expected}: other weights; put those back, or "
-                          "leave config.init.sha256 out, which makes another run")
+        raise ConfigError(f"config.init.sha256: {path} has {found}, not {expected}: these are other weights; put the "
+                          "right ones back, or leave config.init.sha256 out, which makes another run")
 
 
 def digest(path: pathlib.Path) -> str:
@@ -118,10 +118,10 @@ def _digest(files: tuple[pathlib.Path, ...], stamp: tuple) -> str:
 def _checkpoint(folder: pathlib.Path) -> pathlib.Path:
     """The newest checkpoint of a run that has ended. Raises ConfigError."""
     if run_files.read_json(folder / "run.json") is None:
-        raise ConfigError(f"{_FIELD}: {folder}: no run there (no whole run.json); name a run's folder or a weights "
+        raise ConfigError(f"{_FIELD}: {folder}: not a run (no complete run.json); name a run's folder or a weights "
                           "file")
     if (run_files.read_json(folder / "result.json") or {}).get("status") not in run_files.USABLE:
-        raise ConfigError(f"{_FIELD}: {folder}: this run has not finished, so that its weights may still change; let "
+        raise ConfigError(f"{_FIELD}: {folder}: this run has not finished, so its weights may still change; let "
                           "it end, or export them (python -m alexnet_jax.weights export)")
     steps = [p for p in (folder / "checkpoints").glob("*") if p.name.isdecimal() and p.is_dir()]
     if not steps:
@@ -193,7 +193,7 @@ def _other_classes(source: _Source, config: ConfigDict, images: Any) -> str:
     last = list(source.network.layers.values())[-1]["bias"].shape[-1]
     outputs = config.model.classes or images.classes
     if last != outputs:
-        return f"its {last:,} outputs there are {outputs:,} here"
+        return f"it has {last:,} outputs there and {outputs:,} here"
     own = images.train.known.keys
     if source.keys is not None and list(map(same, source.keys)) != list(map(same, own)):
         return "its outputs there are of other classes" if set(map(same, source.keys)) != set(map(same, own)) else \
@@ -204,15 +204,15 @@ def _other_classes(source: _Source, config: ConfigDict, images: Any) -> str:
 def _notes(source: _Source, config: ConfigDict, images: Any, outputs: bool) -> list[str]:
     found = []
     if outputs and source.keys is None:
-        found.append(f"{_FIELD}: it does not name its classes, and its {images.classes:,} outputs are taken for those "
+        found.append(f"{_FIELD}: it does not name its classes; its {images.classes:,} outputs are taken for those "
                      "of the training images in their order; config.init.skip=fc8 leaves them out")
     if source.config is None:
         return found
     try:
         theirs = config_lib.from_json(source.config)
     except (ConfigError, AttributeError) as error:  # of another version of this project, or altered
-        found.append(f"{_FIELD}: the config of that network cannot be read ({error}), so that it is not known whether "
-                     "it was another, nor whether it learnt from images that are reported on here")
+        found.append(f"{_FIELD}: the config of that network cannot be read ({error}), so it is not known whether "
+                     "it differs, nor whether it learnt from images that are reported on here")
         return found
     there, here = config_lib.flatten(source.config), config_lib.flatten(config_lib.to_json(config))
     absent = tuple(f"model.{name}." for name in LAYERS if name not in
@@ -221,11 +221,11 @@ def _notes(source: _Source, config: ConfigDict, images: Any, outputs: bool) -> l
               if name.startswith(_MEANING) and not name.startswith(absent) and not _NO_MEANING.fullmatch(name)
               and name in there and there[name] != here[name]]
     if unlike:
-        found.append(f"{_FIELD}: that network was another in {listed(unlike, _NAMED)}, though it has the same shapes")
+        found.append(f"{_FIELD}: that network differs in {listed(unlike, _NAMED)}, though it has the same shapes")
     seen = _seen(theirs, config, images)
     if seen:
         found.append(f"{_FIELD}: those weights have learnt from {seen:,} of the {len(images.eval):,} images that are "
-                     "reported on, so that their error is not that of unseen images")
+                     "reported on, so their error is not that of unseen images")
     return found
 
 

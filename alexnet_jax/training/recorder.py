@@ -39,7 +39,7 @@ def write_run_json(workdir: pathlib.Path, about: Mapping[str, Any], here: Mappin
     data = {key: value for key, value in about.items() if key == "about_data"}
     run_files.write_json(path, {**kept, **data, "resumed": [*before.get("resumed", []), entry]})
     if changed:
-        log(f"note: other than when this run began: {', '.join(changed)} (run.json)")
+        log(f"note: changed since this run began: {', '.join(changed)} (run.json)")
 
 
 class Recorder:

@@ -74,7 +74,7 @@ def check_environment(workdir: pathlib.Path, asked: Mapping[str, str]) -> None:
     differ = numerics.differences(then, asked) if run else []
     if differ:
         raise WorkdirError(f"{workdir}: this run began in another environment: {'; '.join(differ[:3])}; set it as it "
-                           "was, or choose another --workdir, as the numbers could be others")
+                           "was, or choose another --workdir, as the numbers could differ")
 
 
 def images_of(splits: Mapping[str, Split]) -> dict[str, dict[str, Any]]:
@@ -111,8 +111,8 @@ def recorded_classes(run: Mapping[str, Any] | None, folder: pathlib.Path) -> Cla
     keys, names = (kept.get("keys"), kept.get("names")) if isinstance(kept, dict) else (None, None)
     known = Classes(tuple(keys), tuple(names)) if isinstance(keys, list) and isinstance(names, list) else None
     if known is None or not known.whole():
-        raise WorkdirError(f"{folder / 'run.json'}: its classes have been altered (keys and names are lists of as many "
-                           "texts, no key twice); put the file back as it was")
+        raise WorkdirError(f"{folder / 'run.json'}: its classes have been altered (keys and names have to be lists of "
+                           "strings, equally long, without a repeated key); put the file back as it was")
     return known
 
 
@@ -150,7 +150,7 @@ def check_images(workdir: pathlib.Path, now: Mapping[str, Mapping[str, Any]], kn
     before = recorded_classes(run, workdir)
     if before is not None and list(map(same, before.keys)) != list(map(same, known.keys)):
         gone, new = (named(missing(b.keys, a.keys)) for a, b in ((before, known), (known, before)))
-        raise WorkdirError(f"{workdir}: the classes are others than when this run began "
+        raise WorkdirError(f"{workdir}: the classes differ from those when this run began "
                            f"({gone or 'the same'} then, {new or 'in another order'} now); put the data back as it was "
                            "or choose another --workdir")
     return notes

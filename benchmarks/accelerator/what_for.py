@@ -147,7 +147,7 @@ def _pack(work: pathlib.Path, archive: pathlib.Path, context: Context) -> None:
     try:
         pack(work, archive)
     except (UserError, OSError) as error:  # must not stop the runs; the next attempt follows soon
-        context.say(f"what_for: records.tar.gz is as it was: {error}")
+        context.say(f"what_for: records.tar.gz is unchanged: {error}")
 
 
 def pack(work: pathlib.Path, archive: pathlib.Path) -> None:

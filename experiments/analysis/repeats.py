@@ -67,7 +67,7 @@ def _differences(by: dict[str, list[dict[str, Any]]]) -> list[str]:
         sides["both"] = {seed: (sides["before"][seed] + sides["after"][seed]) / 2 for seed in sides["before"]}
     others = [name for name in by if name != BASELINE]
     if BASELINE not in by or not others:
-        return ["no differences from a baseline: no run of that name, or none but it, is in both folders"]
+        return ["no differences from a baseline: its runs and those of another arm have to be in both folders"]
     lines = [f"{'arm less baseline':<22} seeds   {'before':<21}  {'after':<21}  means of both"]
     for name in others:
         all_of = [statistics.paired_difference(error[name][side], error[BASELINE][side]) for side in (*SIDES, "both")]

@@ -18,7 +18,7 @@ def parser(module: str, doc: str | None) -> commands.Parser:
     """A parser with the arguments that name runs."""
     made = commands.Parser(module, doc)
     made.add_argument("runs", nargs="*", type=pathlib.Path, metavar="RUN", help="folders of runs, or a sweep's")
-    made.add_argument("--workdir", type=pathlib.Path, metavar="RUN", help="another way to name one run's, or a sweep's")
+    made.add_argument("--workdir", type=pathlib.Path, metavar="RUN", help="the same as RUN, for one folder")
     made.add_argument("--arm", help="of the sweep (default: the baseline)")
     made.add_argument("--record", type=pathlib.Path, help="folder that gets the numbers and figures; default: none, "
                       "and the figures go beside the runs")
@@ -46,7 +46,7 @@ def sweep_of(options: argparse.Namespace) -> Sweep:
         folders = [options.workdir]
     for folder in folders:
         if not (folder / "run.json").exists():
-            raise WorkdirError(f"{folder}: no run of alexnet_jax.main or experiments.run there (no run.json)")
+            raise WorkdirError(f"{folder}: not a run of alexnet_jax.main or experiments.run (no run.json)")
     runs = [read_run(folder) for folder in folders]
     if len({run.id for run in runs}) < len(runs):
         raise ConfigError("the same run is named twice")

@@ -104,7 +104,7 @@ class Unasked:
 
     @property
     def description(self) -> str:
-        return f"on Ray, {self.slots} at a time" + ("" if self.jobs else " as long as the cluster isn't asked")
+        return f"on Ray, {self.slots} at a time" + ("" if self.jobs else " until the cluster's size is known")
 
     def room(self, run: str) -> bool:
         return False

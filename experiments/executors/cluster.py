@@ -81,7 +81,7 @@ def connect(address: str) -> Any:
     except Exception as error:  # Ray raises bare ones too
         where = f"--ray_address={address}: no cluster answers" if address else "--executor=ray: Ray does not start here"
         raise ClusterError(f"{where} ({' '.join(str(error).split())[:200]}); `ray start --head` starts one, `ray "
-                           "status` tells how it is") from error
+                           "status` shows its state") from error
     # Pages about each lost process, which log_to_driver=False doesn't cover; the sweep says it in a line.
     with contextlib.suppress(AttributeError):
         ray._private.worker.print_to_stdstream = lambda *_, **__: None

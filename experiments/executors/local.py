@@ -146,7 +146,7 @@ class LocalExecutor:
             else:
                 self.accelerators = [card.uuid for card in self._cards] if alike else self.accelerators
                 if self._service.joined:
-                    self._news.append("NVIDIA's multi-process service is that of another sweep")
+                    self._news.append("NVIDIA's multi-process service belongs to another sweep")
 
     def _environment(self, slot: int) -> dict[str, str]:
         env = {**os.environ, **environment.allocator(os.environ)}

@@ -61,7 +61,7 @@ class Token:
                 answer.unlink(missing_ok=True)
                 return
             time.sleep(0.1)
-        raise WorkdirError(f"--workdir: what node {address} writes to {self.path.parent} does not arrive here; "
+        raise WorkdirError(f"--workdir: what node {address} writes to {self.path.parent} is not seen here; "
                            "choose a folder on a file system that all nodes share")
 
     def remove(self) -> None:

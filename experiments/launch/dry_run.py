@@ -61,14 +61,14 @@ def cost_in_words(known: costs.Costs, todo: list[str], executor: executors.Execu
     lines = []
     if len(left.unknown) < len(todo):
         some = f" for {len(todo) - len(left.unknown)} of them" if left.unknown else ""
-        lines.append(f"cost: about {duration(left.seconds)}{some} ({executor.description}), by the times of runs that "
-                     f"are there{on}")
+        lines.append(f"cost: about {duration(left.seconds)}{some} ({executor.description}), by the times of "
+                         f"existing runs{on}")
     if left.unknown:
         arms = list(dict.fromkeys(known.arm_of(run) for run in left.unknown))
         some = f" for {count(len(left.unknown), 'run')} ({listed(arms)})" if lines else ""
         lines.append(f"cost: unknown{some} until a run{' like them' if lines else ''} has its first evaluation{on} "
                      f"({executor.description}); {sum(map(known.epochs, left.unknown)):,} epochs in all")
         if not nothing_there and known.elsewhere:
-            lines.append(f"  the times of runs that are there are of other devices: "
+            lines.append(f"  existing runs were timed on other devices: "
                          f"{'; '.join(map(str, known.elsewhere))}")
     return lines

@@ -48,8 +48,8 @@ def check_arms(arms: Sequence[Arm]) -> list[Arm]:
     out = {BASELINE: Arm(BASELINE, {})}
     for arm in arms:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}", str(arm.name)):
-            raise ConfigError(f"arm {arm.name!r}: a name is a folder's too: letters, digits, '_', '-', '+' "
-                              "and '.', at most 64")
+            raise ConfigError(f"arm {arm.name!r}: a name is a folder's too, so it may have letters, digits, '_', '-', "
+                              "'+' and '.', at most 64")
         other = out.setdefault(arm.name, arm)
         if dict(other.overrides) != dict(arm.overrides):
             hint = "the base config without overrides" if arm.name == BASELINE else "two different arms"

@@ -125,7 +125,7 @@ def build(base: ConfigDict, config: str, name: str, arms: Iterable[Arm], seeds: 
     planned, runs = [], {}
     for arm in check_arms(list(arms)):
         if "seed" in arm.overrides:
-            raise ConfigError(f"arm {arm.name}: config.seed: the sweep's seeds are every arm's; leave it out")
+            raise ConfigError(f"arm {arm.name}: config.seed: every arm gets the sweep's seeds; leave it out")
         try:
             resolved = initial_weights.filled(config_lib.resolve(config_lib.override(base, arm.overrides)), verify=True)
             geometry.layers(resolved)

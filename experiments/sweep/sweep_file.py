@@ -73,7 +73,7 @@ def load(path: str) -> Sweep:
         raise ConfigError(f"{where}: cores: {cores!r} is not a number of cores of a run (0: its share)")
     name = tree.get("name", pathlib.Path(path).stem)
     if not isinstance(name, str):
-        raise ConfigError(f"{where}: name: {name!r} is not a text")
+        raise ConfigError(f"{where}: name: {name!r} is not a string")
     paths.check_text(name, f"{where}: name")
     order = check_order(tree.get("order", "seeds"), f"{where}: order")
     return Sweep(config, name, _overrides(tree.get("overrides", {}), f"{where}: overrides"),
@@ -137,11 +137,11 @@ def check_seeds(seeds: Any, where: str) -> tuple[int, ...]:
     if _is_count(seeds) and seeds:
         if seeds > MOST_SEEDS:
             one = f"--seeds={seeds}," if where.startswith("--seeds") else f"({seeds},)"
-            raise ConfigError(f"{where}: as many seeds from 0 on, and a sweep has {MOST_SEEDS:,} at most"
+            raise ConfigError(f"{where}: means that many seeds, and a sweep has at most {MOST_SEEDS:,}"
                               + (f"; write {one} for the one seed {seeds}" if seeds <= high else ""))
         return tuple(range(seeds))
     if isinstance(seeds, tuple | list | range) and len(seeds) > MOST_SEEDS:
-        raise ConfigError(f"{where}: {len(seeds):,} seeds, and a sweep has {MOST_SEEDS:,} at most")
+        raise ConfigError(f"{where}: {len(seeds):,} seeds, and a sweep has at most {MOST_SEEDS:,}")
     chosen = [config_lib.plain(seed) for seed in seeds] if isinstance(seeds, tuple | list | range) else []
     if not chosen or not all(map(_is_count, chosen)):
         given = "" if where.startswith("--seeds=") else f" {seeds!r}"

@@ -37,8 +37,8 @@ class Kind:
 KINDS = {
     # 84,929,347,584 bytes: device_memory_size in h100.txtpb.
     "h100": Kind("NVIDIA H100 80GB HBM3", "cuda", "jax_cuda12_plugin", "targets-cuda", 84_929_347_584 * 9 // 10,
-                 "90% of the 84,929,347,584 bytes of a card (XLA_PYTHON_CLIENT_MEM_FRACTION=.9; JAX takes 75% unless "
-                 "told)", 1024),
+                 "90% of the 84,929,347,584 bytes of a card (XLA_PYTHON_CLIENT_MEM_FRACTION=.9; JAX takes 75% by "
+                 "default)", 1024),
     # What the compiler itself allows: "… of 15.75G hbm".
     "v5e": Kind("TPU v5e", "tpu", "libtpu", "targets-tpu", int(15.75 * 2**30),
                 "the 15.75 GiB of a chip that XLA's compiler allows", 256),

@@ -14,7 +14,7 @@ from alexnet_jax.inspect.targets import Target, compiling, hlo
 
 _TITLES = {"forward": "forward pass of one view", "step": "training step"}
 _MEMORY = {"arguments": "arguments", "outputs": "outputs", "aliased": "of them in place of arguments",
-           "temporaries": "temporaries", "code": "code, where told", "total": "total"}
+           "temporaries": "temporaries", "code": "code, if reported", "total": "total"}
 
 
 def _say(line: str) -> None:
