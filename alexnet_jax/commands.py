@@ -116,18 +116,19 @@ def report(error: BaseException) -> int | None:
 
 def _of_libraries(error: BaseException) -> tuple[int | None, str]:
     """(exit code, line) for errors of Python and libraries that the environment causes; (None, '') for others."""
-    said = " ".join(str(error).split())[:_MOST]
+    message = " ".join(str(error).split())[:_MOST]
     if messages.is_about_a_variable(error):
-        return USAGE, f"{said}; set that variable of the environment to another value, or unset it"
+        return USAGE, f"{message}; set that variable of the environment to another value, or unset it"
     if messages.is_about_drawing(error):
         return USAGE, f"MPLBACKEND={os.environ.get('MPLBACKEND')}: not a backend of Matplotlib; unset it"
     if messages.is_about_devices(error):
-        return USAGE, f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: no such devices here; unset it ({said})"
+        return USAGE, f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: no such devices here; unset it ({message})"
     if isinstance(error, Warning):
-        return USAGE, (f"{type(error).__name__}: {said}; PYTHONWARNINGS or -W turns this warning into an error; "
+        return USAGE, (f"{type(error).__name__}: {message}; PYTHONWARNINGS or -W turns this warning into an error; "
                        "unset it")
     if isinstance(error, MemoryError):
-        return RUN, f"there is not enough memory{f' ({said})' if said else ''}; see whether a limit is set (ulimit -v)"
+        return RUN, (f"there is not enough memory{f' ({message})' if message else ''}; see whether a limit is set "
+                     "(ulimit -v)")
     if messages.is_about_threads(error):
         return RUN, "this process can start no more threads; raise the limit on processes (ulimit -u)"
     return None, ""

@@ -134,8 +134,8 @@ def describe(config: ConfigDict, given: Mapping[str, Any] | None = None) -> str:
                      "assumed here (config.model.classes)")
     placed = column_costs.lines(config, classes)
     lines += ["", *placed] if placed else []
-    said = notes.of(config, given or {}, known)
-    lines += ["", *(f"note: {names.plain(line)}" for line in said)] if said else []
+    found = notes.of(config, given or {}, known)
+    lines += ["", *(f"note: {names.plain(line)}" for line in found)] if found else []
     for recipe in ("paper", "released"):
         changed = departures(config, recipe)
         if not changed:

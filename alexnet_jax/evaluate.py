@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     confusion = paths.output(options.confusion, "--confusion", (".csv",)) if options.confusion else None
     worst = WORST if options.worst is None else options.worst
     detailed = bool(options.json or sheet or confusion or (len(options.runs) == 1 and worst and not options.record))
-    told = []
+    documents = []
     for folder in options.runs:
         network = Trained(folder)
         if options.record and network.otherwise:
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if answers is not None and not answers.finite:
             notes.append("the network's outputs are not finite, so its mistakes cannot be ranked")
         if options.json:
-            told.append(_tree(network, split, counts, notes, answers, worst))
+            documents.append(_tree(network, split, counts, notes, answers, worst))
         else:
             classes = run_files.classes_of(network.about) or network.classes
             words = "; ".join([result_lib.in_words(views, counts[views], classes) for views in counts]
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     names.say(line)
             _write(network, answers, worst, sheet, confusion)
     if options.json:
-        print(json.dumps({"runs": told}, indent=1))
+        print(json.dumps({"runs": documents}, indent=1))
     return 0
 
 

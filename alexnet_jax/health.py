@@ -44,8 +44,8 @@ def main(_argv) -> None:
               "size: root mean square of the values, spread: of their deviation from the mean over images")
     print()
     print(table(found))
-    said = initial_signal.warning(found)
-    print(f"\n{said or 'the logits tell images apart'}")
+    words = initial_signal.warning(found)
+    print(f"\n{words or 'the logits tell images apart'}")
 
 
 if __name__ == "__main__":

@@ -113,21 +113,21 @@ def predict(runs, split_text: str, views: str, say) -> tuple[np.ndarray, np.ndar
                               f"{named(strange[0]) or 'none'}; only in the latter: {named(strange[1]) or 'none'})")
     where = "--split" if split_text else "config.data.eval_split"
     log_probs, images = [], first.open(text, where=where)
-    said: dict[str, list[str]] = {}
+    notes: dict[str, list[str]] = {}
     for number, network in enumerate(networks, start=1):
         own = network.open(text, where=where)
         if own.store.folder != images.store.folder or not np.array_equal(own.rows, images.rows):
             raise ConfigError(f"{network.folder}: '{text}' has other images there than in {first.folder} "
                               "(config.data.order, val_fraction, val_seed, size or another version)")
         for line in network.about_data(own):
-            said.setdefault(line, []).append(network.folder.name)
+            notes.setdefault(line, []).append(network.folder.name)
             say(f"{network.folder.name}: note: {line}")
         # Outputs in the order of the first network's classes, followed by outputs without a class.
         places = [*network.known.places(first.known.keys), *range(len(network.known), network.classes)]
         log_probs.append(network.log_probs(own, views)[:, places])
         say(f"{number} of {len(networks)}: {network.folder.name}, step {network.step}")
     return np.stack(log_probs), images.labels, [
-        line if len(of) == len(networks) else f"{line} (by {', '.join(of)})" for line, of in said.items()]
+        line if len(of) == len(networks) else f"{line} (by {', '.join(of)})" for line, of in notes.items()]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -193,16 +193,16 @@ def _source(arm: dict[str, Any]) -> str:
     if arm["paper"] is None:
         return f"- {arm['name']}: neither the paper nor its author's logs have this arm."
     if arm["verdict"] is not None:
-        told = f"**{arm['verdict']['word']}**: {arm['verdict']['why']}"
+        judged = f"**{arm['verdict']['word']}**: {arm['verdict']['why']}"
         if _starred(arm):
-            told += "; *no longer so after Holm's correction, see the notes"
+            judged += "; *no longer so after Holm's correction, see the notes"
     elif arm["paper"]["kind"] == "ratio":
-        told = "not comparable: the paper gives a speed, no error; see the notes"
+        judged = "not comparable: the paper gives a speed, no error; see the notes"
     else:
-        told = "not comparable: no effect on this difference is claimed; experiments.claims judges what is"
+        judged = "not comparable: no effect on this difference is claimed; experiments.claims judges what is"
     claimed = [f"{who} {value['text']} ({value['where']})" for who in ("paper", "log")
                if (value := arm["paper"][who]) is not None]
-    return f"- {arm['name']}: {told}. Claimed: {'; '.join(claimed)}; {arm['paper']['protocol']}."
+    return f"- {arm['name']}: {judged}. Claimed: {'; '.join(claimed)}; {arm['paper']['protocol']}."
 
 
 def to_csv(summary: dict[str, Any]) -> str:

@@ -65,9 +65,9 @@ def _of_measure(judgement: Judgement, sweeps: Mapping[str, Sweep]) -> Iterator[s
         yield f"Holm's p {p_text(judgement.p_holm)} over {len(family.tests)} tests ({family.name})"
     if not c.arm.views:  # otherwise both sides are the same runs
         others = (compare.compare(c.arm, c.reference, other, c.views) for other in _OTHERS if other != c.quantity)
-        told = [f"{compare.QUANTITIES[one.quantity]} {interval(_turned(one.difference, sign))}"
-                for one in others if one.pairs]
-        yield "other quantities: " + "; ".join(dict.fromkeys(told))
+        texts = [f"{compare.QUANTITIES[one.quantity]} {interval(_turned(one.difference, sign))}"
+                 for one in others if one.pairs]
+        yield "other quantities: " + "; ".join(dict.fromkeys(texts))
         yield from _other_baselines(judgement, sweeps, sign)
     x, over = judgement.verdict.margin, judgement.over_images
     if x is not None and judgement.difference.low is not None:
@@ -210,10 +210,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ConfigError(f"{unknown[0]}: no claim of that name; there is {text.listed(list(CLAIMS), len(CLAIMS))}")
     if not options.results.is_dir():
         raise ConfigError(f"--results={options.results}: no such folder; recorded results are in experiments/results")
-    asked = options.claims or [name for name, claim in CLAIMS.items()
-                               if any(what.regimes[0].seeds for what in claim.measures)]
+    chosen = options.claims or [name for name, claim in CLAIMS.items()
+                                if any(what.regimes[0].seeds for what in claim.measures)]
     sweeps = {path.parent.name: read_sweep(path.parent) for path in sorted(options.results.glob("*/plan.json"))}
-    lines = [line for name in asked for line in of_claim(CLAIMS[name], sweeps)]
+    lines = [line for name in chosen for line in of_claim(CLAIMS[name], sweeps)]
     regime = {name: sweeps[name] for name in PAPER_LIKE_30.records if name in sweeps}
     print("\n".join(lines or ["nothing is recorded of these claims in their own regimes"]))
     if not options.claims:

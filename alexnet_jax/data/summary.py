@@ -55,16 +55,16 @@ def describe(field: str, split: Split) -> str:
 
 def lines(opened: Mapping[str, Split]) -> list[str]:
     """The summary of {field of config.data: split}, a fact a line. Raises DataError: a store's file is damaged."""
-    said: list[str] = []
+    words: list[str] = []
     stores = set()
     for field, split in opened.items():
-        said += [f"{field} {split.split}: {len(split):,} images, {size(split.images.nbytes)}",
+        words += [f"{field} {split.split}: {len(split):,} images, {size(split.images.nbytes)}",
                  *(f"  {line}" for line in _of_split(split))]
         if split.store.folder not in stores:
             stores.add(split.store.folder)
-            said += [f"  {line}" for line in _of_store(split)]
+            words += [f"  {line}" for line in _of_store(split)]
     between = list(_between(opened))
-    return [*said, *(["between splits", *(f"  {line}" for line in between)] if between else [])]
+    return [*words, *(["between splits", *(f"  {line}" for line in between)] if between else [])]
 
 
 def _of_split(split: Split) -> Iterator[str]:

@@ -37,8 +37,8 @@ def present() -> list[jax.Device]:
         asked = os.environ.get("JAX_PLATFORMS")
         what = (f"JAX_PLATFORMS={asked}: no such devices here; unset it" if asked else
                 "JAX finds no devices here; set JAX_PLATFORMS=cpu")
-        said = " ".join(str(error).split())[:160]
-        raise ConfigError(f"{what}, or install JAX for them{f' ({said})' if said else ''}") from error
+        message = " ".join(str(error).split())[:160]
+        raise ConfigError(f"{what}, or install JAX for them{f' ({message})' if message else ''}") from error
 
 
 def shardings(mesh: Mesh, specs):

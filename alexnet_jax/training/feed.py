@@ -112,15 +112,15 @@ class Feed:
         self._rows_of_batch = put_batch(self._mesh, np.arange(self._batch, dtype=np.int32)[self._rows], self._batch)
         self._resident = _place(config.data.placement, self._mesh, [*course.splits, *others], say)
         self._orders: dict[int, Any] = {}
-        asked, on_cpu = config.train.steps_per_call, _is_cpu(self._mesh)
-        self.looped = asked > 1 or (asked == 0 and not on_cpu)
+        requested, on_cpu = config.train.steps_per_call, _is_cpu(self._mesh)
+        self.looped = requested > 1 or (requested == 0 and not on_cpu)
         self._here = all(self.resident(split) for split in course.splits)
-        if asked > 1 and not self._here:
+        if requested > 1 and not self._here:
             say("note: config.train.steps_per_call: one step a call, as the images are streamed from the host")
-        elif asked > 1 and on_cpu:
+        elif requested > 1 and on_cpu:
             say("note: config.train.steps_per_call: on a CPU several steps a call are much slower than one")
         # Several processes have to make the same calls, and agree between two calls whether to stop.
-        fixed = asked or (distributed.EVERY if distributed.several() else 0)
+        fixed = requested or (distributed.EVERY if distributed.several() else 0)
         self.pace = Pace(fixed if self.looped and self._here else 1)
         self._evaluation_fixed = fixed
         changes = [bisect.bisect_left(range(course.steps), at, key=lambda step: optim.position(

@@ -1,7 +1,7 @@
 """Starting from given weights instead of random ones: another run's, or a file's (`config.init`).
 
-The weights are part of a run's identity, their path is not: `config.init.sha256`, not `config.init.weights`. For a
-weights file that is the SHA-256 of its content, as `sha256sum` prints it; for a run's folder, that of its newest
+A run's identity includes the weights (`config.init.sha256`), but not their path (`config.init.weights`). For a weights
+file, `sha256` is the SHA-256 of its content, as `sha256sum` prints it; for a run's folder, that of its newest
 checkpoint's arrays and its classes, so a copy of the folder has the same. The weights are read once, when the run
 starts; after its first checkpoint they are no longer needed.
 

@@ -99,21 +99,21 @@ def judge(train: Errors, reported: Errors, *, loss: float = math.inf, best: tupl
     near = " (too few images to tell the two apart)" if reported.rate < reported.chance else ""
     where = (f"{percent(reported.rate)} on the {reported.total:,} reported images, where naming one class always gives "
              f"{percent(train.chance)} and {percent(reported.chance)}{near}")
-    told = (f"; {unseen:,} of the reported images are of classes without a training image: choose splits that hold "
-            "every class") if unseen else ""
+    extra = (f"; {unseen:,} of the reported images are of classes without a training image: choose splits that hold "
+             "every class") if unseen else ""
     learnt = not train.at_chance
     if learnt and higher(reported, train):
         advice = (f"; are the labels and classes of '{split}' those of the training images? If so it overfits: more "
                   "images, dropout or fewer epochs may help")
-        return f"{ELSEWHERE}: error {percent(train.rate)} in training and {where}{told}{advice}"
+        return f"{ELSEWHERE}: error {percent(train.rate)} in training and {where}{extra}{advice}"
     if learnt or loss < LOSS:
         return (f"{HARDLY}: error {percent(train.rate)} in training and {where}; more epochs, or more images to "
-                f"report on, would show more{told}")
+                f"report on, would show more{extra}")
     if best is not None and not best[1].at_chance:
         return (f"{FELL}: error {percent(train.rate)} in training ({percent(best[1].rate)} after epoch {best[0]}) and "
-                f"{where}; a smaller config.optim.learning_rate may help{told}")
+                f"{where}; a smaller config.optim.learning_rate may help{extra}")
     return (f"{NEVER}: error {percent(train.rate)} in training and {where}; more epochs, another "
-            f"config.optim.learning_rate or a larger init_std may help{told}")
+            f"config.optim.learning_rate or a larger init_std may help{extra}")
 
 
 def case(message: str) -> str:

@@ -70,10 +70,10 @@ def train(config: ConfigDict, workdir: pathlib.Path, *, name: str = "", override
         if distributed.is_loss(error):
             raise distributed.lost(error) from error
         if isinstance(error, jax.errors.JaxRuntimeError) and messages.is_out_of_memory(error):
-            said = " ".join(str(error).split())[:120]
+            message = " ".join(str(error).split())[:120]
             raise TrainingError(f"config.train.batch_size: there is not enough memory for batches of "
                                 f"{config.train.batch_size}; a smaller one, config.train.precision=bfloat16 or "
-                                f"config.data.placement=host take less ({said})") from error
+                                f"config.data.placement=host take less ({message})") from error
         raise
 
 

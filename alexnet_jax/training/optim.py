@@ -1,6 +1,7 @@
 """The paper's stochastic gradient descent (section 5) as an optax transformation, and its schedules.
 
-Parameters fall into four groups that may have rates of their own: weights and biases, of conv1 and of the rest.
+Parameters form four groups, each with its own learning rate: the weights and the biases of conv1, and those of the
+other layers.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ def paper_sgd(momentum: float, weight_decay: float, decay_biases: bool,
               ) -> optax.GradientTransformationExtraArgs:
     """v ← momentum · v − decay · ε · w − ε · g;  w ← w + v   (paper, section 5).
 
-    Not `optax.sgd`: there the rate multiplies the velocity when it is applied, here when the gradient
-    enters it, so that a change of rate acts gradually. A rate of exactly 0 skips a parameter's whole
-    update, decay and velocity included (released code, `weights.cuh`).
+    This differs from `optax.sgd`, where the rate multiplies the velocity when it is applied. Here it multiplies the
+    gradient that is added to the velocity, so that a change of rate acts gradually. A rate of exactly 0 skips a
+    parameter's whole update, decay and velocity included (released code, `weights.cuh`).
 
-    `layer_decay` gives layers a decay of their own, {name: decay}; a negative one means `weight_decay`. The layers in
-    `frozen` are not updated. The state is the velocity, a tree like the parameters. `update` takes `rates`, {group: ε}
+    `layer_decay` overrides `weight_decay` for single layers, {name: decay}, unless negative. The layers in `frozen`
+    are not updated. The state is the velocity, a tree like the parameters. `update` takes `rates`, {group: ε}
     for `GROUPS`, so a schedule never recompiles the step.
     """
 
@@ -76,7 +77,7 @@ class Plateau:
     """÷10 "when the validation error rate stopped improving with the current learning rate" (paper, section 5).
 
     The rate falls after `patience` evaluations in a row that were not better than the best by more than
-    `min_delta`, at most `times` times. `best` starts anew with each rate. The state goes into checkpoints.
+    `min_delta`, at most `times` times. `best` is reset after each fall. The state is saved in checkpoints.
     """
 
     best: float = float("inf")

@@ -53,13 +53,13 @@ def _message(splits: tuple[Split, Split], counts: Mapping[str, dict | None], row
         return learning.Errors(round(row["train_top1_error"] * len(train)), len(train), chance)
 
     train, reported = splits
-    told = counts[views_lib.headline(counts)]
-    assert told is not None
+    reported_counts = counts[views_lib.headline(counts)]
+    assert reported_counts is not None
     chance = learning.chance(train.labels)
     best, blind = min(rows, key=lambda row: row["train_top1_error"]), learning.blind_loss(train.labels)
     return learning.judge(
         learnt(rows[-1]),
-        learning.Errors(told["top1_wrong"], told["total"], learning.chance(reported.labels)),
+        learning.Errors(reported_counts["top1_wrong"], reported_counts["total"], learning.chance(reported.labels)),
         loss=rows[-1]["train_loss"] / blind if blind else math.inf, best=(best["epoch"], learnt(best)),
         unseen=about.get("classes", {}).get("not_learnt_images", 0), split=reported.split)
 

@@ -54,10 +54,10 @@ def _seeds(by: dict[str, list[dict[str, Any]]]) -> str:
     if spread[0] is None or spread[1] is None:
         return ""
     centred = [np.concatenate([np.asarray(group) - np.mean(group) for group in groups[side]]) for side in SIDES]
-    told = f", that between seeds {spread[0]:.2f} before and {spread[1]:.2f} after"
+    text = f", that between seeds {spread[0]:.2f} before and {spread[1]:.2f} after"
     if 0 in spread:
-        return told
-    return f"{told}; the two runs of a seed correlate by {np.corrcoef(centred)[0, 1]:+.2f} within arms"
+        return text
+    return f"{text}; the two runs of a seed correlate by {np.corrcoef(centred)[0, 1]:+.2f} within arms"
 
 
 def _differences(by: dict[str, list[dict[str, Any]]]) -> list[str]:

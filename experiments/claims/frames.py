@@ -29,12 +29,12 @@ def comparisons(workdir: pathlib.Path) -> pd.DataFrame:
     if (workdir / "plan.json").exists() or not (workdir / "run.json").exists():
         sweep = read_sweep(workdir)
         views = default_views(sweep.runs.values())
-        said = {arm["name"]: arm for arm in of_workdir(workdir, views, sweep)["arms"]}
+        rows_by_arm = {arm["name"]: arm for arm in of_workdir(workdir, views, sweep)["arms"]}
         for quantity in ("error", "gap", "fit"):
             for name, c in compare.of_sweep(sweep, quantity, views).items():
                 if not c.pairs or c.quantity != quantity:  # not `running`, which isn't measured in test mode
                     continue
-                e, about = c.difference, said[name] if quantity == "error" else {}
+                e, about = c.difference, rows_by_arm[name] if quantity == "error" else {}
                 claimed = about.get("paper") or {}
                 rows.append({
                     "arm": name, "against": c.reference.name, "quantity": quantity, "views": c.arm.views or

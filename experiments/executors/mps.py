@@ -66,9 +66,9 @@ def _tell(command: str, env: Mapping[str, str]) -> str:
     return _call([], env, command + "\n")
 
 
-def _call(arguments: Sequence[str], env: Mapping[str, str], said: str = "") -> str:
+def _call(arguments: Sequence[str], env: Mapping[str, str], stdin: str = "") -> str:
     try:
-        done = programs.run([COMMAND, *arguments], _SECONDS, env, said)
+        done = programs.run([COMMAND, *arguments], _SECONDS, env, stdin)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     words = " ".join((done.stdout + done.stderr)[:2000].split())
@@ -197,8 +197,8 @@ def _guardian(folder: pathlib.Path, cards: str) -> subprocess.Popen:
 def _await_start(guardian: subprocess.Popen) -> None:
     """Until it has started the service. Raises OSError: that did not work."""
     assert guardian.stdout is not None
-    with guardian.stdout as said:
-        answer = said.readline().decode(errors="replace").strip()
+    with guardian.stdout as output:
+        answer = output.readline().decode(errors="replace").strip()
     if answer != "started":
         raise OSError(answer or "its guardian died")
 

@@ -79,8 +79,8 @@ def table(sweep: Sweep) -> pd.DataFrame:
             for column, value in zip(abouts.values(), about, strict=True):
                 column += [value] * len(rows)
             for name, values in numbers.items():
-                said = run.tells_top5 or name != _TOP5
-                values.extend(math.nan if row.get(name) is None or not said else row[name] for row in rows)
+                has_values = run.tells_top5 or name != _TOP5
+                values.extend(math.nan if row.get(name) is None or not has_values else row[name] for row in rows)
     frame = pd.DataFrame({**abouts, **{name: np.asarray(values, float) for name, values in numbers.items()}})
     frame.attrs["caption"] = protocol_caption(protocol(sweep, default_views(sweep.runs.values())))
     return frame
@@ -136,8 +136,8 @@ def draw(source: pathlib.Path | pd.DataFrame, panels: Sequence[str] = ERRORS, ba
 def _check(frame: pd.DataFrame, panels: Sequence[str], band: str, arms: Sequence[str] | None) -> list[str]:
     present = list(dict.fromkeys(frame["arm"]))
     arms = present if arms is None else arms
-    asked = (("panel", panels, list(PANELS)), ("band", (band,), list(BANDS)), ("arm", arms, present))
-    for what, given, known in asked:
+    choices = (("panel", panels, list(PANELS)), ("band", (band,), list(BANDS)), ("arm", arms, present))
+    for what, given, known in choices:
         for name in given:
             if name not in known:
                 raise ConfigError(f"curves: no {what} {name!r}; there is {', '.join(known) or 'none yet'}")
@@ -163,11 +163,11 @@ class _Line:
 
     def label(self, letters: Letters, inches: float, size: float = style.LEGEND, notes: bool = True) -> str:
         """The name, shortened to fit, and all notes."""
-        said = self.notes if notes else ""
-        room = inches - letters.width(said, size)
+        suffix = self.notes if notes else ""
+        room = inches - letters.width(suffix, size)
         shown = self.names if len(self.names) < 4 else [*self.names[:2], f"{len(self.names) - 2} more"]
         each = (room - letters.width(" = " * (len(shown) - 1), size)) / len(shown)
-        return style.label(letters, " = ".join(letters.fitted(n, each, size) for n in shown), room, size) + said
+        return style.label(letters, " = ".join(letters.fitted(n, each, size) for n in shown), room, size) + suffix
 
 
 def _line(rows: pd.DataFrame, names: list[str], rank: int, others: Sequence[str]) -> _Line:

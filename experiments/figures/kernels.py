@@ -49,10 +49,10 @@ def draw(by_seed: Mapping[int, np.ndarray], measured: Mapping[int, colour.Separa
     size = tile(by_seed[seeds[0]][0], across).shape
     gap, line = 0.25, 0.13
     shares = {seed: colour.colour_shares(by_seed[seed]) for seed in seeds}
-    told = {seed: [f"seed {seed}"] + ([f"p = {measured[seed].p_value:.2g}"] if seed in measured else [])
-            for seed in seeds}
+    captions = {seed: [f"seed {seed}"] + ([f"p = {measured[seed].p_value:.2g}"] if seed in measured else [])
+                for seed in seeds}
     letters = Letters([arm, caption])
-    left = MARGIN + 0.15 + max(letters.width(words, 8) for lines in told.values() for words in lines)
+    left = MARGIN + 0.15 + max(letters.width(words, 8) for lines in captions.values() for words in lines)
     width = (WIDTH - left - MARGIN - gap * (columns - 1)) / columns
     width = min(width, 3.0 * size[1] / size[0])
     each = width * size[0] / size[1]
@@ -60,7 +60,7 @@ def draw(by_seed: Mapping[int, np.ndarray], measured: Mapping[int, colour.Separa
     names = {(seed, i): letters.wrapped(f"column {i + 1}: colour share {shares[seed][i].mean():.2f}", room, 8)
              for seed in seeds for i in range(columns)}
     head = 0.08 + line * max(map(len, names.values()))
-    pitch = head + max(each, 0.16 * max(map(len, told.values())))
+    pitch = head + max(each, 0.16 * max(map(len, captions.values())))
     note = ["Each kernel is stretched to its own range, grey where it is zero, and sorted within its column by colour "
             "share (the part of its energy that a grey kernel couldn't have; random weights: 0.67).",
             f"p: permutation test over the kernels' columns, {colour.SHUFFLES:,} shufflings." if measured else "",
@@ -69,7 +69,7 @@ def draw(by_seed: Mapping[int, np.ndarray], measured: Mapping[int, colour.Separa
         page = style.Page(letters, len(seeds) * pitch, f"First-layer kernels, {arm}: {caption}", note)
         for row, seed in enumerate(seeds):
             top = (len(seeds) - row) * pitch - head
-            page.text(MARGIN, top - each / 2, "\n".join(told[seed]), va="center", fontsize=8)
+            page.text(MARGIN, top - each / 2, "\n".join(captions[seed]), va="center", fontsize=8)
             for i in range(columns):
                 x = left + i * (width + gap)
                 axes = page.axes(x, top - each, width, each)

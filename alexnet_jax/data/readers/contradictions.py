@@ -32,9 +32,9 @@ def check(place: Place, listed: Listing, root: pathlib.Path, memo: pathlib.Path)
       DataError: they agree about most images, but not all.
     """
     if place.found is not None:
-        said = [(label, file.path.rpartition("/")[0], file.path) for label, _, file in place.found.entries]
-        folders = sorted({folder for _, folder, _ in said})
-        if _compare(place.where, place.tree.where(place.base), said) and len(folders) > 1:
+        labelled = [(label, file.path.rpartition("/")[0], file.path) for label, _, file in place.found.entries]
+        folders = sorted({folder for _, folder, _ in labelled})
+        if _compare(place.where, place.tree.where(place.base), labelled) and len(folders) > 1:
             return [f"note: {place.where}: its labels are used, not the folders that hold the images, "
                     f"{text.listed(folders)}"]
         return []
@@ -52,28 +52,29 @@ def check(place: Place, listed: Listing, root: pathlib.Path, memo: pathlib.Path)
             continue
         if found is None:
             continue
-        said = [(label, file.path.partition("/")[0], file.path) for label, _, file in found.entries]
-        others = _compare(table.where, place.where, said)
+        labelled = [(label, file.path.partition("/")[0], file.path) for label, _, file in found.entries]
+        others = _compare(table.where, place.where, labelled)
         plainly = set(table.header) & set(lists.LABELS) - {"y"}  # "y" may be a coordinate
-        if others and plainly and 2 * len(said) >= len(names):
+        if others and plainly and 2 * len(labelled) >= len(names):
             notes.append(f"note: {table.where}: groups the images differently from the class folders of "
                          f"{place.where}, which are used; to use the list, put the images into one folder")
     return notes
 
 
-def _compare(where: str, folders: str, said: list[tuple[str, str, str]]) -> bool:
+def _compare(where: str, folders: str, labelled: list[tuple[str, str, str]]) -> bool:
     """Do a list's labels group images differently from their folders? Raises DataError if only a few images differ.
 
     Args:
-      where, folders: the list and the parent of the folders, for messages. said: (label, folder, path) of each image.
+      where, folders: the list and the parent of the folders, for messages.
+      labelled: (label, folder, path) of each image.
     """
     counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
-    for label, folder, _ in said:
+    for label, folder, _ in labelled:
         counts[folder][label] += 1
     usual = {folder: labels.most_common(1)[0] for folder, labels in counts.items()}
     same = len({label for label, _ in usual.values()}) == len(usual) > 1
-    differing = [(label, folder, path) for label, folder, path in said if label != usual[folder][0]]
-    if not same or len(differing) > (1 - layouts.AGREEING) * len(said):
+    differing = [(label, folder, path) for label, folder, path in labelled if label != usual[folder][0]]
+    if not same or len(differing) > (1 - layouts.AGREEING) * len(labelled):
         return True
     if differing:
         label, folder, path = differing[0]
