@@ -151,7 +151,7 @@ def test_what_answers_do_not_depend_on_may_be_anything(run, tmp_path, place, val
 def test_a_run_json_that_is_none(run, tmp_path, content):
     folder = run()
     (folder / "run.json").write_bytes(content)
-    assert [f"{folder}: no run of" in line for line in everything(folder, tmp_path)] == [True] * 4
+    assert [f"{folder}: not a run of" in line for line in everything(folder, tmp_path)] == [True] * 4
 
 
 def test_weights_that_are_not_finite(finished, tmp_path):

@@ -100,12 +100,12 @@ def test_no_checkpoint_and_no_run_in_one_line(tmp_path):
         Trained(run)
     with pytest.raises(CheckpointError, match="no checkpoint there"):
         kernels.main([f"--workdir={RECORDED}", f"--record={tmp_path}"])
-    with pytest.raises(WorkdirError, match="no run of"):
+    with pytest.raises(WorkdirError, match="not a run of"):
         Trained(tmp_path)
     for main in (kernels.main, ensemble.main, retrieval.main):
         with pytest.raises(ConfigError, match="name the runs' folders"):
             main([])
-        with pytest.raises(WorkdirError, match="no run of"):
+        with pytest.raises(WorkdirError, match="not a run of"):
             main([str(tmp_path)])
 
 

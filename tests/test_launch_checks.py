@@ -64,7 +64,7 @@ def test_a_dry_run_looks_where_packed_images_and_runs_would_go(tmp_path):
         run.check_runs(asked, None, run._check)
     command = ["experiments.run", "--config=configs/shapes.py", "--dry_run", f"--workdir={tmp_path / 'file' / 'w'}"]
     done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.stderr == (f"error: --workdir={tmp_path / 'file' / 'w'}: a part of this path is a file and no folder; "
+    assert done.stderr == (f"error: --workdir={tmp_path / 'file' / 'w'}: a part of this path is a file, not a folder; "
                            "choose another place\n")
 
 

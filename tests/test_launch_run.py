@@ -333,7 +333,7 @@ def test_time_left_and_results_in_words(tmp_path):
     assert display.time_left(measured, [third], {first: half, second: half}, slots=2) == Left(120.0)
     left = display.time_left(measured, [third], {first: half, second: {}}, slots=1)  # nothing measured of the second
     assert left == Left(180.0, (second,))
-    assert display.in_words(left) == "; about 3 min 00 s left, without 1 run of another kind"
+    assert display.in_words(left) == "; about 3 min 00 s left, not counting 1 run of another kind"
     assert display.in_words(display.time_left(measured, [third], {first: {}}, slots=1)) == ""
     assert display.row("a", {}) == ("a", "starting", "", "", "", "", "")
     assert display.describe_result({"status": "diverged", "message": "why"}) == "diverged: why"

@@ -70,8 +70,8 @@ def test_a_config_that_cannot_be_read_is_said(finished, tiny, tmp_path, altered)
     said = []
     begun(c, Trained(finished).known, said.append)
     assert len(said) == 2
-    assert re.fullmatch(r"note: config\.init\.weights: the config of that network cannot be read \(.+\), so that it is "
-                        "not known whether it was another, nor whether it learnt from images that are reported on here",
+    assert re.fullmatch(r"note: config\.init\.weights: the config of that network cannot be read \(.+\), so it is "
+                        "not known whether it differs, nor whether it learnt from images that are reported on here",
                         said[1])
 
 
@@ -170,7 +170,7 @@ def test_what_is_wrong_is_one_line_before_anything_is_written(finished, file, ti
             ({"weights": str(tmp_path / "unfinished")}, "has not finished"),
             ({"weights": str(file), "sha256": "abc"}, r"config\.init\.sha256: 'abc' is not a SHA-256"),
             ({"weights": str(file), "sha256": wrong}, f"config.init.sha256: .* has {right}, not {wrong}"),
-            ({"sha256": right}, r"name them by config\.init\.weights")):
+            ({"sha256": right}, r"name these by config\.init\.weights")):
         with pytest.raises(ConfigError, match=part) as error:
             go(tiny(**{f"init__{name}": value for name, value in fields.items()}), tmp_path / "run")
         assert "\n" not in str(error.value)
@@ -258,7 +258,7 @@ def test_classes_of_a_folder_as_folders_of_their_own(tmp_path, packed, monkeypat
 def test_it_is_described(file, tiny):
     c = tiny(init__weights=str(file), init__skip=("fc6",), optim__freeze=("conv1", "fc6"))
     said = describe.describe(c)
-    assert f"training begins from the weights of {file}; fc6 as initialised; fc8 as initialised where the" in said
+    assert f"training begins from the weights of {file}; fc6 as initialised; fc8 as initialised if the" in said
     own = {row["name"]: row["parameters"] for row in describe.table(c, 10)}
     assert f"{own['conv1'] + own['fc6']:,} parameters are not updated: conv1, fc6 (config.optim.freeze)" in said
     assert "note: config.optim.freeze: fc6 stays random, as initialised (config.init.skip has it too)" in said

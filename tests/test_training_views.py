@@ -230,7 +230,7 @@ def test_a_checkpoint_counted_again(trained, capsys, tmp_path):
     assert "has nothing to add: it is there" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="leave out --data and --split"):
         evaluate_command.main([str(trained[0]), "--record", "--split=train"])
-    with pytest.raises(WorkdirError, match="no run of"):
+    with pytest.raises(WorkdirError, match="not a run of"):
         evaluate_command.main([str(tmp_path)])
 
 

@@ -6,8 +6,8 @@
 
 Probabilities are averaged over the views. A network whose training never mirrors (`augment.mirror=False`) has not
 learnt that an image and its mirror image have the same class, and for digits or letters they have not: half of its ten
-views are unlike anything it was trained on. Such a run also counts five views, its headline. This module is
-the only place for these rules; reports, tables of claims, pictures and averages of networks use it.
+views are unlike anything it was trained on. Such a run also counts five views, its headline. This module is the only
+place for these rules; reports, tables of claims, pictures and averages of networks use it.
 """
 
 from __future__ import annotations

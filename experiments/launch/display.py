@@ -131,7 +131,7 @@ def in_words(left: Left | None) -> str:
         return ""
     more = len(left.unknown)
     return f"; about {duration(left.seconds)} left" + (
-        f", without {count(more, 'run')} of another kind" if more else "")
+        f", not counting {count(more, 'run')} of another kind" if more else "")
 
 
 def time_left(costs: costs_lib.Costs, waiting: Iterable[str], rows: Mapping[str, Mapping[str, Any]],
