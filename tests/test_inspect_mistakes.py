@@ -98,7 +98,8 @@ def test_refused(finished, tmp_path):
     for options, part in ((["--sheet=x.txt"], r"--sheet=x\.txt: the name has to end in"),
                           (["--confusion=x.png"], r"--confusion=x\.png: the name has to end in \.csv"),
                           ([str(finished), "--sheet=x.png"], "--sheet: needs exactly one run"),
-                          (["--record", "--json"], "--json: has no document to print with --record"), (["--worst=-1"], "--worst=-1"),
+                          (["--record", "--json"], "--json: has no document to print"),
+                          (["--worst=-1"], "--worst=-1"),
                           (["--worst=0", "--sheet=x.png"], "--worst=0: leaves nothing")):
         with pytest.raises(ConfigError, match=part):
             evaluate.main([str(finished), *options])
