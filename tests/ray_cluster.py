@@ -7,10 +7,12 @@ import sys
 import tempfile
 
 import pytest
-from fake_driver import HERE, ROOT
+from fake_driver import HERE, LONG, ROOT
 
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # not the user's, from ~/.ray
-LONG = 240.0  # seconds; Ray starts a node, a driver or an actor in one to ten
+
+# A dead node refuses to answer and is lost five such answers later; one on a busy machine is given its time.
+CHECKS = {"RAY_health_check_period_ms": "500", "RAY_health_check_timeout_ms": "60000"}
 
 
 class Nodes:
@@ -20,7 +22,7 @@ class Nodes:
         self.errors = open(folder + ".log", "w")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "ray_nodes.py"), folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self.errors, text=True, cwd=ROOT, env={**os.environ, **TOKEN})
+            stderr=self.errors, text=True, cwd=ROOT, env={**os.environ, **TOKEN, **CHECKS})
         self.address, self.alive = "", []
 
     def add(self, cpus, gpus=0):
@@ -41,7 +43,7 @@ class Nodes:
 
     def close(self):
         self.process.stdin.close()
-        self.process.wait(60)
+        self.process.wait(LONG)
         self.process.stdout.close()
         self.errors.close()
 

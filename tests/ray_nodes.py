@@ -13,6 +13,7 @@ import tempfile
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
+import ray_agents  # noqa: F401  nodes that don't wait for their agents
 from ray.cluster_utils import Cluster
 
 MEMORY = 80 * 2**20  # bytes of a node's object store: Ray's smallest

@@ -6,16 +6,16 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 
+import ports
 import pytest
 import ray_cluster
 import tiny_run
-from fake_driver import ALL, HERE, ROOT, folder, run, start, states, steps, sweep, wait
-from ray_cluster import LONG, on
+from fake_driver import ALL, GATE, HERE, LONG, ROOT, folder, run, start, states, steps, sweep, wait
+from ray_cluster import on
 
 from alexnet_jax import run_files
 from experiments import report
@@ -25,13 +25,12 @@ from experiments.sweep import plan as plan_lib
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install -e '.[cluster]')")
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"), pytest.mark.timeout(600)]
 
-GATE = "--config.train.eval_every=8"  # fake_worker.py: each run waits after its first step
 nodes = ray_cluster.nodes
 
 
 def _go(nodes, *arguments, **options):
     command, env = on(nodes, *arguments, **options)
-    return run(*command, timeout=LONG, **env)
+    return run(*command, **env)
 
 
 def _begin(nodes, *arguments, **more):
@@ -72,14 +71,14 @@ def test_every_run_ends_when_a_node_is_lost_and_processes_are_killed(nodes, tmp_
             {"kills_itself": 6, "bug": 8, "diverges": 7, "killed_always": 5}.items()}
     workdir, file = tmp_path / "w", sweep(tmp_path, {**arms, "no_lrn": {"model.lrn.layers": ()}})
     with _begin(nodes, file, f"--workdir={workdir}", GATE) as driver:
-        wait(lambda: len(_training(workdir)) == 3, LONG)
+        wait(lambda: len(_training(workdir)) == 3)
         two = {label: pids for label, pids in _training(workdir).items() if label != "kills_itself seed 0"}
         # Not the head, without which no cluster is.
         lost = next(label for label, pids in two.items() if pids[2] != nodes.alive[0])
         killed = next(label for label in two if label != lost)
         nodes.remove(two[lost][2])
         os.kill(two[killed][1], signal.SIGKILL)
-        wait(lambda: not any(os.path.exists(f"/proc/{pids[0]}") for pids in two.values()), LONG)
+        wait(lambda: not any(os.path.exists(f"/proc/{pids[0]}") for pids in two.values()))
         (workdir / "go").touch()
         nodes.add(1)
         output, errors = driver.communicate(timeout=LONG)
@@ -105,10 +104,10 @@ def test_every_run_ends_when_a_node_is_lost_and_processes_are_killed(nodes, tmp_
 def test_a_killed_driver_and_two_at_once(nodes, tmp_path):
     workdir, file = tmp_path / "w", sweep(tmp_path, seeds=2)
     with _begin(nodes, file, f"--workdir={workdir}", GATE) as driver:
-        wait(lambda: len(_training(workdir)) == 3, LONG)
+        wait(lambda: len(_training(workdir)) == 3)
         driver.kill()
-        driver.communicate(timeout=20)
-    wait(lambda: not _workers(workdir), 30)  # nothing runs unseen
+        driver.communicate(timeout=LONG)
+    wait(lambda: not _workers(workdir))  # nothing runs unseen
     assert "finished" not in states(workdir).values()
     (workdir / "go").touch()
     drivers = [_begin(nodes, file, f"--workdir={workdir}", GATE) for _ in range(2)]
@@ -131,7 +130,7 @@ def _named_actors(nodes):
 def test_ctrl_c_leaves_everything_resumable_and_status_tells(nodes, tmp_path):
     workdir, file = tmp_path / "w", sweep(tmp_path, seeds=2)
     with _begin(nodes, file, f"--workdir={workdir}", GATE) as driver:
-        wait(lambda: len(_training(workdir)) == 3, LONG)
+        wait(lambda: len(_training(workdir)) == 3)
         told = run(f"--workdir={workdir}", command=("-m", "experiments.status"))
         names = _named_actors(nodes)  # what Ray's dashboard lists
         driver.send_signal(signal.SIGINT)
@@ -172,14 +171,14 @@ def test_a_path_that_workers_do_not_see_is_named_before_a_run_starts(nodes, tmp_
     # A folder by the number of this process's open file: it is there for the driver and for nobody else.
     place = os.open(tmp_path, os.O_RDONLY)
     command, env = on(nodes, sweep(tmp_path), f"--workdir=/proc/self/fd/{place}/w")
-    done = run(*command, timeout=LONG, pass_fds=[place], **env)
+    done = run(*command, pass_fds=[place], **env)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done
     assert "error: --workdir: node " in done.stderr
     assert f"sees no /proc/self/fd/{place}/w; it has to be on a file system that all nodes share" in done.stderr
     (tmp_path / "data").mkdir()
     command, env = on(nodes, sweep(tmp_path), f"--workdir={tmp_path / 'w'}",
                        f"--config.data.dir=/proc/self/fd/{place}/data")
-    done = run(*command, timeout=LONG, pass_fds=[place], **env)
+    done = run(*command, pass_fds=[place], **env)
     os.close(place)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done
     assert f"config.data.dir: node {nodes.address.partition(':')[0]} sees no /proc/self/fd/{place}/data" in done.stderr
@@ -190,11 +189,12 @@ def test_a_node_that_comes_without_the_paths_is_named_and_gets_no_run(nodes, tmp
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
         pytest.skip("no mount namespaces here")
     workdir, file = tmp_path / "w", sweep(tmp_path, seeds=2)
-    ray_start = 'mount -t tmpfs none "$1" && exec "$2" -m ray.scripts.scripts start --address="$3" --num-cpus=2 --block'
+    ray_start = 'mount -t tmpfs none "$1" && exec "$2" "$4" start --address="$3" --num-cpus=2 --block'
     with _begin(nodes, file, f"--workdir={workdir}", GATE) as driver:
-        wait(lambda: len(_training(workdir)) == 3, LONG)
+        wait(lambda: len(_training(workdir)) == 3)
         blind = subprocess.Popen(
-            ["unshare", "-rm", "bash", "-c", ray_start, "bash", str(tmp_path), sys.executable, nodes.address],
+            ["unshare", "-rm", "bash", "-c", ray_start, "bash", str(tmp_path), sys.executable, nodes.address,
+             str(HERE / "ray_agents.py")],
             env={**os.environ, **ray_cluster.TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}, start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
@@ -204,7 +204,7 @@ def test_a_node_that_comes_without_the_paths_is_named_and_gets_no_run(nodes, tmp
             output, errors = driver.communicate(timeout=LONG)
         finally:
             blind.terminate()
-            blind.wait(60)
+            blind.wait(LONG)
     assert (driver.returncode, errors) == (0, ""), (output, errors)
     assert set(map(tuple, steps(workdir).values())) == {tuple(ALL)}
     assert "lost" not in output  # no run was ever there
@@ -218,13 +218,13 @@ def test_the_loss_of_the_head_ends_the_command_and_it_resumes_with_another(nodes
             other.add(1)
             patience = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}  # Ray's own is a minute
             with _begin(other, file, f"--workdir={workdir}", GATE, **patience) as driver:
-                wait(lambda: len(_training(workdir)) == 1, LONG)
+                wait(lambda: len(_training(workdir)) == 1)
                 other.close()
                 output, errors = driver.communicate(timeout=LONG)
         finally:
             other.process.kill()
     assert (driver.returncode, len(errors.splitlines())) == (1, 1), (output, errors)
-    wait(lambda: not _workers(workdir), 30)
+    wait(lambda: not _workers(workdir))
     (workdir / "go").touch()
     done = _go(nodes, file, f"--workdir={workdir}", GATE)
     assert (done.returncode, done.stderr) == (0, "")
@@ -232,8 +232,7 @@ def test_the_loss_of_the_head_ends_the_command_and_it_resumes_with_another(nodes
 
 
 def test_an_address_where_nothing_listens_is_one_line(tmp_path):
-    done = run(sweep(tmp_path), f"--workdir={tmp_path / 'w'}", "--executor=ray", "--ray_address=127.0.0.1:1",
-               timeout=LONG)
+    done = run(sweep(tmp_path), f"--workdir={tmp_path / 'w'}", "--executor=ray", "--ray_address=127.0.0.1:1")
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done
     assert "--ray_address=127.0.0.1:1: nothing listens there (Connection refused)" in done.stderr
     assert not (tmp_path / "w").exists()
@@ -258,7 +257,7 @@ def test_results_are_those_of_the_sequential_sweep(nodes, tmp_path):
     alone, spread = tmp_path / "alone", tmp_path / "spread"
     command, env = on(nodes, f"--workdir={spread}")
     for arguments in (["--jobs=1", f"--workdir={alone}"], command):
-        done = run(*arguments, command=tiny, timeout=LONG, **env)
+        done = run(*arguments, command=tiny, **env)
         assert (done.returncode, done.stderr) == (0, ""), done
         assert "2 of 2 runs finished" in done.stdout
     plan = plan_lib.read(alone)
@@ -279,21 +278,19 @@ def test_slurm_starts_ray_over_the_allocation_and_resumes_when_resubmitted(tmp_p
             "srun": f'exec {sys.executable} {HERE / "fake_srun.py"} "$@"',
             # The script's `python -m experiments.run` is the sweep of fakes.
             "python": f'[ "$2" != experiments.run ] || {{ shift 2; set -- {HERE / "fake_run.py"} "$@"; }}\n'
+                      f'[ "$2" != ray.scripts.scripts ] || {{ shift 2; set -- {HERE / "ray_agents.py"} "$@"; }}\n'
                       f'exec {sys.executable} "$@"'}.items():
         (tools / name).write_text(f"#!/bin/bash\n{text}\n")
         (tools / name).chmod(0o755)
-    with socket.socket() as free:
-        free.bind(("", 0))
-        port = free.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as short:
         env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "PYTHON": str(tools / "python"), "TMPDIR": short,
-               "SLURM_JOB_ID": "77", "SLURM_NNODES": "2", "RAY_PORT": str(port), "JAX_PLATFORMS": "cpu",
+               "SLURM_JOB_ID": "77", "SLURM_NNODES": "2", "RAY_PORT": str(ports.free()), "JAX_PLATFORMS": "cpu",
                "ALEXNET_STORE_DIR": short,
                "RAY_ARGS": f"--object-store-memory={80 * 2**20}", "RAY_HEAD_ARGS": "--include-dashboard=false"}
         script = ["bash", "experiments/executors/slurm.sh", file, f"--workdir={workdir}", "--jobs=2", GATE]
         options = {"cwd": ROOT, "env": env, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         with subprocess.Popen(script, **options) as job:
-            wait(lambda: len(_training(workdir)) == 2, LONG)
+            wait(lambda: len(_training(workdir)) == 2)
             job.send_signal(signal.SIGTERM)  # as Slurm before the time is up
             output = job.communicate(timeout=LONG)[0]
         assert job.returncode == 130, output
@@ -304,7 +301,7 @@ def test_slurm_starts_ray_over_the_allocation_and_resumes_when_resubmitted(tmp_p
         assert done.returncode == 0, done.stdout
         assert "4 of 4 runs finished" in done.stdout
         assert set(map(tuple, steps(workdir).values())) == {tuple(ALL)}
-        wait(lambda: not _of(short), 60)  # nothing of Ray's is left
+        wait(lambda: not _of(short))  # nothing of Ray's is left
 
 
 def _of(folder):
