@@ -39,7 +39,7 @@ def main(_argv) -> int:
         code = commands.report(error)
         if code is None:
             traceback.print_exc()
-        distributed.leave(errors.RUN if code is None else code)
+        distributed.leave(errors.RUN if code is None else code, isinstance(error, distributed.Differ))
 
 
 def run() -> None:

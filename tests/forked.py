@@ -6,8 +6,8 @@ CASES is a JSON object, name → {"command": module, "arguments": […], "out": 
 says is one too, name → exit code. A case's stdout and stderr, of the kinds below as Python makes them at its start,
 are gathered in `NAME.out` and `NAME.err` in the current folder. Further keys: "environment", added to the others';
 "user", a number; "ignored", signals that are ignored from the beginning; "waits", whether it reads its arguments and
-then does nothing; "signals": [[file, text, number, …], …], sent one right after the other when that text is in that
-file, here "arguments" once those are read. A case that had ended before has the exit code "ended before NUMBER".
+then does nothing; "signals": [[file, text, number, …], …], sent when that text is in that file, here "arguments" once
+those are read; several arrive at once. A case that had ended before has the exit code "ended before NUMBER".
 """
 
 import contextlib
@@ -33,6 +33,7 @@ from alexnet_jax.training import loop  # noqa: F401
 from experiments import report, run  # noqa: F401
 
 DRAINS = {}  # of terminals, by descriptor
+_LONG = 240  # seconds, beyond what a busy machine takes for anything
 
 
 class Notebook:
@@ -99,7 +100,7 @@ def drain(near, file):
 def wait(file, *_):
     with open(file, "w", encoding="utf-8") as out:
         out.write("read")
-    time.sleep(60)
+    time.sleep(_LONG)
 
 
 def content(file):
@@ -110,18 +111,23 @@ def content(file):
         return ""
 
 
+def ended(pid):
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def signalled(name, case, pid):
     """The case's exit code, after its signals."""
     for file, text, *numbers in case.get("signals", ()):
         place = f"{name}.arguments" if file == "arguments" else file
-        end = time.monotonic() + 60
-        while time.monotonic() < end and text not in content(place):
+        end = time.monotonic() + _LONG
+        while text not in content(place) and time.monotonic() < end and not ended(pid):
             time.sleep(0.02)
-        if os.waitpid(pid, os.WNOHANG)[0]:
+        # Stopped meanwhile, so that it can neither end before the first nor have dealt with it before the second.
+        os.kill(pid, signal.SIGSTOP)
+        if not os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1]):
             return f"ended before {numbers[0]}"
-        for number in numbers:
+        for number in (*numbers, signal.SIGCONT):
             os.kill(pid, number)
-        time.sleep(0.1)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 

@@ -26,8 +26,9 @@ COMMANDS = sorted(
     if '\nif __name__ == "__main__":\n' in path.read_text("utf-8"))
 FIRST = {"alexnet_jax.weights": ["export"]}  # what a command is told before its flags
 NOW = signals.NUMBERS
-# A run's ways to stop: what it ignores from its beginning, and what is sent when. A second signal to a run that is
-# stopping comes right after the first: saving takes a moment only.
+EPOCHS = 40_000
+# A run's ways to stop: what it ignores from its beginning, and what is sent when. Epochs enough for
+# whoever looks only now and then.
 WAYS = {
     "SIGHUP": ([], [("epoch 2/", signal.SIGHUP)]),
     "a batch system": ([], [("epoch 2/", signal.SIGXCPU)]),
@@ -54,7 +55,7 @@ def results(tmp_path_factory):
         cases[way] = {"command": "alexnet_jax.main", "ignored": ignored, "arguments": [
             "--config=configs/shapes.py", f"--workdir={folder}", *(
                 f"--config.{name}={str(value).replace(' ', '')}" for name, value in
-                (tiny_run.TINY | {"augment.chunk": 8, "train.epochs": 400}).items())],
+                (tiny_run.TINY | {"augment.chunk": 8, "train.epochs": EPOCHS}).items())],
             "signals": [[str(folder / "log.txt"), *what] for what in sent]}
     env = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), "JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": "",
@@ -83,7 +84,7 @@ def test_a_run_saves_a_checkpoint(results, way):
     assert progress["state"] == "stopped"
     assert (folder / "checkpoints" / str(progress["step"])).is_dir()
     assert said.splitlines()[-1] == (
-        f"error: stopped at step {progress['step']} of 1600; the same command resumes it")
+        f"error: stopped at step {progress['step']} of {4 * EPOCHS}; the same command resumes it")
     assert progress["step"] >= 4 * int(WAYS[way][1][-1][0].removeprefix("epoch ").rstrip("/"))
 
 

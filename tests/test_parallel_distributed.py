@@ -4,13 +4,13 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
 
 import fake_sweep
+import ports
 import pytest
+from fake_driver import LONG
 from tiny_run import TINY
 
 from alexnet_jax import run_files
@@ -28,26 +28,23 @@ def store(tmp_path_factory):
     return tmp_path_factory.mktemp("store")
 
 
-def _start(store, workdir, epochs, mesh=(1, 1), place=(), **more):
+MAIN = "tests/programs/tiny_main.py"
+
+
+def _start(store, workdir, epochs, mesh=(1, 1), place=(), program=MAIN, **more):
     fields = FIELDS | {name.replace("__", "."): value for name, value in more.items()}
     fields |= {"train.epochs": epochs, "mesh.data": mesh[0], "mesh.column": mesh[1], "data.store": store}
     # As few threads as can be: two processes of a busy machine have to keep up with each other.
     env = dict(os.environ, JAX_PLATFORMS="cpu", JAX_ENABLE_X64="1", JAX_NUM_CPU_DEVICES="1", PYTHONUNBUFFERED="1",
                PYTHONPATH=str(ROOT))
-    command = [sys.executable, "-m", "alexnet_jax.main", "--config=configs/shapes.py", f"--workdir={workdir}",
+    command = [sys.executable, *program.split(), "--config=configs/shapes.py", f"--workdir={workdir}",
                *(f"--config.{name}={value}" for name, value in fields.items()), *place]
     return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def _port():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
-
-
 def _pair(store, workdir, epochs, mesh, **more):
-    """Two processes of a run. more: fields, with __ for points, or `folder`; a tuple has a value for each process."""
-    port = _port()
+    """Two processes of a run. more: fields, with __ for points, `folder` or `program`; a tuple has one for each."""
+    port = ports.free()
     apart = [{name: value[i] if isinstance(value, tuple) else value for name, value in more.items()} for i in (0, 1)]
     return [_start(store, own.pop("folder", workdir), epochs, mesh,
                    (f"--coordinator=localhost:{port}", "--processes=2", f"--process={i}"), **own)
@@ -55,7 +52,7 @@ def _pair(store, workdir, epochs, mesh, **more):
 
 
 def _end(process, code=0):
-    out, _ = process.communicate(timeout=200)
+    out, _ = process.communicate(timeout=LONG)
     assert process.returncode == code, out[-3000:]
     return out
 
@@ -87,17 +84,9 @@ def _assert_alike(rows, expected):
 
 @pytest.mark.slow
 def test_one_of_two_processes_is_killed_and_the_run_resumes_in_one(store, alone, tmp_path):
-    first, second = _pair(store, tmp_path / "run", EPOCHS, (2, 1))
     metrics = tmp_path / "run" / "metrics.csv"
-    limit = time.monotonic() + 150
-    checkpoints = tmp_path / "run" / "checkpoints"  # written after the rows, and while training continues
-    while len(run_files.read_rows(metrics, lenient=True)) < 2 or not any(
-            entry.name.isdigit() for entry in checkpoints.iterdir()):
-        assert time.monotonic() < limit, "no row or no checkpoint came"
-        assert first.poll() is None, first.communicate()[0][-3000:]
-        time.sleep(0.05)
-    second.kill()
-    second.communicate()
+    first, second = _pair(store, tmp_path / "run", EPOCHS, (2, 1), program=(MAIN, f"{MAIN} --dies"))
+    _end(second, -signal.SIGKILL)
     out = _end(first, 75)
     assert out.strip().splitlines()[-1].startswith("error: another process of this run has ended or cannot be reached")
     assert "Traceback" not in out
@@ -168,14 +157,25 @@ def test_what_ends_the_first_process_ends_both(store, tmp_path):
     assert "another process of this run has ended" in _end(second, 75)
 
 
+def _silent(tmp_path, way):
+    port = ports.free()
+    return [subprocess.Popen(
+        [sys.executable, ROOT / "tests/programs/silent_process.py", str(port), str(i), way, tmp_path / "file"],
+        env=dict(os.environ, JAX_PLATFORMS="cpu", PYTHONPATH=str(ROOT)), text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT) for i in (0, 1)]
+
+
+@pytest.mark.slow
+def test_processes_that_leave_for_one_reason_wait_for_each_other(tmp_path):
+    for process in _silent(tmp_path, "both leave, the second late"):
+        assert "another process" not in _end(process, 5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("way", "which", "code"), [
     ("the second stops", 0, 75), ("the first is gone", 1, 75), ("the second aborts, the first is leaving", 0, 4)])
-def test_a_process_that_jax_aborts_says_that_another_is_lost(way, which, code):
-    port = _port()
-    pair = [subprocess.Popen([sys.executable, ROOT / "tests/programs/silent_process.py", str(port), str(i), way],
-                             env=dict(os.environ, JAX_PLATFORMS="cpu", PYTHONPATH=str(ROOT)), text=True,
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for i in (0, 1)]
+def test_a_process_that_jax_aborts_says_that_another_is_lost(tmp_path, way, which, code):
+    pair = _silent(tmp_path, way)
     out = _end(pair[which], code)
     pair[1 - which].kill()
     other, _ = pair[1 - which].communicate()

@@ -36,6 +36,10 @@ _leaving: int | None = None  # the exit code of a process that is on its way out
 _handler: Any = None
 
 
+class Differ(ConfigError):
+    """The processes of a run were started in different ways. Raised in all of them."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Place:
     """The coordinator, the number of processes and this one's index, from the command line; all None: not given."""
@@ -81,6 +85,7 @@ def start(place: Place, timeout: int = 300) -> None:
         return
     import jax
 
+    _take_aborts()  # from the first moment that JAX can
     try:
         # On CPUs (tests, demonstrations): collectives over TCP.
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -89,7 +94,6 @@ def start(place: Place, timeout: int = 300) -> None:
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"the processes of this run did not meet within {timeout} s (coordinator "
                             f"{place.coordinator or 'of the cluster'}): {_short(error)}") from error
-    _take_aborts()
 
 
 def several() -> bool:
@@ -150,12 +154,12 @@ def meet(fields: Mapping[str, Any], workdir: pathlib.Path) -> None:
       fields: the config's, by dotted name, and those of `numerics.asked`; JSON values.
 
     Raises:
-      ConfigError: in every process, if one of them differs.
+      Differ: in every process, if one of them differs.
     """
     differ = _differences(fields)
     if differ is not None:
-        raise ConfigError(f"{'; '.join(differ[:3]) or 'another process has a different config'}; start all "
-                          "processes of a run with the same config, in the same environment")
+        raise Differ(f"{'; '.join(differ[:3]) or 'another process has a different config'}; start all "
+                     "processes of a run with the same config, in the same environment")
     path, token = workdir / ".processes", text_from_first(secrets.token_hex(8))
     if is_first():
         path.write_text(token, encoding="ascii")
@@ -166,20 +170,20 @@ def meet(fields: Mapping[str, Any], workdir: pathlib.Path) -> None:
         path.unlink()
     if not all_see:
         whose = "not seen by all processes" if sees else "not the one that process 0 writes to"
-        raise ConfigError(f"--workdir: {workdir} is {whose}; give all of them the same folder, on a file system that "
-                          "they share")
+        raise Differ(f"--workdir: {workdir} is {whose}; give all of them the same folder, on a file system that they "
+                     "share")
 
 
 def meet_over(what: str, found: Mapping[str, str]) -> None:
     """Checks that all processes have found the same, {field: text}. A collective.
 
     Raises:
-      ConfigError: in every process, if one of them differs.
+      Differ: in every process, if one of them differs.
     """
     differ = _differences(found)
     if differ is not None:
-        raise ConfigError(f"{'; '.join(differ[:3]) or f'another process has different {what}'}; give all "
-                          f"processes of a run the same {what}")
+        raise Differ(f"{'; '.join(differ[:3]) or f'another process has different {what}'}; give all "
+                     f"processes of a run the same {what}")
 
 
 def _differences(fields: Mapping[str, Any]) -> list[str] | None:
@@ -225,15 +229,23 @@ def lost(why: object) -> ProcessLost:
                        f"same command, and the run is resumed from its last checkpoint ({_short(why)})")
 
 
-def leave(code: int) -> NoReturn:
-    """Ends this process at once: the usual end would wait for processes that no longer answer."""
+def leave(code: int, together: bool = False) -> NoReturn:
+    """Ends this process at once: the usual end would wait for processes that no longer answer.
+
+    Args:
+      together: all processes leave, for the same reason.
+    """
     global _leaving
     _leaving = code
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # its reader is gone
             stream.flush()
-    if several() and is_first():
-        time.sleep(1)  # the coordinator ends with this process: let the others finish their messages
+    if several() and together:
+        # The coordinator ends with the first process, and JAX then aborts the others: they come here first.
+        with contextlib.suppress(Exception):
+            everywhere(True)
+    elif several() and is_first():
+        time.sleep(1)  # let the others finish their messages
     os._exit(code)
 
 

@@ -1,14 +1,24 @@
-"""One of two processes stops responding while the other waits for it: PORT PROCESS WAY."""
+"""One of two processes that stops responding, or leaves, while the other waits for it: PORT PROCESS WAY FILE."""
 
 import os
+import pathlib
 import signal
 import sys
+import time
 
 from alexnet_jax import commands
 from alexnet_jax.parallel import distributed
 
-port, process, way = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-distributed._HEARTBEAT = 2
+port, process, way, file = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], pathlib.Path(sys.argv[4])
+if way in ("the second stops", "the first is gone"):  # however soon it is found out
+    distributed._HEARTBEAT = 2
+elif "aborts" in way:
+    distributed._HEARTBEAT = 6
+
+
+def leaving():
+    file.touch()
+    signal.pause()  # the whole heartbeat long
 
 
 def main() -> int:
@@ -19,10 +29,15 @@ def main() -> int:
         os.kill(os.getpid(), signal.SIGSTOP)
     if way == "the second aborts, the first is leaving":
         if process == 1:
+            while not file.exists():
+                time.sleep(0.02)
             os.kill(os.getpid(), signal.SIGABRT)  # or abort(), which would end it whatever a handler does
             os._exit(0)
-        distributed.time.sleep = lambda seconds: signal.pause()  # the whole heartbeat long
+        distributed.several = leaving  # type: ignore[assignment]  # what `leave` asks next
         distributed.leave(4)
+    if way == "both leave, the second late":
+        time.sleep(2 * process)
+        distributed.leave(5, together=True)
     signal.pause()
     return 0
 
