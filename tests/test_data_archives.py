@@ -108,7 +108,7 @@ def test_archives_within_an_archive(data, toy):
 
 def test_an_archive_with_nothing_of_use(data, toy):
     write_tar(toy / "train.tar.gz", {"readme.txt": b"x", "image.png": encoded(pixels(1))})
-    with pytest.raises(DataError, match=r"no images of the form <class>/<file> in it, 1 without a class, which"):
+    with pytest.raises(DataError, match=r"no images of the form <class>/<file> in it, only 1 without a class; make"):
         open_quietly(data, "train")
 
 

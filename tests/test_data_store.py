@@ -276,7 +276,7 @@ def test_mistakes_are_found_before_anything_is_built(data, tmp_path):
         ("imagefolder:a", "image_folder:"),
         ("tfds", "tfds:<name>"),
         ("shapes:x", "shapes"),
-        ("xyz", "none of"),
+        ("xyz", "is not one of"),
     ],
 )
 def test_unknown_dataset(data, name, hint):
