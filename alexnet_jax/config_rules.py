@@ -1,4 +1,4 @@
-"""The rules between fields of a config: what no field can be asked alone. Those of one field are in its schema."""
+"""The rules between fields of a config. Those for a single field are in `schema.py`."""
 
 from __future__ import annotations
 

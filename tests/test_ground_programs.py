@@ -20,6 +20,12 @@ def test_output_and_exit_code():
         programs.run(["no-such-program"], 1)
 
 
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="this system has no files in memory")
+def test_no_disk_is_needed(monkeypatch):
+    monkeypatch.setattr(programs.tempfile, "TemporaryFile", pytest.fail)
+    assert programs.run([sys.executable, "-c", "print(input())"], 60, given="yes\n").stdout == "yes\n"
+
+
 def test_a_service_that_stays_is_not_waited_for(tmp_path):
     done = programs.run(["sh", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; echo up"], 30)
     assert done.stdout == "up\n"
