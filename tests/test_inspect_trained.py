@@ -61,11 +61,19 @@ def test_the_output_layer_on_the_hidden_layer_gives_the_predictions(finished):
 
 def test_the_newest_checkpoint_that_can_be_read_and_nothing_is_set_aside(tiny, finished, tmp_path):
     shutil.copytree(finished, tmp_path / "run")
-    for path in (tmp_path / "run" / "checkpoints" / "8").rglob("*"):
-        if path.is_file():
-            path.write_bytes(b"")
-    before = files(tmp_path / "run" / "checkpoints")
+
+    def cut(step):
+        for path in (tmp_path / "run" / "checkpoints" / step).rglob("*"):
+            if path.is_file():
+                path.write_bytes(b"")
+        return files(tmp_path / "run" / "checkpoints")
+
+    before = cut("8")
     assert Trained(tmp_path / "run").step == 4
+    assert files(tmp_path / "run" / "checkpoints") == before
+    before = cut("4")
+    with pytest.raises(CheckpointError, match=r"none of its checkpoints can be read .*; put a copy of a good one"):
+        Trained(tmp_path / "run")
     assert files(tmp_path / "run" / "checkpoints") == before
 
 

@@ -145,7 +145,8 @@ def read_newest(folder: pathlib.Path, say: Callable[[str], None],
                     say(f"note: {folder}: the weights are those of step {step}; newer ones can't be read "
                         f"({'; '.join(trouble[:3])})")
                 return got["arrays"], got["host"]
-    raise CheckpointError(f"{folder}: none of its checkpoints can be read ({'; '.join(trouble[:3])})")
+    raise CheckpointError(f"{folder}: none of its checkpoints can be read ({'; '.join(trouble[:3])}); put a copy of a "
+                          "good one back, or train the run again with another --workdir")
 
 
 def _alone(name: str) -> ocp.options.MultiprocessingOptions:
