@@ -79,6 +79,19 @@ def test_every_image_counts_once_though_the_last_batch_is_filled_up(finished):
     assert centre["loss"] == last["eval_loss"]
 
 
+def test_saving_waits_for_no_training(tiny, store, tmp_path, monkeypatch):
+    """timing.csv and the images per second would count the steps in flight as time for checkpoints."""
+    real, ready = resume.Saves.save, []
+
+    def save(self, state, sums, standing):
+        ready.append(all(leaf.is_ready() for leaf in jax.tree.leaves(sums)))
+        real(self, state, sums, standing)
+
+    monkeypatch.setattr(resume.Saves, "save", save)
+    go(tiny(checkpoint__every_seconds=0.0), tmp_path / "run")
+    assert len(ready) >= STEPS and all(ready)
+
+
 def test_a_finished_run_is_not_run_again(tiny, finished, monkeypatch):
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file() and p.name != ".lock"}
     monkeypatch.setattr(train_lib, "Run", pytest.fail)

@@ -300,6 +300,8 @@ class Run:
             self.recorder.log(line)
 
     def _save(self) -> None:
+        with self.recorder.clock.measure("train"):  # the calls in flight, which saving would wait for
+            jax.block_until_ready(self.sums)
         with self.recorder.clock.measure("checkpoint"):
             self.saves.save(self.state, self.sums, self.standing)
 
