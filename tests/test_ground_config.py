@@ -40,8 +40,17 @@ def test_every_default_passes_its_own_check(name):
     for key in name.split("."):
         value = value[key]
     assert (value, type(value)) == (field.default, type(field.default))
-    assert field.doc
     assert not isinstance(field.default, tuple) or field.item is not None
+
+
+@pytest.mark.parametrize("name", config_lib.FIELDS)
+def test_a_description_says_what_auto_and_empty_values_and_each_choice_mean(name):
+    field = config_lib.FIELDS[name]
+    assert field.doc
+    if field.default in ("", (), "auto"):
+        assert f"{field.default if field.default == 'auto' else repr(field.default)}:" in field.doc
+    if not isinstance(field.default, tuple):
+        assert [choice for choice in field.choices if choice not in field.doc] == []
 
 
 def test_the_defaults_alone_lack_only_the_plateau_rule_s_images():
