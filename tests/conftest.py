@@ -41,6 +41,14 @@ LONG = ("test_launch_cluster", "test_models_parity", "test_parallel_distributed"
 SLOW = frozenset((pathlib.Path(__file__).parent / "slow.txt").read_text("utf-8").split())
 
 
+def pytest_configure():
+    # A machine may set what a run records (OPENBLAS_CORETYPE=Haswell, NCCL_ALGO=Ring): the tests are of a plain one.
+    from alexnet_jax import numerics
+    asked = {name for platform in ("cpu", "gpu", "tpu") for name in numerics.asked(platform)}
+    for name in asked & os.environ.keys():
+        del os.environ[name]
+
+
 def pytest_unconfigure():
     shutil.rmtree(_cache, ignore_errors=True)
 

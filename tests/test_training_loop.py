@@ -89,7 +89,8 @@ def test_saving_waits_for_no_training(tiny, store, tmp_path, monkeypatch):
 
     monkeypatch.setattr(resume.Saves, "save", save)
     go(tiny(checkpoint__every_seconds=0.0), tmp_path / "run")
-    assert len(ready) >= STEPS and all(ready)
+    assert len(ready) >= STEPS
+    assert all(ready)
 
 
 def test_a_finished_run_is_not_run_again(tiny, finished, monkeypatch):
