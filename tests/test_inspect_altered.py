@@ -97,10 +97,10 @@ def test_differing_names_are_noted_and_lost_classes_are_found_in_the_other_file(
 
 
 @pytest.mark.parametrize(("field", "value", "part"), [
-    ("model.conv1.features", 8, r"conv1\.kernel is \[2, 3, 3, 3, 2\] in its checkpoint and \[2, 3, 3, 3, 4\] by"),
+    ("model.conv1.features", 8, r"conv1\.kernel is \[2, 3, 3, 3, 2\] in the checkpoint and \[2, 3, 3, 3, 4\] by"),
     ("model.columns", 1, r"conv1\.kernel is"), ("model.pool.layers", [1], r"fc6\.kernel is \[2, 36, 4\] in"),
     ("model.classes", 20, r"fc8\.kernel is"), ("model.fc6.features", 0, r"fc8\.kernel is \[2, 4, 10\] in"),
-    ("model.fc7.features", 4, r"fc7\.kernel is absent in its checkpoint")])
+    ("model.fc7.features", 4, r"fc7\.kernel is absent in the checkpoint")])
 def test_a_config_of_another_network(run, field, value, part):
     with pytest.raises(CheckpointError, match=f"{part}.*one of the two has been altered; {PUT_BACK}"):
         Trained(run(f"config.{field}", value))

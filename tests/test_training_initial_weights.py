@@ -170,7 +170,7 @@ def test_what_is_wrong_is_one_line_before_anything_is_written(finished, file, ti
             ({"weights": str(tmp_path / "unfinished")}, "has not finished"),
             ({"weights": str(file), "sha256": "abc"}, r"config\.init\.sha256: 'abc' is not a SHA-256"),
             ({"weights": str(file), "sha256": wrong}, f"config.init.sha256: .* has {right}, not {wrong}"),
-            ({"sha256": right}, r"name these by config\.init\.weights")):
+            ({"sha256": right}, r"config\.init\.weights is empty; set both")):
         with pytest.raises(ConfigError, match=part) as error:
             go(tiny(**{f"init__{name}": value for name, value in fields.items()}), tmp_path / "run")
         assert "\n" not in str(error.value)
@@ -179,7 +179,7 @@ def test_what_is_wrong_is_one_line_before_anything_is_written(finished, file, ti
     (tmp_path / "cut.safetensors").write_bytes(file.read_bytes()[:300])
     with pytest.raises(CheckpointError, match=r"cut\.safetensors"):
         go(tiny(init__weights=str(tmp_path / "cut.safetensors")), tmp_path / "run2")
-    with pytest.raises(CheckpointError, match=r"fc6's weights are .* there, and the config's network has"):
+    with pytest.raises(CheckpointError, match=r"fc6's weights are .* in the file and .* in the config's network"):
         go(tiny(init__weights=str(file), model__fc6__features=16), tmp_path / "run3")
     for fields, part in (({"optim__freeze": ("conv3",)}, r"config\.optim\.freeze: conv3: the network has no such"),
                          ({"init__skip": ("fc7",)}, r"config\.init\.skip: fc7"),

@@ -170,7 +170,7 @@ def test_layers_whose_weights_are_unshared(tmp_path):
     exporting.write(net, tmp_path / "a.safetensors")
     assert_equal(weights.load(tmp_path / "a.safetensors", net.config), net.params)
     for name in ("a.pth", "a.onnx"):
-        with pytest.raises(ConfigError, match=r"config\.model\.conv3\.unshared: files of others have no weights for"):
+        with pytest.raises(ConfigError, match=r"config\.model\.conv3\.unshared: separate weights for each position"):
             exporting.write(net, tmp_path / name)
         assert not (tmp_path / name).exists()
 
@@ -200,7 +200,7 @@ def test_torchvision_s_own_network_in_full(tmp_path):
 
 @files.needs_photos
 @pytest.mark.parametrize(("name", "part"), [
-    ("released", "conv1's columns is 2 here and 1 in torchvision's"), ("four_layer", "the layers are conv1, co"),
+    ("released", "conv1's columns is 2 here and 1 in torchvision's"), ("four_layer", "the layers here are conv1, co"),
     ("torchvision", "conv1's features is 8 here and 64 in torchvision's alexnet; --layout=columns writes any network")])
 def test_what_torchvision_s_layout_cannot_express_is_refused(tmp_path, name, part):
     net = exported(NETWORKS[name]())
@@ -213,7 +213,8 @@ def test_what_torchvision_s_layout_cannot_express_is_refused(tmp_path, name, par
     ({}, ""), ({"model.lrn.layers": (2,)}, "conv2's lrn is True here and False in"),
     ({"model.pool.rounding": "ceil", "data.size": 300, "data.crop": 231}, "conv5's"),
     ({"model.dropout_scale": "test"}, "doesn't scale outputs at test"),
-    ({"model.activation": "tanh"}, "its activation"), ({"model.pool.kind": "avg"}, "conv1's pool is 'avg' here"),
+    ({"model.activation": "tanh"}, "has config.model.activation=relu"),
+    ({"model.pool.kind": "avg"}, "conv1's pool is 'avg' here"),
     ({"model.fc6.features": 2048}, "fc6's features is 2048"),
     ({"data.crop": 230}, ""), ({"data.crop": 120}, "conv5's out_size is 2 here and 6")])
 def test_which_networks_are_torchvision_s(fields, part):
@@ -225,9 +226,9 @@ def test_which_networks_are_torchvision_s(fields, part):
 @files.needs_photos
 @pytest.mark.parametrize(("name", "fields", "to", "options", "part"), [
     ("paper", {"model.lrn.n": 4}, "a.onnx", {}, "over an odd number of channels"),
-    ("released", {"model.same_map.size": 4}, "a.pth", {}, "windows around a pixel are of odd size"),
-    ("paper", {}, "a.h5", {}, "the ending chooses the format"),
-    ("paper", {}, "a.onnx", {"layout": "columns"}, r"for \.safetensors and \.pth")])
+    ("released", {"model.same_map.size": 4}, "a.pth", {}, "is even, which PyTorch's layers cannot express"),
+    ("paper", {}, "a.h5", {}, r"has to end in \.safetensors, \.pth, \.onnx, \.stablehlo"),
+    ("paper", {}, "a.onnx", {"layout": "columns"}, r"only for \.safetensors and \.pth")])
 def test_what_a_format_cannot_express_is_refused(tmp_path, name, fields, to, options, part):
     net = exported(small(name, **fields))
     with pytest.raises(ConfigError, match=part):

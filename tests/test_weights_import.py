@@ -117,7 +117,7 @@ def test_caffe(tmp_path, name, generation):
     assert_same(reference.caffe(kernels_, biases, photos, mean, name == "caffenet"), ours(tmp_path / "run", photos))
     # The other network has the same shapes.
     other = "caffenet" if name == "bvlc_alexnet" else "bvlc_alexnet"
-    with pytest.raises(CheckpointError, match=r"conv1 is followed by .* there, and by .* in the config"):
+    with pytest.raises(CheckpointError, match=r"conv1 is followed by .* in the file and by .* in the config"):
         weights.load(tmp_path / "a.caffemodel", load(other))
     if name == "bvlc_alexnet":
         return
@@ -142,7 +142,7 @@ def test_cuda_convnet(tmp_path):
                          names=str(tmp_path / "batches.meta"), mean=str(tmp_path / "batches.meta"), say=nowhere)
     assert_same(reference.released(kernels_, biases, photos, mean), ours(tmp_path / "run", photos))
     assert Trained(tmp_path / "run").known.keys[5] == "class 5"
-    with pytest.raises(CheckpointError, match=r"conv1 is followed by lrn-pool-relu there, and by relu-lrn-pool"):
+    with pytest.raises(CheckpointError, match=r"conv1 is followed by lrn-pool-relu in the file and by relu-lrn-pool"):
         weights.load(tmp_path / "91.1", load("imagenet_paper"))
 
 
@@ -176,21 +176,21 @@ def small_state(**replace):
 
 def test_the_layer_and_both_shapes_are_named(tmp_path):
     save_file(small_state(conv4=(16, 12, 3, 3)), tmp_path / "a")
-    with pytest.raises(CheckpointError, match=r"conv4's weights are \[16, 12, 3, 3\] there, and the config's network "
-                       r"has \[16, 16, 3, 3\]$"):
+    with pytest.raises(CheckpointError, match=r"conv4's weights are \[16, 12, 3, 3\] in the file and \[16, 16, 3, 3\] "
+                       r"in the config's network; change config\.model to the file's network, or name another file$"):
         weights.load(tmp_path / "a", load("torchvision"))
-    with pytest.raises(CheckpointError, match=r"conv2's weights are \[16, 8, 5, 5\] there, .* has \[16, 4, 5, 5\]$"):
+    with pytest.raises(CheckpointError, match=r"conv2's weights are \[16, 8, 5, 5\] in the file and \[16, 4, 5, 5\] "):
         weights.load(tmp_path / "a", load("imagenet_released"))
     broken = small_state()
     broken["features.3.bias"][5] = np.nan
     save_file(broken, tmp_path / "a")
-    with pytest.raises(CheckpointError, match="conv2's biases hold numbers that are not finite"):
+    with pytest.raises(CheckpointError, match="conv2's biases have values that are not finite"):
         weights.load(tmp_path / "a", load("torchvision"))
     save_file(small_state(fc7=None), tmp_path / "a")
-    with pytest.raises(CheckpointError, match=r"fc7 is in the config's network and not there$"):
+    with pytest.raises(CheckpointError, match=r"fc7 is in the config's network and not in the file; change"):
         weights.load(tmp_path / "a", load("torchvision"))
     save_file(small_state(), tmp_path / "a")
-    with pytest.raises(CheckpointError, match=r"fc8 has 12 outputs there, .* has 7: set config\.model\.classes=12$"):
+    with pytest.raises(CheckpointError, match=r"fc8 has 12 outputs in the file and 7 .* config\.model\.classes=12$"):
         weights.load(tmp_path / "a", load("torchvision", **{"model.classes": 7}))
     rest = weights.load(tmp_path / "a", load("torchvision", **{"model.classes": 7}), skip=("fc8",))
     assert list(rest) == ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"]
@@ -228,11 +228,13 @@ def imported(tmp_path):
 
 
 @pytest.mark.parametrize(("options", "part"), [
-    ({"fields": {"augment.mean": "pixel", "augment.mean_values": ()}}, r"--mean=FILE is needed: .*a\.safetensors does"),
-    ({"mean": "1,2"}, "--mean=1,2: one number, or three"), ({"mean": "nan"}, "one number, or three"),
+    ({"fields": {"augment.mean": "pixel", "augment.mean_values": ()}},
+     r"--mean=FILE or --mean=R,G,B .* is needed: .*a\.safetensors"),
+    ({"mean": "1,2"}, "--mean=1,2: give one number, or three"), ({"mean": "nan"}, "one number, or three"),
     ({"mean": "some.binaryproto"}, "the config subtracts numbers of its own"),
-    ({"names": "few"}, "3 classes for 12 outputs"), ({"names": "twice"}, "a twice"), ({"names": "none"}, "no names"),
-    ({"names": "json"}, "no list of names"), ({"names": "absent"}, "no such file")])
+    ({"mean": "a,b", "fields": {"augment.mean": "pixel", "augment.mean_values": ()}}, "--mean=a,b: neither a file nor"),
+    ({"names": "few"}, "3 class names for 12 outputs; give"), ({"names": "twice"}, "more than once: a;"),
+    ({"names": "none"}, "no names"), ({"names": "json"}, "not a list of names"), ({"names": "absent"}, "no such file")])
 def test_means_and_names_that_do_not_do(imported, tmp_path, options, part, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, text in (("few", "a\nb\nc\n"), ("twice", "a\nb\na"), ("none", "\n"), ("json", '{"1": "a"}')):
@@ -270,13 +272,13 @@ def test_a_mean_in_a_file_of_numpy(imported, tmp_path):
     with pytest.raises(ConfigError, match=r"of the crop's size; add --config\.augment\.mean=centre"):
         imported(mean=str(tmp_path / "small.npy"), fields=pixel)
     np.save(tmp_path / "small.npy", image[:100, :100])
-    with pytest.raises(ConfigError, match="an image of 100 × 100 pixels, and the config's images have 256"):
+    with pytest.raises(ConfigError, match="an image of 100 × 100 pixels, and the config's images have 256 and"):
         imported(mean=str(tmp_path / "small.npy"), fields=pixel)
 
 
 def test_the_folder_is_new_and_its_records_say_what_it_is(imported, tmp_path):
     folder = imported(names=names_file(tmp_path))
-    with pytest.raises(WorkdirError, match="holds something already"):
+    with pytest.raises(WorkdirError, match="not an empty folder"):
         imported()
     (tmp_path / "empty").mkdir()
     other = imported("empty", fields={"seed": 1})
@@ -295,7 +297,7 @@ def test_without_names_the_outputs_are_numbered_and_said_to_be(tmp_path):
     save_file(small_state(), tmp_path / "a")
     said = []
     importing.run_folder(tmp_path / "a", load("torchvision"), tmp_path / "run", say=said.append)
-    assert "its outputs are called 0 to 11 and can't be held against a dataset's classes" in said[0]
+    assert "the outputs are called 0 to 11 and cannot be compared with a dataset's classes" in said[0]
     assert Trained(tmp_path / "run").known.keys[:2] == ("0", "1")
 
 
@@ -360,7 +362,7 @@ def test_the_command_line(tmp_path):
 
 def test_the_command_line_s_mistakes(tmp_path, monkeypatch):
     save_file(small_state(), tmp_path / "a.safetensors")
-    with pytest.raises(ConfigError, match=r"--config=FILE is needed: .*a\.safetensors doesn't say which network it is"):
+    with pytest.raises(ConfigError, match=r"--config=FILE is needed: .*a\.safetensors does not say which"):
         command._config_of(tmp_path / "a.safetensors")
     for arguments in ([], ["imports"]):
         monkeypatch.setattr(sys, "argv", ["weights", *arguments])

@@ -59,7 +59,8 @@ def filled(config: ConfigDict, workdir: pathlib.Path | None = None, verify: bool
                           "leave it out, and it is filled in")
     if not given:
         if known:
-            raise ConfigError(f"config.init.sha256: checks the weights that a run begins from; name these by {_FIELD}")
+            raise ConfigError(f"config.init.sha256: the checksum of the weights to start from, and {_FIELD} is empty; "
+                              "set both, or neither")
         return config
     path = paths.given(given, _FIELD).absolute()
     if not known and not path.exists():
@@ -125,7 +126,8 @@ def _checkpoint(folder: pathlib.Path) -> pathlib.Path:
                           "it end, or export them (python -m alexnet_jax.weights export)")
     steps = [p for p in (folder / "checkpoints").glob("*") if p.name.isdecimal() and p.is_dir()]
     if not steps:
-        raise ConfigError(f"{_FIELD}: {folder}: no checkpoint there; recorded results keep none")
+        raise ConfigError(f"{_FIELD}: {folder}: no checkpoint in it (recorded results have none); name a run that "
+                          "still has its own, or a weights file")
     return max(steps, key=lambda p: int(p.name))
 
 
@@ -174,8 +176,8 @@ def _of_run(folder: pathlib.Path) -> _Source:
     step = int(_checkpoint(folder).name)
     arrays, host = checkpoint.read_newest(folder / "checkpoints", lambda line: None)
     if host["step"] != step:
-        raise ConfigError(f"{_FIELD}: {folder / 'checkpoints' / str(step)}: cannot be read, and it is the newest; put "
-                          "a whole copy back")
+        raise ConfigError(f"{_FIELD}: {folder / 'checkpoints' / str(step)}: the newest checkpoint cannot be read; "
+                          "put a complete copy back")
     known = recorded_classes(about, folder)
     return _Source(fitting.of_params(arrays["state"]["params"]), list(known.keys) if known else None,
                    about.get("config"))

@@ -1,8 +1,8 @@
 """Caffe's binary files: a network (`.caffemodel`, NetParameter) and a mean image (`.binaryproto`, BlobProto).
 
-Read by the field numbers of Caffe's published `caffe.proto`, all three generations of its layers: `layer` (100), the
-`layers` (2) of V1, and V0's layers inside of these. Caffe's images are blue, green, red: conv1 and the mean image are
-turned round here.
+Fields are identified by their numbers in Caffe's published `caffe.proto`. All three generations of layers are read:
+`layer` (100), V1's `layers` (2), and V0's layers inside these. Caffe's images have the colour order blue, green, red;
+here the input channels of conv1 and the channels of a mean image are reversed.
 """
 
 from __future__ import annotations
@@ -15,14 +15,22 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.errors import CheckpointError
 from alexnet_jax.weight_files import protobuf
-from alexnet_jax.weight_files.protobuf import Damaged, fields
-from alexnet_jax.weight_files.tensors import CHANNELS_FIRST, Network, Tensor, forget, mapped
+from alexnet_jax.weight_files.protobuf import fields
+from alexnet_jax.weight_files.tensors import (
+    CHANNELS_FIRST,
+    Damaged,
+    Network,
+    Tensor,
+    Unsupported,
+    forget,
+    mapped,
+    refused,
+)
 
 _AXES = 8  # of a blob, at most
 _LAYERS, _BLOBS = 10_000, 16  # of a network and of a layer, at most
-_PIECES = 1_000  # of a blob's numbers, at most; those that stand one by one are put together
+_PIECES = 1_000  # that a blob's numbers may be stored in, at most; numbers stored one by one are joined first
 _V1_TYPES = {4: "Convolution", 14: "InnerProduct", 15: "LRN", 17: "Pooling", 18: "ReLU"}
 _V0_TYPES = {"conv": "Convolution", "innerproduct": "InnerProduct", "lrn": "LRN", "pool": "Pooling", "relu": "ReLU"}
 _STEPS = {"LRN": "lrn", "Pooling": "pool", "ReLU": "relu"}
@@ -36,10 +44,12 @@ def read(path: pathlib.Path) -> Network:
             if number in (2, 100) and kind == protobuf.BYTES:
                 layers.append(_layer(value) if number == 100 else _old_layer(value))
                 if len(layers) > _LAYERS or len(layers[-1]["blobs"]) > _BLOBS:
-                    raise Damaged("more layers, or arrays in a layer, than a network has")
+                    raise Damaged(f"more than {_LAYERS:,} layers, or than {_BLOBS} arrays in a layer")
         return dataclasses.replace(_network(layers), forget=forget(data))
-    except (Damaged, UnicodeDecodeError, struct.error) as error:
-        raise CheckpointError(f"{path}: no whole Caffe model: {error}") from error
+    except Damaged as error:
+        raise refused(path, "a Caffe model", error) from error
+    except (UnicodeDecodeError, struct.error) as error:
+        raise refused(path, "a Caffe model", Damaged(str(error))) from error
 
 
 def read_mean(path: pathlib.Path) -> np.ndarray:
@@ -51,7 +61,7 @@ def read_mean(path: pathlib.Path) -> np.ndarray:
             raise Damaged(f"an array of shape {list(blob.shape)} is not a square image with three colours")
         return np.ascontiguousarray(blob.read().reshape(shape)[::-1].transpose(1, 2, 0), np.float32)
     except Damaged as error:
-        raise CheckpointError(f"{path}: no mean image of Caffe: {error}") from error
+        raise refused(path, "a mean image of Caffe", error) from error
 
 
 def _layer(data: memoryview) -> dict[str, Any]:
@@ -99,7 +109,7 @@ def _text(value: memoryview) -> str:
 
 
 def _blob(data: memoryview) -> Tensor:
-    """The array of a BlobProto: its shape and floats are there and fill each other."""
+    """The array of a BlobProto. Raises Damaged unless it has exactly as many numbers as its shape asks for."""
     old, shape = {1: 1, 2: 1, 3: 1, 4: 1}, None
     floats: list[memoryview | bytearray] = []
     doubles: list[memoryview | bytearray] = []
@@ -116,12 +126,12 @@ def _blob(data: memoryview) -> Tensor:
                 parts.append(bytearray())
             parts[-1] += value  # type: ignore[operator]
         if len(floats) + len(doubles) > _PIECES:
-            raise Damaged(f"a blob whose numbers are in more than {_PIECES:,} pieces")
+            raise Damaged(f"an array whose numbers are in more than {_PIECES:,} pieces")
     dims = tuple(old.values()) if shape is None else shape
     form, parts = ("<f8", doubles) if doubles else ("<f4", floats)
     size = sum(map(len, parts))
     if any(n < 1 for n in dims) or math.prod(dims) * np.dtype(form).itemsize != size:
-        raise Damaged(f"{size:,} bytes of {'double' if doubles else 'float'}s don't fill a blob of shape {list(dims)}")
+        raise Damaged(f"{size:,} bytes of {'double' if doubles else 'float'}s for an array of shape {list(dims)}")
     return Tensor(dims, lambda: protobuf.numbers(parts, form).reshape(dims))
 
 
@@ -133,7 +143,7 @@ def _shape(data: memoryview) -> tuple[int, ...]:
         elif number == 1 and kind == protobuf.BYTES:
             dims += protobuf.packed_varints(value, _AXES)
         if len(dims) > _AXES:
-            raise Damaged(f"a blob of more than {_AXES} axes")
+            raise Damaged(f"an array of more than {_AXES} axes")
     return tuple(dims)
 
 
@@ -158,12 +168,12 @@ def _network(layers: list[dict[str, Any]]) -> Network:
     found = {}
     for x in (*convs, *dense):
         if len(x["blobs"]) != 2:
-            raise Damaged(f"layer {x['name']!r} has {len(x['blobs'])} arrays, not weights and biases")
+            raise Unsupported(f"layer {x['name']!r} has {len(x['blobs'])} array(s), not weights and biases")
         kernel, bias = x["blobs"]
         if x["type"] == "InnerProduct":  # older files give every array four axes
             kernel = _squeezed(kernel, 2)
         if x["name"] in found:
-            raise Damaged(f"two layers are called {x['name']!r}")
+            raise Damaged(f"two layers have the name {x['name']!r}")
         found[x["name"]] = {"kernel": kernel, "bias": _squeezed(bias, 1)}
     first = found[convs[0]["name"]]["kernel"] if convs else None
     if first is not None and len(first.shape) == 4 and first.shape[1] == 3:
@@ -179,7 +189,7 @@ def _squeezed(tensor: Tensor, axes: int) -> Tensor:
 
 
 def _facts(layers: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the file says that no shape tells: steps after the first convolutions, and the norm's constants."""
+    """What shapes do not say: the steps after the first two convolutions, and the response norm's constants."""
     order: list[list[str]] = []
     for x in layers:
         if x["type"] == "Convolution":

@@ -1,8 +1,8 @@
-"""Between a file's arrays and the parameters of a config's network: orders of axes, and what does not fit.
+"""Turns a file's arrays into the parameters of a config's network, and back; refuses what does not fit.
 
-This project's kernels are `[column, height, width, in, out]`, its dense ones `[column, in, out]` with maps flattened by
-height, width, channel; those of others are `channels first` (`tensors`). Each layer's kernel goes from one to the other
-by one reshape, one transposition and another reshape, and back by the same read backwards.
+This project's kernels are `[column, height, width, in, out]`, and those of dense layers `[column, in, out]`, with maps
+flattened in the order height, width, channel. Those of others are `channels first` (`tensors`). A kernel is turned from
+one layout into the other by a reshape, a transposition and another reshape, and back by the same steps in reverse.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ _CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """How a kernel lies in either layout: `theirs` → reshaped to `split`, its axes as `axes` says → `ours`."""
+    """A kernel's shape in both layouts, and how to go from `theirs` to `ours`: reshape to `split`, transpose by `axes`,
+    reshape.
+    """
 
     theirs: tuple[int, ...]
     split: tuple[int, ...]
@@ -45,11 +47,12 @@ class Order:
 
 
 def orders(layers: Sequence[geometry.Layer], side: int) -> dict[str, Order]:
-    """By layer. `side`: of the network's input, pixels. Raises ConfigError for layers whose weights are unshared."""
+    """{layer: order}. `side`: of the network's input, pixels. Raises ConfigError if a layer's weights are unshared."""
     found = {}
     for layer in layers:
         if layer.unshared:
-            raise ConfigError(f"config.model.{layer.name}.unshared: files of others have no weights for each position")
+            raise ConfigError(f"config.model.{layer.name}.unshared: separate weights for each position fit only into "
+                              "this project's own .safetensors")
         columns, out = layer.columns, layer.features
         if layer.is_conv:
             k, seen = layer.kernel, layer.in_features
@@ -69,7 +72,7 @@ def orders(layers: Sequence[geometry.Layer], side: int) -> dict[str, Order]:
 
 
 def _shapes(layers: Sequence[geometry.Layer], side: int, layout: str) -> dict[str, dict[str, tuple[int, ...]]]:
-    """{layer: {'kernel', 'bias'}} as a file of that layout should have them."""
+    """{layer: {'kernel', 'bias'}}: the shapes that a file of that layout should have."""
     if layout == CHANNELS_FIRST:
         biases = {x.name: (x.features * (1 if x.is_output else x.columns),) for x in layers}
         return {name: {"kernel": order.theirs, "bias": biases[name]} for name, order in orders(layers, side).items()}
@@ -77,7 +80,7 @@ def _shapes(layers: Sequence[geometry.Layer], side: int, layout: str) -> dict[st
 
 
 def own_shapes(layer: geometry.Layer) -> dict[str, tuple[int, ...]]:
-    """Of this project's parameters of a layer."""
+    """{'kernel', 'bias'}: the shapes of a layer's parameters in this project."""
     columns, out, place = layer.columns, layer.features, (layer.size, layer.size)
     if layer.unshared:
         return {"kernel": (columns, *place, layer.fan_in, out), "bias": (columns, *place, out)}
@@ -86,10 +89,10 @@ def own_shapes(layer: geometry.Layer) -> dict[str, tuple[int, ...]]:
 
 
 def check(params: Mapping[str, Any], config: ConfigDict, where: str) -> None:
-    """Are a run's parameters those of its config's network?
+    """Checks that a run's parameters are those of its config's network.
 
     Raises:
-      CheckpointError: a layer or one of its arrays is another, is absent, or there are more.
+      CheckpointError: an array is missing, has another shape, or is of no layer of that network.
     """
     there = {f"{layer}.{leaf}": tuple(getattr(value, "shape", ())) for layer, leaves in params.items()
              for leaf, value in (leaves.items() if isinstance(leaves, Mapping) else [("", leaves)])}
@@ -99,24 +102,24 @@ def check(params: Mapping[str, Any], config: ConfigDict, where: str) -> None:
     for name in (*here, *there):
         if there.get(name) != here.get(name):
             theirs, ours = (list(shapes[name]) if name in shapes else "absent" for shapes in (there, here))
-            raise CheckpointError(f"{where}: {name} is {theirs} in its checkpoint and {ours} by the config of its "
+            raise CheckpointError(f"{where}: {name} is {theirs} in the checkpoint and {ours} by the config in "
                                   "run.json: one of the two has been altered; put it back as it was")
 
 
 def of_params(params: Mapping[str, Any]) -> Network:
-    """Parameters of this project, as a file's network."""
+    """Parameters of this project as a `Network`, as if read from a file."""
     return Network("alexnet_jax", PARAMS, {layer: {leaf: of_array(np.asarray(value)) for leaf, value in leaves.items()}
                                            for layer, leaves in params.items()})
 
 
 def params(network: Network, config: ConfigDict, classes: int, where: str, skip: Sequence[str] = ()) -> dict[str, Any]:
-    """The parameters of `config`'s network, one layer read and converted after the other.
+    """The parameters of `config`'s network, read and converted one layer after the other.
 
     Args:
-      where: the file, for messages. skip: layers that are neither compared nor read.
+      classes: as in `outputs_of`. where: the file, for messages. skip: layers that are neither compared nor read.
 
     Raises:
-      CheckpointError: the file's network is another. ConfigError: the config's cannot be in such a file.
+      CheckpointError: the file's network is not the config's. ConfigError: the config's fits into no such file.
     """
     outputs = outputs_of(network, config, classes)
     layers = geometry.layers(config, outputs)
@@ -132,7 +135,7 @@ def params(network: Network, config: ConfigDict, classes: int, where: str, skip:
                 raise _other_classes(where, there[0], shape[0])
             if there != shape:
                 raise CheckpointError(f"{where}: {name}'s {'weights' if leaf == 'kernel' else 'biases'} are "
-                                      f"{list(there)} there, and the config's network has {list(shape)}"
+                                      f"{list(there)} in the file and {list(shape)} in the config's network"
                                       f"{_likely(network)}")
     _check_facts(network, config, where)
     order = orders(layers, config.data.crop) if network.layout == CHANNELS_FIRST else {}
@@ -146,12 +149,12 @@ def params(network: Network, config: ConfigDict, classes: int, where: str, skip:
         network.forget()
         for leaf, words in (("kernel", "weights"), ("bias", "biases")):
             if not math.isfinite(found[x.name][leaf].sum(dtype=np.float64)):
-                raise CheckpointError(f"{where}: {x.name}'s {words} hold numbers that are not finite")
+                raise CheckpointError(f"{where}: {x.name}'s {words} have values that are not finite; name another file")
     return {x.name: found[x.name] for x in chosen}
 
 
 def _other_classes(where: str, there: int, here: int) -> CheckpointError:
-    return CheckpointError(f"{where}: fc8 has {there:,} outputs there, and the config's network has {here:,}: set "
+    return CheckpointError(f"{where}: fc8 has {there:,} outputs in the file and {here:,} in the config's network; set "
                            f"config.model.classes={there}")
 
 
@@ -162,14 +165,14 @@ def _copied(array: np.ndarray) -> np.ndarray:
 
 
 def outputs_of(network: Network, config: ConfigDict, classes: int = 0) -> int:
-    """Output units: `config.model.classes`, `classes`, or as many as the file's last layer has."""
+    """Number of output units: `config.model.classes`; if that is 0 `classes`; if that is 0 too, that of the file."""
     last = list(network.layers.values())[-1]
     return int(config.model.classes or classes or last["bias"].shape[-1])
 
 
 def _by_name(network: Network, layers: Sequence[geometry.Layer], where: str,
              skip: Sequence[str] = ()) -> dict[str, Mapping[str, Tensor]]:
-    """The file's layers under this project's names: its own, or by their order among their kind."""
+    """{this project's name: the file's layer}: by the file's names, or by the order of layers of the same kind."""
     if network.named:
         found = dict(network.layers)
     else:
@@ -179,42 +182,44 @@ def _by_name(network: Network, layers: Sequence[geometry.Layer], where: str,
             ours = [x.name for x in layers if x.is_conv == conv]
             if len(theirs) != len(ours):
                 kind = "convolutional" if conv else "dense"
-                raise CheckpointError(f"{where}: {len(theirs)} {kind} layers there ({', '.join(network.layers)}), and "
-                                      f"the config's network has {len(ours)}{_likely(network)}")
+                raise CheckpointError(f"{where}: {len(theirs)} {kind} layers in the file ({', '.join(network.layers)}) "
+                                      f"and {len(ours)} in the config's network{_likely(network)}")
             found.update(zip(ours, theirs, strict=True))
     names = [x.name for x in layers]
-    for lacking, words in ((set(names) - set(found) - set(skip), "is in the config's network and not there"),
-                           (set(found) - set(names) - set(skip), "is there and not in the config's network")):
+    for lacking, words in ((set(names) - set(found) - set(skip), "is in the config's network and not in the file"),
+                           (set(found) - set(names) - set(skip), "is in the file and not in the config's network")):
         if lacking:
             raise CheckpointError(f"{where}: {sorted(lacking)[0]} {words}{_likely(network)}")
     return found
 
 
 def _check_facts(network: Network, config: ConfigDict, where: str) -> None:
-    """Raises CheckpointError for what the file says of its network, beyond shapes, and the config doesn't."""
+    """Raises CheckpointError if what the file says about its network beyond shapes is not so in the config."""
     model = config.model
     for number, steps in enumerate(network.facts.get("order") or (), start=1):
         ours = model.lrn.order[number - 1].split("-") if number in model.lrn.layers else ["relu", "pool"]
         theirs = steps.split("-")
         if _essence(theirs) != _essence(ours):
-            raise CheckpointError(f"{where}: conv{number} is followed by {steps} there, and by {'-'.join(ours)} in the "
-                                  f"config (config.model.lrn.order, config.model.lrn.layers){_likely(network)}")
+            raise CheckpointError(f"{where}: conv{number} is followed by {steps or 'nothing'} in the file and by "
+                                  f"{'-'.join(ours)} in the config (config.model.lrn.order, config.model.lrn.layers)"
+                                  f"{_likely(network)}")
     if "same_map" in network.facts and network.facts["same_map"] != (2 in model.same_map.layers):
-        raise CheckpointError(f"{where}: conv2's norm is {'' if network.facts['same_map'] else 'not '}followed by one "
-                              "over the same map there, unlike in the config (config.model.same_map.layers)")
+        has = network.facts["same_map"]
+        raise CheckpointError(f"{where}: conv2 has {'a' if has else 'no'} same-map norm in the file and "
+                              f"{'none' if has else 'one'} in the config; change config.model.same_map.layers")
     lrn = network.facts.get("lrn")
     if lrn and model.lrn.layers:
         own = {"n": model.lrn.n, "k": model.lrn.k, "beta": model.lrn.beta,
                "alpha": model.lrn.alpha * (1 if model.lrn.alpha_over_n else model.lrn.n)}
-        differ = [f"{key} = {lrn[key]:g} there, {own[key]:g} here" for key in own
+        differ = [f"{key} = {lrn[key]:g} in the file, {own[key]:g} in the config" for key in own
                   if not abs(lrn[key] - own[key]) <= 1e-6 * max(1e-12, abs(own[key]))]  # NaN too
         if differ:
-            raise CheckpointError(f"{where}: its response norm is another: {', '.join(differ)} (config.model.lrn; α as "
-                                  "Caffe writes it, over n)")
+            raise CheckpointError(f"{where}: its response norm differs: {', '.join(differ)}; change config.model.lrn "
+                                  "(alpha is given here as Caffe does, to be divided by n)")
 
 
 def _essence(steps: Sequence[str]) -> tuple:
-    """What of an order makes a difference: is there a norm, before pooling or behind, of ReLU's outputs or before."""
+    """What an order of steps means: does the norm come before pooling, and before ReLU? () without a norm."""
     if "lrn" not in steps:
         return ()
     norm = list(steps).index("lrn")
@@ -222,11 +227,12 @@ def _essence(steps: Sequence[str]) -> tuple:
 
 
 def _likely(network: Network) -> str:
-    """'; it is the network of --config=…' where one of this project's config files fits, else ''."""
+    """The remedy for a network that does not fit: one of this project's config files that does, if there is one."""
     if not network.format:  # asked by `_fits`
         return ""
     found = [name for name, config in _known() if _fits(network, config)]
-    return f"; it is the network of --config={' or '.join(found[:3])}" if found else ""
+    return (f"; it is the network of --config={' or '.join(found[:3])}" if found else
+            "; change config.model to the file's network, or name another file")
 
 
 def _known() -> Iterator[tuple[str, ConfigDict]]:

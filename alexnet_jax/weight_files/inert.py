@@ -1,13 +1,14 @@
-"""Reads a pickle as data: arrays, dicts, lists, tuples, numbers, texts; an inert `Record` for anything else.
+"""Reads a pickle as data: arrays, dicts, lists, tuples, numbers, texts; anything else becomes an inert `Record`.
 
-Python's own unpickler imports and calls what a file names. Here nothing is imported and nothing is called: this is a
-machine of its own for the stack language of pickles (documented in `pickletools`), in which a class is its name and a
-call is a record of name and arguments. NumPy's arrays, of NumPy 1 and 2 and of Python 2 and 3, are built from type,
-shape and bytes by this file's own code, without a copy of the bytes. What a file asks for in memory is bounded by its
-own size: what few instructions could copy again and again is counted (`_Machine.spend`), and a dict's keys are plain,
-as hashing tuples within tuples takes time without bound.
+Python's own unpickler imports and calls what a file names. Here nothing is imported and nothing is called. This is an
+interpreter of its own for the stack language of pickles (documented in `pickletools`), in which a class is only its
+name, and a call becomes a record of that name and the arguments. Arrays of NumPy 1 and 2, pickled by Python 2 or 3, are
+built from type, shape and bytes by the code below, without copying the bytes. The memory that is used is limited by the
+file's size: copies, which a few instructions could repeat many times, are counted (`_Machine.spend`). Keys of dicts may
+not be tuples of tuples, as hashing these can take unlimited time.
 
-Checkpoints of cuda-convnet are protocol 2 of Python 2, with the options of the command line as instances of classes.
+A checkpoint of cuda-convnet is a pickle of protocol 2, written by Python 2. It also has the options of the command line
+that wrote it, as instances of classes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_jax.weight_files.tensors import Damaged, Unsupported
+
 _SHORT = 1 << 16  # bytes; longer strings are views on the file
 _COPIES = 64 << 20  # bytes that may be copied beyond as many as the file has
 _MARK = object()
@@ -31,13 +34,9 @@ _BYTES = ("__builtin__.bytearray", "builtins.bytearray", "__builtin__.bytes", "b
 _KINDS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
 
 
-class Damaged(ValueError):
-    """The bytes are no whole pickle, or one of something that this reader doesn't build."""
-
-
 @dataclasses.dataclass(eq=False)
 class Record:
-    """An object of a class that isn't known: its class's name, what it was made from, and its state. Does nothing."""
+    """An object of an unknown class: the class's name, the arguments that made it, and its state. It does nothing."""
 
     name: str
     arguments: tuple = ()
@@ -67,12 +66,12 @@ class _DType:
 
 
 def load(data: bytes | memoryview) -> Any:
-    """The object that the pickle holds, of any protocol up to 5.
+    """The object in a pickle of any protocol up to 5.
 
-    Python 2's strings become texts where they are dict keys, else bytes (long ones a view on `data`).
+    Python 2's strings become texts where they are keys of dicts, else bytes; long ones are views on `data`.
 
     Raises:
-      Damaged: see there; the message has no file name.
+      Damaged: it is not a complete pickle. Unsupported: it has an object that cannot be built here.
     """
     try:
         return _settled(_Machine(memoryview(data)).run())
@@ -80,7 +79,7 @@ def load(data: bytes | memoryview) -> Any:
         raise
     except (IndexError, KeyError, ValueError, TypeError, struct.error, OverflowError, AttributeError, RecursionError,
             MemoryError) as error:
-        raise Damaged(f"no whole pickle ({type(error).__name__})") from error
+        raise Damaged(f"not a complete pickle ({type(error).__name__})") from error
 
 
 def text(value: Any) -> str:
@@ -89,7 +88,7 @@ def text(value: Any) -> str:
         return value
     if isinstance(value, (bytes, memoryview)) and len(value) <= _SHORT:
         return bytes(value).decode("utf-8", "replace")
-    raise Damaged("a name is no text")
+    raise Damaged("a name is not a text")
 
 
 class _Machine:
@@ -101,7 +100,7 @@ class _Machine:
         self.left = len(data) + _COPIES
 
     def spend(self, count: int) -> None:
-        """To be called before so many bytes are copied. Raises Damaged: no checkpoint copies as much."""
+        """To be called before `count` bytes are copied. Raises Damaged after more copies than a checkpoint needs."""
         self.left -= count
         if self.left < 0:
             raise Damaged("it copies its own content over and over, as no checkpoint does")
@@ -113,14 +112,14 @@ class _Machine:
                 return self.pop()
             action = _ACTIONS.get(code)
             if action is None:
-                raise Damaged(f"instruction {code} at byte {self.at - 1}, which is none of a pickle of data")
+                raise Damaged(f"instruction {code} at byte {self.at - 1:,}, which a pickle of data does not have")
             action(self)
 
     # The file.
 
     def take(self, count: int) -> memoryview:
         if count < 0 or count > len(self.data) - self.at:
-            raise Damaged(f"cut short: {count:,} bytes are wanted at byte {self.at:,} of {len(self.data):,}")
+            raise Damaged(f"cut short: {count:,} bytes are needed at byte {self.at:,} of {len(self.data):,}")
         self.at += count
         return self.data[self.at - count:self.at]
 
@@ -169,7 +168,7 @@ class _Machine:
 
     def call(self, function: Any, arguments: Any) -> None:
         if not isinstance(function, (_Global, Record)) or not isinstance(arguments, tuple):
-            raise Damaged("something else than a class is called")
+            raise Damaged("something that is not a class is called")
         name = function.name if isinstance(function, _Global) else "what an unknown class gives"
         if name in _ARRAY:
             self.push(_Array())
@@ -211,13 +210,13 @@ class _Machine:
         elif isinstance(of, dict) and isinstance(state, dict):
             pass  # attributes of an OrderedDict
         else:
-            raise Damaged("a state for what has none")
+            raise Damaged("a state for an object that cannot have one")
 
     def set_items(self, pairs: list[Any]) -> None:
         of = self.top()
         of = of.items if isinstance(of, Record) else of
         if not isinstance(of, dict):
-            raise Damaged("items for what is no dict")
+            raise Damaged("items for something that is not a dict")
         of.update(self.pairs(pairs))
 
     def append(self, values: list[Any]) -> None:
@@ -227,8 +226,7 @@ class _Machine:
         elif isinstance(of, list):
             of.extend(values)
         else:
-            raise Damaged("elements for what is no list")
-
+            raise Damaged("elements for something that is not a list")
 
     def pairs(self, values: list[Any]) -> dict[Any, Any]:
         return {self.key(k): v for k, v in zip(values[::2], values[1::2], strict=True)}
@@ -257,12 +255,12 @@ class _Machine:
 
 
 def _build(dtype: Any, shape: Any, raw: Any, fortran: bool) -> np.ndarray:
-    """The array of those bytes; a view. Checks the size before anything is made."""
+    """The array of these bytes, as a view. Its size is checked before anything is made."""
     if isinstance(dtype, _Global):  # a class such as numpy.float32
-        raise Damaged("an array of an unknown type")
+        raise Unsupported("an array of an unknown type")
     kind = text(dtype.kind).lstrip("<>=|")
     if kind not in _KINDS:
-        raise Damaged(f"an array of type {kind[:20]!r}; only plain numbers are read")
+        raise Unsupported(f"an array of type {kind[:20]!r}, and only plain numbers are read")
     if (not isinstance(shape, tuple) or len(shape) > 32
             or not all(isinstance(n, int) and 0 <= n < 1 << 62 for n in shape)):
         raise Damaged("an array without a shape")
@@ -270,12 +268,12 @@ def _build(dtype: Any, shape: Any, raw: Any, fortran: bool) -> np.ndarray:
     if isinstance(raw, str):
         raw = raw.encode("latin-1")
     if not isinstance(raw, (bytes, memoryview)) or len(raw) != math.prod(shape) * found.itemsize:
-        raise Damaged(f"an array of shape {list(shape)} whose bytes don't fill it")
+        raise Damaged(f"an array of shape {list(shape)} with more or fewer bytes than that")
     return np.frombuffer(raw, found).reshape(shape, order="F" if fortran else "C")
 
 
 def _settled(value: Any) -> Any:
-    """The object with its arrays in place, which can stand in themselves (`inputLayers` of cuda-convnet)."""
+    """The object with its arrays filled in. Objects may contain themselves (`inputLayers` of cuda-convnet)."""
     done: dict[int, Any] = {}
     made: list[Any] = []  # kept, so that no two of them share an identity
 
@@ -424,5 +422,5 @@ _ACTIONS: dict[int, Callable[[_Machine], Any]] = {ord(code): action for code, ac
     "j": lambda m: m.push(m.memo[m.number("<I")]),
     "c": _global, "\x93": _stack_global, "i": _instance, "o": _object, "R": _reduce, "b": lambda m: m.build(),
     "\x81": _new, "\x92": _new_with_names,
-    "\x80": lambda m: m.take(1), "\x95": lambda m: m.take(8),  # PROTO and FRAME say nothing that is needed
+    "\x80": lambda m: m.take(1), "\x95": lambda m: m.take(8),  # PROTO and FRAME: not needed
 }.items()}

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_jax.weight_files.tensors import Damaged
+
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
-class Damaged(ValueError):
-    """The bytes are no whole message."""
-
-
 def varint(data: memoryview, at: int) -> tuple[int, int]:
-    """(value, place behind it) of the number that begins at `at`."""
+    """(value, position after it) of the number that begins at position `at`. Raises Damaged."""
     value = 0
     for count in range(10):
         if at + count >= len(data):
@@ -31,7 +29,7 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
     """(number, wire type, value) of each field: an int, or the bytes as a view on `data`.
 
     Raises:
-      Damaged: the message ends within a field, or holds what is no field.
+      Damaged: the message ends within a field, or has bytes that are not a field.
     """
     at = 0
     while at < len(data):
@@ -48,7 +46,7 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
         elif kind in (FIXED64, FIXED32):
             size = 8 if kind == FIXED64 else 4
         else:
-            raise Damaged(f"a field of the unknown kind {kind} at byte {at:,}")
+            raise Damaged(f"a field of unknown kind {kind} at byte {at:,}")
         if size > len(data) - at:
             raise Damaged(f"cut short: a field of {size:,} bytes where {len(data) - at:,} are left")
         yield number, kind, data[at:at + size]
@@ -56,15 +54,18 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
 
 
 def numbers(parts: Sequence[memoryview | bytearray], form: str) -> np.ndarray:
-    """The elements of a repeated field of floating point numbers, packed or one by one; of one part a view.
+    """The elements of a repeated field of floating-point numbers, packed or one by one; a view if there is one part.
 
     Args:
       form: '<f4' or '<f8'.
+
+    Raises:
+      Damaged: a part is not a whole number of elements.
     """
     size = np.dtype(form).itemsize
     for part in parts:
         if len(part) % size:
-            raise Damaged(f"{len(part):,} bytes of numbers of {size} bytes each")
+            raise Damaged(f"{len(part):,} bytes where numbers of {size} bytes each should be")
     if len(parts) == 1:
         return np.frombuffer(parts[0], form)
     return np.frombuffer(b"".join(parts), form)

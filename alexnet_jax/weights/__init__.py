@@ -1,10 +1,10 @@
-"""Importing other projects' weights as this project's parameters, and exporting its networks.
+"""Imports other projects' weights as this project's parameters, and exports this project's networks.
 
     params = weights.load("alexnet.pth", config)          # nested dict of NumPy arrays, as the network has them
 
-`read` recognises the format by the file's content; `load` fits the weights to a config's network, or says what doesn't
-fit. `python -m alexnet_jax.weights import` turns them into a run's folder, `… export` writes a run's network
-(docs/weights.md). No file that is read can run code.
+`read` recognises the format by the file's content; `load` fits the weights to a config's network, or says what does not
+fit. `python -m alexnet_jax.weights import` makes a run's folder from a weights file, `… export` writes a run's network
+(docs/weights.md). Reading a file never runs code that is in it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ def load(path: str | pathlib.Path, config: ConfigDict, classes: int = 0, skip: S
     """The parameters of `config`'s network from a weights file or a run's folder: {layer: {'kernel', 'bias'}}, float32.
 
     Args:
-      config: a resolved config. classes: output units where `config.model.classes` is 0; 0: as many as the file has.
+      config: a resolved config. classes: output units if `config.model.classes` is 0; 0: as many as the file has.
       skip: layers to leave out, e.g. ('fc8',) for a network of other classes.
 
     Raises:
-      CheckpointError: no such file, damaged, or it doesn't fit the network: the layer, both shapes, the likely config.
+      CheckpointError: the file is absent or damaged, or does not fit the network; then the message names the layer,
+        both shapes and, if one is found, a config that fits.
+      ConfigError: the config's network fits into no such file.
     """
     path = pathlib.Path(path).expanduser()
     if path.is_dir():

@@ -1,10 +1,10 @@
-"""Weights in and out.
+"""Imports and exports weights.
 
     python -m alexnet_jax.weights import --from=FILE --config=configs/torchvision.py --workdir=runs/torchvision
     python -m alexnet_jax.weights export --workdir=runs/one --to=one.safetensors
 
-import makes a run's folder of PyTorch's state dict, safetensors, Caffe's caffemodel or cuda-convnet's checkpoint;
-export writes a run's network as .safetensors, .pth, .onnx or .stablehlo. docs/weights.md has more.
+import makes a run's folder from a PyTorch state dict, a safetensors file, a Caffe .caffemodel or a checkpoint of
+cuda-convnet. export writes a run's network as .safetensors, .pth, .onnx or .stablehlo. More: docs/weights.md.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ def _import(_argv) -> None:
 
 
 def _config_of(source: pathlib.Path) -> ConfigDict:
-    """The config that a file of this project holds. Raises ConfigError where there is none."""
+    """The config in a file of this project. Raises ConfigError if the file has none."""
     from alexnet_jax import config as config_lib
     from alexnet_jax import weights
 
     tree = weights.read(source).config
     if tree is None:
-        raise ConfigError(f"--config=FILE is needed: {source} doesn't say which network it is of, as this project's "
-                          "own files do; e.g. --config=configs/torchvision.py, configs/caffenet.py")
+        raise ConfigError(f"--config=FILE is needed: {source} does not say which network it is of (only this project's "
+                          "files do), e.g. --config=configs/torchvision.py or --config=configs/caffenet.py")
     try:
         return config_lib.from_json(tree)
     except (ConfigError, AttributeError, TypeError) as error:
-        raise ConfigError(f"{source}: the config in it can't be read: {error}") from error
+        raise ConfigError(f"{source}: the config in it cannot be read ({error}); name one by --config=FILE") from error
 
 
 def _define_import_flags() -> None:
     cli.define_config_flag()
     flags.DEFINE_string("from", None, "the weights file")
-    flags.DEFINE_string("workdir", None, "the run's folder, made")
-    flags.DEFINE_string("mean", "", "what was subtracted from its images: Caffe's binaryproto, cuda-convnet's "
-                        "batches.meta, .npy, or numbers: R,G,B")
-    flags.DEFINE_string("names", "", "its classes in the order of the outputs, one a line (id, tab, name); or dataset: "
-                        "those of the config's training images")
+    flags.DEFINE_string("workdir", None, "the run's folder, which is created")
+    flags.DEFINE_string("mean", "", "what was subtracted from the network's images: a file (Caffe's .binaryproto, "
+                        "cuda-convnet's batches.meta, .npy), or one number or three (R,G,B), from 0 to 255")
+    flags.DEFINE_string("names", "", "a file with the classes in the order of the outputs, one a line (id, tab, name); "
+                        "or the word dataset: the classes of the config's training images")
 
 
 def main() -> None:
@@ -68,7 +68,8 @@ def main() -> None:
         print((__doc__ or "").strip())
         return
     if command not in COMMANDS:
-        raise ConfigError(f"{command or 'no command'}: write python -m alexnet_jax.weights {' or '.join(COMMANDS)} …")
+        raise ConfigError(f"{f'{command}: unknown command' if command else 'the command is missing'}; write python -m "
+                          f"alexnet_jax.weights {' or '.join(COMMANDS)} …")
     if command == "export":
         from alexnet_jax.weights import exporting
 

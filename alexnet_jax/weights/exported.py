@@ -1,4 +1,4 @@
-"""A run's network as every export writes it: parameters, config, classes, mean."""
+"""What an export in any format writes of a run's network: parameters, config, classes, mean."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from alexnet_jax.weight_files.state_dict import FORMAT
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What is written of a network.
+    """What is exported of a network.
 
     Attributes:
       config: resolved. params: nested dict of arrays. mean, colour: `augment.Constants`.
-      classes: {'keys', 'names'}. about: revision and step, as texts.
+      classes: {'keys', 'names'}. about: 'revision', 'run' and 'step', as texts.
     """
 
     config: ConfigDict
@@ -38,7 +38,7 @@ class Exported:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """Texts that say what the network is, for formats that keep such."""
+        """What the network is, as texts, for formats with metadata."""
         c = self.config
         return {"format": FORMAT, "config": json.dumps(config_lib.to_json(_without_places(c))),
                 "classes": json.dumps({key: list(self.classes[key]) for key in ("keys", "names")}, ensure_ascii=False),
@@ -60,5 +60,5 @@ class Exported:
 
 
 def _without_places(config: ConfigDict) -> ConfigDict:
-    """The config without this machine's folders."""
+    """The config without paths of this machine."""
     return config_lib.override(config, {"data.dir": "", "data.store": "", "data.names": "", "init.weights": ""})

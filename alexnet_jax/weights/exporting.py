@@ -1,15 +1,15 @@
-"""A run's network for others: `python -m alexnet_jax.weights export --workdir=runs/one --to=one.safetensors`.
+"""Exports a run's network: `python -m alexnet_jax.weights export --workdir=runs/one --to=one.safetensors`.
 
 The ending of --to chooses the format:
 
 .safetensors  this project's own parameters, with config, classes, mean and revision: all that import needs
-.pth          PyTorch's state dict: torchvision's where the network is torchvision's, else examples/torch_alexnet.py
-              loads it (config, classes and mean are in the file too)
-.onnx         logits of crops, pixels from 0 to 255; the mean is part of the graph (extra: export)
+.pth          a PyTorch state dict: torchvision's, if the network is torchvision's alexnet; else one that
+              examples/torch_alexnet.py loads, with config, classes and mean
+.onnx         a function from crops, pixels from 0 to 255, to logits; the mean is part of it (needs onnx)
 .stablehlo    the same function by jax.export, for a batch of --batch images
 
---layout=torchvision writes .safetensors and .pth with torchvision's names, or refuses. What a format cannot express is
-refused.
+--layout is for .safetensors and .pth: torchvision asks for torchvision's names, columns for conv1.weight, …, both in
+PyTorch's order of axes. A network that the format or the layout cannot express is refused.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from alexnet_jax.weight_files.state_dict import TORCHVISION
 from alexnet_jax.weights.exported import Exported
 
 LAYOUTS = ("auto", "torchvision", "columns")
-# What a layer of torchvision's has to share with ours.
+# Fields in which each layer has to equal torchvision's.
 _SHARED = ("columns", "features", "in_features", "size", "out_size", "kernel", "stride", "padding", "lrn", "pool")
 
 
 def of_run(folder: pathlib.Path) -> Exported:
-    """The network of a run's folder. Raises as `trained.Trained`."""
+    """The network in a run's folder. Raises as `trained.Trained` does."""
     from alexnet_jax.inspect.trained import Trained  # JAX starts here
 
     network = Trained(folder)
@@ -54,10 +54,10 @@ def difference_from_torchvision(config: ConfigDict, classes: int) -> str:
     theirs = geometry.layers(config_lib.override(reference, {"optim.schedule": "constant", "data.crop": 224}), classes)
     ours = geometry.layers(config, classes)
     if [x.name for x in ours] != [x.name for x in theirs]:
-        return f"the layers are {', '.join(x.name for x in ours)}"
+        return f"the layers here are {', '.join(x.name for x in ours)}; torchvision's alexnet has all eight"
     for mine, other in zip(ours, theirs, strict=True):
         for field in _SHARED:
-            # Another crop may do: its adaptive pooling makes 6 × 6 of any, and leaves 6 × 6 as they are.
+            # Another crop is possible: adaptive pooling there makes 6 × 6 of any map, and leaves 6 × 6 unchanged.
             if config.data.crop != 224 and (field in ("size", "padding") or (field == "out_size"
                                                                              and mine.name != "conv5")):
                 continue
@@ -66,9 +66,9 @@ def difference_from_torchvision(config: ConfigDict, classes: int) -> str:
                         "torchvision's alexnet")
     model = config.model
     if (model.activation, model.pool.window, model.pool.stride) != ("relu", 3, 2):
-        return "its activation and its pooling are relu, 3 and 2"
+        return "torchvision's alexnet has config.model.activation=relu and pooling of window 3 and stride 2"
     if model.dropout and model.dropout_layers and model.dropout_scale == "test":
-        return "it doesn't scale outputs at test (config.model.dropout_scale)"
+        return "torchvision's alexnet doesn't scale outputs at test (config.model.dropout_scale=train)"
     return ""
 
 
@@ -83,28 +83,29 @@ def write(network: Exported, path: pathlib.Path, layout: str = "auto", batch: in
         ".onnx": lambda to: _onnx(network, to), ".stablehlo": lambda to: _stablehlo(network, to, batch)}
     writer = writers.get(path.suffix)
     if writer is None:
-        raise ConfigError(f"--to={path}: the ending chooses the format: {', '.join(writers)}")
+        raise ConfigError(f"--to={path}: the name has to end in {', '.join(writers)}, which chooses the format")
     if layout != "auto" and path.suffix not in (".safetensors", ".pth"):
-        raise ConfigError(f"--layout={layout}: for .safetensors and .pth")
+        raise ConfigError(f"--layout={layout}: only for .safetensors and .pth; leave it out")
     if layout == "torchvision" and (why := difference_from_torchvision(network.config, len(network.classes["keys"]))):
         raise ConfigError(f"--layout=torchvision: {why}; --layout=columns writes any network")
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as temporary:
         temporary.touch()
-        mode = temporary.stat().st_mode  # as any new file's: safetensors' library lets nobody else read it
+        mode = temporary.stat().st_mode  # of any new file; safetensors' library makes files that nobody else may read
         writer(temporary)
         temporary.chmod(mode)
 
 
 def _state(network: Exported, layout: str) -> tuple[dict[str, np.ndarray], bool]:
-    """(state dict, is it torchvision's)."""
+    """(state dict, is it torchvision's?)."""
     if layout == "auto":
         differs = difference_from_torchvision(network.config, len(network.classes["keys"]))
         layout = "columns" if differs else "torchvision"
     theirs = layout == "torchvision"
     norm = network.config.model.same_map
     if any(x.same_map for x in network.layers) and norm.size % 2 == 0:
-        raise ConfigError(f"config.model.same_map.size: {norm.size}; PyTorch's windows around a pixel are of odd size")
+        raise ConfigError(f"config.model.same_map.size: {norm.size} is even, which PyTorch's layers cannot express; "
+                          "export as .onnx, .stablehlo or .safetensors without --layout")
     return {f"{TORCHVISION[name] if theirs else name}.{leaf}": array for name, both in network.channels_first().items()
             for leaf, array in zip(("weight", "bias"), both, strict=True)}, theirs
 
@@ -117,7 +118,7 @@ def _safetensors(network: Exported, path: pathlib.Path, layout: str) -> None:
         return
     tensors = {f"{name}.{leaf}": np.asarray(array) for name, leaves in network.params.items()
                for leaf, array in leaves.items()} | {"input.mean": network.mean, "input.colour": network.colour}
-    # The library writes an array's memory as it lies, in whatever order.
+    # The library writes an array's memory as it is, whatever the order of axes.
     save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path, network.metadata)
 
 
@@ -125,7 +126,8 @@ def _torch(network: Exported, path: pathlib.Path, layout: str) -> None:
     try:
         import torch
     except ImportError:
-        raise ConfigError("--to=….pth: PyTorch writes its files, and it is not installed (pip install torch)") from None
+        raise ConfigError("--to=….pth: PyTorch, which writes such files, is not installed here; pip install torch, or "
+                          "choose .safetensors") from None
     state, torchvisions = _state(network, layout)
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in state.items()}
     if torchvisions:  # nothing else, so that load_state_dict takes the file as it is
@@ -142,7 +144,8 @@ def _onnx(network: Exported, path: pathlib.Path) -> None:
     try:
         import onnx
     except ImportError:
-        raise ConfigError("--to=….onnx: needs onnx (pip install 'alexnet_jax[export]')") from None
+        raise ConfigError("--to=….onnx: onnx, which writes such files, is not installed here; pip install -c "
+                          "constraints.txt -e '.[export]'") from None
     from alexnet_jax.weights import onnx_graph
 
     model = onnx_graph.model(network)
@@ -183,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_workdir("RUN", "the run's folder")
     parser.add_argument("--to", type=pathlib.Path, required=True, help="the file; its ending chooses the format")
     parser.add_argument("--layout", choices=LAYOUTS, default="auto", help="names and axes of .safetensors and .pth")
-    parser.add_argument("--batch", type=commands.whole_number, default=1, help="images of a call, of .stablehlo")
+    parser.add_argument("--batch", type=commands.whole_number, default=1, help="images of a call of .stablehlo")
     options = parser.parse_args(argv)
     environment.prepare()
     network = of_run(options.workdir)

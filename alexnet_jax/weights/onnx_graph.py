@@ -18,7 +18,7 @@ _OPSET, _IR = 17, 8
 def model(network: Exported) -> Any:
     """ModelProto: `images` float32 [batch, 3, crop, crop], red, green, blue, 0 to 255 → `logits` [batch, classes].
 
-    Subtracting the mean of the centre crop and dividing are part of it.
+    The graph also subtracts the mean of the centre crop and divides by augment.divide.
 
     Raises:
       ConfigError: unshared weights, or a response norm over an even number of channels.
@@ -103,7 +103,8 @@ class _Builder:
     def _lrn(self, layer: geometry.Layer) -> None:
         lrn, own = self.config.model.lrn, self.config.model.lrn.window == "column" and layer.columns > 1
         if lrn.n % 2 == 0:
-            raise ConfigError(f"config.model.lrn.n: {lrn.n}; ONNX's response norm is over an odd number of channels")
+            raise ConfigError(f"config.model.lrn.n: {lrn.n} is even, and ONNX's response norm is over an odd number of "
+                              "channels; export as .safetensors, .pth or .stablehlo")
         pooled = layer.pool and layer.order.index("pool") < layer.order.index("lrn")
         side = layer.out_size if pooled else layer.size
         if own:  # each column an image of its own
@@ -131,7 +132,7 @@ class _Builder:
 
     def _pool(self, layer: geometry.Layer) -> None:
         pool = self.config.model.pool
-        # The last window may hang over the edge; what it doesn't hold counts for nothing.
+        # The last window may reach beyond the edge; pixels there count for nothing.
         far = max(0, (layer.out_size - 1) * pool.stride + pool.window - layer.size)
         self.node("MaxPool" if layer.pool == "max" else "AveragePool", self.at, kernel_shape=[pool.window] * 2,
                   strides=[pool.stride] * 2, pads=[0, 0, far, far])
