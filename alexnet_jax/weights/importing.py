@@ -55,8 +55,8 @@ def run_folder(source: pathlib.Path, config: ConfigDict, workdir: pathlib.Path, 
     config, consts = _constants(network, config, mean, str(source))
     known = _classes(network, config, names, outputs, say)
     if len(known) != outputs:
-        raise ConfigError(f"--names={names}: {count(len(known), 'class name')} for {count(outputs, 'output')}; give each "
-                          "output one")
+        raise ConfigError(f"--names={names}: {count(len(known), 'class name')} for {count(outputs, 'output')}; give "
+                          "each output one")
     sha256 = tensors.digest(source)
     about = {"file": source.name, "format": network.format, "sha256": sha256,
              **({"mean": mean if _numbers(mean) else pathlib.PurePath(mean).name} if mean else {})}
