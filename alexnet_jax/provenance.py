@@ -70,6 +70,25 @@ def cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
+def most_cores(groups: pathlib.Path = pathlib.Path("/sys/fs/cgroup")) -> int | None:
+    """How many cores this process's container may keep busy; None: no limit.
+
+    A container may see all cores of its machine (`cores`), and be stopped for the rest of a period once it has used its
+    share of it.
+    """
+    def number(path: pathlib.Path, place: int = 0) -> float:
+        try:
+            return float(path.read_text(encoding="ascii").split()[place])
+        except (OSError, ValueError, IndexError):
+            return -1.0
+
+    for quota, period in ((number(groups / "cpu.max"), number(groups / "cpu.max", 1)),
+                          (number(groups / "cpu" / "cpu.cfs_quota_us"), number(groups / "cpu" / "cpu.cfs_period_us"))):
+        if quota > 0 and period > 0:
+            return max(1, round(quota / period))
+    return None
+
+
 def device_name(device: Any) -> str:
     """The processor's or card's own name, e.g. 'AMD EPYC 7B13' or 'NVIDIA H100 80GB HBM3'."""
     return cpu_name() if device.platform == "cpu" else device.device_kind

@@ -7,7 +7,7 @@ _LISTING = """#!/bin/sh
 case "$1" in
 -L) for i in {indices}; do echo "GPU $i: NVIDIA H200 (UUID: GPU-$i-of-these)"; done ;;
 --query-gpu=name) for i in {indices}; do echo "NVIDIA H200"; done ;;
---query-gpu=*) for i in {indices}; do echo "$i, GPU-$i-of-these, NVIDIA H200, {free}, 143771"; done ;;
+--query-gpu=*) for i in {indices}; do echo "$i, GPU-$i-of-these, NVIDIA H200, {free}, 143771, {mig}"; done ;;
 esac
 """
 
@@ -39,17 +39,19 @@ class Card:
 
     Args:
       folder: short, as the service's own folders lie in it. count: of cards. free: MiB of each. service: is it
-        installed? delay: seconds that it takes to start. refusal: shell, before it does.
+        installed? delay: seconds that it takes to start. refusal: shell, before it does. mig: are the cards divided?
     """
 
-    def __init__(self, folder: pathlib.Path, count=1, free=143000, service=True, delay=0.0, refusal=""):
+    def __init__(self, folder: pathlib.Path, count=1, free=143000, service=True, delay=0.0, refusal="", mig=False):
         self.folder, self._record = folder, folder / "record"
         self.default = folder / "default"
         for name in ("bin", "site/jax_cuda12_plugin", "default", "tmp"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "site/jax_cuda12_plugin/__init__.py").touch()
+        (folder / "default/libcuda.so.1").touch()  # no driver: the machine's own isn't found
         indices = " ".join(map(str, range(count)))
-        self._script("nvidia-smi", _LISTING.format(indices=indices, free=free))
+        self._script("nvidia-smi", _LISTING.format(indices=indices, free=free,
+                                                  mig="Enabled" if mig else "Disabled"))
         if service:
             self._script("nvidia-cuda-mps-control", _SERVICE.format(record=self._record, default=self.default,
                                                                     delay=delay, refusal=refusal))
@@ -57,6 +59,7 @@ class Card:
                 and not name.startswith(("CUDA_MPS", "XLA_"))}
         root = pathlib.Path(__file__).resolve().parents[1]
         self.environment = {**kept, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(folder / "tmp"),
+                            "LD_LIBRARY_PATH": str(folder / "default"),
                             "PYTHONPATH": f"{root}:{folder / 'site'}"}
 
     def _script(self, name, text):

@@ -14,10 +14,10 @@ import pytest
 from fake_card import Card
 from fake_driver import GATE, LONG, ROOT
 
-from alexnet_jax import cli
+from alexnet_jax import cli, provenance
 from alexnet_jax import config as config_lib
 from alexnet_jax.errors import ConfigError
-from experiments.executors import cards, devices, local
+from experiments.executors import cards, devices, local, mps
 from experiments.sweep import plan as plan_lib
 
 GIB = 1 << 30
@@ -68,6 +68,7 @@ def here(monkeypatch):
         monkeypatch.setattr(tempfile, "tempdir", card.environment["TMPDIR"])
         monkeypatch.setattr(local.importlib.util, "find_spec", lambda _: True)
         monkeypatch.setattr(local, "cores", lambda: list(range(16)))
+        monkeypatch.setattr(local.provenance, "most_cores", lambda: None)
         return card
     return see
 
@@ -156,11 +157,44 @@ def test_a_service_that_does_not_start_costs_no_run(folder, here):
     assert card.folders() == []
 
 
+@pytest.mark.parametrize(("client", "why"), [
+    ("print(805)", "a process that uses it gets no card: CUDA's error 805"),
+    ("import time; time.sleep(60)", "a process that uses it gets no card within 3 s")])
+def test_a_service_that_lets_no_process_have_a_card_is_not_used(folder, here, monkeypatch, client, why):
+    card = here(Card(folder))
+    monkeypatch.setattr(mps, "_CLIENT", client)
+    monkeypatch.setattr(mps, "_SECONDS", 3.0)
+    _, [news], runs = _started(folder, 2)
+    assert news == f"NVIDIA's multi-process service does not start ({why}): the runs on a card take turns"
+    assert not any(name.startswith("CUDA_MPS") for run in runs for name in run)
+    assert [run["CUDA_VISIBLE_DEVICES"] for run in runs] == ["0", "0"]
+    fake_driver.wait(lambda: not card.alive() and not card.folders())
+
+
+def test_a_process_that_tries_the_service_asks_cuda_itself(folder, monkeypatch):
+    """The driver's library is a stand-in, which fails as it does where no service answers."""
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler here")
+    (folder / "cuda.c").write_text("int cuInit(unsigned flags) { return FAILS; } "
+                                   "int cuDeviceGet(int *card, int number) { *card = 0; return 0; } "
+                                   "int cuDevicePrimaryCtxRetain(void **context, int card) { return 0; }")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(folder))
+    for code in (0, 805):
+        subprocess.run(["cc", "-shared", "-fPIC", f"-DFAILS={code}", "-o", folder / "libcuda.so.1", folder / "cuda.c"],
+                       check=True)
+        if code:
+            with pytest.raises(OSError, match=r"gets no card: CUDA's error 805$"):
+                mps._try(folder, "")
+        else:
+            mps._try(folder, "GPU-0")
+
+
 def test_one_run_on_a_card_is_as_ever(folder, here):
     card = here(Card(folder))
     words, _, [run] = _started(folder, 1, runs=1)
     assert (words, card.told(("-d", "quit", "get_server_list"))) == ("1 at a time, on 1 accelerator", [])
     assert run["CUDA_VISIBLE_DEVICES"] == "0"
+    assert run["JAX_PLATFORMS"] == "cuda,cpu", "or JAX would compute on the CPU where it can't have the card"
     assert not any(name.startswith(("XLA_PYTHON", "CUDA_MPS")) for name in run)
 
 
@@ -230,8 +264,76 @@ def test_a_listing_that_hangs_or_fails_is_one_line_or_no_cards(folder, here, mon
     assert local.accelerators(card.environment) == ["0"], "those that answer"
     listing.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'; exit 9\n")
     assert local.accelerators(card.environment) == []
-    listing.write_text("#!/bin/sh\nexec sleep 60\n")
+    listing.unlink()
+    monkeypatch.setattr(devices, "DEV", folder / "dev")
+    monkeypatch.setenv("PATH", str(folder / "bin"))
+    assert local.accelerators(card.environment) == []
+    (folder / "dev").mkdir()
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
+        (folder / "dev" / name).touch()
+    assert local.accelerators(card.environment) == ["0", "1"], "cards without that program, as in some containers"
+    assert (cards.look(["0", "1"]), devices.here(1, ["0"])) == ([], None)
+    listing.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    listing.chmod(0o755)
     monkeypatch.setattr(devices, "_SECONDS", 0.2)
     with pytest.raises(ConfigError, match=r"^CUDA_VISIBLE_DEVICES: nvidia-smi, .* doesn't answer; name the cards, or "):
         local.accelerators(card.environment)
     assert devices.here(1, ["0"]) is None
+
+
+def test_cards_are_named_as_cuda_reads_them(monkeypatch):
+    monkeypatch.setattr(local.importlib.util, "find_spec", lambda _: True)
+
+    def named(text):
+        return local.accelerators({"CUDA_VISIBLE_DEVICES": text})
+
+    assert named("0, GPU-1-of,MIG-2") == ["0", "GPU-1-of", "MIG-2"]
+    assert named("0,-1,1") == ["0"]  # what follows a name that isn't one doesn't count
+    assert named("") == named("NoDevFiles") == []
+
+
+def test_a_card_that_is_divided_has_one_run_at_a_time(folder, here):
+    """The listing has the whole card's memory, and a run gets an instance of it."""
+    here(Card(folder, mig=True))
+    words, _, [run] = _started(folder, 0, runs=1)
+    assert words == "1 at a time, on 1 accelerator"
+    assert "XLA_PYTHON_CLIENT_MEM_FRACTION" not in run
+
+
+def test_an_instance_has_a_service_of_its_own(folder, here, monkeypatch):
+    card = here(Card(folder, mig=True))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-7")
+    _, news, runs = _started(folder, 2)
+    assert (card.told()[0].split()[-1], news) == ("cards=MIG-7", [])
+    assert [run["CUDA_VISIBLE_DEVICES"] for run in runs] == ["MIG-7", "MIG-7"]
+
+
+@pytest.mark.parametrize(("plugin", "device", "at_once"), [
+    ("xla_rocm7", "kfd", 1), ("xla_rocm7", "", 16), ("xla_cuda13", "", 16), ("metal_plugin", "", 1)])
+def test_an_accelerator_of_another_make_has_one_run_at_a_time(tmp_path, monkeypatch, plugin, device, at_once):
+    (tmp_path / device).touch()
+    monkeypatch.setattr(devices, "DEV", tmp_path)
+    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(devices.metadata, "entry_points", lambda group: [devices.metadata.EntryPoint(plugin, "", "")])
+    monkeypatch.setattr(local, "cores", lambda: list(range(16)))
+    monkeypatch.setattr(local.provenance, "most_cores", lambda: None)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    assert local.LocalExecutor(tmp_path, 0, 99).slots == at_once
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert local.LocalExecutor(tmp_path, 0, 99).slots == 16
+
+
+@pytest.mark.parametrize(("files", "most"), [
+    ({"cpu.max": "250000 100000"}, 2), ({"cpu.max": "max 100000"}, None), ({}, None),
+    ({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, 1),
+    ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None)])
+def test_a_containers_share_of_the_cores_limits_the_runs(tmp_path, monkeypatch, files, most):
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text + "\n")
+    found = provenance.most_cores(tmp_path)
+    assert found == most
+    monkeypatch.setattr(local, "cores", lambda: list(range(16)))
+    monkeypatch.setattr(local, "accelerators", lambda env: [])
+    monkeypatch.setattr(local.provenance, "most_cores", lambda: found)
+    assert local.LocalExecutor(tmp_path, 0, 99).slots == (most or 16)

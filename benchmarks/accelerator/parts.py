@@ -20,7 +20,8 @@ class Part(NamedTuple):
     module: str = ""
 
 
-MACHINE = Part("machine", "which device, and what computes on it", 60)
+# Usually some ten seconds; minutes where the libraries come over a network for the first time.
+MACHINE = Part("machine", "which device, and what computes on it", 240)
 PARTS: tuple[Part, ...] = (
     Part("right", "does it compute what a CPU does?", 240),
     Part("fast", "how fast it is beside PyTorch", 240),

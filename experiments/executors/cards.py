@@ -41,11 +41,15 @@ class Card:
 
 
 def look(names: Sequence[str]) -> list[Card]:
-    """The cards of these names (as for CUDA_VISIBLE_DEVICES), in their order; [] where one of them isn't known."""
+    """The cards of these names (as for CUDA_VISIBLE_DEVICES), in their order.
+
+    [] where one of them isn't known, or is divided into instances (MIG), of whose memory the listing says nothing.
+    """
     try:
         rows = [[cell.strip() for cell in line.split(",")] for line in devices.nvidia_smi(
-            "--query-gpu=index,uuid,name,memory.free,memory.total", "--format=csv,noheader,nounits")]
-        cards = [Card(index, uuid, kind, int(free) << 20, int(total) << 20) for index, uuid, kind, free, total in rows]
+            "--query-gpu=index,uuid,name,memory.free,memory.total,mig.mode.current", "--format=csv,noheader,nounits")]
+        cards = [Card(index, uuid, kind, int(free) << 20, int(total) << 20)
+                 for index, uuid, kind, free, total, divided in rows if divided != "Enabled"]
     except (OSError, subprocess.SubprocessError, ValueError):
         return []
     found = [next((card for card in cards if name in (card.index, card.uuid) or (

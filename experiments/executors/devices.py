@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import pathlib
 import subprocess
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -13,6 +14,7 @@ from alexnet_jax import programs, provenance
 from alexnet_jax.text import count
 
 _SECONDS = 30.0  # for nvidia-smi's answer
+DEV = pathlib.Path("/dev")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,17 @@ def all_of(about: Mapping[str, Any]) -> list[Device]:
             found.append(Device(str(device["kind"]), int(device.get("cores") or 0) if cpu else 0,
                                 1 if cpu else int(device.get("count") or 1)))
     return list(dict.fromkeys(found))
+
+
+def another_make(env: Mapping[str, str]) -> bool:
+    """Does JAX have an accelerator here that isn't NVIDIA's?"""
+    if env.get("JAX_PLATFORMS", "").split(",")[0] == "cpu":
+        return False
+    if importlib.util.find_spec("libtpu") and (any(DEV.glob("accel*")) or any(DEV.glob("vfio/[0-9]*"))):
+        return True
+    plugins = [entry.name for entry in metadata.entry_points(group="jax_plugins")]
+    return any(not name.startswith(("xla_cuda", "xla_rocm")) for name in plugins) or (
+        any(name.startswith("xla_rocm") for name in plugins) and (DEV / "kfd").exists())
 
 
 def of_a_cpu(env: Mapping[str, str]) -> int | None:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
+import itertools
 import os
 import pathlib
 import signal
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from alexnet_jax import environment
+from alexnet_jax import environment, provenance
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.provenance import cores
 from alexnet_jax.text import count, size
@@ -49,7 +50,7 @@ class LocalExecutor:
     def __init__(self, workdir: pathlib.Path, jobs: int, runs: int, worker: Sequence[str] = WORKER, each: int = 0,
                  configs: Sequence[Mapping[str, Any]] = (), service: bool = True):
         self._workdir, self._worker, self._each = workdir, tuple(worker), each
-        self.cores, self.accelerators = cores(), accelerators(os.environ)
+        self.cores, self.accelerators = cores()[:provenance.most_cores()], accelerators(os.environ)
         # Only looked up where several runs may share a card.
         self._cards = cards.look(self.accelerators) if self.accelerators and jobs != 1 and runs > 1 else []
         suits = cards.jobs(self._cards, len(self.cores), configs, each)
@@ -59,6 +60,8 @@ class LocalExecutor:
         if self._standing and not self._standing.shares:
             self._forgone, suits = suits, 1
         room = suits * len(self.accelerators) or max(1, len(self.cores) // max(1, each))
+        if not self.accelerators and devices.another_make(os.environ):
+            room = 1  # which runs would share, as its cards can't be given out
         self._slots = jobs or min(room, max(1, runs))
         self._service: mps.Service | None = None
         self._opened = False
@@ -138,8 +141,10 @@ class LocalExecutor:
             self._opened = True
             # By their own names where cards are numbered alike by all: the service has then no other cards.
             alike = len({card.kind for card in self._cards}) == 1
+            parts = [name for name in self.accelerators if name.startswith("MIG-")]
             try:
-                self._service = mps.Service(self._workdir, ",".join(card.uuid for card in self._cards if alike))
+                self._service = mps.Service(self._workdir, ",".join(
+                    [card.uuid for card in self._cards] if alike else parts))
             except OSError as error:
                 self._news.append(f"NVIDIA's multi-process service does not start ({error}): the runs on a card take "
                                   "turns")
@@ -155,6 +160,8 @@ class LocalExecutor:
         env["PYTHONIOENCODING"] = LOG_ENCODING
         if self.accelerators:  # not tested on a machine with several
             env["CUDA_VISIBLE_DEVICES"] = self.accelerators[slot % len(self.accelerators)]
+            # By itself JAX would compute on the CPU where a process can't have the card, with a warning in its log.
+            env["JAX_PLATFORMS"] = env.get("JAX_PLATFORMS") or "cuda,cpu"
         if self._shared:
             # A run sees its share as the card's memory, which decides where its images are, and allocates as needed;
             # the rest is for allocations outside XLA, by cuDNN and the compiler's trials.
@@ -217,11 +224,12 @@ def accelerators(env: Mapping[str, str]) -> list[str]:
     if env.get("JAX_PLATFORMS", "").split(",")[0] == "cpu":
         return []
     if "CUDA_VISIBLE_DEVICES" in env:
-        return [name for name in env["CUDA_VISIBLE_DEVICES"].split(",") if name and name != "-1"]
+        names = [name.strip() for name in env["CUDA_VISIBLE_DEVICES"].split(",")]
+        return list(itertools.takewhile(lambda name: name not in ("", "-1", "NoDevFiles"), names))  # as CUDA reads it
     try:
         listing = devices.nvidia_smi("-L")
-    except OSError:
-        return []
+    except OSError:  # some containers have the cards, but not this program
+        listing = ["GPU " for _ in devices.DEV.glob("nvidia[0-9]*")]
     except subprocess.CalledProcessError as error:  # of several cards one may be out of order
         listing = error.stdout.splitlines()
     except subprocess.TimeoutExpired:

@@ -117,6 +117,7 @@ class Service:
                             self._guardian = _guardian(folder, cards)
                             _await_start(self._guardian)
                         if runs(_surroundings(folder)):
+                            _try(folder, cards)
                             return descriptor
                 except BaseException:
                     os.close(descriptor)
@@ -201,6 +202,34 @@ def _await_start(guardian: subprocess.Popen) -> None:
         answer = output.readline().decode(errors="replace").strip()
     if answer != "started":
         raise OSError(answer or "its guardian died")
+
+
+# Prints CUDA's error, or 0, of a process that begins to use a card; nothing where the driver's library isn't found.
+_CLIENT = """
+import ctypes
+try:
+    cuda = ctypes.CDLL("libcuda.so.1")
+except OSError:
+    raise SystemExit
+card, context = ctypes.c_int(), ctypes.c_void_p()
+print(cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(card), 0)
+      or cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), card))
+"""
+
+
+def _try(folder: pathlib.Path, cards: str) -> None:
+    """Tries a process that uses the service, which may run and yet let none have a card, as in some containers.
+
+    Raises:
+      OSError: that fails, or takes too long.
+    """
+    env = _surroundings(folder) | ({"CUDA_VISIBLE_DEVICES": cards} if cards else {})
+    try:
+        code = programs.run([sys.executable, "-c", _CLIENT], _SECONDS, env).stdout.strip()
+    except subprocess.TimeoutExpired:
+        raise OSError(f"a process that uses it gets no card within {_SECONDS:.0f} s") from None
+    if code not in ("", "0"):
+        raise OSError(f"a process that uses it gets no card: CUDA's error {code}")
 
 
 def _main(folder: pathlib.Path, cards: str) -> None:
