@@ -66,7 +66,7 @@ $(VENV)/installed-bench: $(VENV)/installed
 	$(PIP) install --quiet -c constraints.txt -e '.[bench]'
 	@touch $@
 
-BENCHMARKS := full small epoch sweep cold_start growth profile
+BENCHMARKS := full small epoch sweep cold_start growth profile importing
 
 bench: $(VENV)/installed-bench
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --out=benchmarks/results/$$name.json || exit; done

@@ -10,12 +10,24 @@ import numpy as np
 import pytest
 from oracle import needs_torch, network, random_images
 
-from alexnet_jax import data
+from alexnet_jax import data, run_files
 from alexnet_jax.errors import UserError
 from alexnet_jax.inspect.targets import hlo
 from alexnet_jax.models import geometry
 from alexnet_jax.parallel import column_costs
-from benchmarks import command, contenders, networks, profile, racing, roofline, rounds, sweep_worker, synthetic, table
+from benchmarks import (
+    command,
+    contenders,
+    importing,
+    networks,
+    profile,
+    racing,
+    roofline,
+    rounds,
+    sweep_worker,
+    synthetic,
+    table,
+)
 
 try:
     import torch
@@ -278,6 +290,26 @@ def test_what_is_no_measurement_is_not_rendered(changes, message):
 def test_a_result_without_a_place_is_refused():
     with pytest.raises(UserError, match=r"results/mine.json: RESULTS.md has no <!-- begin mine -->"):
         table.fill("", {"mine": _result()})
+
+
+@needs_torch
+def test_an_import_is_measured_in_a_process_of_its_own(tmp_path):
+    kind, file = "torchvision.safetensors", tmp_path / "a"
+    importing.make(file, kind, importing.TINY)
+    held = np.ones(1 << 27)  # 1 GB of this process, which doesn't count
+    cost = importing.measure(file, kind, importing.TINY, tmp_path / "run")
+    assert file.stat().st_size < cost.peak < held.nbytes
+    assert cost.seconds > 0
+    assert run_files.read_json(tmp_path / "run" / "result.json")["status"] == "imported"
+    with pytest.raises(UserError, match="not an empty folder"):
+        importing.measure(file, kind, importing.TINY, tmp_path / "run")
+
+
+def test_the_table_of_imports():
+    megabyte = rounds.summary([1e6 * n for n in (500, 600, 700)])
+    row = {"file": "a.pth", "bytes": 200_000_000, "peak": megabyte, "tiny": rounds.summary([2e8]),
+           "seconds": rounds.summary([4.0])}
+    assert importing.table({"rows": [row]})[2:] == ["| a.pth | 200 MB | 600 MB | 200 MB | 2.0 | 4.0 |"]
 
 
 def test_every_network_has_its_own_layers():

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 import tiny_run
-import weights_files as files
 from oracle import needs_torch, network, params_of
+from photographs import needs_photos, photographs
 
 from alexnet_jax import cli, weights
 from alexnet_jax import config as config_lib
@@ -70,7 +70,7 @@ def exported(config, seed=0):
     """A network of random weights with biases other than 0, its mean that of the photographs."""
     params = jax.tree.map(lambda a: a.astype(np.float32), params_of(config, 10, seed))
     rng = np.random.default_rng(seed)
-    photos = files.photographs(6, config.data.size).astype(np.float64)
+    photos = photographs(6, config.data.size).astype(np.float64)
     mean = photos.mean(0).astype(np.float32)
 
     class statistics:
@@ -85,7 +85,7 @@ def exported(config, seed=0):
 
 def crops(config, count=3):
     """uint8 [count, size, size, 3] and their centre crops."""
-    photos = files.photographs(count, config.data.size)
+    photos = photographs(count, config.data.size)
     first = (config.data.size - config.data.crop) // 2
     return photos, photos[:, first:first + config.data.crop, first:first + config.data.crop]
 
@@ -116,7 +116,7 @@ def example():
 
 @needs_torch
 @needs_onnx
-@files.needs_photos
+@needs_photos
 @pytest.mark.parametrize("name", NETWORKS)
 def test_logits_of_photographs_in_pytorch_and_onnxruntime(tmp_path, name):
     net = exported(NETWORKS[name]())
@@ -135,7 +135,7 @@ def test_logits_of_photographs_in_pytorch_and_onnxruntime(tmp_path, name):
     assert config_lib.flatten(config_lib.from_json(json.loads(about["config"]))) == config_lib.flatten(net.config)
 
 
-@files.needs_photos
+@needs_photos
 @pytest.mark.parametrize("name", ["released", "lenet"])
 def test_stablehlo(tmp_path, name):
     net = exported(NETWORKS[name]())
@@ -147,7 +147,7 @@ def test_stablehlo(tmp_path, name):
 
 
 @needs_torch
-@files.needs_photos
+@needs_photos
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("ending", [".safetensors", ".pth"])
 def test_what_was_written_is_read_to_the_bit(tmp_path, name, ending):
@@ -164,7 +164,7 @@ def test_what_was_written_is_read_to_the_bit(tmp_path, name, ending):
     assert read.classes == net.classes
 
 
-@files.needs_photos
+@needs_photos
 def test_layers_whose_weights_are_unshared(tmp_path):
     net = exported(other("conv_local.py:11"))
     exporting.write(net, tmp_path / "a.safetensors")
@@ -176,7 +176,7 @@ def test_layers_whose_weights_are_unshared(tmp_path):
 
 
 @needs_torch
-@files.needs_photos
+@needs_photos
 @pytest.mark.slow
 def test_torchvision_s_own_network_in_full(tmp_path):
     config = other("torchvision.py")
@@ -198,7 +198,7 @@ def test_torchvision_s_own_network_in_full(tmp_path):
     assert_equal(weights.load(tmp_path / "ours.safetensors", config), params)
 
 
-@files.needs_photos
+@needs_photos
 @pytest.mark.parametrize(("name", "part"), [
     ("released", "conv1's columns is 2 here and 1 in torchvision's"), ("four_layer", "the layers here are conv1, co"),
     ("torchvision", "conv1's features is 8 here and 64 in torchvision's alexnet; --layout=columns writes any network")])
@@ -223,7 +223,7 @@ def test_which_networks_are_torchvision_s(fields, part):
     assert bool(said) == bool(part)
 
 
-@files.needs_photos
+@needs_photos
 @pytest.mark.parametrize(("name", "fields", "to", "options", "part"), [
     ("paper", {"model.lrn.n": 4}, "a.onnx", {}, "over an odd number of channels"),
     ("released", {"model.same_map.size": 4}, "a.pth", {}, "is even, which PyTorch's layers cannot express"),

@@ -6,12 +6,12 @@ import math
 import subprocess
 import sys
 
-import import_memory
 import numpy as np
 import pytest
 import tiny_run
 import weights_files as files
 from oracle import needs_torch
+from photographs import needs_photos, photographs
 from safetensors.numpy import save_file
 from scipy.special import log_softmax
 from tiny_run import go
@@ -67,49 +67,32 @@ def names_file(tmp_path, count=CLASSES):
 
 
 def make_torchvision(tmp_path, features, dense, classes):
-    kernels_, biases = reference.random_weights(reference.shapes(features, dense, classes, 1))
-    state = {f"{place}.{leaf}": (kernels_ if leaf == "weight" else biases)[layer]
-             for layer, place in state_dict.TORCHVISION.items() for leaf in ("weight", "bias")}
+    state = files.torchvision_state(*reference.random_weights(reference.shapes(features, dense, classes, 1)))
     save_file(state, tmp_path / "a.safetensors")
     return tmp_path / "a.safetensors", state
 
 
 @needs_torch
-@files.needs_photos
+@needs_photos
 @pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_torchvision(tmp_path, full):
     sizes = ((64, 192, 384, 256, 256), 4096, 1000) if full else (FEATURES, DENSE, CLASSES)
     path, state = make_torchvision(tmp_path, *sizes)
     importing.run_folder(path, load("torchvision", full), tmp_path / "run", say=nowhere,
                          names=names_file(tmp_path, sizes[2]))
-    photos = files.photographs(2, 256)
+    photos = photographs(2, 256)
     assert_same(reference.torchvision(state, photos[:, 16:240, 16:240]), ours(tmp_path / "run", photos))
     assert Trained(tmp_path / "run").known.names[3] == "thing 3, object"
 
 
-LRN = {"n": 5, "alpha": 1e-4, "beta": 0.75}
-
-
-def caffe_layers(kernels_, biases, pool_first):
-    layers = []
-    for name, k in kernels_.items():
-        layers.append((name, "Convolution" if k.ndim == 4 else "InnerProduct", [k, biases[name]], None))
-        if name != "fc8":
-            layers.append((f"relu_{name}", "ReLU", [], None))
-        after = {"conv1": ["LRN", "Pooling"], "conv2": ["LRN", "Pooling"], "conv5": ["Pooling"]}.get(name, [])
-        layers += [(f"{kind}_{name}", kind, [], LRN if kind == "LRN" else None)
-                   for kind in (after[::-1] if pool_first else after)]
-    return layers
-
-
 @needs_torch
-@files.needs_photos
+@needs_photos
 @pytest.mark.parametrize(("name", "generation"), [("bvlc_alexnet", "layer"), ("caffenet", "v1")])
 def test_caffe(tmp_path, name, generation):
     kernels_, biases = reference.random_weights(reference.shapes(FEATURES, DENSE, CLASSES, 2))
-    layers = caffe_layers(kernels_, biases, name == "caffenet")
+    layers = files.caffe_layers(kernels_, biases, name == "caffenet")
     (tmp_path / "a.caffemodel").write_bytes(files.caffemodel(layers, generation))
-    photos = files.photographs(2, 256)
+    photos = photographs(2, 256)
     mean = photos.mean(0).transpose(2, 0, 1)[::-1].astype(np.float32)
     (tmp_path / "mean.binaryproto").write_bytes(files.blob(mean[None], old=True))
     importing.run_folder(tmp_path / "a.caffemodel", load(name), tmp_path / "run", names=names_file(tmp_path),
@@ -129,11 +112,11 @@ def test_caffe(tmp_path, name, generation):
 
 
 @needs_torch
-@files.needs_photos
+@needs_photos
 def test_cuda_convnet(tmp_path):
     kernels_, biases = reference.random_weights(reference.shapes(FEATURES, DENSE, CLASSES, 2))
     (tmp_path / "91.1").write_bytes(files.checkpoint(files.two_columns(kernels_, biases)))
-    photos = files.photographs(2, 256)
+    photos = photographs(2, 256)
     mean = photos.mean(0).astype(np.float32)
     meta = files.python2({"data_mean": mean.transpose(2, 0, 1).reshape(-1, 1),
                           "label_names": [f"class {i}" for i in range(CLASSES)]})
@@ -414,13 +397,3 @@ def test_an_imported_network_whose_mean_is_lost(imported):
     with pytest.raises(DataError, match=r"input\.npz is missing or damaged; import the network again"):
         _ = Trained(folder).consts
     assert json.loads((folder / "result.json").read_text(encoding="utf-8"))["status"] == "imported"
-
-
-@needs_torch
-def test_the_program_that_measures_an_import_imports(tmp_path):
-    kind = "torchvision.safetensors"
-    import_memory.make(tmp_path / kind, kind, tiny=True)
-    cost = import_memory.measure(tmp_path / kind, kind, tiny=True)
-    assert cost.megabytes > (tmp_path / kind).stat().st_size / 1e6
-    assert cost.seconds > 0
-    assert run_files.read_json(tmp_path / f"{kind}.run" / "result.json")["status"] == "imported"

@@ -1,41 +1,21 @@
 """Weights files as others write them, made without this project's readers: Caffe's by its published schema, byte by
-byte; cuda-convnet's by Python's own pickler made to write as Python 2 did; photographs."""
+byte; cuda-convnet's by Python's own pickler made to write as Python 2 did.
 
-import functools
+    python tests/weights_files.py FILE KIND '[[96, 256, 384, 384, 256], 4096, 1000]'
+
+writes a network of random weights to FILE, as benchmarks/importing.py needs it: `KINDS`, and its sizes as
+`reference_networks.shapes` takes them. Needs PyTorch.
+"""
+
 import io
-import os
+import json
 import pathlib
 import pickle
 import struct
-import tarfile
+import sys
 import typing
 
 import numpy as np
-import pytest
-from PIL import Image
-
-PHOTOS = pathlib.Path(os.environ.get("ALEXNET_DATA_DIR", "/nowhere")) / "tiny-imagenet-100" / "val.tar.gz"
-needs_photos = pytest.mark.skipif(
-    not PHOTOS.is_file(), reason="needs tiny-imagenet-100 in the folder that ALEXNET_DATA_DIR names")
-
-
-@functools.cache
-def _jpegs(count):
-    found = []
-    with tarfile.open(PHOTOS, "r:gz") as archive:
-        for number, member in enumerate(m for m in archive if m.isfile()):
-            if number % 7 == 0:
-                found.append(archive.extractfile(member).read())
-            if len(found) == count:
-                return found
-    return found
-
-
-def photographs(count, size):
-    """uint8 [count, size, size, 3]: images of Tiny-ImageNet, enlarged."""
-    return np.stack([np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB").resize(
-        (size, size), Image.Resampling.BICUBIC)) for jpeg in _jpegs(count)])
-
 
 # Caffe: protocol buffers.
 
@@ -199,3 +179,53 @@ def checkpoint(layers, protocol=2):
         "load_file": OldStyle("options.Option", name="load_file", value="/home/spoon/tmp/1.1", value_given=False)})
     return python2({"model_state": {"layers": layers, "epoch": 91, "batchnum": 1000, "train_outputs": [({}, 128)]},
                     "op": options}, protocol)
+
+
+# Whole networks of random weights.
+
+KINDS = ("torchvision.safetensors", "torchvision.pth", "bvlc_alexnet.caffemodel", "cuda-convnet")
+
+
+def caffe_layers(kernels, biases, pool_first):
+    """The layers of bvlc_alexnet, or of CaffeNet (pool_first), as `caffemodel` takes them."""
+    layers = []
+    for name, kernel in kernels.items():
+        layers.append((name, "Convolution" if kernel.ndim == 4 else "InnerProduct", [kernel, biases[name]], None))
+        if name != "fc8":
+            layers.append((f"relu_{name}", "ReLU", [], None))
+        after = {"conv1": ["LRN", "Pooling"], "conv2": ["LRN", "Pooling"], "conv5": ["Pooling"]}.get(name, [])
+        layers += [(f"{kind}_{name}", kind, [], {"n": 5, "alpha": 1e-4, "beta": 0.75} if kind == "LRN" else None)
+                   for kind in (after[::-1] if pool_first else after)]
+    return layers
+
+
+def torchvision_state(kernels, biases):
+    """A state dict of torchvision's alexnet, of NumPy arrays."""
+    places = dict(zip(kernels, ("features.0", "features.3", "features.6", "features.8", "features.10", "classifier.1",
+                                "classifier.4", "classifier.6"), strict=True))
+    return {f"{place}.{leaf}": arrays[layer] for layer, place in places.items()
+            for leaf, arrays in (("weight", kernels), ("bias", biases))}
+
+
+def write(path, kind, features, dense, classes):
+    """Writes a network of random weights as one of KINDS. Needs PyTorch."""
+    import reference_networks as reference
+
+    groups = 1 if kind.startswith("torchvision") else 2
+    kernels, biases = reference.random_weights(reference.shapes(features, dense, classes, groups))
+    if kind == "torchvision.safetensors":
+        from safetensors.numpy import save_file
+
+        save_file(torchvision_state(kernels, biases), path)
+    elif kind == "torchvision.pth":
+        import torch
+
+        torch.save({name: torch.from_numpy(a) for name, a in torchvision_state(kernels, biases).items()}, path)
+    elif kind == "bvlc_alexnet.caffemodel":
+        path.write_bytes(caffemodel(caffe_layers(kernels, biases, pool_first=False)))
+    else:
+        path.write_bytes(checkpoint(two_columns(kernels, biases)))
+
+
+if __name__ == "__main__":
+    write(pathlib.Path(sys.argv[1]), sys.argv[2], *json.loads(sys.argv[3]))
