@@ -1,7 +1,7 @@
 """The paper's figure 1: training error against epochs with ReLU and tanh, and the time to 25%.
 
     python -m experiments.figure1 --workdir=runs/figure1 --jobs=2
-    python -m experiments.figure1 --results=experiments/results/figure1        # draws what is recorded, or a workdir
+    python -m experiments.figure1 --results=experiments/results/figure1        # only draws a record again, or a workdir
 
 First comes a grid of learning rates for each activation, one seed and a few epochs each (`grid/`); the biases' rate is
 twice the weights'. The rate with the lowest error on all training images after those epochs is chosen; if it is the
@@ -57,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = commands.Parser("experiments.figure1", __doc__)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--workdir", type=pathlib.Path, help="folder of the runs, made if absent")
-    where.add_argument("--results", type=pathlib.Path, help="folder of records: nothing is run, only drawn")
+    where.add_argument("--results", type=pathlib.Path, help="folder of records, or of runs: they are only drawn "
+                       "again, and no number is written")
     parser.add_argument("--record", type=pathlib.Path, help="folder that gets the records, numbers and figure too")
     parser.add_argument("--config", default="configs/figure1.py", help="FILE with get_config(activation)")
     parser.add_argument("--seeds", default="5", help="how many, or which (0,5,7); the grid takes the first")
@@ -277,11 +278,7 @@ def _beside(measured: dict[str, Any]) -> str:
 
 def write(folder: pathlib.Path, measured: dict[str, Any], command: Sequence[str]) -> None:
     """Writes figure1.json, figure1.png and figure1.svg."""
-    from experiments.figures import figure1 as figure1_figure  # imports matplotlib: only when there is a result
-    from experiments.figures import style
-
-    ratio: speed.Ratio = measured["ratio"]
-    verdict = verdicts.ratio(ratio, PAPER)
+    verdict = verdicts.ratio(measured["ratio"], PAPER)
     explained = dataclasses.replace(verdict, why=f"{verdict.why}; {_chosen(measured)}")
     sweeps = [measured[part] for part in ("seeds", "grid", "beside")]
     both = [recording.about(sweep, command) for sweep in sweeps if sweep is not None]
@@ -300,36 +297,39 @@ def write(folder: pathlib.Path, measured: dict[str, Any], command: Sequence[str]
         "neighbours": {a: {f"{rate:g}": {"epochs": round(x.epochs, 3), "reached": x.reached}
                            for rate, x in sorted(by.items())} for a, by in measured["neighbours"].items()}}
     run_files.write_json(path, tree)
+    names.say(str(path))
+    draw(folder, measured)
+
+
+def draw(folder: pathlib.Path, measured: dict[str, Any]) -> None:
+    """Prints the ratio and its verdict, and writes figure1.png and figure1.svg."""
+    from experiments.figures import figure1 as figure1_figure  # imports matplotlib: only when there is a result
+    from experiments.figures import style
+
+    verdict = verdicts.ratio(measured["ratio"], PAPER)
+    print(f"epochs to {measured['threshold']:.0%} training error: {summary(measured).text}; the paper: {PAPER:g}×. "
+          f"{verdict.word}: {verdict.why}")
     figure = figure1_figure.draw(measured)
     for kind in ("png", "svg"):
         style.save(figure, folder / f"figure1.{kind}")
-    text = summary(measured).text
-    print(f"epochs to {measured['threshold']:.0%} training error: {text}; the paper: {PAPER:g}×. "
-          f"{verdict.word}: {verdict.why}")
-    names.say(f"{path}, {folder / 'figure1.png'}")
-
-
-def recorded_command(folder: pathlib.Path) -> list[str] | None:
-    """The command that made the records, which redrawing keeps."""
-    tree = run_files.read_json(folder / "figure1.json") or {}
-    command = (tree.get("protocol") or {}).get("command")
-    return [command] if command else None
+        names.say(str(folder / f"figure1.{kind}"))
 
 
 def main(argv: Sequence[str] | None = None, worker: Sequence[str] = local.WORKER,
          prepare: Callable[[Any], None] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(given)
-    command = ["python", "-m", "experiments.figure1", *given]
     if options.results is not None:
+        if options.record is not None:
+            raise ConfigError("--record: --results only draws; --record goes with --workdir, the runs that it records")
         folder = options.results
         for part in (GRID, SEEDS):
             if not (folder / part).is_dir():
                 raise ConfigError(f"--results={folder}: no folder {part} there; experiments.figure1 --workdir=FOLDER "
                                   "makes both, the grid first")
-        write(folder, measure(folder), recorded_command(folder) or command)
+        draw(folder, measure(folder))
         return 0
-    code = 0
+    command, code = ["python", "-m", "experiments.figure1", *given], 0
     try:
         Experiment(options, worker, prepare).run()
     except Interrupted as stop:

@@ -4,8 +4,9 @@
 
 writes report.md, report.csv, report.json, curves.{png,svg} (error against epochs), differences.{png,svg} (each arm's
 difference with its interval) and, if runs have an error on training images (config.data.fit_split),
-overfitting.{png,svg} (that error against the reported one) into the workdir and prints report.md.
+overfitting.{png,svg} (that error against the reported one) into the workdir, or `--out=FOLDER`, and prints report.md.
 It works at any time during a sweep, reports what is missing, and gives the same bytes for the same workdir.
+Of a record (below experiments/results) it only prints, unless `--out` names a folder.
 With `--sets=3` it writes nothing and prints what disjoint sets of three seeds alone would have shown.
 """
 
@@ -24,7 +25,7 @@ from matplotlib.figure import Figure
 from alexnet_jax import commands, names, run_files
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.training import views as views_lib
-from experiments.analysis import compare, overfitting, statistics
+from experiments.analysis import compare, overfitting, packed, statistics
 from experiments.analysis.protocol import caption, sentence
 from experiments.analysis.text import interval, markdown_table, with_span
 from experiments.analysis.verdicts import starred
@@ -44,58 +45,62 @@ def render(workdir: pathlib.Path, views: str | None = None) -> str:
     return markdown(of_workdir(workdir, views))
 
 
-def write_report(workdir: pathlib.Path, *, plots: bool = True, views: str | None = None) -> str:
-    """Writes report.{md,csv,json} and the figures into the workdir, each atomically.
+def write_report(workdir: pathlib.Path, *, plots: bool = True, views: str | None = None,
+                 out: pathlib.Path | None = None) -> str:
+    """Writes report.{md,csv,json} and the figures, each atomically.
 
     Args:
       plots: draw curves.{png,svg}, differences.{png,svg} if an arm has a difference, and overfitting.{png,svg} if runs
         have an error on training images.
       views: of `alexnet_jax.training.views`, for all arms; None: those of `training.views.shared`.
+      out: the folder that gets the files, made if absent; None: the workdir.
 
     Returns:
       The Markdown.
     """
     workdir = pathlib.Path(workdir)
     sweep = read_sweep(workdir)
-    curves = plots and _draw_curves(sweep, workdir)  # first: reads the metrics, whose damage the notes mention
+    out = workdir if out is None else out
+    out.mkdir(parents=True, exist_ok=True)
+    curves = plots and _draw_curves(sweep, out)  # first: reads the metrics, whose damage the notes mention
     summary = of_workdir(workdir, views, sweep)
-    differences = plots and _draw_differences(summary, workdir)
-    overfits = plots and _draw_overfitting(sweep, summary, workdir)
+    differences = plots and _draw_differences(summary, out)
+    overfits = plots and _draw_overfitting(sweep, summary, out)
     pictures = {"curves": curves, "differences": differences, "overfitting": overfits}
     text = markdown(summary, [name for name, drawn in pictures.items() if drawn])
-    run_files.write_json(workdir / "report.json", summary)
-    run_files.write_text(workdir / "report.csv", to_csv(summary))
-    run_files.write_text(workdir / "report.md", text)
+    run_files.write_json(out / "report.json", summary)
+    run_files.write_text(out / "report.csv", to_csv(summary))
+    run_files.write_text(out / "report.md", text)
     return text
 
 
-def _draw_curves(sweep: Sweep, workdir: pathlib.Path) -> bool:
+def _draw_curves(sweep: Sweep, out: pathlib.Path) -> bool:
     """Returns False if no run has a row yet."""
     frame = curves.table(sweep)
     if not frame.empty:
-        _save(curves.draw(frame), workdir, "curves")
+        _save(curves.draw(frame), out, "curves")
     return not frame.empty
 
 
-def _draw_differences(summary: dict[str, Any], workdir: pathlib.Path) -> bool:
+def _draw_differences(summary: dict[str, Any], out: pathlib.Path) -> bool:
     """Returns False if no arm has a difference from its reference."""
     rows = differences_figure.rows(summary)
     if rows:
-        _save(differences_figure.draw(summary), workdir, "differences")
+        _save(differences_figure.draw(summary), out, "differences")
     return bool(rows)
 
 
-def _draw_overfitting(sweep: Sweep, summary: dict[str, Any], workdir: pathlib.Path) -> bool:
+def _draw_overfitting(sweep: Sweep, summary: dict[str, Any], out: pathlib.Path) -> bool:
     """Returns False if no finished run has an error on training images."""
     points = overfitting.points([sweep])
     if points:
-        _save(overfitting_figure.draw(points, caption(summary["protocol"])), workdir, "overfitting")
+        _save(overfitting_figure.draw(points, caption(summary["protocol"])), out, "overfitting")
     return bool(points)
 
 
-def _save(figure: Figure, workdir: pathlib.Path, name: str) -> None:
+def _save(figure: Figure, out: pathlib.Path, name: str) -> None:
     for kind in ("png", "svg"):
-        style.save(figure, workdir / f"{name}.{kind}")
+        style.save(figure, out / f"{name}.{kind}")
 
 
 def markdown(summary: dict[str, Any], pictures: Collection[str] = ()) -> str:
@@ -275,16 +280,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--views", choices=list(views_lib.NAMES),
                         help="which errors, of all arms; default: five views if no run's training mirrors, else ten")
     parser.add_argument("--sets", type=int, metavar="N", help="print what disjoint sets of N seeds say; write nothing")
+    parser.add_argument("--out", type=pathlib.Path, metavar="FOLDER", help="that gets the files, made if absent; "
+                        "default: the workdir; of a record the report is only printed")
     options = parser.parse_args(argv)
     if options.sets is not None:
         print("\n".join(sets_of_seeds(read_sweep(options.workdir), options.sets, options.views)))
         return
-    if not options.workdir.is_dir() or os.access(options.workdir, os.W_OK):
-        print(write_report(options.workdir, views=options.views), end="")
-        return
-    print(render(options.workdir, options.views), end="")
-    print(f"note: {names.plain(str(options.workdir))}: this user may not write there, so the report is only printed",
-          file=sys.stderr)
+    workdir, out, why = options.workdir, options.out, ""
+    if out is None and packed.is_packed(workdir):
+        why = "a record, which a look at it leaves as it is"
+    elif out is None and workdir.is_dir() and not os.access(workdir, os.W_OK):
+        why = "this user may not write there"
+    text = render(workdir, options.views) if why else write_report(workdir, views=options.views, out=out)
+    print(text, end="")
+    if why:
+        print(f"note: {names.plain(str(workdir))}: {why}, so the report is only printed; --out=FOLDER gets its files",
+              file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import scipy.stats
 
 from alexnet_jax import cli, config, run_files
 from alexnet_jax.errors import ConfigError
-from experiments import report
+from experiments import recording, report
 from experiments.analysis import protocol, statistics, workdirs
 from experiments.analysis.text import interval
 from experiments.claims import summary
@@ -197,6 +197,23 @@ def test_command(whole):
     command = [sys.executable, "-m", "experiments.report", f"--workdir={workdir}", "--views=ten_view"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert (done.returncode, done.stdout, done.stderr) == (0, text, "")
+
+
+def test_a_record_s_report_is_only_printed(whole, tmp_path, capsys):
+    workdir, _, _ = whole
+    record, out = tmp_path / "record", tmp_path / "new" / "out"
+    recording.copy_sweep(workdir, record)
+    before = {path: path.read_bytes() for path in record.rglob("*")}
+    report.main([f"--workdir={record}"])
+    printed, note = capsys.readouterr()
+    assert "reproduced" in printed
+    assert note == (f"note: {record}: a record, which a look at it leaves as it is, so the report is only printed; "
+                    "--out=FOLDER gets its files\n")
+    assert {path: path.read_bytes() for path in record.rglob("*")} == before
+    report.main([f"--workdir={record}", f"--out={out}"])
+    assert capsys.readouterr().out == (out / "report.md").read_text()
+    assert {path.name for path in out.iterdir()} >= {"report.json", "report.csv", "curves.png", "differences.svg"}
+    assert {path: path.read_bytes() for path in record.rglob("*")} == before
 
 
 def test_reading_results_needs_no_jax(whole):

@@ -128,6 +128,17 @@ def test_records_hold_no_machine_s_folders_and_are_enough_to_draw(finished):
     before = {p: p.read_bytes() for p in kept.rglob("*") if p.is_file()}
     assert figure1.main([f"--results={kept}"]) == 0
     assert {p: p.read_bytes() for p in kept.rglob("*") if p.is_file()} == before
+    # Nor are the numbers written again: a record from before the neighbours were tried has none.
+    (kept / "figure1.json").write_text("{}\n")
+    (kept / "figure1.png").unlink()
+    try:
+        assert figure1.main([f"--results={kept}"]) == 0
+        assert (kept / "figure1.json").read_text() == "{}\n"
+        assert (kept / "figure1.png").read_bytes() == before[kept / "figure1.png"]
+    finally:
+        (kept / "figure1.json").write_bytes(before[kept / "figure1.json"])
+    with pytest.raises(ConfigError, match="--record: --results only draws"):
+        figure1.main([f"--results={kept}", f"--record={kept}"])
     assert list(packed.Record(kept / "grid").runs) == list(plan_lib.read(folder / "grid").runs)
 
 

@@ -72,7 +72,8 @@ def test_report(sweep):
     out, err = said(report.main, f"--workdir={sweep}")
     assert "| baseline" in out
     assert re.search(r"nonoverlapping seed 0 \(unreadable: .*run.json: permission denied", out)
-    assert err == f"note: {sweep}: this user may not write there, so the report is only printed\n"
+    assert err == (f"note: {sweep}: this user may not write there, so the report is only printed; "
+                   "--out=FOLDER gets its files\n")
     assert tree(sweep) == before
 
 
