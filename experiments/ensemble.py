@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arm = selection.arm_of(sweep, options.arm)
     runs = selection.finished(arm)
     if len(runs) < 2:
-        raise ConfigError(f"arm {arm.name}: only one finished run; averaging needs at least two")
+        raise ConfigError(f"{arm.name}: only one finished run; averaging needs at least two")
     folder = selection.place(options)
     views = options.views or views_lib.shared((run.config, None) for run in runs)  # None: counted here, not recorded
     log_probs, labels, notes = predict(runs, options.split, views, lambda line: print(line, file=sys.stderr))

@@ -3,9 +3,10 @@
     python -m experiments.kernels --workdir=runs/kernels                    # a sweep, or one run's folder
     python -m experiments.kernels --results=experiments/results/kernels     # draws what is recorded
 
-Draws `kernels.png` (for an arm of a sweep `kernels_<arm>.png`), one row per run, and prints each column's colour share
-with its permutation test (analysis/colour.py). `kernels.npz` has the kernels in half precision, so that the numbers and
-the figure can be reproduced without a checkpoint; `--record` writes it together with `kernels.json`, the claim file.
+Draws `kernels.png` (of several arms `kernels_<arm>.png`), one row per run, and prints each column's colour share with
+its permutation test (analysis/colour.py). Beside it `kernels.npz` keeps the kernels in half precision, so that numbers
+and figure can be reproduced without a checkpoint; `--record` writes both together with `kernels.json`, the claim file.
+With `--results` only the figure is written.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ Kernels = dict[str, dict[int, np.ndarray]]  # by arm and seed: [column, height, 
 
 
 def gather(sweep, say) -> tuple[Kernels, dict[str, Any]]:
-    """The kernels of every finished run with a checkpoint, and {arm: their runs}."""
+    """The kernels of every finished run with a checkpoint, and {arm: their runs}.
+
+    Raises:
+      CheckpointError: no run has one. ConfigError: images without colour, or two runs of an arm with the same seed.
+    """
     from alexnet_jax.inspect.trained import Trained  # imports JAX
 
     kernels: Kernels = {}
@@ -45,7 +50,10 @@ def gather(sweep, say) -> tuple[Kernels, dict[str, Any]]:
                 continue
             if kernel.ndim != 5 or kernel.shape[3] != 3:
                 raise ConfigError(f"{run.folder}: its first layer doesn't take colour images (config.augment.grey)")
-            kernels.setdefault(arm.name, {})[run.seed] = kernel
+            if run.seed in kernels.setdefault(arm.name, {}):  # folders of runs of several configs
+                raise ConfigError(f"{run.folder}: another of these runs has seed {run.seed} too, and the rows are told "
+                                  "apart by their seeds; name the runs of each config in a command of their own")
+            kernels[arm.name][run.seed] = kernel
             used.setdefault(arm.name, []).append(run)
     if not kernels:
         raise CheckpointError(lost[0] if lost else "none of these runs is finished")

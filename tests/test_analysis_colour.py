@@ -97,6 +97,30 @@ def test_a_kernel_is_stretched_around_grey():
     assert tuple(sheet[0, 20]) == (0.5, 0.5, 0.5)  # a kernel of zeros
 
 
+def test_folders_of_runs_are_named_and_none_is_lost(tmp_path, monkeypatch):
+    """One run has its own name in the title, several are counted; two of one seed would be one row."""
+    workdir = fake_sweep.write_sweep(tmp_path / "three", seeds=(0, 1), epochs=2)
+    folders = [fake_sweep.folder_of(workdir, "baseline", seed) for seed in (0, 1)]
+    folders.append(fake_sweep.folder_of(workdir, "no_lrn", 1))
+
+    class Trained:
+        def __init__(self, folder):
+            self.params = {"conv1": {"kernel": _kernels((12, 3))}}
+
+    monkeypatch.setattr("alexnet_jax.inspect.trained.Trained", Trained)
+    drawn = {}
+    monkeypatch.setattr(kernels_figure, "draw", lambda by, measured, arm, caption: drawn.update({arm: list(by)}))
+    monkeypatch.setattr("experiments.figures.style.save", lambda figure, path: None)
+    kernels.main([str(folders[0])])
+    monkeypatch.chdir(tmp_path)
+    kernels.main(list(map(str, folders[:2])))
+    assert drawn == {folders[0].name: [0], "2 runs": [0, 1]}
+    with pytest.raises(ConfigError, match="another of these runs has seed 1 too"):
+        kernels.main(list(map(str, folders)))
+    with pytest.raises(ConfigError, match="--arm=baseline: only a sweep has arms"):
+        kernels.main([str(folders[0]), "--arm=baseline"])
+
+
 def test_what_is_recorded_gives_the_same_numbers_and_picture(tmp_path, capsys):
     made = {"baseline": {s: _kernels((12, 3)).astype(np.float16) for s in (0, 1)},
             "talk": {0: _kernels((8, 8)).astype(np.float16)}}

@@ -122,7 +122,7 @@ def test_kernels_of_a_run(tiny, finished, tmp_path, capsys):
     found, _ = kernels.load(tmp_path / "kernels.npz")
     arrays = tiny_run.arrays(tiny(), finished)
     expected = next(v for k, v in arrays.items() if "params" in k and "conv1" in k and "kernel" in k)
-    np.testing.assert_array_equal(found["runs"][0], expected.astype(np.float16))
+    np.testing.assert_array_equal(found["run"][0], expected.astype(np.float16))
     claim = json.loads((tmp_path / "kernels.json").read_text())
     assert (claim["claim"], claim["measured"]["n"], claim["verdict"]["word"]) == ("kernels", 1, "unresolved")
     assert claim["protocol"]["seeds"] == [0]
@@ -267,7 +267,7 @@ def test_neighbours_that_are_the_same_image_are_noted(finished, tmp_path, capsys
 @pytest.mark.parametrize(("arguments", "part"), [
     (("--gallery=test[:10]",), "each its own nearest neighbour"), (("--images=many",), "write how many"),
     (("--images=50,",), "each below 30"), (("--neighbours=65",), "the gallery has 64"),
-    (("--data=shaped",), "did you mean shapes"), (("--arm=none",), "no such arm; there is runs")])
+    (("--data=shaped",), "did you mean shapes"), (("--arm=none",), "--arm=none: only a sweep has arms")])
 def test_bad_arguments_of_retrieval(finished, tmp_path, arguments, part):
     with pytest.raises(ConfigError, match=part):
         retrieval.main([str(finished), f"--record={tmp_path}", *arguments])

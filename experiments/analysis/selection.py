@@ -21,12 +21,13 @@ def parser(module: str, doc: str | None) -> commands.Parser:
     made.add_argument("--workdir", type=pathlib.Path, metavar="RUN", help="the same as RUN, for one folder")
     made.add_argument("--arm", help="of the sweep (default: the baseline)")
     made.add_argument("--record", type=pathlib.Path, help="folder that gets the numbers and figures; default: none, "
-                      "and the figures go beside the runs")
+                      "and what is drawn goes into the run's or sweep's folder, of several runs into the current one")
     return made
 
 
 def sweep_of(options: argparse.Namespace) -> Sweep:
-    """The runs named by the options, as a sweep; run folders become a sweep with a single arm.
+    """The runs named by the options, as a sweep; run folders become a sweep with a single arm, named after the run, or
+    '3 runs'.
 
     Raises:
       ConfigError: no runs, or both kinds of arguments. WorkdirError: a folder is not a run's. CheckpointError: a
@@ -50,15 +51,17 @@ def sweep_of(options: argparse.Namespace) -> Sweep:
     runs = [read_run(folder) for folder in folders]
     if len({run.id for run in runs}) < len(runs):
         raise ConfigError("the same run is named twice")
+    name = folders[0].absolute().name if len(runs) == 1 else f"{len(runs)} runs"
     # Not keyed by seed: runs of several configs may share one.
-    return Sweep("runs", "", "runs", [Arm("runs", "", {}, dict(enumerate(runs)))])
+    return Sweep(name, "", name, [Arm(name, "", {}, dict(enumerate(runs)))])
 
 
 def arm_of(sweep: Sweep, name: str | None) -> Arm:
     """The named arm, or the baseline for None. Raises ConfigError."""
     names = [arm.name for arm in sweep.arms]
     if name is not None and name not in names:
-        raise ConfigError(f"--arm={name}: no such arm; there is {', '.join(names)}")
+        raise ConfigError(f"--arm={name}: " + (f"no such arm; there is {', '.join(names)}" if sweep.config else
+                                               "only a sweep has arms, and these are folders of runs; leave it out"))
     return sweep.arm(name or sweep.baseline)
 
 
@@ -72,7 +75,7 @@ def finished(arm: Arm) -> list[Run]:
     """Its finished runs, by seed. Raises WorkdirError if there is none."""
     runs = [run for _, run in sorted(arm.runs.items()) if run.state in run_files.USABLE]
     if not runs:
-        raise WorkdirError(f"arm {arm.name}: none of its {len(arm.runs)} runs is finished")
+        raise WorkdirError(f"{arm.name}: no finished run (of {len(arm.runs)}); the command that started them resumes")
     return runs
 
 
