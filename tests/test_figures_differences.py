@@ -1,5 +1,7 @@
 """The figure of a sweep's differences: its rows, its layout, and unusual sweeps."""
 
+import re
+
 import fake_sweep
 import pytest
 from matplotlib.colors import to_hex
@@ -8,6 +10,9 @@ from alexnet_jax.errors import ConfigError
 from experiments import report
 from experiments.analysis import statistics, workdirs
 from experiments.claims import summary
+from experiments.claims.paper import log_difference
+from experiments.claims.record import of_arm
+from experiments.claims.registry import CLAIMS
 from experiments.figures import differences as differences_figure
 
 ARMS = {**fake_sweep.ARMS, "zero": ("", {}, 0.0, 0.0), "worse": ("lrn", {"model.lrn.layers": (2,)}, 1.0, 0.5)}
@@ -62,6 +67,31 @@ def test_each_row_is_the_arm_of_the_report(tmp_path):
     assert arms["no_lrn"]["verdict"]["word"] == "reproduced"
     assert rows["no_lrn"]["colour"] == to_hex(differences_figure.WORDS["reproduced"][0])
     assert rows["tanh"]["colour"] == to_hex(differences_figure.WORDS["not comparable"][0])
+
+
+@pytest.mark.parametrize(("text", "value", "shown"), [
+    ("+1.4/+1.2", 1.4, "+1.4"), ("−0.4/−0.3", -0.4, "−0.4"), ("top-1 about +2", 2.0, "≈ +2"),
+    ("top-1 by over +1", 1.0, "> +1"), ("13 against 11", 2.0, "+2"), ("+7 in another table", 2.0, "+2")])
+def test_the_paper_s_number_is_as_precise_as_the_paper(text, value, shown):
+    assert differences_figure.as_claimed(text, value) == shown
+
+
+def test_every_claimed_difference_is_shown_as_its_source_has_it():
+    """In the column of the paper what is printed there; in that of the log two digits, of which all runs have two."""
+    shown = {}
+    for claim in CLAIMS.values():
+        for what in claim.measures:
+            said = of_arm(CLAIMS, what.ablation, what.name, bool(what.local))  # None: only in kind
+            if said is not None and said.paper is not None and said.paper.top1 is not None:
+                shown[what.name] = differences_figure.as_claimed(said.paper.text, said.paper.top1)
+                assert float(re.sub("[^0-9.-]", "", shown[what.name].replace("−", "-"))) == said.paper.top1
+    assert {name: shown[name] for name in ("nonoverlapping", "one_column", "no_pca", "no_conv4", "conv_local_13")} == {
+        "nonoverlapping": "+0.4", "one_column": "+1.7", "no_pca": "> +1", "no_conv4": "≈ +2", "conv_local_13": "+2"}
+    row = differences_figure.Row("", 0.0, None, None, [], "", paper=1.7, log=1.695)
+    assert [differences_figure._number(row, who) for who in ("paper", "log")] == ["+1.7", "+1.70"]
+    assert log_difference("170-quant").text == "−0.01/+0.37"
+    assert CLAIMS["log-169"].log.text.startswith("40.60/18.11; ")
+    assert (CLAIMS["2012-pre"].log.text, log_difference("148").text) == ("38.990/16.622", "+1.370/+1.152")
 
 
 def test_hollow_where_the_correction_takes_the_verdict(tmp_path):

@@ -38,7 +38,10 @@ class Value:
 
 @dataclasses.dataclass(frozen=True)
 class LogRun:
-    """One run of the author's logs; `base` is the run (or the runs, for their mean) that it varies."""
+    """One run of the author's logs; `base` is the run (or the runs, for their mean) that it varies.
+
+    `digits`: after the point, as logged.
+    """
 
     run: str
     what: str
@@ -47,6 +50,12 @@ class LogRun:
     protocol: str = VAL_2012
     base: tuple[str, ...] = ("145",)
     source: str = LOG
+    digits: int = 3
+
+    @property
+    def errors(self) -> str:
+        """top-1/top-5 as logged: 40.60/18.11."""
+        return f"{self.top1:.{self.digits}f}/{self.top5:.{self.digits}f}"
 
 
 # 166, 167 and 169-177 vary #153/#159 (annealed rates, about 95 epochs), not #145; the four schedules
@@ -70,16 +79,16 @@ LOG_RUNS: dict[str, LogRun] = {r.run: r for r in (
     LogRun("133", "columns talk before conv4 instead of conv3: worse than 131", base=("131",)),
     LogRun("127", "no exchange at conv3 with wider layers: significantly worse", base=("120",)),
     LogRun("128", "narrower columns that talk more: on hold", base=()),
-    LogRun("166", "conv2's normalisation below its ReLU", 41.10, 18.67, base=SCHEDULES),
-    LogRun("166 centre", "conv2's normalisation below its ReLU", 42.86, 20.10, VAL_2012_CENTRE, ()),
-    LogRun("167", "no normalisation on conv2", 40.49, 18.12, base=SCHEDULES),
-    LogRun("167 centre", "no normalisation on conv2", 42.68, 19.76, VAL_2012_CENTRE, ()),
-    LogRun("169", "one of four near-identical learning-rate schedules", 40.60, 18.11, base=()),
-    LogRun("170", "one of four near-identical learning-rate schedules", 40.53, 18.05, base=()),
-    LogRun("171", "one of four near-identical learning-rate schedules", 40.42, 18.14, base=()),
-    LogRun("174", "one of four near-identical learning-rate schedules", 40.44, 18.04, base=()),
-    LogRun("170-quant", "halves sent between columns quantised", 40.52, 18.42, base=("170",)),
-    LogRun("177", "dropout on conv4", 40.69, 18.30, base=SCHEDULES),
+    LogRun("166", "conv2's normalisation below its ReLU", 41.10, 18.67, base=SCHEDULES, digits=2),
+    LogRun("166 centre", "conv2's normalisation below its ReLU", 42.86, 20.10, VAL_2012_CENTRE, (), digits=2),
+    LogRun("167", "no normalisation on conv2", 40.49, 18.12, base=SCHEDULES, digits=2),
+    LogRun("167 centre", "no normalisation on conv2", 42.68, 19.76, VAL_2012_CENTRE, (), digits=2),
+    LogRun("169", "one of four near-identical learning-rate schedules", 40.60, 18.11, base=(), digits=2),
+    LogRun("170", "one of four near-identical learning-rate schedules", 40.53, 18.05, base=(), digits=2),
+    LogRun("171", "one of four near-identical learning-rate schedules", 40.42, 18.14, base=(), digits=2),
+    LogRun("174", "one of four near-identical learning-rate schedules", 40.44, 18.04, base=(), digits=2),
+    LogRun("170-quant", "halves sent between columns quantised", 40.52, 18.42, base=("170",), digits=2),
+    LogRun("177", "dropout on conv4", 40.69, 18.30, base=SCHEDULES, digits=2),
     LogRun("145 continued", "rate raised again to epoch 135", 40.250, 17.994),
     LogRun("137", "with a low-resolution blurred path", 37.617, 17.125, TEST_2010, ("145-2010",)),
 )}
@@ -100,7 +109,9 @@ def log_difference(run: str, base: tuple[str, ...] = ()) -> Value:
             raise KeyError(f"run {run} or its base has no logged error")
         differences.append(round(here - sum(there) / len(there), 4))
     against = base[0] if len(base) == 1 else f"the mean of {', '.join(base)}"
-    text = "/".join(signed(d, 3) for d in differences)
+    # The mean of four runs has a digit more than each.
+    digits = max(LOG_RUNS[name].digits for name in (run, *base)) if len(base) == 1 else 3
+    text = "/".join(signed(d, digits) for d in differences)
     return Value(text, f"run {run} against {against}: {LOG_RUNS[run].what}", LOG, *differences)
 
 

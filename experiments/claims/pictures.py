@@ -89,6 +89,7 @@ def _row(judgement: Judgement) -> differences.Row:
     over = c.over_images
     e = c.difference
     assert e.mean is not None
+    text = differences.as_claimed(claimed.paper.text, paper) if claimed and claimed.paper and paper is not None else ""
     return differences.Row(c.arm.name, e.mean, e.low, e.high, c.each, verdict.word,
                            (over.low, over.high) if over and over.low is not None and over.high is not None else None,
-                           paper, log, not starred(verdict.word, verdict.by_sign, judgement.p_holm))
+                           paper, log, not starred(verdict.word, verdict.by_sign, judgement.p_holm), text)

@@ -44,7 +44,7 @@ def _gain(run: str) -> Value:
 
 def _logged(run: str) -> Value:
     logged = LOG_RUNS[run]
-    return Value(f"{logged.top1:.3f}/{logged.top5:.3f}", f"run {run}", LOG, logged.top1, logged.top5)
+    return Value(logged.errors, f"run {run}", LOG, logged.top1, logged.top5)
 
 
 def _of_log(run: str, *measures: Measure, together: tuple[str, ...] = (), says: str = "", **record: Any) -> Claim:
@@ -55,7 +55,7 @@ def _of_log(run: str, *measures: Measure, together: tuple[str, ...] = (), says: 
         base = value.where.removeprefix(f"run {run}").partition(":")[0]
     except KeyError:
         runs = [LOG_RUNS[name] for name in (run, *together)]
-        numbers = [f"{one.top1:g}/{one.top5:g}" for one in runs if one.top1 is not None]
+        numbers = [one.errors for one in runs if one.top1 is not None]
         value, base = Value("; ".join(numbers) or "no number", f"run{'s' if together else ''} "
                             f"{' and '.join((run, *together))}", LOG), ""
     return Claim(f"log-{run}", logged.what, f"run{'s' if together else ''} {', '.join((run, *together))}{base}", "log",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ WORDS = {REPRODUCED: (COLOURS[2], "o"), CONTRADICTED: (COLOURS[1], "o"), NO_EFFE
          SMALLER: (COLOURS[5], "o"), UNRESOLVED: ("#7A7A7A", "o"), PRELIMINARY: ("#A8A8A8", "o"),
          NOT_COMPARABLE: ("#444444", "X"), NO_CLAIM: (COLOURS[4], "o")}
 _CLAIMS = {"paper": ("D", 5.5, "the paper"), "log": ("s", 3.6, "its author's log")}
+_ROUGH = {"about ": "≈ ", "over ": "> "}
 _ROW, _SIZE, _BESIDE, _GAP = 0.21, 8.5, 7.5, 0.14  # inches, points of labels and of numbers, inches
 _MOST_LABEL, _LEAST_PANEL = 2.5, 1.5  # inches
 MOST = 60  # rows: a sweep may have thousands of arms
@@ -48,6 +50,7 @@ class Row:
       each: the difference of each seed. over: the interval over seeds and images.
       paper, log: the paper's and the log's values. word: one of WORDS, or a word that starts with one.
       kept: does the word survive the correction?
+      paper_text: the paper's number as it is written there (`as_claimed`).
     """
 
     label: str
@@ -60,6 +63,7 @@ class Row:
     paper: float | None = None
     log: float | None = None
     kept: bool = True
+    paper_text: str = ""
 
     @property
     def text(self) -> str:
@@ -81,9 +85,10 @@ def _row_of(arm: dict[str, Any]) -> Row:
     label = arm["name"] + (f" − {arm['against']}" if arm["against"] else "")
     label += f" ({views.NAMES[arm['views']]})" if arm["views"] else ""
     paper, log = ((claimed.get(who) or {}).get("top1") for who in _CLAIMS)
+    text = "" if paper is None else as_claimed(claimed["paper"]["text"], paper)
     return Row(label, e["mean"], e["low"], e["high"], difference["each"], word,
                (over["low"], over["high"]) if over and over["low"] is not None else None, paper, log,
-               kept=not (verdict and starred(word, verdict["by_sign"], difference["p_holm"])))
+               kept=not (verdict and starred(word, verdict["by_sign"], difference["p_holm"])), paper_text=text)
 
 
 def _look(word: str) -> tuple[str, str]:
@@ -129,7 +134,7 @@ def draw_blocks(blocks: Mapping[str, Sequence[Row]], title: str, what: str, leve
     with style.drawing(letters):
         columns = [(f"points [{level} interval]", [row.text for row in shown]),
                    ("seeds", [str(len(row.each)) for row in shown]),
-                   *((who, [_number(getattr(row, who)) for row in shown]) for who in claims)]
+                   *((who, [_number(row, who) for row in shown]) for who in claims)]
         places = [_GAP]
         for name, texts in columns:
             places.append(places[-1] + _GAP + max(letters.width(text, _BESIDE) for text in (name, *texts)))
@@ -183,6 +188,8 @@ def _notes(kept: Mapping[str, Sequence[Row]], limits: Mapping[str, tuple[float, 
         "Dots are pairs; one seed has no interval.": not bars,
         f"Colours: the verdict at this scale{'' if all(row.kept for row in shown) else hollow}.": True,
         "The paper's and the log's numbers are of their own networks and data.": claims,
+        '≈: "about" in the paper.': any(row.paper_text.startswith("≈") for row in shown),
+        '>: "over" in the paper.': any(row.paper_text.startswith(">") for row in shown),
         "Thin: intervals over seeds and over other images to report on.": any(row.over for row in shown),
         "Triangles at the edge: what lies beyond it.": beyond,
     }
@@ -194,11 +201,21 @@ def _largest(block: Sequence[Row]) -> list[Row]:
     return [block[i] for i in sorted(largest)]
 
 
-def _number(value: float | None) -> str:
-    """A claimed difference as text: +1.4, +1.37."""
+def as_claimed(text: str, value: float) -> str:
+    """The paper's top-1 difference, as precise as the paper is: '+1.4/+1.2' → '+1.4', 'top-1 about +2' → '≈ +2', 'top-1
+    by over +1' → '> +1'; the value itself, to a point, if the text has no difference ('13 against 11' → '+2')."""
+    found = re.search(r"(about |over )?([+−]\d+(?:\.\d+)?)", text)
+    if found is None or float(found[2].replace("−", "-")) != value:
+        return signed(value, 0)
+    return _ROUGH.get(found[1] or "", "") + found[2]
+
+
+def _number(row: Row, who: str) -> str:
+    """The paper's difference as it is written there; the log's, which has two or three digits, with two like ours."""
+    value = getattr(row, who)
     if value is None:
         return ""
-    return signed(value, 1 if round(value, 1) == round(value, 2) else 2)
+    return row.paper_text or signed(value, 1) if who == "paper" else signed(value, 2)
 
 
 def _handles(shown: Sequence[Row]) -> list[Line2D]:
