@@ -8,7 +8,7 @@
 # make bench       the benchmarks, this project beside PyTorch, and the tables of benchmarks/RESULTS.md: an hour or two
 #                  on two cores that do nothing else; make bench-quick tries all of them on tiny networks
 # make accelerator what this project does on the accelerator that JAX sees, in MINUTES=9, into OUT=runs/accelerator;
-#                  again, and it resumes; ARGS=--quick rehearses it without one. With .venv, or without one PYTHON
+#                  again, and it resumes; ARGS=--quick rehearses it without one. With PYTHON, if given, else .venv
 # make bare        does it run on a machine with few packages? PYTHON=python3.12, ARGS="--venv=… --cuts=…"; by hand or weekly
 # make lint        ruff, mypy, and who may import whom (import-linter: pyproject.toml)
 # Each other sets up .venv first, if needed. WORKDIR=…, PYTHON=python3.12 and DATA=… can be given.
@@ -78,7 +78,7 @@ bench-quick: $(VENV)/installed-bench
 OUT ?= runs/accelerator
 accelerator: MINUTES := $(if $(filter file,$(origin MINUTES)),9,$(MINUTES))
 accelerator:
-	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.accelerator --minutes=$(MINUTES) --out=$(OUT) $(ARGS)
+	$(or $(if $(filter file,$(origin PYTHON)),$(wildcard $(BIN)/python)),$(PYTHON)) -m benchmarks.accelerator --minutes=$(MINUTES) --out=$(OUT) $(ARGS)
 
 bare:
 	$(PYTHON) tests/bare_machine.py --python=$(PYTHON) $(ARGS)

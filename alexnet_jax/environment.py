@@ -113,12 +113,18 @@ def prepare(precision: str = "float32") -> None:
         os.environ["JAX_ENABLE_X64"] = "0"
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = cache_folder()
-        if writable(folder and folder / "xla"):
-            os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder and folder / "xla")
-        else:
-            why = f"{folder} cannot be written" if folder else "this user has no home directory"
-            _tell(f"no compilation cache, as {why}: each process compiles again; "
-                  "$JAX_COMPILATION_CACHE_DIR or $XDG_CACHE_HOME names another place")
+        if not writable(folder and folder / "xla"):
+            why, other = f"{folder} cannot be written" if folder else "this user has no home directory", (
+                "$JAX_COMPILATION_CACHE_DIR or $XDG_CACHE_HOME names another place")
+            try:
+                folder = _substitute()
+                _tell(f"{why}: compiled programs go to {folder}; {other}")
+            except OSError as error:
+                folder = None
+                _tell(f"no compilation cache, as {why} and there is no temporary folder in its place ({error}): each "
+                      f"process compiles again; {other}")
+        if folder is not None:
+            os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "xla")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter on stderr
     prepare_xla()

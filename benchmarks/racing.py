@@ -106,6 +106,7 @@ def measure(args: argparse.Namespace, children: Mapping[str, contenders.Contende
     turns = {}
     for side in set_up:
         ask = functools.partial(children[side].ask, "run", key=cell.network)
+        ask(timeout=limit, steps=1)  # the first without others at work, in which PyTorch chooses its algorithms
         steps = rounds.enough(ask(timeout=limit, steps=1), args.round_seconds)
         turns[side] = lambda ask=ask, steps=steps: ask(timeout=limit, steps=steps) / steps
     found = rounds.alternate(turns, args.rounds, command.say)

@@ -25,8 +25,6 @@ _DEVICE = torch.device("cuda" if _GPU else "cpu")
 if not _GPU:
     torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     torch.set_flush_denormal(True)  # as XLA does
-else:
-    torch.backends.cudnn.benchmark = True
 
 
 def about() -> dict[str, Any]:
@@ -105,8 +103,11 @@ def setup(key: str, network: str, batch: int, precision: str, shrink: bool = Fal
     """Builds `key` and runs two steps; returns the total seconds."""
     begin = time.perf_counter()
     _products(precision)
+    # cuDNN chooses its algorithms by timing them: in the first step after this one, when no other process compiles.
+    torch.backends.cudnn.benchmark = False
     _STEPS[key] = Step(networks.config_of(network, batch, precision, shrink), norm, compiled)
     _STEPS[key].run(2)
+    torch.backends.cudnn.benchmark = _GPU
     return time.perf_counter() - begin
 
 

@@ -21,6 +21,8 @@ os.environ["JAX_NUMPY_DTYPE_PROMOTION"], os.environ["JAX_NUMPY_RANK_PROMOTION"] 
 _cache = tempfile.mkdtemp(prefix="alexnet-jax-tests-xla-")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
+# On a card the processes of the tests, and those that they start, share its memory.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 # A shell without job control starts what is in its background with SIGINT ignored, nohup with SIGHUP, and that is
 # inherited. The tests send both to themselves and to processes that they start.

@@ -1,5 +1,6 @@
 """Parts of benchmarks.accelerator that follow FAKE, a JSON {step: its outcome}."""
 
+import atexit
 import json
 import os
 import time
@@ -15,6 +16,8 @@ def _work(context, what):
         print(what, file=file)
     if what == "error":
         raise ValueError("two\nlines")
+    if what == "crashes at the end":
+        atexit.register(os.abort)
     if what == "dies":
         os._exit(3)
     if what == "wrong":

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from oracle import needs_torch
 
+from alexnet_jax.errors import UserError
 from alexnet_jax.models import arithmetic
-from benchmarks.accelerator import checks, compared, exact, reference, resumed, right
+from benchmarks.accelerator import checks, compared, context, exact, reference, resumed, right
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SMALL = f"released{compared.SMALL}"
@@ -127,6 +128,27 @@ def test_other_losses_and_other_initial_weights_are_found(name, monkeypatch):
     assert not checks.same_losses(name)["right"]
 
 
+def test_a_call_of_many_steps_that_draws_otherwise_is_found(tmp_path, monkeypatch):
+    train = checks.Feed.train
+
+    def later(self, call, state, sums, consts, moment):
+        return train(self, call, state, sums, consts, moment._replace(step=np.int32(moment.step + (call.steps > 1))))
+
+    monkeypatch.setattr(checks.Feed, "train", later)
+    found = checks.same_calls(tmp_path, "tiny")
+    assert not found["right"]
+    apart = found["apart"]["calls of 4, streamed"]
+    assert all(apart[key] > 4 * most for key, most in checks.CALLS.items()), apart
+    assert found["apart"]["on the device, streamed"] == {"weights": 0.0, "loss": 0.0}
+
+
+def test_a_cpu_is_not_taken_for_an_accelerator(tmp_path, monkeypatch):
+    own = context.Context(tmp_path, {"quick": True, "part": "right", "steps": {}, "device": {
+        "platform": "gpu", "kind": "a card", "cores": 1}}, 60.0, "now", print)
+    with pytest.raises(UserError, match=r"^JAX sees cpu now, where it saw a card$"):
+        right.run(own)
+
+
 # The references.
 
 
@@ -165,12 +187,17 @@ def test_a_resumed_run_that_differs_is_found(tmp_path, monkeypatch):
         (workdir / "checkpoints" / "3").mkdir(parents=True, exist_ok=True)
         for name in ("metrics.csv", "outcomes.json", "digest", *(() if "kill" in command else ("result.json",))):
             (workdir / name).write_text(str(workdir if name == "digest" else ""))
+        (workdir / "run.json").write_text(json.dumps({"device": {"platform": platform}}))
         return subprocess.CompletedProcess(command, -9 if "kill" in command else 0)
 
+    platform = "gpu"
     monkeypatch.setattr(subprocess, "run", train)
     found = resumed.same_when_resumed(tmp_path / "x", "tiny", gpu=True)
     assert (found["right"], found["files_that_differ"]) == (False, ["digest"])
     assert (found["flags"], found["killed_after_step"]) == (resumed.DETERMINISTIC, 3)
+    platform = "cpu"
+    with pytest.raises(RuntimeError, match="a process of the three computed on the CPU"):
+        resumed.same_when_resumed(tmp_path / "x", "tiny", gpu=True)
     monkeypatch.setattr(subprocess, "run", functools.partial(train_that_ends, train))
     with pytest.raises(RuntimeError, match=r"the three processes ended with \[0, 1, 0\], and not 0, -9, 0"):
         resumed.same_when_resumed(tmp_path / "x", "tiny", gpu=False)

@@ -68,6 +68,11 @@ def test_a_part_that_fails_in_each_way_does_all_the_rest(go, tmp_path, capfd):
         f"rehearsal on a device: nothing left to do; finished before: fake; results in {tmp_path}")
 
 
+def test_a_library_that_crashes_as_python_ends_leaves_the_part_finished(go):
+    code, found = go({"a": 1, "b": "crashes at the end"})
+    assert (code, found["status"]) == (0, "finished")
+
+
 def test_a_part_is_cut_off_when_its_time_is_up_and_resumes(go, tmp_path, monkeypatch):
     given = []
 
@@ -156,6 +161,24 @@ def test_without_an_accelerator_it_is_a_rehearsal_or_nothing(tmp_path):
     assert err.startswith("error: JAX sees no accelerator here, only ")
     assert err.count("\n") == 1
     assert not list((tmp_path / "x").glob("*.json"))
+
+
+def test_jax_s_own_reason_for_a_cpu_is_said(tmp_path, monkeypatch):
+    def machine(self, part, seconds):
+        (self.out / "machine.log").write_text("a line\nCUDA version check failed: Outdated cuDNN\nanother line\n")
+        records.write(self.out, {"schema": records.SCHEMA, "part": "machine", "quick": False, "status": "finished",
+                                 "steps": {"device": DEVICE}})
+
+    monkeypatch.setattr(course.Course, "_process", machine)
+    with pytest.raises(UserError, match=r"only a device \(CUDA version check failed: Outdated cuDNN\); start it by a "):
+        course.Course(tmp_path, 60.0, False, "the command").run((FAKE,))
+
+
+def test_memory_that_others_hold_is_noted(go, monkeypatch, capfd):
+    monkeypatch.setitem(DEVICE, "taken", 40 << 30)
+    go({"a": 1})
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[1].startswith("note: other processes hold 42.9 GB of this card's memory; ")
 
 
 def test_a_jax_that_does_not_start_is_one_line(tmp_path, monkeypatch, capfd):

@@ -1,13 +1,16 @@
 """The part "fast" of `benchmarks.accelerator`: what is measured when, and results after failures. No times."""
 
 import json
+import os
+import subprocess
+import sys
 from typing import ClassVar
 
 import pytest
 from oracle import needs_torch
 
 from alexnet_jax.errors import UserError
-from benchmarks import contenders, table
+from benchmarks import command, contenders, table
 from benchmarks.accelerator import context, fast
 from benchmarks.accelerator import record as records
 from benchmarks.racing import BEST, STOCK, Cell
@@ -48,6 +51,9 @@ class Child:
         self.begin(what, timeout, **arguments)
         return self.answer()
 
+    def close(self):
+        Child.log.append((self.name, "ended"))
+
     def __enter__(self):
         return self
 
@@ -62,13 +68,13 @@ def go(tmp_path, monkeypatch):
     monkeypatch.setattr(fast, "CELLS", (Cell("released", 128, "bfloat16"), Cell("released-no-lrn", 8, "float32")))
     said = []
 
-    def run(change=lambda child: None, device=GPU):
+    def run(change=lambda child: None, device=GPU, seconds=600.0):
         Child.made, Child.log = [], []
         monkeypatch.setattr(Child, "__enter__", lambda self: change(self) or self)
         found = records.read(tmp_path, "fast") or {
             "schema": 1, "part": "fast", "quick": False, "device": device, "versions": {"jax": "0.0"}, "steps": {},
             "command": "python -m benchmarks.accelerator", "begun": ["2020-01-01T00:00:00"]}
-        own = context.Context(tmp_path, found, 600.0, str(len(said)), said.append)
+        own = context.Context(tmp_path, found, seconds, str(len(said)), said.append)
         fast.run(own)
         own.end()
         return records.read(tmp_path, "fast"), said
@@ -79,7 +85,10 @@ def go(tmp_path, monkeypatch):
 def test_all_compile_side_by_side_and_take_turns_when_all_have(go):
     found, said = go()
     assert found["status"] == "finished"
-    assert not said
+    assert said == [*(f"fast: matrix product 400.0 TFLOP/s ({precision}), copy 2,000 GB/s" for precision in
+                      ("bfloat16", "tensorfloat32", "float32")),
+                    "fast: released, batch 128, bfloat16: ours 2.00 ms, PyTorch 6.00 ms, PyTorch, tuned 3.00 ms",
+                    "fast: released-no-lrn, batch 8, float32: ours 2.00 ms, PyTorch 6.00 ms"]
     cell = found["steps"]["released, batch 128, bfloat16"]
     assert {side: round(one["median"], 4) for side, one in cell["turns"].items()} == SECONDS
     assert len(cell["turns"]["ours"]["all"]) == fast.ROUNDS
@@ -91,6 +100,10 @@ def test_all_compile_side_by_side_and_take_turns_when_all_have(go):
     first = Child.log.index(("ours", "setup"))
     assert [what for _, what in Child.log[first:first + 6]] == ["setup"] * 3 + ["setup answered"] * 3
     assert Child.log[first + 6][1] == "run"
+    # A process that was profiled measures nothing more.
+    last = Child.log.index(("ours", "kernels answered"))
+    assert Child.log[last + 1] == ("ours", "ended")
+    assert not any(what == "run" for _, what in Child.log[last:Child.log.index(("ours", "setup"), last)])
     assert [what for _, what in Child.log[-3:]] == ["closed"] * 3
 
 
@@ -110,6 +123,20 @@ def test_a_peer_that_fails_leaves_the_rest(go, what, turns):
     assert found["status"] == "finished"
 
 
+def test_a_peer_that_compiles_too_long_leaves_time_for_the_turns(go, monkeypatch):
+    given = []
+    begin = Child.begin
+
+    def watched(self, what, timeout=None, **arguments):
+        given.append((what, timeout))
+        begin(self, what, timeout, **arguments)
+
+    monkeypatch.setattr(Child, "begin", watched)
+    go(seconds=100.0)
+    assert all(fast._TURNS <= limit < 100 - fast._TURNS for what, limit in given if what in ("setup", "run"))
+    assert {limit for what, limit in given if what == "kernels"} == {fast._PROFILE_LIMIT}
+
+
 def test_a_failure_of_ours_is_one_steps_own(go):
     def spoil(child):
         if child.name == "ours":
@@ -121,7 +148,7 @@ def test_a_failure_of_ours_is_one_steps_own(go):
     assert "broken" in found["steps"]["rates"]["error"]
     cell = found["steps"]["released, batch 128, bfloat16"]
     assert (cell["kernels"], cell["kernels_missing"]) == ([], "ours: the profiler saw no kernel on this device")
-    assert said == ["fast: rates failed: UserError: ours: broken"]
+    assert said[0] == "fast: rates failed: UserError: ours: broken"
     again, _ = go()
     assert again["status"] == "finished"
     assert again["steps"]["released, batch 128, bfloat16"] == cell
@@ -172,6 +199,15 @@ def test_many_steps_a_call_are_the_steps_of_one_a_call(monkeypatch):
     assert seen["seconds"] >= sum(kernel["seconds"] for kernel in seen["kernels"])
 
 
+def test_one_device_is_measured_where_there_are_more():
+    """PyTorch has one."""
+    code = ("from benchmarks import side_ours; side_ours.setup('a', 'alexnet32', 8, 'float32', shrink=True); "
+            "print(side_ours._STEPS['a'].program.mesh.size, side_ours.about()['count'])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=command.ROOT,
+                          env=os.environ | {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"})
+    assert done.stdout == "1 2\n", done.stderr
+
+
 def test_every_cell_is_a_network_that_is_there():
     for cell in (*fast.CELLS, *fast.QUICK):
         assert cell.least({"flops_per_second": 1e12, "bytes_per_second": 1e12}) > 0
@@ -183,10 +219,6 @@ def test_every_cell_is_a_network_that_is_there():
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_part_from_start_to_end(tmp_path):
-    import subprocess
-    import sys
-
-    from benchmarks import command
     done = subprocess.run([sys.executable, "-m", "benchmarks.accelerator", "--quick", "--parts=fast", "--minutes=14",
                            f"--out={tmp_path}"], capture_output=True, text=True, check=False, cwd=command.ROOT)
     assert done.returncode == 0, done.stdout + done.stderr

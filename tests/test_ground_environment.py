@@ -67,13 +67,12 @@ def test_without_a_home(bare, monkeypatch, capsys, home, why):
         environment.prepare()
         environment.prepare_matplotlib()
     assert substitute.stat().st_mode & 0o777 == 0o700
-    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(substitute / "xla")
     assert os.environ["MPLCONFIGDIR"] == str(substitute / "matplotlib")
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2, "each is said once"
     assert lines[0].startswith(f"note: {why}: packed images go to {substitute}; config.data.store or ")
-    assert lines[1].startswith("note: no compilation cache, as ")
-    assert "$JAX_COMPILATION_CACHE_DIR" in lines[1]
+    assert lines[1].startswith(f"note: {why}: compiled programs go to {substitute}; $JAX_COMPILATION_CACHE_DIR or ")
 
 
 def test_a_home_that_cannot_be_written_and_what_is_in_it(bare, monkeypatch, capsys):
@@ -84,7 +83,7 @@ def test_a_home_that_cannot_be_written_and_what_is_in_it(bare, monkeypatch, caps
     monkeypatch.setattr(os, "access", lambda path, mode: not str(path).startswith(str(bare / "home")))
     assert store.root("") == folder
     environment.prepare()
-    assert "no compilation cache, as " in capsys.readouterr().err
+    assert "cannot be written: compiled programs go to " in capsys.readouterr().err
 
 
 def test_with_a_home(bare, monkeypatch, capsys):
@@ -102,11 +101,14 @@ def test_with_a_home(bare, monkeypatch, capsys):
 
 
 @another_user.needs_root
-def test_a_temporary_folder_that_another_user_has_made(bare):
+def test_a_temporary_folder_that_another_user_has_made(bare, capsys):
     (bare / f"alexnet_jax-{os.getuid()}").mkdir()
     os.chown(bare / f"alexnet_jax-{os.getuid()}", another_user.NOBODY, another_user.NOBODY)
     with pytest.raises(DataError, match=r"config\.data\.store: this user has no home directory and no temporary"):
         store.root("")
+    environment.prepare()
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+    assert "note: no compilation cache, as this user has no home directory and there is " in capsys.readouterr().err
     environment.prepare_matplotlib()
 
 

@@ -65,6 +65,20 @@ def test_costs_are_those_of_the_same_kind_of_device(tmp_path):
     assert costs.Costs(plan, tmp_path, Device("AMD EPYC", 2)).left(baseline[2]) is None  # more cores a run
 
 
+def test_runs_that_lack_their_card_are_noted(tmp_path):
+    plan = build(seeds=(0,), **{"train.epochs": 10})
+    for run, made_on in zip(plan.runs, (CARD, HERE), strict=False):
+        _timing(tmp_path / plan.runs[run].dir, 1, 1.0, made_on)
+    on_cards, on_a_cpu = (costs.Costs(plan, tmp_path, device) for device in (CARD, HERE))
+    first, second, *_ = plan.runs
+    for seen in (on_cards, on_a_cpu):
+        seen.observe(first)
+        assert seen.fallen_back() == ""
+        seen.observe(second)
+    assert on_cards.fallen_back().startswith("note: runs compute on AMD EPYC, not on NVIDIA H200: ")
+    assert on_a_cpu.fallen_back() == ""
+
+
 def test_costs_are_those_of_as_many_images_and_the_same_layers(tmp_path):
     arms = [Arm("few", {"data.train_split": "train[:3000]"}), Arm("drop", {"model.dropout": 0.0}),
             Arm("no_conv4", {"model.conv4.features": 0})]

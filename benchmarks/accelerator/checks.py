@@ -252,9 +252,18 @@ def same_draws(recipes: Sequence[str] = networks.RECIPES) -> Result:
             "masks_that_differ": masks, "noise": noise, "tolerance": 1e-5}
 
 
-# The first training losses.
+# Updates.
 
+# Of the recipe's learning rates. At these, updates amplify rounding: on a CPU, after initial weights had been moved by
+# one rounding of float32 (6e-8), the eighth loss of the full network was 2e-3 away and alexnet32's velocity after ten
+# updates 0.15, as a ReLU or a pooling window that goes the other way moves all later updates. At a hundredth of them no
+# loss of alexnet32 was more than 2e-7 away, also after moves of 1e-6, while losses still fall by 3% in eight updates.
+_RATE = 0.01
 _UPDATES = 8
+
+
+def _rates(config: ConfigDict) -> dict[str, np.float32]:
+    return {group: np.float32(_RATE * rate) for group, rate in optim.rates(config, 0.0, optim.Plateau()).items()}
 
 
 @functools.lru_cache(maxsize=1)  # two checks share the compiled programs
@@ -282,8 +291,7 @@ def losses(name: str, turned: bool = False) -> Result:
     state = program.init(np.uint32(1))
     initial = {} if turned else {f"{layer}.kernel": exact.summary(f"{layer}.kernel", leaves["kernel"])
                                  for layer, leaves in jax.device_get(state.params).items()}
-    rates = {group: np.float32(rate) for group, rate in optim.rates(config, 0.0, optim.Plateau()).items()}
-    noise, out = np.float32(optim.noise_amount(config, 0.0)), []
+    rates, noise, out = _rates(config), np.float32(optim.noise_amount(config, 0.0)), []
     for step in range(_UPDATES):
         own = slice(step % 2 * batch, (step % 2 + 1) * batch)
         fed = put_batch(program.mesh, (images[own][order], targets[own][order], rows[order]), batch)
@@ -317,11 +325,17 @@ def same_losses(name: str) -> Result:
 # One step per call against many, images on the device against streamed ones.
 
 
+# Allowed between different programs, relative: of the sum of the losses, and of the weights and their velocity, which
+# is a sum of gradients. Ten times what moving alexnet32's initial weights by 1e-6 did on a CPU (5e-3, in conv1).
+# Other images, draws or rates move a velocity by about its own norm.
+CALLS = {"loss": 1e-5, "weights": 0.05}
+
+
 def same_calls(folder: pathlib.Path, name: str) -> Result:
     """Checks ten updates of one of `compared.LOSSES` with 32-pixel images, fed in each way.
 
-    The same program on the same numbers must give the same bits, if it does so when repeated. Between different
-    programs the weights may differ by 1e-4 of their norm, 500 times float32's rounding.
+    The same program on the same numbers must give the same bits, if it does so when repeated. Different programs may be
+    `CALLS` apart.
     """
     base, program, _ = _training(name)
     batch = base.train.batch_size
@@ -331,9 +345,9 @@ def same_calls(folder: pathlib.Path, name: str) -> Result:
     split = data.open_split(base.data, "train", report=lambda line: None)
     consts = put_whole(program.mesh, augment.constants(base, split.statistics()))
     course = loader.Course(split, batch, epochs)
-    rates = {group: np.float32(rate) for group, rate in optim.rates(base, 0.0, optim.Plateau()).items()}
+    rates = _rates(base)
 
-    def run(placement: str, many: int) -> list[np.ndarray]:
+    def run(placement: str, many: int) -> tuple[list[np.ndarray], float]:
         config = config_lib.override(base, {"data.placement": placement, "train.steps_per_call": many})
         feed = Feed(config, program, course, [])
         state, sums, step = program.init(np.uint32(2)), program.zero_sums(), 0
@@ -342,21 +356,26 @@ def same_calls(folder: pathlib.Path, name: str) -> Result:
                 np.uint32(2), np.int32(step), rates, np.float32(optim.noise_amount(base, 0.0))))
             step += call.steps
         assert step == course.steps == batches * epochs
-        return [np.asarray(leaf) for leaf in jax.tree.leaves(jax.device_get((state, sums)))]
+        assert int(sums.images) == step * batch
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(jax.device_get(state))], float(sums.loss)
 
     ways = {"streamed": ("host", 1), "streamed again": ("host", 1), "on the device": ("device", 1),
             "calls of 4": ("device", 4), "calls of 4 again": ("device", 4), "calls of 3": ("device", 3)}
     found = {name: run(*way) for name, way in ways.items()}
 
     def bits(a: str, b: str) -> bool:
-        return all(x.tobytes() == y.tobytes() for x, y in zip(found[a], found[b], strict=True))
+        same = all(x.tobytes() == y.tobytes() for x, y in zip(found[a][0], found[b][0], strict=True))
+        return same and found[a][1] == found[b][1]
 
-    def apart(a: str, b: str) -> float:
-        return max(exact.relative(x, y) for x, y in zip(found[a], found[b], strict=True))
+    def apart(a: str, b: str) -> dict[str, float]:
+        return {"weights": max(exact.relative(x, y) for x, y in zip(found[a][0], found[b][0], strict=True)),
+                "loss": abs(found[a][1] / found[b][1] - 1)}
 
     pairs = {"on the device": ("streamed", "streamed again"), "calls of 3": ("calls of 4", "calls of 4 again")}
     out: Result = {"bits": {f"{name} = {first}": bits(name, first) for name, (first, _) in pairs.items()},
                   "repeatable": {first: bits(first, again) for first, again in pairs.values()},
-                  "apart": {f"{name}, streamed": apart(name, "streamed") for name in list(ways)[1:]}, "tolerance": 1e-4}
+                  "apart": {f"{name}, streamed": apart(name, "streamed") for name in list(ways)[1:]},
+                  "tolerance": CALLS}
     same = all(out["bits"][f"{name} = {first}"] or not out["repeatable"][first] for name, (first, _) in pairs.items())
-    return {"right": same and max(out["apart"].values()) <= out["tolerance"], **out}
+    return {"right": same and all(one[key] <= most for one in out["apart"].values() for key, most in CALLS.items()),
+            **out}

@@ -6,19 +6,21 @@ import contextlib
 import math
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 
-from alexnet_jax import files, names, run_files
+from alexnet_jax import files, names, run_files, text
 from alexnet_jax.errors import ConfigError, UserError, WorkdirError
 from benchmarks import command
 from benchmarks.accelerator import record as records
 from benchmarks.accelerator.parts import MACHINE, PARTS, Part
 
 GRACE = 4.0  # seconds between a part's deadline and killing it
+_IDLE = 2 << 30  # bytes of a card's memory that its driver may hold
 _LEAST = 15.0  # minimal seconds for which a part is started
 _clock = time.monotonic
 
@@ -54,6 +56,9 @@ class Course:
         waiting = sorted((part for part in chosen if status[part] != "finished"),
                          key=lambda part: (part.rest, status[part] == "failed"))
         names.say(self._plan(device, chosen, waiting))
+        if (device.get("taken") or 0) > _IDLE:
+            names.say(f"note: other processes hold {text.size(device['taken'])} of this card's memory; what they "
+                      "compute meanwhile makes these times longer")
         again = [part for part in waiting if not part.rest]
         for number, part in enumerate(again):
             others = number + 1 < len(waiting)
@@ -89,11 +94,22 @@ class Course:
             raise WorkdirError(f"--out={self.out}: holds results of {old['kind']}, and JAX sees {found['kind']} now; "
                                "choose another folder")
         if found["platform"] == "cpu" and not self.quick:
+            why = self._why_a_cpu()
             for path in (records.path(self.out, MACHINE.name), self.out / "machine.log"):
                 path.unlink(missing_ok=True)
-            raise UserError(f"JAX sees no accelerator here, only {found['kind']}; --quick rehearses all parts on a CPU "
-                            "with tiny networks")
+            raise UserError(f"JAX sees no accelerator here, only {found['kind']}{why}; start it by a Python whose JAX "
+                            f"is for the accelerator, not {sys.executable} (make accelerator PYTHON=…), or rehearse on "
+                            "a CPU with --quick")
         return found
+
+    def _why_a_cpu(self) -> str:
+        """JAX's own reason, in brackets; '' if it gave none."""
+        with contextlib.suppress(OSError):
+            log = (self.out / "machine.log").read_text(encoding="utf-8", errors="replace")
+            for line in reversed(log.splitlines()):
+                if re.search("CUDA|GPU|TPU|ROC", line):
+                    return f" ({names.short(line, 300)})"
+        return ""
 
     def _plan(self, device: records.Record, chosen: Sequence[Part], waiting: Sequence[Part]) -> str:
         """One line about what will be done and how long it will take."""

@@ -26,7 +26,8 @@ CELLS = (Cell("released", 128, "bfloat16"), Cell("released", 1024, "bfloat16"),
 QUICK = (Cell("alexnet32", 8, "bfloat16"), Cell("four-layer", 8, "tensorfloat32", resident=True))
 ROUNDS, ROUND_SECONDS = 5, 0.4
 LIMIT = 240.0  # timeout of an answer in seconds: longer than any compilation so far
-_STEPS_PROFILED = 3
+_TURNS = 25.0  # seconds for the turns: a peer that is still compiling then is left out
+_STEPS_PROFILED, _PROFILE_LIMIT = 3, 60.0
 
 Sides = dict[str, contenders.Contender]
 
@@ -72,6 +73,8 @@ def _rates(sides: Sides, context: Context) -> dict[str, Any]:
     for precision in ("bfloat16",) if context.quick else ("bfloat16", "tensorfloat32", "float32"):
         found[precision] = command.floor({"device": context.device, "quick": context.quick}, children, precision, LIMIT)
         context.note(**found)
+        context.say(f"fast: matrix product {found[precision]['flops_per_second'] / 1e12:,.1f} TFLOP/s ({precision}), "
+                    f"copy {found[precision]['bytes_per_second'] / 1e9:,.0f} GB/s")
     return found
 
 
@@ -82,19 +85,24 @@ def _measure(sides: Callable[[], Sides], cell: Cell, context: Context) -> dict[s
     if not networks.config_of(cell.network, cell.batch).model.lrn.layers:
         children.pop(BEST, None)  # the same as STOCK
     compiled = context.device["platform"] != "cpu"
+    limit = min(LIMIT, max(context.left() - _TURNS, _TURNS))
     try:
-        row = racing.measure(args, children, cell, compiled, LIMIT)
+        row = racing.measure(args, children, cell, compiled, limit)
     except UserError as error:
         if len(children) == 1:
             raise
         # A peer failed in the middle of a round; this project's time doesn't need it.
-        row = racing.measure(args, {"ours": children["ours"]}, cell, compiled, LIMIT) | {"missing": {STOCK: str(error)}}
+        row = racing.measure(args, {"ours": children["ours"]}, cell, compiled, limit) | {"missing": {STOCK: str(error)}}
     row["turns"] = row.pop("seconds")  # per step, by side; "seconds" in a record is the step's duration
     context.note(**row)
+    context.say(f"fast: {title(cell)}: " + ", ".join(
+        f"{side} {1e3 * one['median']:.2f} ms" for side, one in row["turns"].items())
+        + "".join(f"; without {side}: {why[:160]}" for side, why in row["missing"].items()))
     try:
-        seen = children["ours"].ask("kernels", LIMIT, key=cell.network, steps=_STEPS_PROFILED)
+        seen = children["ours"].ask("kernels", _PROFILE_LIMIT, key=cell.network, steps=_STEPS_PROFILED)
     except UserError as error:
         seen = {"kernels": [], "kernels_missing": str(error)}
+    children["ours"].close()  # a profiler may slow down what follows: the next cell has a fresh process
     return row | {"kernel_seconds" if key == "seconds" else key: value for key, value in seen.items()}
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import jax
 
 from alexnet_jax import numerics, provenance
+from alexnet_jax.errors import UserError
 from benchmarks.accelerator.context import Context
-from experiments.executors import devices
+from experiments.executors import cards, devices, local
 
 
 def run(context: Context) -> None:
@@ -19,6 +20,7 @@ def run(context: Context) -> None:
 
 
 def device() -> dict[str, Any]:
+    taken = _taken()
     try:
         first = jax.devices()[0]
     except AssertionError as error:  # has no message
@@ -26,9 +28,18 @@ def device() -> dict[str, Any]:
         raise RuntimeError(f"no devices for JAX_PLATFORMS={asked}; unset it" if asked else "no devices") from error
     memory = first.memory_stats() or {}
     return {"platform": first.platform, "kind": provenance.device_name(first), "count": len(jax.devices()),
-            "memory": memory.get("bytes_limit"), "cores": len(provenance.cores()), "driver": _driver(first.platform),
-            "versions": provenance.versions() | _plugins(), "environment": numerics.asked(first.platform),
-            "git": provenance.git_state()}
+            "memory": memory.get("bytes_limit"), "taken": taken, "cores": len(provenance.cores()),
+            "driver": _driver(first.platform), "versions": provenance.versions() | _plugins(),
+            "environment": numerics.asked(first.platform), "git": provenance.git_state()}
+
+
+def _taken() -> int | None:
+    """Bytes of the first NVIDIA card's memory that other processes hold; None if unknown. Before JAX starts."""
+    try:
+        card, = cards.look(local.accelerators(os.environ)[:1])
+    except (UserError, ValueError):
+        return None
+    return card.total - card.free
 
 
 def _plugins() -> dict[str, str]:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from typing import Any
 
-from alexnet_jax import environment
+from alexnet_jax import environment, provenance, run_files
 
 # These exclude operations with a nondeterministic order of sums, and autotuning.
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
@@ -45,6 +45,9 @@ def same_when_resumed(folder: pathlib.Path, size: str, gpu: bool) -> dict[str, A
     codes.append(train("killed"))
     if codes != [0, -signal.SIGKILL, 0] or finished or not steps:
         raise RuntimeError(f"the three processes ended with {codes}, and not 0, -9, 0, or the second had finished")
+    where = provenance.stretches(run_files.read_json(folder / "killed" / "run.json") or {})
+    if gpu and any(stretch["device"]["platform"] == "cpu" for stretch in where):
+        raise RuntimeError("a process of the three computed on the CPU; see right.log")
     differ = [name for name in _FILES
               if (folder / "whole" / name).read_bytes() != (folder / "killed" / name).read_bytes()]
     return {"right": not differ, "files_that_differ": differ, "killed_after_step": steps[-1],

@@ -11,6 +11,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax
+
+from alexnet_jax.errors import UserError
 from benchmarks import networks
 from benchmarks.accelerator import checks, compared, resumed
 from benchmarks.accelerator.context import Context
@@ -50,6 +53,8 @@ def layer_checks(quick: bool) -> dict[str, Callable[[], checks.Result]]:
 
 
 def run(context: Context) -> None:
+    if (seen := jax.devices()[0].platform) != context.device["platform"]:
+        raise UserError(f"JAX sees {seen} now, where it saw {context.device['kind']}")
     quick = context.quick
     with concurrent.futures.ThreadPoolExecutor(max(1, context.device["cores"] - 1)) as pool:
         compiled = {}

@@ -81,6 +81,14 @@ class Costs:
         """The kinds of devices that this sweep's runs are made on."""
         return set(self._seen.values()) or ({self._expected} if self._expected else set())
 
+    def fallen_back(self) -> str:
+        """A note where runs compute on a CPU that were to have a card; '' where they don't."""
+        found = [device for device in self._seen.values() if device.cores]
+        if not found or self._expected is None or self._expected.cores:
+            return ""
+        return (f"note: runs compute on {found[0].kind}, not on {self._expected.kind}: JAX doesn't find the card; "
+                "its reason may be in their log.txt")
+
     @property
     def elsewhere(self) -> list[Device]:
         """Other kinds that runs of this workdir were made on."""

@@ -59,7 +59,7 @@ class Display:
         self._plan, self._workdir, self._costs = plan, workdir, costs
         self._live: Any = None
         self._shown = time.monotonic()  # a first status line only after the interval
-        self._printed = 0
+        self._noted = ""
 
     def __enter__(self) -> Display:
         if sys.stdout.isatty():
@@ -105,6 +105,9 @@ class Display:
                 for run, since in state.running.items()}
         for run in filter(rows.get, rows):
             self._costs.observe(run)
+        if (note := self._costs.fallen_back()) != self._noted:
+            self.line(note)
+            self._noted = note
         if self._live is None:
             parts = [f"{self._plan.label(run)} {_brief(progress)}" for run, progress in rows.items()]
             self.line(" · ".join([self._summary(state, rows), *parts]))
