@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from benchmarks import table
 from experiments import report, robustness
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -188,6 +189,24 @@ def test_the_other_numbers_of_the_page_on_speed_are_those_recorded():
     one_each, all_cores = recorded["sweep"]["rows"][:2]
     assert f"{one_each['wall']['median']:.0f} s for the twelve runs" in text
     assert f"compared with {all_cores['wall']['median']:.0f} s for one run at a time" in text
+
+
+def test_the_memory_of_an_import_is_as_recorded():
+    recorded = json.loads((ROOT / "benchmarks" / "results" / "importing.json").read_text("utf-8"))
+    text = (ROOT / "docs" / "weights.md").read_text("utf-8")
+    assert f"\n\n{table.render(recorded)}\n\n" in text
+    assert recorded["rounds"] == 3
+    peaks = [row["peak"] for row in recorded["rows"]]
+    assert max((peak["most"] - peak["least"]) / peak["median"] for peak in peaks) < 0.01
+    assert "differ by 1% at most" in text
+
+
+def test_the_tables_of_the_benchmarks_are_those_of_their_records():
+    results = {path.stem: json.loads(path.read_text("utf-8"))
+               for path in (ROOT / "benchmarks" / "results").glob("*.json")}
+    text = (ROOT / "benchmarks" / "RESULTS.md").read_text("utf-8")
+    assert len(results) >= 10
+    assert table.fill(text, results) == text
 
 
 def test_every_slow_test_is_there():
