@@ -188,6 +188,9 @@ def test_missing_places(data, toy, tmp_path):
         DataError, match=r"toy: no such folder; it should hold train/<class>/\*, train.tar or"
     ):
         open_quietly(data, "train")
+    (toy.parent / "toys").mkdir()
+    with pytest.raises(DataError, match=r"toy: no such folder \(did you mean toys\?\); it should hold"):
+        open_quietly(data, "train")
     toy.mkdir(parents=True)
     with pytest.raises(DataError, match=r"toy: holds 0 folders, 0 images, .*supported: <class>/\*, or"):
         open_quietly(data, "train")

@@ -74,6 +74,16 @@ def test_what_is_not_understood_is_one_line(data, what, tmp_path):
     assert not list((tmp_path / "store").glob("*/images.u8"))
 
 
+@pytest.mark.parametrize("folders", ["x", "xy"])
+def test_a_data_dir_of_datasets_where_one_should_be_named(data, folders):
+    put(data, {f"../{folder}/{k}": v for folder in folders for k, v in classes().items()})
+    with data.unlocked():
+        data.name = "image_folder"
+    with pytest.raises(ConfigError, match=rf"'train': no such split; .*data has the folders {', '.join(folders)}: if "
+                       r"these are datasets, name one, e\.g\. config\.data\.name=image_folder:x$"):
+        open_split(data, "train")
+
+
 def test_all_splits_are_checked_before_the_first_image_is_decoded(data, tmp_path):
     put(data, classes("train"))
     with data.unlocked():

@@ -33,6 +33,7 @@ from alexnet_jax.data.readers import contradictions, formats, layouts, trees
 from alexnet_jax.data.readers.layouts import Layout, Place
 from alexnet_jax.data.readers.listing import Listing, cut_each, listing, renamed, unpadded
 from alexnet_jax.errors import ConfigError, DataError
+from alexnet_jax.text import did_you_mean
 
 _ORDER = "mixed"  # part of the version, as another order changes the content
 _NOTES = ".listings"  # the store's folder for cached listings of archives and large folders
@@ -104,6 +105,11 @@ class ImageFolder(Dataset):
         problem = layout.problems.get(failed[0] if failed else "")
         if problem and (failed or not layout.splits):
             raise DataError(problem)
+        if (self.name == "image_folder" and splits.role(split, plain=True) and layout.splits
+                and splits.ALL not in layout.splits and not any(map(splits.role, layout.splits))):
+            raise ConfigError(f"'{split}': no such split; {self._root} has the folders "
+                              f"{classes_lib.named(layout.splits)}: if these are datasets, name one, "
+                              f"e.g. config.data.name=image_folder:{min(layout.splits)}")
         if len(layout.splits) == 1 and splits.role(split, plain=True):
             (only,) = layout.splits
             raise ConfigError(f"'{split}': no such split; all images of {self.name} are in {only}: set "
@@ -123,7 +129,9 @@ class ImageFolder(Dataset):
             raise DataError(f"{self.name}: config.data.dir (or ALEXNET_DATA_DIR) is not set; set it to the "
                             f"folder that holds {self.name.partition(':')[2] or forms}")
         if not self._root.exists():
-            raise DataError(f"{self._root}: no such folder; it should hold {forms}")
+            others = [path.stem if path.is_file() else path.name for path in self._root.parent.glob("*")]
+            raise DataError(f"{self._root}: no such folder{did_you_mean(self._root.name, others)}; it should hold "
+                            f"{forms}, or <class>/* without splits")
         problems = self._layout.problems
         failed = splits.resolve(split, [name for name in problems if name])
         raise DataError(problems.get(failed[0] if failed else "") or problems.get("") or
