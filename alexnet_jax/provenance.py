@@ -76,17 +76,31 @@ def most_cores(groups: pathlib.Path = pathlib.Path("/sys/fs/cgroup")) -> int | N
     A container may see all cores of its machine (`cores`), and be stopped for the rest of a period once it has used its
     share of it.
     """
-    def number(path: pathlib.Path, place: int = 0) -> float:
-        try:
-            return float(path.read_text(encoding="ascii").split()[place])
-        except (OSError, ValueError, IndexError):
-            return -1.0
-
-    for quota, period in ((number(groups / "cpu.max"), number(groups / "cpu.max", 1)),
-                          (number(groups / "cpu" / "cpu.cfs_quota_us"), number(groups / "cpu" / "cpu.cfs_period_us"))):
+    for quota, period in ((_number(groups / "cpu.max"), _number(groups / "cpu.max", 1)),
+                          (_number(groups / "cpu/cpu.cfs_quota_us"), _number(groups / "cpu/cpu.cfs_period_us"))):
         if quota > 0 and period > 0:
             return max(1, round(quota / period))
     return None
+
+
+def free_memory(meminfo: pathlib.Path = pathlib.Path("/proc/meminfo"),
+                groups: pathlib.Path = pathlib.Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes of main memory that are free, but no more than this process's container may have; None if unknown."""
+    try:
+        lines = meminfo.read_text(encoding="ascii").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+    limits = (_number(groups / "memory.max"), _number(groups / "memory/memory.limit_in_bytes"))
+    return int(min([free, *(limit for limit in limits if limit > 0)]))
+
+
+def _number(path: pathlib.Path, place: int = 0) -> float:
+    """A number in a small file; -1 if there is none."""
+    try:
+        return float(path.read_text(encoding="ascii").split()[place])
+    except (OSError, ValueError, IndexError):
+        return -1.0
 
 
 def device_name(device: Any) -> str:

@@ -69,6 +69,7 @@ def here(monkeypatch):
         monkeypatch.setattr(local.importlib.util, "find_spec", lambda _: True)
         monkeypatch.setattr(local, "cores", lambda: list(range(16)))
         monkeypatch.setattr(local.provenance, "most_cores", lambda: None)
+        monkeypatch.setattr(local.provenance, "free_memory", lambda: None)
         return card
     return see
 
@@ -93,6 +94,9 @@ def test_how_many_runs_suit_a_card():
     assert cards.jobs([_card(), _card()], 16, [small]) == 7  # of each
     assert cards.jobs([_card(free=10)], 16, [small]) == 10 * GIB * 0.95 // cards.need(small) == 3
     assert cards.jobs([_card(free=1)], 16, [small]) == 1
+    assert cards.jobs([_card()], 16, [small], host=32 * GIB) == 10  # 3 GiB of main memory each
+    assert cards.jobs([_card(), _card()], 16, [small], host=32 * GIB) == 5
+    assert cards.jobs([_card()], 16, [small], host=GIB) == 1
     assert cards.jobs([_card()], 16, [full]) == cards.jobs([_card()], 16, [small, full]) == 1
     assert cards.jobs([], 16, [small]) == 1  # a card of which nothing is known
     assert cards.jobs([_card()], 256, [small]) == cards.CLIENTS
@@ -321,6 +325,19 @@ def test_an_accelerator_of_another_make_has_one_run_at_a_time(tmp_path, monkeypa
     assert local.LocalExecutor(tmp_path, 0, 99).slots == at_once
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert local.LocalExecutor(tmp_path, 0, 99).slots == 16
+
+
+def test_a_containers_memory_is_counted(tmp_path):
+    meminfo = tmp_path / "meminfo"
+    assert provenance.free_memory(meminfo, tmp_path) is None
+    meminfo.write_text("MemTotal: 9000 kB\nMemAvailable: 8000 kB\n")
+    assert provenance.free_memory(meminfo, tmp_path) == 8_192_000
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory/memory.limit_in_bytes").write_text("9223372036854771712\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert provenance.free_memory(meminfo, tmp_path) == 8_192_000
+    (tmp_path / "memory.max").write_text("5000000\n")
+    assert provenance.free_memory(meminfo, tmp_path) == 5_000_000
 
 
 @pytest.mark.parametrize(("files", "most"), [

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from alexnet_jax import text
+from alexnet_jax import provenance, text
 from alexnet_jax.data import Split, loader
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.parallel import distributed
@@ -250,11 +250,7 @@ def _is_cpu(mesh) -> bool:
 def free_bytes(mesh) -> int | None:
     """Free bytes on each of this process's devices; None where JAX doesn't report it."""
     if _is_cpu(mesh):
-        try:
-            lines = pathlib.Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-        except (OSError, StopIteration, ValueError):
-            return None
+        return provenance.free_memory()
     stats = [device.memory_stats() for device in mesh.local_devices]
     known = [s["bytes_limit"] - s.get("bytes_in_use", 0) for s in stats if s and "bytes_limit" in s]
     return min(known) if len(known) == len(stats) else None

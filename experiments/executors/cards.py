@@ -22,6 +22,7 @@ from experiments.executors import devices
 SMALL = 50e9
 CLIENTS = 48  # processes that the multi-process service takes on a card
 CONTEXT = 768 << 20  # bytes that a process takes of a card beside the memory that XLA shares out
+HOST = 3 << 30  # bytes of main memory of a process that uses a card, rather too many
 _ROOM = 1 << 30  # for what convolutions and the compiler's trials use for a moment
 _COPIES = 6  # of the weights: themselves, their velocity and gradient, and the next ones
 _PASSES = 4  # of the activations: those that are kept, their gradients, and what lies between
@@ -80,11 +81,13 @@ def _images(config: Any) -> int:
     return sum(filter(None, counts)) * (config.data.size**2 * 3 + 4)
 
 
-def jobs(found: Sequence[Card], cores: int, configs: Sequence[Mapping[str, Any]], each: int = 0) -> int:
+def jobs(found: Sequence[Card], cores: int, configs: Sequence[Mapping[str, Any]], each: int = 0,
+         host: int | None = None) -> int:
     """How many runs at a time suit one of these cards; 1 for a large network, or where its memory isn't known.
 
     Args:
-      cores: of this machine. configs: of the runs. each: cores that a run asks for; 0: one.
+      cores: of this machine. configs: of the runs. each: cores that a run asks for; 0: one. host: this machine's free
+        main memory, in bytes, if known.
     """
     alike = {json.dumps([config.get(part) for part in ("data", "model", "augment")]
                         + [config["train"].get(name) for name in ("batch_size", "precision")]): config
@@ -94,6 +97,8 @@ def jobs(found: Sequence[Card], cores: int, configs: Sequence[Mapping[str, Any]]
     mine = cores // len(found)
     mine = (mine - mine // 8) // max(1, each)  # some are left for the sweep itself and for compiling
     most = max(map(need, alike))
+    if host is not None:
+        mine = min(mine, host // HOST // len(found))
     return max(1, min(CLIENTS, mine, *(int(card.free * _KEPT) // most for card in found)))
 
 

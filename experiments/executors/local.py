@@ -53,7 +53,7 @@ class LocalExecutor:
         self.cores, self.accelerators = cores()[:provenance.most_cores()], accelerators(os.environ)
         # Only looked up where several runs may share a card.
         self._cards = cards.look(self.accelerators) if self.accelerators and jobs != 1 and runs > 1 else []
-        suits = cards.jobs(self._cards, len(self.cores), configs, each)
+        suits = cards.jobs(self._cards, len(self.cores), configs, each, provenance.free_memory())
         several = self.accelerators and (jobs > len(self.accelerators) or (not jobs and suits > 1))
         self._standing = mps.standing(os.environ, service) if several else None
         self._forgone = 1  # how many would suit a card if they didn't have to take turns
