@@ -18,7 +18,7 @@ from experiments.analysis import compare, speed, statistics, workdirs
 from experiments.analysis import overfitting as numbers
 from experiments.claims import pictures, summary
 from experiments.claims import rows as claims_rows
-from experiments.figures import by_images, curves, differences, kernels, overfitting, retrieval
+from experiments.figures import by_images, curves, differences, kernels, overfitting, retrieval, style
 from experiments.figures import figure1 as figure1_figure
 
 LONG = "an_arm_with_a_very_long_name_of_sixty_signs_to_the_very_last"
@@ -240,6 +240,14 @@ def test_dropout_by_images(tmp_path, images):
     figure = by_images.draw(found, f"{LONG} {LONG} {LONG}")
     assert drawn_text.faults(figure) == []
     assert list(figure.axes[0].get_xticks()) == list(images)
+
+
+@pytest.mark.parametrize(("values", "log", "labels"), [
+    ([1.0, 1.25, 1.5], False, "1.00% 1.25% 1.50%"), ([15.0, 16.5, 18.0], False, "15.0% 16.5% 18.0%"),
+    ([-5.0, 0.0, 5.0], False, "−5% 0% 5%"), ([0.5, 1.0, 10.0], True, "0.5% 1% 10%"),
+    ([22.5, 25.0], True, "22.5% 25.0%"), ([1e-5, 2.0], False, "1e−05% 2%"), ([], False, "")])
+def test_the_ticks_of_an_axis_have_the_same_digits(values, log, labels):
+    assert " ".join(style.Ticks("%", log).format_ticks(values)) == labels
 
 
 def test_names_beside_the_panel_keep_their_order_and_distance():

@@ -19,7 +19,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from alexnet_jax import run_files
 from alexnet_jax.errors import ConfigError
@@ -365,15 +365,11 @@ def _scale(group: Sequence[Axes], name: str, log: bool, few: bool = False) -> No
         axes.yaxis.set_minor_locator(NullLocator())
         axes.set_ylim(*limits)
         axes.set_ylabel(label + (", log scale" if log else ""))
-        axes.yaxis.set_major_formatter(FuncFormatter(style.percent if is_error else _plain))
+        axes.yaxis.set_major_formatter(style.Ticks("%" if is_error else "", log))
         axes.set_xlim(first - room, last + room)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4 if few else 8, min_n_ticks=1))
         axes.grid(axis="y", color=style.GRID, linewidth=0.6)
         axes.set_axisbelow(True)
-
-
-def _plain(value: float, _: int) -> str:
-    return f"{value:g}"
 
 
 def _finite(parts: Sequence[Any]) -> np.ndarray:

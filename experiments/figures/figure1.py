@@ -70,7 +70,7 @@ def _curves(axes: Axes, measured: dict[str, Any]) -> None:
     axes.set_xlabel("epoch")
     axes.set_ylabel("error on all training images")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
-    axes.yaxis.set_major_formatter(FuncFormatter(style.percent))
+    axes.yaxis.set_major_formatter(style.Ticks("%"))
     axes.set_ylim(threshold - 0.12 * (max(tops) - threshold) - 1, max(tops) + 2)
     # The interval of two seeds can be huge: it may be clipped.
     longest = max((row["epoch"] for run in measured["seeds"].runs.values() for row in run.rows[-1:]), default=1)
@@ -110,7 +110,7 @@ def _grid(axes: Axes, measured: dict[str, Any], letters: Letters) -> None:
     axes.xaxis.set_major_locator(FixedLocator(_apart(rates, [letters.width(name, 8.5) / room for name in names])))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{1000 * value:g}"))
-    axes.yaxis.set_major_formatter(FuncFormatter(style.percent))
+    axes.yaxis.set_major_formatter(style.Ticks("%"))
     axes.set_title(f"After {many_epochs(protocol(measured['grid'], 'centre'))}", loc="left")
     axes.set_xlabel("learning rate, × 0.001")
     axes.grid(axis="y", color=style.GRID, linewidth=0.6)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from alexnet_jax.errors import ConfigError
 from alexnet_jax.inspect.lettering import Letters
@@ -71,7 +71,7 @@ def draw(points: Sequence[Point], title: str) -> Figure:
         axes.set_ylabel("error on reported images")
         for side in (axes.xaxis, axes.yaxis):
             side.set_major_locator(MaxNLocator(nbins=7))
-            side.set_major_formatter(FuncFormatter(style.percent))
+            side.set_major_formatter(style.Ticks("%"))
         return page.figure
 
 

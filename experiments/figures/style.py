@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from matplotlib.ticker import Formatter
 
 from alexnet_jax import files
 from alexnet_jax.inspect.lettering import OWN, Letters
@@ -104,8 +105,25 @@ def label(letters: Letters, name: str, inches: float, size: float = LEGEND) -> s
     return f"\N{ZERO WIDTH SPACE}{shown}" if shown.startswith("_") else shown
 
 
-def percent(value: float, _: int = 0) -> str:
-    return f"{value:g}%"
+class Ticks(Formatter):
+    """Tick labels with the same number of digits after the point, as few as they need: 1.0, 1.5, 2.0.
+
+    Args:
+      unit: follows each number. log: on an axis of several powers of ten each number has the digits that it needs.
+    """
+
+    def __init__(self, unit: str = "", log: bool = False):
+        self.unit, self.log = unit, log
+
+    def __call__(self, value: float, pos: int | None = None) -> str:
+        return f"{value:g}{self.unit}".replace("-", "−")
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        plain = [f"{value:g}" for value in values]
+        if any("e" in text for text in plain) or (self.log and max(values, default=0) >= 10 * min(values, default=1)):
+            return [self(value) for value in values]
+        digits = max((len(text.partition(".")[2]) for text in plain), default=0)
+        return [f"{value:.{digits}f}{self.unit}".replace("-", "−") for value in values]
 
 
 def render(figure: Figure, kind: str) -> bytes:
