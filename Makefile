@@ -5,6 +5,7 @@
 # make test-targets  the network compiled for H100s and TPUs, without having one: installs XLA's compilers (6 GB;
 #                  they make JAX on a CPU talk on stderr: VENV=.venv-targets keeps them apart)
 # make claims      every claim of the paper beside what is recorded here: experiments/CLAIMS.md, .csv, .json
+# make notebooks   runs the notebooks of experiments/ and stores their outputs, after a change of a cell, figure or record
 # make bench       the benchmarks, this project beside PyTorch, and the tables of benchmarks/RESULTS.md: an hour or two
 #                  on two cores that do nothing else; make bench-quick tries all of them on tiny networks
 # make accelerator what this project does on the accelerator that JAX sees, in MINUTES=9, into OUT=runs/accelerator;
@@ -19,7 +20,7 @@ WORKDIR ?= runs/three
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: ablations ablations-said accelerator bare claims test test-all storm test-targets bench bench-quick lint clean
+.PHONY: ablations ablations-said accelerator bare claims notebooks test test-all storm test-targets bench bench-quick lint clean
 .DELETE_ON_ERROR:
 
 # A stamp is written last, so an interrupted installation is resumed.
@@ -44,6 +45,9 @@ ablations: ablations-said $(VENV)/installed
 
 claims: $(VENV)/installed
 	$(BIN)/python -m experiments.claims --write
+
+notebooks: $(VENV)/installed-dev
+	$(BIN)/python tests/notebooks.py
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist=loadfile --no-loadscope-reorder -m 'not slow and not targets' $(ARGS)
