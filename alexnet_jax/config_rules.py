@@ -125,7 +125,7 @@ def _check_named_layers(c: ConfigDict) -> None:
             raise ConfigError(f"config.{field}: {lacking[0]}: the network has no such layer "
                               f"(config.model.{lacking[0]}.features is 0)")
     if len(c.optim.freeze) == len(LAYERS) - len(absent):
-        raise ConfigError("config.optim.freeze: every layer of the network, which leaves nothing to train")
+        raise ConfigError("config.optim.freeze: every layer is named, which leaves nothing to train; leave one out")
 
 
 def _check_folding(c: ConfigDict) -> None:

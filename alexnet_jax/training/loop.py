@@ -24,6 +24,7 @@ from alexnet_jax import signals as signals_lib
 from alexnet_jax.errors import Interrupted, TrainingError, WorkdirError
 from alexnet_jax.parallel import distributed
 from alexnet_jax.parallel.mesh import make_mesh, put_whole
+from alexnet_jax.text import count
 from alexnet_jax.training import augment, checks, evaluate, initial_signal, initial_weights, inputs, optim, views
 from alexnet_jax.training import given as given_lib
 from alexnet_jax.training import result as result_lib
@@ -176,8 +177,8 @@ class Run:
         self.recorder = Recorder(workdir, config, self.course, self.standing.evaluated, images.classes, show, log,
                                  clock)
         log(f"{config.data.name}: {len(images.train):,} training images ({config.data.train_split}), "
-            f"{len(images.eval):,} to report on ({config.data.eval_split}); {self.course.steps:,} steps in "
-            f"{config.train.epochs} epochs on {mesh.size} {jax.devices()[0].platform} device(s)")
+            f"{len(images.eval):,} to report on ({config.data.eval_split}); {count(self.course.steps, 'step')} in "
+            f"{count(config.train.epochs, 'epoch')} on {mesh.size} {jax.devices()[0].platform} device(s)")
         if found is None:
             with clock.measure("compile"):
                 compiling.ready(given_lib.SIGNALS)

@@ -191,5 +191,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     environment.prepare()
     network = of_run(options.workdir)
     write(network, options.to, options.layout, options.batch)
-    names.say(f"{options.to}: {options.to.stat().st_size:,} bytes, {network.about['revision'][:12]}, step "
+    names.say(f"{options.to}: {options.to.stat().st_size:,} bytes; revision {network.about['revision'][:12]}, step "
           f"{network.about['step']}")
