@@ -139,13 +139,13 @@ def test_a_call_of_many_steps_that_draws_otherwise_is_found(tmp_path, monkeypatc
     assert not found["right"]
     apart = found["apart"]["calls of 4, streamed"]
     assert all(apart[key] > 4 * most for key, most in checks.CALLS.items()), apart
-    assert found["apart"]["on the device, streamed"] == {"weights": 0.0, "loss": 0.0}
+    assert all(found["apart"]["on the device, streamed"][key] <= most for key, most in checks.CALLS.items())
 
 
-def test_a_cpu_is_not_taken_for_an_accelerator(tmp_path, monkeypatch):
+def test_a_device_is_not_taken_for_another(tmp_path, monkeypatch):
     own = context.Context(tmp_path, {"quick": True, "part": "right", "steps": {}, "device": {
-        "platform": "gpu", "kind": "a card", "cores": 1}}, 60.0, "now", print)
-    with pytest.raises(UserError, match=r"^JAX sees cpu now, where it saw a card$"):
+        "platform": "another", "kind": "a card", "cores": 1}}, 60.0, "now", print)
+    with pytest.raises(UserError, match=f"^JAX sees {jax.devices()[0].platform} now, where it saw a card$"):
         right.run(own)
 
 

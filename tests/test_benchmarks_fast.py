@@ -132,9 +132,15 @@ def test_a_peer_that_compiles_too_long_leaves_time_for_the_turns(go, monkeypatch
         begin(self, what, timeout, **arguments)
 
     monkeypatch.setattr(Child, "begin", watched)
-    go(seconds=100.0)
+    late = "no answer to 'setup' within 75 s"
+    found, said = go(lambda child: child.fails.update(setup=late) if child.name == BEST else None, seconds=100.0)
+    cell = found["steps"]["released, batch 128, bfloat16"]
+    assert (found["status"], cell["partial"], list(cell["turns"])) == ("cut off", True, ["ours", STOCK])
+    assert said[3].endswith(f"ours 2.00 ms, PyTorch 6.00 ms; without {BEST}: torch: {late}")
     assert all(fast._TURNS <= limit < 100 - fast._TURNS for what, limit in given if what in ("setup", "run"))
     assert {limit for what, limit in given if what == "kernels"} == {fast._PROFILE_LIMIT}
+    found, _ = go()  # the next command measures it again
+    assert list(found["steps"]["released, batch 128, bfloat16"]["turns"]) == ["ours", STOCK, BEST]
 
 
 def test_a_failure_of_ours_is_one_steps_own(go):

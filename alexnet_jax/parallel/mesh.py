@@ -35,7 +35,7 @@ def present() -> list[jax.Device]:
         return jax.devices()
     except (RuntimeError, AssertionError) as error:
         asked = os.environ.get("JAX_PLATFORMS")
-        what = (f"JAX_PLATFORMS={asked}: no such devices here; unset it" if asked else
+        what = (f"JAX_PLATFORMS={asked}: no such devices here; unset it, set it to cpu" if asked else
                 "JAX finds no devices here; set JAX_PLATFORMS=cpu")
         message = " ".join(str(error).split())[:160]
         raise ConfigError(f"{what}, or install JAX for them{f' ({message})' if message else ''}") from error

@@ -326,9 +326,9 @@ def same_losses(name: str) -> Result:
 
 
 # Allowed between different programs, relative: of the sum of the losses, and of the weights and their velocity, which
-# is a sum of gradients. Ten times what moving alexnet32's initial weights by 1e-6 did on a CPU (5e-3, in conv1).
-# Other images, draws or rates move a velocity by about its own norm.
-CALLS = {"loss": 1e-5, "weights": 0.05}
+# is a sum of gradients. On a CPU, moving alexnet32's initial weights by 1e-6 made 5e-3 of conv1's velocity, and calls
+# of many steps, another program there, 8e-3; nothing of the loss. Other draws move a velocity by about its own norm.
+CALLS = {"loss": 1e-5, "weights": 0.1}
 
 
 def same_calls(folder: pathlib.Path, name: str) -> Result:

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from alexnet_jax import names
 from alexnet_jax.errors import UserError
 from benchmarks import networks
 from benchmarks.accelerator import checks, compared, resumed
@@ -91,5 +92,6 @@ def _step(context: Context, name: str, check: Callable[[], checks.Result]) -> No
     if not context.is_open(name):
         return
     found = context.step(name, check)
-    if found and not found["right"]:
-        context.say(f"right: WRONG: {name}: {found}")
+    if found:
+        wrong = names.short(str(found), 600)  # right.json has all
+        context.say(f"right: {name}: right" if found["right"] else f"right: WRONG: {name}: {wrong}")

@@ -22,7 +22,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from alexnet_jax import environment, files
+from alexnet_jax import environment, files, provenance
 from alexnet_jax.errors import ConfigError, UserError, WorkdirError
 from alexnet_jax.text import count
 from experiments.executors import Ended, local, storage, supervisor
@@ -74,7 +74,7 @@ def connect(address: str) -> Any:
     import ray
 
     mine: dict[str, Any] = {} if address else {
-        "num_cpus": len(local.cores()), "num_gpus": len(local.accelerators(os.environ))}
+        "num_cpus": len(local.cores()[:provenance.most_cores()]), "num_gpus": len(local.accelerators(os.environ))}
     try:
         ray.init(address=address or "local", namespace=NAMESPACE, log_to_driver=False,
                  logging_level=logging.CRITICAL, **mine)
