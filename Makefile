@@ -18,7 +18,8 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKDIR ?= runs/three
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Python compiles the modules that are imported; pip would compile all of them, more than half of its time.
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile -c constraints.txt
 
 .PHONY: ablations ablations-said accelerator bare claims notebooks test test-all storm test-targets bench bench-quick lint clean
 .DELETE_ON_ERROR:
@@ -28,11 +29,11 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; give another: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet -c constraints.txt -e .
+	$(INSTALL) -e .
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	$(INSTALL) -e '.[dev]'
 	@touch $@
 
 # A prerequisite, so that it is printed before the installation.
@@ -60,14 +61,14 @@ storm: $(VENV)/installed-dev
 	$(BIN)/python tests/storm.py --minutes=$(MINUTES) $(ARGS)
 
 $(VENV)/installed-targets: $(VENV)/installed-dev
-	$(PIP) install --quiet -c constraints.txt -e '.[dev,targets-cuda,targets-tpu]'
+	$(INSTALL) -e '.[dev,targets-cuda,targets-tpu]'
 	@touch $@
 
 test-targets: $(VENV)/installed-targets
 	$(BIN)/python -m pytest tests/test_inspect_targets.py -rs $(ARGS)
 
 $(VENV)/installed-bench: $(VENV)/installed
-	$(PIP) install --quiet -c constraints.txt -e '.[bench]'
+	$(INSTALL) -e '.[bench]'
 	@touch $@
 
 BENCHMARKS := full small epoch sweep cold_start growth profile importing
