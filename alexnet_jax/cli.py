@@ -5,6 +5,7 @@ Every mistake gives one clear line, before anything is computed.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import pathlib
@@ -22,6 +23,7 @@ from ml_collections import ConfigDict
 from alexnet_jax import config as config_lib
 from alexnet_jax import messages, paths
 from alexnet_jax.errors import ConfigError
+from alexnet_jax.text import did_you_mean
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _EXAMPLE = "--config=configs/shapes.py"
@@ -88,11 +90,12 @@ def load_module(path: str, field: str = "--config", beside: pathlib.Path | None 
     file = find(path, field, beside)
     if not file.is_file():
         folder = file.parent if file.parent.is_dir() else _ROOT / "configs"
-        here = ", ".join(sorted(p.name for p in folder.glob("*.py") if not p.name.startswith("_")))
+        here = _usable(folder, field)
         if file.exists():
             what = "a folder" if file.is_dir() else "not a regular file"
             raise ConfigError(f"{field}={path}: {what}; name a Python file")
-        raise ConfigError(f"{field}={path}: no such file" + (f"; {folder} has {here}" if here else ""))
+        raise ConfigError(f"{field}={path}: no such file{did_you_mean(file.name, here)}"
+                          + (f"; {folder} has {', '.join(here)}" if here else ""))
     if str(_ROOT) not in sys.path:
         sys.path.insert(0, str(_ROOT))  # so that a config can import its base: `from configs import …`
     spec = importlib.util.spec_from_file_location(f"config_file_{file.stem}", file)
@@ -104,6 +107,15 @@ def load_module(path: str, field: str = "--config", beside: pathlib.Path | None 
     except (Exception, SystemExit) as error:
         raise in_file(path, field, file, error) from error
     return module
+
+
+def _usable(folder: pathlib.Path, field: str) -> list[str]:
+    """The names of the Python files of a folder that `field`, '--config' or '--sweep', can name; else all."""
+    found = {}
+    for path in sorted(folder.glob("[!_]*.py")):
+        with contextlib.suppress(OSError):
+            found[path.name] = f"def get_{field.lstrip('-')}(" in path.read_text("utf-8", "replace")
+    return [name for name, makes in found.items() if makes] or list(found)
 
 
 def in_file(path: str, field: str, file: pathlib.Path, error: BaseException) -> ConfigError:

@@ -33,7 +33,7 @@ CASES = {
     "empty_workdir": ([SHAPES, "--workdir="], USAGE, "--workdir=FOLDER is needed"),
     "config_apart": (["--config", "configs/shapes.py", WORKDIR], USAGE, "--config: write it as --config=FILE"),
     "no_such_file": (["--config=configs/shape.py", WORKDIR], USAGE,
-                     "--config=configs/shape.py: no such file; "),
+                     "--config=configs/shape.py: no such file (did you mean shapes.py?); "),
     "syntax": (["--config=TMP/syntax.py", WORKDIR], USAGE, "syntax.py: line 2: SyntaxError"),
     "raises": (["--config=TMP/raises.py", WORKDIR], USAGE, "raises.py: line 3: ZeroDivisionError"),
     "raises_later": (["--config=TMP/raises_later.py", WORKDIR], USAGE, "raises_later.py: line 2: KeyError"),

@@ -187,7 +187,7 @@ def contradicting():
         "in the split": (files | {"train/labels.csv": table(rows)}, "train", f"train/labels.csv: {said}"),
         "in a folder of lists": (files | {"meta/train.txt": table(rows, " ")}, "train", f"meta/train.txt: {said}"),
         "numbers": (files | {"train.csv": table(numbers)}, "train", "labels cat/3.png as 9"),
-        "of several": (files | {"train.csv": table(two)}, "train", rf"{said} .* \(and 1 more images like it\); move"),
+        "of several": (files | {"train.csv": table(two)}, "train", rf"{said} .* \(and 1 more image like it\); move"),
         "without splits": (whole | {"labels.csv": table(rows)}, "all", said),
         "without splits, numbers": (whole | {"labels.csv": table(numbers)}, "all", "labels cat/3.png as 9"),
         "of one of two splits": (classes("train", each=10) | classes("val", each=10) | {"labels.csv": column}, "val",

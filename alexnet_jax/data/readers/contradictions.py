@@ -78,7 +78,7 @@ def _compare(where: str, folders: str, labelled: list[tuple[str, str, str]]) -> 
         return True
     if differing:
         label, folder, path = differing[0]
-        more = f" (and {len(differing) - 1:,} more images like it)" if len(differing) > 1 else ""
+        more = f" (and {text.count(len(differing) - 1, 'more image')} like it)" if len(differing) > 1 else ""
         raise DataError(f"{where}: labels {path} as {text.listed([label])}, but it lies in the class folder {folder} "
                         f"of {folders}{more}; move the images, correct the list, or remove it")
     return False
