@@ -117,7 +117,8 @@ def parse(name: str, text: str) -> Any:
     brackets = {"(": ")", "[": "]"}
     opened, closed = inside[:1] in brackets, inside[-1:] in brackets.values()
     if not inside or opened != closed or (opened and brackets[inside[0]] != inside[-1]):
-        raise ConfigError(f"config.{name}: {text!r} is not a tuple; write it as in {_example(field)}, or () for none")
+        raise ConfigError(f"config.{name}: {text!r} is not a tuple; write it as in "
+                          f"{','.join(map(str, _example(field)))}, or () for none")
     items = [part.strip() for part in (inside[1:-1] if opened else inside).split(",")]
     if items and not items[-1]:  # as in (1,)
         items.pop()
@@ -125,10 +126,9 @@ def parse(name: str, text: str) -> Any:
     return _coerce(name, tuple(_parse_scalar(name, _unquoted(item), field.item) for item in items))
 
 
-def _example(field: Field) -> str:
-    """A tuple as it is written on a command line."""
-    some = field.default or {int: (1, 2), float: (0.5, 0.9), str: field.choices[:2]}[field.item or int]
-    return ",".join(map(str, some))
+def _example(field: Field) -> tuple:
+    """A value of a field that is a tuple, not empty."""
+    return field.default or {int: (1, 2), float: (0.5, 0.9), str: field.choices[:2]}[field.item or int]
 
 
 def _unquoted(text: str) -> str:
@@ -203,7 +203,7 @@ def _coerce(name: str, value: Any) -> Any:
         raise ConfigError(f"config.{name}: {value!r} is neither 'auto' nor a number of devices")
     if isinstance(field.default, tuple):
         if not isinstance(value, tuple | list):
-            raise ConfigError(f"config.{name}: {value!r} is not a tuple; write it as in {field.default!r}")
+            raise ConfigError(f"config.{name}: {value!r} is not a tuple; write it as in {_example(field)!r}")
         assert field.item is not None
         value = tuple(_scalar(name, item, field.item) for item in value)
         items = value

@@ -200,6 +200,7 @@ def test_what_an_older_run_json_lacks_has_its_default_and_what_is_unknown_is_ref
     ("data.name", None, r"is not a string"),
     ("model.activation", "rellu", r"'rellu' is not one of relu, tanh, scaled_tanh \(did you mean relu\?\)"),
     ("model.lrn.layers", 1, r"config\.model\.lrn\.layers: 1 is not a tuple; write it as in \(1, 2\)"),
+    ("init.skip", "fc8", r"config\.init\.skip: 'fc8' is not a tuple; write it as in \('conv1', 'conv2'\)"),
     ("model.lrn.layers", (1, 6), r"config\.model\.lrn\.layers: 6 is above 5"),
     ("model.lrn.layers", ("1",), r"is not a whole number"),
     ("model.exchange", ("conv1",), r"config\.model\.exchange: 'conv1' is not one of"),
