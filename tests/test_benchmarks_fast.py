@@ -174,6 +174,16 @@ def test_without_pytorch_this_project_is_measured_alone(go, why):
     assert said[0].startswith("fast: without PyTorch: torch")
 
 
+def test_a_process_that_begins_anew_on_a_cpu_measures_nothing(go, monkeypatch):
+    def close(self):
+        self.seen = CPU
+
+    monkeypatch.setattr(Child, "close", close)
+    found, _ = go()
+    assert found["steps"]["released, batch 128, bfloat16"]["turns"]
+    assert found["steps"]["released-no-lrn, batch 8, float32"]["error"] == "UserError: ours computes on a processor"
+
+
 def test_its_table_says_where_and_what(go):
     found, _ = go(lambda child: child.fails.update(setup="no") if child.name == BEST else None)
     text = table.render(found)

@@ -54,9 +54,7 @@ def _start(stack: contextlib.ExitStack, context: Context) -> Sides:
         child.begin("about", LIMIT)
     for side, child in list(sides.items()):
         try:
-            seen = child.answer()
-            if (seen["platform"] == "cpu") != (context.device["platform"] == "cpu"):
-                raise UserError(f"{child.side} computes on {seen['kind']}")
+            _check(child, context)
         except UserError as error:
             if side == "ours":
                 raise
@@ -64,6 +62,13 @@ def _start(stack: contextlib.ExitStack, context: Context) -> Sides:
             sides = {"ours": sides["ours"]}
             break
     return sides
+
+
+def _check(child: contenders.Contender, context: Context) -> None:
+    """Raises UserError if this child, asked "about", computes on a CPU in the accelerator's place, or vice versa."""
+    seen = child.answer()
+    if (seen["platform"] == "cpu") != (context.device["platform"] == "cpu"):
+        raise UserError(f"{child.side} computes on {seen['kind']}")
 
 
 def _rates(sides: Sides, context: Context) -> dict[str, Any]:
@@ -86,6 +91,8 @@ def _measure(sides: Callable[[], Sides], cell: Cell, context: Context) -> dict[s
         children.pop(BEST, None)  # the same as STOCK
     compiled = context.device["platform"] != "cpu"
     limit = min(LIMIT, max(context.left() - _TURNS, _TURNS))
+    children["ours"].begin("about", limit)  # a process that hasn't been asked yet, after the first cell
+    _check(children["ours"], context)
     try:
         row = racing.measure(args, children, cell, compiled, limit)
     except UserError as error:
