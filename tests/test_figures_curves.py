@@ -139,8 +139,16 @@ def test_of_lines_that_coincide_the_lower_ones_show(sweep):
         assert len(set(sizes)) == 4
 
 
-def test_one_epoch_is_one_tick(tmp_path):
-    figure = curves.draw(fake_sweep.write_sweep(tmp_path, epochs=1))
+def test_one_epoch_is_one_tick_and_a_band_a_bar(tmp_path):
+    workdir = fake_sweep.write_sweep(tmp_path, epochs=1)
+    figure = curves.draw(workdir)
+    by_arm = curves.load(workdir).groupby("arm", sort=False)["eval_top1_error"]
+    bars = [path.vertices for bar in figure.axes[0].collections for path in bar.get_paths()]
+    assert [bar[:, 1].tolist() for bar in bars] == [[100 * rows.min(), 100 * rows.max()] for _, rows in by_arm]
+    marks = [line.get_transform().transform(line.get_xydata())[0, 0] for line in figure.axes[0].lines]
+    assert min(np.diff(sorted(marks))) >= 0.09 * figure.dpi  # beside each other
+    assert any(text.get_text().startswith("Mark: mean over 3 seeds; bar: lowest to highest seed.")
+               for text in figure.texts)
     for axes in figure.axes:
         low, high = axes.get_xlim()
         assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]

@@ -131,6 +131,15 @@ def test_an_interval_of_two_seeds_leaves_the_panel_and_no_mean_does(tmp_path):
     assert high - low < max(b - a for a, b in (row["interval"] for row in rows.values())) + 15
 
 
+def test_the_pairs_of_many_seeds_are_all_within_the_panel():
+    """In a figure of small means they would be beyond it, and half of what was measured not seen."""
+    pairs = [-3.0, 8.0, 1.0, 2.0, 1.3]
+    for many in (pairs, pairs[:2]):
+        row = differences_figure.Row("arm", 1.86, 0.66, 3.07, many, differences_figure.NO_CLAIM)
+        low, high = differences_figure.draw_blocks({"": [row]}, "", "", "95%").axes[0].get_xlim()
+        assert (low < -3 and high > 8) == (len(many) >= differences_figure.MANY)
+
+
 def test_one_seed_has_no_interval(tmp_path):
     figure = differences_figure.draw(summarised(fake_sweep.write_sweep(tmp_path, seeds=(0,), arms=ARMS, epochs=2)))
     rows = drawn(figure)

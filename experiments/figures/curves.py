@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from alexnet_jax import run_files
 from alexnet_jax.errors import ConfigError
@@ -196,7 +197,9 @@ def _words(lines: Sequence[_Line], panels: Sequence[str], band: str) -> list[str
     """The sentences below the figure."""
     seeds = {line.seeds for line in lines if line.seeds}
     over = f"{min(seeds)} seeds" if len(seeds) == 1 else "an arm's seeds"
-    words = [f"Line: mean over {over}; band: {BANDS[band]}." if max(seeds, default=0) > 1 else
+    epochs = max((line.rows["epoch"].nunique() for line in lines), default=0)
+    line, spread = ("Line", "band") if epochs > 1 else ("Mark", "bar")
+    words = [f"{line}: mean over {over}; {spread}: {BANDS[band]}." if max(seeds, default=0) > 1 else
              "One run." if len(lines) == 1 else "One seed an arm."]
     if "train_top1_error" in panels or "train_loss" in panels:
         words.append("Training values are running means over the epoch, with dropout and augmentation on.")
@@ -218,8 +221,8 @@ def _together(letters: Letters, lines: Sequence[_Line], panels: Sequence[str], b
     for name in panels:
         axes = page.axes(0, axis, 1, panel)
         axes.set_xlabel("epoch")
-        for line in lines:
-            _plot(axes, line, name, band, 0.16 if len(lines) < 6 else 0.09)
+        for place, line in enumerate(lines):
+            _plot(axes, line, name, band, 0.16 if len(lines) < 6 else 0.09, place)
         _scale([axes], name, log)
         drawn.append(axes)
         before.append(0.38 + max(letters.width(label, 8.5) for label in _tick_labels(axes)))
@@ -231,7 +234,7 @@ def _together(letters: Letters, lines: Sequence[_Line], panels: Sequence[str], b
 
 
 def _tick_labels(axes: Axes) -> list[str]:
-    return [axes.yaxis.get_major_formatter()(value, 0) for value in axes.yaxis.get_majorticklocs()]
+    return axes.yaxis.get_major_formatter().format_ticks([float(tick) for tick in axes.yaxis.get_majorticklocs()])
 
 
 def _multiples(letters: Letters, baseline: _Line | None, lines: Sequence[_Line], panels: Sequence[str], band: str,
@@ -262,8 +265,8 @@ def _multiples(letters: Letters, baseline: _Line | None, lines: Sequence[_Line],
             axes = page.axes(left + column * (width + gap), top - head - (row + 1) * pitch, width, cell)
             axes.set_title("\n".join(heading), loc="left", fontsize=size, pad=3)
             if baseline:
-                _plot(axes, dataclasses.replace(baseline, how=_BEHIND), name, band, 0.1)
-            _plot(axes, dataclasses.replace(line, how=_BEFORE), name, band, 0.2)
+                _plot(axes, dataclasses.replace(baseline, how=_BEHIND), name, band, 0.1, 0)
+            _plot(axes, dataclasses.replace(line, how=_BEFORE), name, band, 0.2, 1)
             cells.append(axes)
         alike = [axes for i, axes in enumerate(cells) if i not in apart[name]]
         _scale(alike, name, log, few=True)
@@ -315,19 +318,25 @@ def _most_different(baseline: _Line | None, lines: Sequence[_Line], name: str) -
     return [line for i, line in enumerate(lines) if i in kept]
 
 
-def _plot(axes: Axes, line: _Line, name: str, band: str, alpha: float) -> None:
-    """Plots one line with its band, and its diverged or failed runs."""
+def _plot(axes: Axes, line: _Line, name: str, band: str, alpha: float, place: int) -> None:
+    """Plots one line with its band, and its diverged or failed runs; of a single epoch a mark with a bar, beside those
+    of the other lines. `place`: among the lines of these axes."""
     scale, colour = 100.0 if PANELS[name][2] else 1.0, line.how["color"]
     stats = _over_seeds(line.rows, name)
     if not stats.empty:
         x = stats.index.to_numpy(dtype=float)
         step = max(1, round(len(x) / 8))
+        aside = 0.0 if len(x) > 1 else 0.1 * ((place + 1) // 2) * (-1) ** place  # inches
+        where = axes.transData + ScaledTranslation(aside, 0, axes.figure.dpi_scale_trans)
         # Markers of different arms at different epochs, so that close lines remain distinguishable.
-        axes.plot(x, scale * stats["mean"], markevery=(line.rank % step, step), **line.how)
+        axes.plot(x, scale * stats["mean"], markevery=(line.rank % step, step), transform=where, **line.how)
         if stats["n"].max() > 1:
             low, high = ("min", "max") if band == "range" else ("low", "high")
-            axes.fill_between(x, scale * stats[low], scale * stats[high], color=colour, alpha=alpha, linewidth=0,
-                              zorder=2)
+            if len(x) > 1:
+                axes.fill_between(x, scale * stats[low], scale * stats[high], color=colour, alpha=alpha, linewidth=0,
+                                  zorder=2)
+            else:
+                axes.vlines(x, scale * stats[low], scale * stats[high], color=colour, linewidth=1.2, transform=where)
     for run in line.lost:
         run = run.dropna(subset=[name])
         axes.plot(run["epoch"], scale * run[name], color=colour, linewidth=0.7, zorder=2)

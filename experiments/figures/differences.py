@@ -38,6 +38,7 @@ _CLAIMS = {"paper": ("D", 5.5, "the paper"), "log": ("s", 3.6, "its author's log
 _ROUGH = {"about ": "≈ ", "over ": "> "}
 _ROW, _SIZE, _BESIDE, _GAP = 0.21, 8.5, 7.5, 0.14  # inches, points of labels and of numbers, inches
 _MOST_LABEL, _LEAST_PANEL = 2.5, 1.5  # inches
+MANY = 5  # pairs
 MOST = 60  # rows: a sweep may have thousands of arms
 
 
@@ -268,8 +269,10 @@ def _ends(row: Row) -> list[float]:
 
 
 def _limits(shown: Sequence[Row]) -> tuple[float, float]:
-    """Limits that show all means and claimed numbers, but clip intervals and pairs (huge for two seeds)."""
+    """Limits that show all means, claimed numbers and pairs of many seeds, but clip intervals and pairs of few, which
+    can be huge."""
     points = [0.0, *(value for row in shown for value in (row.mean, row.paper, row.log) if value is not None)]
+    points += [value for row in shown if len(row.each) >= MANY for value in row.each]
     low, high = min(points), max(points)
     span = max(high - low, 0.5)
     ends = [value for row in shown for value in (*row.each, *_ends(row), row.low, row.high) if value is not None]
