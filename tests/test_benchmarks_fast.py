@@ -28,7 +28,7 @@ class Child:
 
     def __init__(self, side, cores, environment=None):
         self.side, self.fails = side, {}
-        self.name = ("ours", STOCK, BEST)[len(Child.made)]
+        self.name = ("ours", STOCK, BEST)[len(Child.made) % 3]
         Child.made.append(self)
         self.seen = GPU | {"platform": "cuda" if side == "torch" else "gpu"}
 
@@ -172,6 +172,16 @@ def test_without_pytorch_this_project_is_measured_alone(go, why):
     assert found["status"] == "finished"
     assert list(found["steps"]["released, batch 128, bfloat16"]["turns"]) == ["ours"]
     assert said[0].startswith("fast: without PyTorch: torch")
+
+
+def test_processes_that_do_not_start_are_not_left(go):
+    found, _ = go(lambda child: child.fails.update(about="no room") if child.name == "ours" else None)
+    assert found["status"] == "failed"
+    assert len(Child.made) == 9  # each step tries
+    ends = [number for number, (_, what) in enumerate(Child.log) if what == "closed"]
+    starts = [number for number, entry in enumerate(Child.log) if entry == ("ours", "about")]
+    assert len(ends) == 9
+    assert ends[2] < starts[1]
 
 
 def test_a_process_that_begins_anew_on_a_cpu_measures_nothing(go, monkeypatch):

@@ -46,21 +46,23 @@ def title(cell: Cell) -> str:
 
 
 def _start(stack: contextlib.ExitStack, context: Context) -> Sides:
-    """Starts the processes that take part."""
+    """Starts the processes that take part. None is left if ours fails."""
     cores = contenders.cores(0)
-    sides = {side: stack.enter_context(contenders.Contender("ours" if side == "ours" else "torch", cores))
-             for side in ("ours", STOCK, BEST)}
-    for child in sides.values():
-        child.begin("about", LIMIT)
-    for side, child in list(sides.items()):
-        try:
-            _check(child, context)
-        except UserError as error:
-            if side == "ours":
-                raise
-            context.say(f"fast: without PyTorch: {error}")
-            sides = {"ours": sides["ours"]}
-            break
+    with contextlib.ExitStack() as mine:
+        sides = {side: mine.enter_context(contenders.Contender("ours" if side == "ours" else "torch", cores))
+                 for side in ("ours", STOCK, BEST)}
+        for child in sides.values():
+            child.begin("about", LIMIT)
+        for side, child in list(sides.items()):
+            try:
+                _check(child, context)
+            except UserError as error:
+                if side == "ours":
+                    raise
+                context.say(f"fast: without PyTorch: {error}")
+                sides = {"ours": sides["ours"]}
+                break
+        stack.enter_context(mine.pop_all())
     return sides
 
 
