@@ -141,7 +141,7 @@ def _write(network: Trained, answers: mistakes.Answers, worst: int, sheet: pathl
     if confusion is not None:
         mistakes.write_confusion(answers, confusion)
     if sheet is not None:
-        title = (f"{network.folder}: the worst mistakes on {answers.split.name} {answers.split.split}, "
+        title = (f"{network.folder.absolute().name}: the worst mistakes on {answers.split.name} {answers.split.split}, "
                  f"{views_lib.NAMES[_told_by(network)]}")
         if not mistakes.draw(answers, title, worst, sheet):
             print("note: there are no mistakes, so no sheet is drawn", file=sys.stderr)

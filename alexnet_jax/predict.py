@@ -123,7 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps({"run": str(options.workdir), "step": network.step, "views": views, "images": told,
                           "refused": [{"file": name, "reason": reason} for name, reason in refused]}, indent=1))
     if picture and drawn:
-        figure4.draw(drawn, f"{options.workdir}, {views_lib.NAMES[views]}", len(there.files) - len(refused), picture)
+        title = f"{options.workdir.absolute().name}, {views_lib.NAMES[views]}"  # no folders of this machine
+        figure4.draw(drawn, title, len(there.files) - len(refused), picture)
     return errors.RUN if refused else 0
 
 

@@ -35,9 +35,13 @@ def expected(folder, name, split):
         network.log_probs(images, "ten_view").astype(np.float64)), images.class_keys
 
 
-def test_json_csv_and_sheet(finished, pets, tmp_path, capsys):
+def test_json_csv_and_sheet(finished, pets, tmp_path, capsys, monkeypatch):
+    titles, draw = [], mistakes.draw
+    monkeypatch.setattr(mistakes, "draw", lambda answers, title, *rest: titles.append(title) or draw(
+        answers, title, *rest))
     assert evaluate.main([str(finished), *pets, "--json", "--worst=4", f"--confusion={tmp_path / 'c.csv'}",
                           f"--sheet={tmp_path / 'worst.png'}"]) == 0
+    assert titles == [f"{finished.name}: the worst mistakes on image_folder:pets val, ten views"]  # no machine's folder
     (told,) = json.loads(capsys.readouterr().out)["runs"]
     called, labels, probabilities, keys = expected(finished, "image_folder:pets", "val")
     best = np.argsort(-probabilities, axis=1)
