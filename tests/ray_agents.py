@@ -1,9 +1,10 @@
-"""Ray whose nodes don't wait for their agents, for tests: on a busy machine these take longer than Ray gives them.
+"""Ray whose nodes have no agents, for tests: on a busy machine these take longer to start than Ray gives them.
 
     python tests/ray_agents.py start …        as `python -m ray.scripts.scripts start …`
 
 A node chooses nothing itself: it waits fifteen seconds for its agents to write down their ports, and then ends. Here it
-finds them written. Neither metrics nor environments of tasks, which the agents are for, are used.
+finds them written, and `cat` in each agent's place: it ends when the node does, which its standard input comes from.
+Neither metrics nor environments of tasks, which the agents are for, are used.
 """
 
 import sys
@@ -12,7 +13,8 @@ import ports
 from ray._private import services
 from ray._raylet import persist_port
 
-_start_raylet = services.start_raylet
+_start_raylet, _start_process = services.start_raylet, services.start_ray_process
+_AGENTS = ("--dashboard_agent_command=", "--runtime_env_agent_command=")
 
 
 def _with_ports(*arguments, **options):
@@ -23,7 +25,12 @@ def _with_ports(*arguments, **options):
     return _start_raylet(*arguments, **options)
 
 
-services.start_raylet = _with_ports
+def _without_agents(command, *arguments, **options):
+    command = [next((f"{agent}cat" for agent in _AGENTS if part.startswith(agent)), part) for part in command]
+    return _start_process(command, *arguments, **options)
+
+
+services.start_raylet, services.start_ray_process = _with_ports, _without_agents
 
 if __name__ == "__main__":
     from ray.scripts.scripts import main
