@@ -236,6 +236,7 @@ def test_dropout_by_images(tmp_path, images):
     assert [worth.images for worth in found] == list(images)
     same = compare.compare(sweeps[0].arm("no_dropout"), sweeps[0].arm("baseline"), "gap").difference
     assert found[0].gap == same
+    assert found[0].reported.mean == pytest.approx(np.mean(list(compare.by_seed(sweeps[0].arm("baseline")).values())))
     assert found[0].gap.mean == pytest.approx(4.0, abs=1.5)
     figure = by_images.draw(found, f"{LONG} {LONG} {LONG}")
     assert drawn_text.faults(figure) == []

@@ -95,7 +95,9 @@ def test_a_pair_of_the_plan_is_of_one_kind_of_device_one_revision_and_the_plans_
         for arm in record.arms:
             against = record.reference(arm).runs
             for seed, run in arm.runs.items():
-                if run.state == "finished" and against[seed].state == "finished":
+                # Part C's pairs are with and without dropout on the same images, not on 3,000 and on 12,000.
+                if run.state == against[seed].state == "finished" and (
+                        run.config["data"]["train_split"] == against[seed].config["data"]["train_split"]):
                     kinds, revisions = zip(*((one.about["device"]["kind"], (
                         one.about["git"]["revision"], one.about["git"]["dirty"])) for one in (run, against[seed])),
                         strict=True)

@@ -30,6 +30,7 @@ class Worth:
     """An arm without dropout minus one with it, on `images` training images; in points, paired by seed."""
 
     images: int
+    reported: Estimate  # with dropout, in percent, by the views of both
     error: Estimate  # reported, by the views of both
     centre: Estimate  # reported, by the centre crop
     gap: Estimate  # reported, by the centre crop, minus that on training images
@@ -64,5 +65,7 @@ def worth_of_dropout(sweeps: Iterable[Sweep]) -> list[Worth]:
             images = {int(((run.result or {}).get("data") or {}).get("train_images") or 0) for run in error.runs}
             if error.pairs and gap.pairs and len(images) == 1 and 0 not in images:
                 count = images.pop()
-                by_count.setdefault(count, Worth(count, error.difference, centre.difference, gap.difference))
+                reported = by_seed(against, "error", views)
+                by_count.setdefault(count, Worth(count, statistics.estimate([reported[seed] for seed in error.pairs]),
+                                                 error.difference, centre.difference, gap.difference))
     return [by_count[count] for count in sorted(by_count)]

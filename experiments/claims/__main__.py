@@ -19,11 +19,17 @@ from collections.abc import Sequence
 from alexnet_jax import commands, errors, run_files
 from experiments.analysis import repeats
 from experiments.claims import pictures, table
+from experiments.claims.row import Row
 from experiments.claims.rows import parts_left, rows
 
 HERE = pathlib.Path(__file__).resolve().parents[1]
-PAGES = {HERE.parent / "README.md": {"claims": table.front},  # {page: {mark: content between its begin and end}}
-         HERE.parent / "docs" / "results.md": {"claims": table.brief, "regimes": table.by_regime}}
+
+
+def pages(all_rows: Sequence[Row], results: pathlib.Path) -> dict[pathlib.Path, dict[str, str]]:
+    """{page: {mark: the table between its begin and its end}}."""
+    return {HERE.parent / "README.md": {"claims": table.front(all_rows)},
+            HERE.parent / "docs" / "results.md": {"claims": table.brief(all_rows), "regimes": table.by_regime(all_rows),
+                                                  "dropout by images": pictures.dropout_by_images(results)}}
 
 
 def _shown(folder: pathlib.Path) -> str:
@@ -47,6 +53,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     twice = {_shown(folder): repeats.text(repeats.read(folder))
              for folder in sorted(path.parent for path in options.results.glob(f"*/{repeats.FILE}"))}
     text = table.markdown(all_rows, troubles, twice, parts_left(options.results))
+    if not troubles and (by_images := pictures.dropout_by_images(options.results)):
+        text += ("\n## The effect of dropout by number of training images\n\nPart C of docs/evidence-plan.md: "
+                 "differences in points, paired by seed, with 95% intervals; descriptive. Errors by ten views.\n\n"
+                 + by_images)
     if options.write and not troubles:
         options.out.mkdir(parents=True, exist_ok=True)
         run_files.write_json(options.out / "CLAIMS.json", table.to_json(all_rows, troubles))
@@ -54,9 +64,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         run_files.write_text(options.out / "CLAIMS.md", text)
         pictures.write(options.results, options.out)
         if options.out == HERE:
-            for page, tables in PAGES.items():
-                for name, of_rows in tables.items():
-                    run_files.write_text(page, table.fill(page.read_text(encoding="utf-8"), of_rows(all_rows), name))
+            for page, tables in pages(all_rows, options.results).items():
+                for name, content in tables.items():
+                    run_files.write_text(page, table.fill(page.read_text(encoding="utf-8"), content, name))
     print(table.brief(all_rows) if options.brief else text, end="", flush=True)
     if troubles:
         more = f" (and {len(troubles) - 1} more)" if len(troubles) > 1 else ""

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from alexnet_jax.training import views
 from experiments.analysis import overfitting, protocol
 from experiments.analysis.statistics import CONFIDENCE
+from experiments.analysis.text import interval, markdown_table
 from experiments.analysis.verdicts import starred
 from experiments.analysis.workdirs import Sweep, default_views, read_sweep
 from experiments.claims import regimes
@@ -30,14 +31,19 @@ _AXES = {"error": "difference in reported error, points (right: more errors)",
          "fit": "difference in error on images learnt from, points (right: more errors)"}
 
 
+def _sweeps(results: pathlib.Path) -> dict[str, Sweep]:
+    """By record: those of the paper's regime, and of other numbers of images. Raises WorkdirError."""
+    return {name: read_sweep(results / name) for name in (*regimes.PAPER_LIKE_30.records, *regimes.BY_IMAGES.records)
+            if (results / name / "plan.json").exists()}
+
+
 def draw(results: pathlib.Path) -> dict[str, Figure]:
     """{name: figure}, for those that have records.
 
     Raises:
       WorkdirError: a record can't be read.
     """
-    sweeps = {name: read_sweep(results / name) for name in (*regimes.PAPER_LIKE_30.records, *regimes.BY_IMAGES.records)
-              if (results / name / "plan.json").exists()}
+    sweeps = _sweeps(results)
     here = [sweeps[name] for name in regimes.PAPER_LIKE_30.records if name in sweeps]
     figures: dict[str, Figure] = {}
     if here:
@@ -53,6 +59,22 @@ def draw(results: pathlib.Path) -> dict[str, Figure]:
     if len(worth) > 1:
         figures["dropout_by_images"] = by_images.draw(worth, "CIFAR-10, 24-pixel crops, 90 epochs")
     return figures
+
+
+def dropout_by_images(results: pathlib.Path) -> str:
+    """The numbers of the figure of that name as a Markdown table, a row per number of training images; '' for one.
+
+    Raises:
+      WorkdirError: a record can't be read.
+    """
+    worth = overfitting.worth_of_dropout(_sweeps(results).values())
+    if len(worth) < 2:
+        return ""
+    cells = [[f"{one.images:,}", str(one.error.n), f"{one.reported.mean:.2f}", *map(interval, (
+        one.error, one.centre, one.gap))] for one in worth]
+    head = ("Training images", "Seeds", "Error with dropout, %", "Without − with: error", "Error by the centre crop",
+            "Overfitting")
+    return "\n".join(markdown_table(head, cells, range(len(head)), padded=False)) + "\n"
 
 
 def write(results: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:

@@ -24,7 +24,7 @@ def draw(worths: Sequence[Worth], title: str) -> Figure:
     """Draws the figure. Raises ConfigError if there is no point."""
     if not worths:
         raise ConfigError("by_images: no finished pair of runs with and without dropout")
-    words = [f"Without dropout less with it, paired by seed; bars: {CONFIDENCE:.0%} intervals (Student's t), of each "
+    words = [f"Without dropout minus with it, paired by seed; bars: {CONFIDENCE:.0%} intervals (Student's t), of each "
              "difference alone. Above zero dropout helps. Epochs are the same at every number of images, so that "
              "updates grow with the images."]
     letters = Letters([title])
