@@ -6,8 +6,8 @@ A check returns {"right": …} and its measurements. Every nonzero tolerance has
 from __future__ import annotations
 
 import functools
-import itertools
 import hashlib
+import itertools
 import pathlib
 from collections.abc import Generator, Sequence
 from typing import Any
