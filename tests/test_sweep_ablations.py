@@ -251,6 +251,7 @@ def test_one_arm_of_an_ablation_comes_with_what_it_is_compared_with():
     ("{}", "name a generator of the file"),
     ("{}:number", "name a generator of the file"),
     ("{}:empty", "yields no arm"),
+    ("dropout_by_images", "yields no arm for this config; what it does: With and without dropout on 3,000 to 40,000"),
     ("{}:wrong", "each must be Arm"),
     ("{}:broken", "no_such_thing"),
 ])

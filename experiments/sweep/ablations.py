@@ -295,7 +295,9 @@ def arms_of(specs: Sequence[str], config: ConfigDict, field: str = "--ablations"
             what = " ".join(str(error).split())
             raise ConfigError(f"{field}={spec}: {type(error).__name__}: {what}") from error
         if not found:
-            raise ConfigError(f"{field}={spec}: yields no arm for this config")
+            does = (inspect.getdoc(generator) or "").partition("\n")[0].rstrip(".")
+            raise ConfigError(f"{field}={spec}: yields no arm for this config"
+                              + (f"; what it does: {does}" if does else ""))
         if wanted:
             found = _only(wanted, found, f"{field}={spec}")
         for arm in found:
