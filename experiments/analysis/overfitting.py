@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from alexnet_jax.training import views as views_lib
-from experiments.analysis import statistics
+from experiments.analysis import protocol, statistics
 from experiments.analysis.compare import by_seed, compare
 from experiments.analysis.statistics import Estimate
 from experiments.analysis.workdirs import Sweep, default_views
@@ -30,6 +30,9 @@ class Worth:
     """An arm without dropout minus one with it, on `images` training images; in points, paired by seed."""
 
     images: int
+    splits: str  # learnt from and reported on
+    seeds: tuple[int, ...]
+    device: str
     reported: Estimate  # with dropout, in percent, by the views of both
     error: Estimate  # reported, by the views of both
     centre: Estimate  # reported, by the centre crop
@@ -65,7 +68,9 @@ def worth_of_dropout(sweeps: Iterable[Sweep]) -> list[Worth]:
             images = {int(((run.result or {}).get("data") or {}).get("train_images") or 0) for run in error.runs}
             if error.pairs and gap.pairs and len(images) == 1 and 0 not in images:
                 count = images.pop()
-                reported = by_seed(against, "error", views)
-                by_count.setdefault(count, Worth(count, statistics.estimate([reported[seed] for seed in error.pairs]),
-                                                 error.difference, centre.difference, gap.difference))
+                reported, data = by_seed(against, "error", views), against.runs[error.pairs[0]].config["data"]
+                by_count.setdefault(count, Worth(
+                    count, f"`{data['train_split']}` → `{data['eval_split']}`", error.pairs,
+                    " or ".join(protocol.devices(error.runs)), statistics.estimate([reported[s] for s in error.pairs]),
+                    error.difference, centre.difference, gap.difference))
     return [by_count[count] for count in sorted(by_count)]

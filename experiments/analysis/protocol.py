@@ -50,7 +50,7 @@ def protocol(sweep: Sweep, views: str) -> dict[str, Any]:
         "batch_size": over(lambda r: field(r.config, "train.batch_size")),
         "seeds": sorted({seed for arm in sweep.arms for seed in arm.runs}),
         "config": _file(sweep.config),
-        "device": over(_device, stretches),
+        "device": devices(runs),
         "jax": over(lambda about: (about.get("versions") or {}).get("jax"), stretches),
         "revision": over(revision, stretches),
         "run_seconds": round(sum(r.seconds for r in runs), 1),
@@ -82,7 +82,7 @@ def sentence(p: Mapping[str, Any]) -> str:
     return (f"{listed('dataset')}{version}: trained on {code('train_split')} ({images('train_images')} "
             f"images){''.join(p['folded'])}, errors on {code('eval_split')} ({images('eval_images')} images), "
             f"{p['views']}; {size}. Network: {listed('network')}. {many_epochs(p)}, batches of "
-            f"{listed('batch_size')}, seeds {_range(p['seeds'])}; base config {names.code(p['config'])}. "
+            f"{listed('batch_size')}, seeds {seeds_in_short(p['seeds'])}; base config {names.code(p['config'])}. "
             f"Device: {listed('device')}; jax {listed('jax')}; git {listed('revision')}.{cost}")
 
 
@@ -105,7 +105,7 @@ def is_imagenet(p: Mapping[str, Any]) -> bool:
     return ("imagenet" in names or "ilsvrc" in names) and min(p["train_images"], default=0) > 1_000_000
 
 
-def _range(seeds: Sequence[int]) -> str:
+def seeds_in_short(seeds: Sequence[int]) -> str:
     """'0 to 4', or each one if they aren't consecutive."""
     row = len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
     return f"{seeds[0]} to {seeds[-1]}" if row else ", ".join(map(str, seeds))
@@ -159,6 +159,12 @@ def _folded(config: Mapping[str, Any]) -> str | None:
     epochs = field(config, "train.epochs")
     first = round(at * (epochs if field(config, "train.schedule_unit") == "run" else 1))
     return f", from epoch {first + 1} on on {names.code(split)}"
+
+
+def devices(runs: Iterable[Run]) -> list[str]:
+    """What the runs were made on, each once, e.g. 'AMD EPYC, 1 core a run'."""
+    found = (_device(about) for run in runs for about in provenance.stretches(run.about))
+    return list(dict.fromkeys(device for device in found if device))
 
 
 def _device(about: Mapping[str, Any]) -> str | None:

@@ -70,10 +70,10 @@ def dropout_by_images(results: pathlib.Path) -> str:
     worth = overfitting.worth_of_dropout(_sweeps(results).values())
     if len(worth) < 2:
         return ""
-    cells = [[f"{one.images:,}", str(one.error.n), f"{one.reported.mean:.2f}", *map(interval, (
-        one.error, one.centre, one.gap))] for one in worth]
-    head = ("Training images", "Seeds", "Error with dropout, %", "Without − with: error", "Error by the centre crop",
-            "Overfitting")
+    cells = [[f"{one.images:,}", f"{one.reported.mean:.2f}", *map(interval, (one.error, one.centre, one.gap)),
+              one.splits, protocol.seeds_in_short(one.seeds), one.device] for one in worth]
+    head = ("Training images", "Error with dropout, %", "Without − with: error", "Error by the centre crop",
+            "Overfitting", "Data", "Seeds", "Device")
     return "\n".join(markdown_table(head, cells, range(len(head)), padded=False)) + "\n"
 
 
