@@ -200,6 +200,21 @@ def test_colour_noise_is_one_shift_an_image_along_the_components():
     assert len(np.unique(shifts[0], axis=0)) == BATCH
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a form for CPUs")
+def test_colour_noise_is_drawn_once_an_image_and_not_for_each_pixel():
+    # XLA for CPUs draws it again wherever it fuses the draw with the pixels: an eighth of a small network's step.
+    c = _config()
+    compiled = jax.jit(lambda images, noise: augment.training_views(
+        images, jax.random.key(0), jnp.arange(BATCH, dtype=jnp.int32), noise, _constants(c, colour=np.eye(3)), c)
+    ).lower(_images(), np.float32(0.1)).compile().as_text()
+    fused = [part for part in compiled.split("\n\n")
+             if part.startswith("%fused") and f"f32[{BATCH},{CROP},{CROP},3]" in part]
+    assert fused
+    # The draw, a polynomial, multiplies; a view is pixels less the mean plus the shift, and divided.
+    assert "multiply(" in compiled
+    assert not any("multiply(" in part for part in fused)
+
+
 @pytest.mark.parametrize("by", ["eigenvalue", "deviation"])
 def test_the_covariance_of_colour_noise(by):
     # amount² V diag(λ²) Vᵀ, with V and λ of pixels whose channels go together to unlike degrees.

@@ -80,6 +80,27 @@ def _scaled(x: jax.Array, config: ConfigDict) -> jax.Array:
     return x / jnp.asarray(divide, x.dtype).reshape(*[1] * (x.ndim - 1), -1) if divide else x
 
 
+def _colour_shifts(key: jax.Array, rows: jax.Array, noise: jax.Array, colour: jax.Array) -> jax.Array:
+    """[batch, 3]: what colour noise adds to every pixel of each image, Σ colour[:, i]·α_i with α_i ~ N(0, noise²)."""
+
+    def one(row, noise, colour):
+        alpha = jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, 1), row), (3,))
+        alpha = jnp.asarray(noise, alpha.dtype) * alpha
+        # Written out. A matrix product may run in reduced precision on an accelerator, and jaxlib 0.10.2 for CPUs
+        # miscompiles a reduction here once a batch has more than 455 images: they shared a few shifts.
+        return sum(colour[:, i].astype(alpha.dtype) * alpha[i] for i in range(3))
+
+    every = jax.vmap(one, (0, None, None))
+
+    def apart(*arguments):
+        out = jax.eval_shape(every, *arguments)
+        return lax.cond(noise > 0, every, lambda *_: jnp.zeros(out.shape, out.dtype), *arguments)
+
+    # XLA for CPUs would draw an image's three numbers anew for each pixel that they are added to. It doesn't fuse what
+    # is in a branch with what is outside.
+    return lax.platform_dependent(rows, noise, colour, cpu=apart, default=every)
+
+
 def training_views(images: jax.Array, key: jax.Array, rows: jax.Array, noise: jax.Array, consts: Constants,
                    config: ConfigDict) -> jax.Array:
     """One random crop of each image, mirrored half of the time, centred, with colour noise.
@@ -99,7 +120,7 @@ def training_views(images: jax.Array, key: jax.Array, rows: jax.Array, noise: ja
     crop, augment = config.data.crop, config.augment
     first, count = offsets(config)
 
-    def one(image, row):
+    def one(image, row, shift):
         group = row // augment.chunk
         where = jax.random.randint(jax.random.fold_in(jax.random.fold_in(key, 0), group), (2,), first, first + count)
         # A key of its own, not one folded from the crop's: `randint` derives its bits from the same children, and
@@ -114,22 +135,18 @@ def training_views(images: jax.Array, key: jax.Array, rows: jax.Array, noise: ja
         if augment.mean == "centre":
             view = view - consts.mean
         if augment.pca.amount:
-            alpha = jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, 1), row), (3,))
-            alpha = jnp.asarray(noise, alpha.dtype) * alpha
-            # Written out. A matrix product may run in reduced precision on an accelerator, and jaxlib 0.10.2 for CPUs
-            # miscompiles a reduction here once a batch has more than 455 images: they shared a few shifts.
-            shift = sum(consts.colour[:, i].astype(alpha.dtype) * alpha[i] for i in range(3))
-            view = view.astype(alpha.dtype) + shift[None, None, :]
+            view = view.astype(shift.dtype) + shift[None, None, :]
             # "So that the overall scale of the training data doesn't become too different from the test data"
             # (convdata.py): only in training, and only while there is noise.
             view = view / jnp.where(noise > 0, augment.pca.divide_by, 1.0)
         return _scaled(view, config)
 
+    shifts = _colour_shifts(key, rows, noise, consts.colour) if augment.pca.amount else rows  # rows: not used
     if crop < 100:
-        return jax.vmap(one)(images, rows)
+        return jax.vmap(one)(images, rows, shifts)
     # Large images one by one on a CPU: at once, XLA computes them a second time, serially and in the transposed order
     # that conv1's weight gradient wants.
-    return lax.platform_dependent(images, rows, cpu=lambda *both: lax.map(lambda pair: one(*pair), both),
+    return lax.platform_dependent(images, rows, shifts, cpu=lambda *all: lax.map(lambda three: one(*three), all),
                                   default=jax.vmap(one))
 
 
