@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from alexnet_jax.errors import UserError
@@ -30,23 +31,36 @@ def script(name: str, doc: str | None, names: Sequence[str], on_cpu: Sequence[in
 
 def race(name: str, args: argparse.Namespace, names: Sequence[str], on_cpu: Sequence[int], on_gpu: Sequence[int]
          ) -> command.Result:
-    """Runs all networks with the batches `args.batch`, by default the device's; the result is for `command.finish`."""
+    """Runs all networks with the batches `args.batch`, by default the device's; the result is for `command.finish`.
+
+    Each network has new processes, as each run of training has. A process that has trained other networks before has
+    another heap, which changed either side's time by up to a third.
+    """
     result = command.begin(name, args)
     cores = contenders.cores(args.threads)
-    with (contenders.Contender("ours", cores) as ours, contenders.Contender("torch", cores) as torch,
-          contenders.Contender("torch", cores, {"GLIBC_TUNABLES": ""}) as plain):
-        command.device(result, (ours, torch), cores)
+    with _processes(cores) as children:
+        both = children["ours"], children[BEST]
+        command.device(result, both, cores)
         gpu = result["device"]["platform"] != "cpu"
         precision = args.precision or ("bfloat16" if gpu else "float32")
-        result["floor"] = command.floor(result, (ours, torch), precision)
-        batches = [8] if args.quick else args.batch or (on_gpu if gpu else on_cpu)
-        result["rows"] = []
-        for cell in [Cell(network, batch, precision) for network in names for batch in batches]:
-            row = measure(args, {"ours": ours, STOCK: plain, BEST: torch}, cell, gpu or args.torch_compile)
-            for message in row["missing"].values():
-                raise UserError(message)
-            result["rows"].append(row | {"floor_seconds": cell.least(result["floor"], args.quick)})
+        result["floor"] = command.floor(result, both, precision)
+    batches = [8] if args.quick else args.batch or (on_gpu if gpu else on_cpu)
+    result["rows"] = []
+    for cell in [Cell(network, batch, precision) for network in names for batch in batches]:
+        with _processes(cores) as children:
+            row = measure(args, children, cell, gpu or args.torch_compile)
+        for message in row["missing"].values():
+            raise UserError(message)
+        result["rows"].append(row | {"floor_seconds": cell.least(result["floor"], args.quick)})
     return result
+
+
+@contextlib.contextmanager
+def _processes(cores: list[int]) -> Iterator[dict[str, contenders.Contender]]:
+    """New children, for `measure`."""
+    with (contenders.Contender("ours", cores) as ours, contenders.Contender("torch", cores) as torch,
+          contenders.Contender("torch", cores, {"GLIBC_TUNABLES": ""}) as plain):
+        yield {"ours": ours, STOCK: plain, BEST: torch}
 
 
 @dataclasses.dataclass(frozen=True)
