@@ -92,9 +92,12 @@ def _colour_shifts(key: jax.Array, rows: jax.Array, noise: jax.Array, colour: ja
 
     every = jax.vmap(one, (0, None, None))
 
-    def apart(*arguments):
-        out = jax.eval_shape(every, *arguments)
-        return lax.cond(noise > 0, every, lambda *_: jnp.zeros(out.shape, out.dtype), *arguments)
+    def none(rows, noise, colour):
+        dtype = jax.eval_shape(every, rows, noise, colour).dtype
+        return rows.astype(dtype)[:, None] * jnp.zeros((1, 3), dtype)  # of rows, for its type under shard_map
+
+    def apart(rows, noise, colour):
+        return lax.cond(noise > 0, every, none, rows, noise, colour)
 
     # XLA for CPUs would draw an image's three numbers anew for each pixel that they are added to. It doesn't fuse what
     # is in a branch with what is outside.
