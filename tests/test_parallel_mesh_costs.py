@@ -26,14 +26,17 @@ def test_two_devices_halve_work_and_memory():
         assert 2 * two[which]["products"] == one[which]["products"], which
     # Backward, as many again for the weights and for the input of each layer (the images' is not wanted), and a banded
     # product for each norm. Nothing is computed twice.
-    assert one["step"]["products"] == 16 * (3 * sum(layers.values()) - layers["conv1"] + wider + 2 * norms)
+    # A bias's gradient is a product by ones over all pixels (`fast.add_bias`); conv5 adds its bias after pooling.
+    biases = 2 * 16 * (24**2 + 12**2 + 2 * 6**2 + 3**2)
+    assert one["step"]["products"] == 16 * (3 * sum(layers.values()) - layers["conv1"] + wider + 2 * norms + biases)
 
     # All operations. What doesn't halve: augmentation, which both devices do for all images; the softmax and the loss,
     # 16 × 10 logits; and what the compiler computes twice to save memory, differently for one column and two. Measured:
-    # 0.4989 and 0.4994 of the work of one device.
-    for which, whole in (("step", out["augmentation"]), ("forward", 16 * 24 * 24 * 3)):
-        half = (one[which]["flops"] + whole) / 2
-        assert two[which]["flops"] == pytest.approx(half, rel=0.005), which
+    # 0.4903 and 0.5004 of the work of one device. In the step it is less than half, because for two columns on one
+    # device XLA computes some gradients of norms and pooling both for the bias's product and for each column.
+    assert two["forward"]["flops"] == pytest.approx((one["forward"]["flops"] + 16 * 24 * 24 * 3) / 2, rel=0.005)
+    half = (one["step"]["flops"] + out["augmentation"]) / 2
+    assert 0.975 * half < two["step"]["flops"] < 1.005 * half
 
     # Parameters and velocity: half, but for the output layer's 10 biases, which both hold.
     biases = 2 * 10 * 4
