@@ -62,6 +62,16 @@ def test_claim_files_are_rows_as_they_stand(tmp_path):
     assert "4.2× [3.1, 5.7]" in table.markdown(found)
 
 
+def test_of_several_claim_files_the_longest_training_comes_first(tmp_path):
+    for name, epochs in (("averages", 5), ("averages_again", 90)):
+        tree = CLAIM_FILE | {"claim": "2012-5", "measured": CLAIM_FILE["measured"] | {"unit": "points"}}
+        (tmp_path / name).mkdir()
+        run_files.write_json(tmp_path / name / "ensemble.json", tree | {
+            "protocol": CLAIM_FILE["protocol"] | {"epochs": epochs}})
+    found = [(row.source, row.regime) for row in rows(tmp_path)[0] if row.id == "2012-5" and row.measured]
+    assert found == [("averages_again", "90 epochs on train[:50000]"), ("averages", "5 epochs on train[:50000]")]
+
+
 @pytest.mark.parametrize(("tool", "options", "spec"), [
     ("kernels", "", "views"), ("kernels", " --arm=exchange_everywhere", "columns.exchange_everywhere"),
     ("ensemble", " --arm=baseline", "views")])

@@ -54,6 +54,7 @@ def _of_one(claim: Claim, results: pathlib.Path, sweeps: Mapping[str, Sweep], ot
     start = Row(claim.id, claim.claim, claim.where, claim.kind, claim.paper.text if claim.paper else "",
                 claim.log.text if claim.log else "", claim.protocol)
     mine = [(path, tree) for path, tree in files if tree["claim"] == claim.id]
+    mine.sort(key=lambda one: -_epochs(one[1]))  # the longest training first
     yield from (_from_file(start, path, tree) for path, tree in mine)
     near: list[Row] = []
     for what in claim.measures:
@@ -172,15 +173,27 @@ def _from_file(start: Row, path: pathlib.Path, tree: dict[str, Any]) -> Row:
     measured, about, verdict = tree["measured"], tree["protocol"], tree["verdict"]
     seeds = about.get("seeds", "")
     return dataclasses.replace(
-        start, measured=str(measured.get("text", "")), value=measured.get("value"), low=measured.get("low"),
-        high=measured.get("high"), unit=str(measured.get("unit") or ""), n=measured.get("n") or 0,
-        verdict=str(verdict.get("word", "")), why=str(verdict.get("why", "")), source=path.parent.name,
+        start, regime=_regime_of(tree), measured=str(measured.get("text", "")), value=measured.get("value"),
+        low=measured.get("low"), high=measured.get("high"), unit=str(measured.get("unit") or ""),
+        n=measured.get("n") or 0, verdict=str(verdict.get("word", "")), why=str(verdict.get("why", "")),
+        source=path.parent.name,
         dataset=str(about.get("dataset", "")), train_split=str(about.get("train_split", "")),
         eval_split=str(about.get("eval_split", "")), resolution=str(about.get("resolution", "")),
         seeds=", ".join(map(str, seeds)) if isinstance(seeds, list) else str(seeds),
         epochs=str(about.get("epochs", "")), device=str(about.get("device", "")),
         revision=str(about.get("revision", "")), contains_paper=verdict.get("contains_paper"),
         cost_core_hours=tree.get("cost_core_hours"), command=commands.of_file(about.get("command")))
+
+
+def _epochs(tree: dict[str, Any]) -> float:
+    epochs = tree["protocol"].get("epochs")
+    return epochs if isinstance(epochs, int | float) else 0
+
+
+def _regime_of(tree: dict[str, Any]) -> str:
+    """The regime of a claim file in words; '' of a ratio of times, as such runs end when they reach their goal."""
+    epochs, split = _epochs(tree), tree["protocol"].get("train_split")
+    return f"{epochs:g} epochs on {split}" if epochs and split and tree["measured"].get("unit") != "ratio" else ""
 
 
 def _read(results: pathlib.Path, claims: Mapping[str, Claim]
