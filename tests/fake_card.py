@@ -5,7 +5,8 @@ import pathlib
 
 _LISTING = """#!/bin/sh
 case "$1" in
--L) for i in {indices}; do echo "GPU $i: NVIDIA H200 (UUID: GPU-$i-of-these)"; done ;;
+-L) for i in {indices}; do echo "GPU $i: NVIDIA H200 (UUID: GPU-$i-of-these)"
+    for j in {instances}; do echo "  MIG 1g.18gb     Device  $j: (UUID: MIG-$i-$j)"; done; done ;;
 --query-gpu=name) for i in {indices}; do echo "NVIDIA H200"; done ;;
 --query-gpu=*) for i in {indices}; do echo "$i, GPU-$i-of-these, NVIDIA H200, {free}, 143771, {mig}"; done ;;
 esac
@@ -40,9 +41,11 @@ class Card:
     Args:
       folder: short, as the service's own folders lie in it. count: of cards. free: MiB of each. service: is it
         installed? delay: seconds that it takes to start. refusal: shell, before it does. mig: are the cards divided?
+      instances: how many each is divided into, as far as the listing tells.
     """
 
-    def __init__(self, folder: pathlib.Path, count=1, free=143000, service=True, delay=0.0, refusal="", mig=False):
+    def __init__(self, folder: pathlib.Path, count=1, free=143000, service=True, delay=0.0, refusal="", mig=False,
+                 instances=0):
         self.folder, self._record = folder, folder / "record"
         self.default = folder / "default"
         for name in ("bin", "site/jax_cuda12_plugin", "default", "tmp"):
@@ -50,8 +53,8 @@ class Card:
         (folder / "site/jax_cuda12_plugin/__init__.py").touch()
         (folder / "default/libcuda.so.1").touch()  # no driver: the machine's own isn't found
         indices = " ".join(map(str, range(count)))
-        self._script("nvidia-smi", _LISTING.format(indices=indices, free=free,
-                                                  mig="Enabled" if mig else "Disabled"))
+        self._script("nvidia-smi", _LISTING.format(indices=indices, free=free, mig="Enabled" if mig else "Disabled",
+                                                  instances=" ".join(map(str, range(instances)))))
         if service:
             self._script("nvidia-cuda-mps-control", _SERVICE.format(record=self._record, default=self.default,
                                                                     delay=delay, refusal=refusal))

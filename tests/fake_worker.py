@@ -52,7 +52,8 @@ def _steps(config, workdir, name, overrides, stop):
     if not (workdir / "run.json").exists():
         run_files.write_json(workdir / "run.json", {
             "name": name, "id": config_lib.run_id(config), "seed": config.seed, "overrides": overrides or {},
-            "cores": len(local.cores()), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "resumed": [],
+            "cores": len(local.cores()), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
+            "platforms": os.environ.get("JAX_PLATFORMS"), "resumed": [],
             "device": {"platform": "cpu", "kind": provenance.cpu_name(), "cores": len(local.cores()), "count": 1}})
     else:
         about = run_files.read_json(workdir / "run.json")

@@ -293,7 +293,8 @@ def test_cards_are_named_as_cuda_reads_them(monkeypatch):
 
     assert named("0, GPU-1-of,MIG-2") == ["0", "GPU-1-of", "MIG-2"]
     assert named("0,-1,1") == ["0"]  # what follows a name that isn't one doesn't count
-    assert named("") == named("NoDevFiles") == []
+    assert named("") == named("-1") == named("NoDevFiles") == named("all") == named("cuda:0") == []
+    assert named("2,3") == named("2, 3,2") == ["2", "3"]
 
 
 def test_a_card_that_is_divided_has_one_run_at_a_time(folder, here):
@@ -310,6 +311,31 @@ def test_an_instance_has_a_service_of_its_own(folder, here, monkeypatch):
     _, news, runs = _started(folder, 2)
     assert (card.told()[0].split()[-1], news) == ("cards=MIG-7", [])
     assert [run["CUDA_VISIBLE_DEVICES"] for run in runs] == ["MIG-7", "MIG-7"]
+
+
+def test_each_instance_of_a_divided_card_has_its_runs_and_its_service(folder, here):
+    """CUDA gives a process one instance, so a service that was told of two would serve the first alone."""
+    card = here(Card(folder, mig=True, instances=2))
+    assert local.accelerators(card.environment) == ["MIG-0-0", "MIG-0-1"]
+    assert local.LocalExecutor(folder, 0, 99, configs=[_config()]).slots == 2, "one each"
+    words, news, runs = _started(folder, 4, runs=4)
+    assert words.startswith("4 at a time, on 2 accelerators, 2 on a card with 1 core each, side by side through ")
+    assert news == []
+    assert [line.split()[-1] for line in card.told(("-d",))] == ["cards=MIG-0-0", "cards=MIG-0-1"]
+    pipes = {(run["CUDA_VISIBLE_DEVICES"], run["CUDA_MPS_PIPE_DIRECTORY"]) for run in runs}
+    assert sorted(name for name, _ in pipes) == ["MIG-0-0", "MIG-0-1"]
+    assert len({pipe for _, pipe in pipes}) == 2
+    fake_driver.wait(lambda: not card.alive() and not card.folders())
+
+
+def test_cards_beside_a_divided_one_are_named_by_what_cuda_takes_for_both(folder, here):
+    card = here(Card(folder, mig=True))
+    (folder / "bin/nvidia-smi").write_text("""#!/bin/sh
+echo 'GPU 0: NVIDIA H200 (UUID: GPU-whole)'
+echo 'GPU 1: NVIDIA H200 (UUID: GPU-divided)'
+echo '  MIG 3g.71gb     Device  0: (UUID: MIG-half)'
+""")
+    assert local.accelerators(card.environment) == ["GPU-whole", "MIG-half"]
 
 
 @pytest.mark.parametrize(("plugin", "device", "at_once"), [

@@ -28,9 +28,9 @@ pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
 nodes = ray_cluster.nodes
 
 
-def _go(nodes, *arguments, **options):
-    command, env = on(nodes, *arguments, **options)
-    return run(*command, **env)
+def _go(nodes, *arguments, cpu=True, **more):
+    command, env = on(nodes, *arguments, cpu=cpu)
+    return run(*command, env={**env["env"], **more})
 
 
 def _begin(nodes, *arguments, **more):
@@ -156,13 +156,19 @@ def test_each_run_gets_what_its_mesh_asks_for(nodes, tmp_path):
     assert "baseline seed 0 needs a node with 2 cores" in refused.stderr
     assert not workdir.exists()
     node = nodes.add(4, 3)
-    two = _go(nodes, file, f"--workdir={workdir}", "--config.mesh.column=2", cpu=False)
+    (tmp_path / "site/jax_cuda12_plugin").mkdir(parents=True)
+    (tmp_path / "site/jax_cuda12_plugin/__init__.py").touch()  # JAX for NVIDIA's cards
+    two = _go(nodes, file, f"--workdir={workdir}", "--config.mesh.column=2", cpu=False, JAX_PLATFORMS="",
+              PYTHONPATH=f"{ROOT}:{tmp_path / 'site'}")
     one = _go(nodes, file, f"--workdir={workdir}", "--seeds=2", "--config.mesh.column=1", cpu=False)
     nodes.remove(node)
     for done, told in ((two, "1 at a time on Ray's 4 nodes, 2 cores and 2 GPUs each"), (one, "1 core and 1 GPU each")):
         assert (done.returncode, done.stderr) == (0, "")
         assert told in done.stdout
-    given = {label: run_files.read_json(folder(workdir, label) / "run.json")["gpus"] for label in states(workdir)}
+    about = {label: run_files.read_json(folder(workdir, label) / "run.json") for label in states(workdir)}
+    given = {label: run["gpus"] for label, run in about.items()}
+    assert {run["platforms"] for run in about.values() if len(run["gpus"]) == len("0,1")} == {"cuda,cpu"}, (
+        "or JAX would compute on the CPU where it can't have the cards")
     assert set(map(len, given.values())) == {len("0,1"), len("0")}
     assert {len(gpus) for label, gpus in given.items() if label.endswith("seed 0")} == {len("0,1")}
 

@@ -77,6 +77,16 @@ def test_devices_that_are_not_there(monkeypatch):
         mesh.make_mesh(config_lib.default())
 
 
+def test_a_cpu_does_not_stand_in_for_a_card_that_is_asked_for(monkeypatch):
+    """JAX itself leaves cuda out of 'cuda,cpu' on a machine without a card."""
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
+    if jax.devices()[0].platform == "cpu":
+        with pytest.raises(ConfigError, match=r"^JAX_PLATFORMS=cuda,cpu: .* would compute on the CPU; .*=cpu$"):
+            mesh.make_mesh(config_lib.default())
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu,cuda")
+    assert mesh.present() == jax.devices()
+
+
 @jax.default_matmul_precision(None)
 def test_float32_is_float32_on_accelerators_unless_requested(monkeypatch):
     assert program.products("float32", "cpu") is None

@@ -30,15 +30,20 @@ def make_mesh(config: ConfigDict, devices: list[jax.Device] | None = None) -> Me
 
 
 def present() -> list[jax.Device]:
-    """`jax.devices()`. Raises ConfigError: there are no devices of the requested kind."""
+    """`jax.devices()`. Raises ConfigError: there are no devices of the requested kind, JAX_PLATFORMS's first."""
+    asked = os.environ.get("JAX_PLATFORMS", "")
     try:
-        return jax.devices()
+        found = jax.devices()
     except (RuntimeError, AssertionError) as error:
-        asked = os.environ.get("JAX_PLATFORMS")
         what = (f"JAX_PLATFORMS={asked}: no such devices here; unset it, set it to cpu" if asked else
                 "JAX finds no devices here; set JAX_PLATFORMS=cpu")
         message = " ".join(str(error).split())[:160]
         raise ConfigError(f"{what}, or install JAX for them{f' ({message})' if message else ''}") from error
+    # JAX leaves cuda out, even where it is asked for, if the machine shows no card.
+    if asked.split(",")[0] not in ("", "cpu") and found[0].platform == "cpu":
+        raise ConfigError(f"JAX_PLATFORMS={asked}: JAX sees no such device here and would compute on the CPU; see why "
+                          "(nvidia-smi), or set JAX_PLATFORMS=cpu")
+    return found
 
 
 def shardings(mesh: Mesh, specs):

@@ -73,8 +73,12 @@ def connect(address: str) -> Any:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
-    mine: dict[str, Any] = {} if address else {
-        "num_cpus": len(local.cores()[:provenance.most_cores()]), "num_gpus": len(local.accelerators(os.environ))}
+    mine: dict[str, Any] = {}
+    if not address:
+        gpus = local.accelerators(os.environ)
+        mine = {"num_cpus": len(local.cores()[:provenance.most_cores()]), "num_gpus": len(gpus)}
+        if any(name.startswith("MIG-") for name in gpus):  # by itself Ray would number them, which CUDA doesn't
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     try:
         ray.init(address=address or "local", namespace=NAMESPACE, log_to_driver=False,
                  logging_level=logging.CRITICAL, **mine)
@@ -306,8 +310,8 @@ class RayExecutor:
             return False
         command = [*self._worker, f"--workdir={self._workdir}", f"--run={run}"]
         assert self._token is not None
-        end = actor.run.options(name=label).remote(command, str(folder), _environment(), int(needs["CPU"]),
-                                                   str(self._token.path), self._cwd)
+        end = actor.run.options(name=label).remote(
+            command, str(folder), _environment("GPU" in needs), int(needs["CPU"]), str(self._token.path), self._cwd)
         self._tasks[run] = _Task(actor, actor.where.remote(), end, needs)
         return True
 
@@ -395,7 +399,8 @@ def _relative(plan: plan_lib.Plan) -> bool:
     return any(path and not path.startswith("~") and not pathlib.Path(path).is_absolute() for path in given)
 
 
-def _environment() -> dict[str, str]:
+def _environment(gpu: bool) -> dict[str, str]:
+    """What a worker gets. `gpu`: Ray gives it one, or several."""
     env = {name: value for name, value in os.environ.items() if name.startswith(_PREFIXES)}
     env.update(environment.allocator(os.environ))
     cache = environment.cache_folder()
@@ -404,4 +409,6 @@ def _environment() -> dict[str, str]:
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(local.ROOT), os.environ.get("PYTHONPATH"))))
     env.setdefault("PYTHONFAULTHANDLER", "1")  # a crash in native code leaves its stack in log.txt
     env["PYTHONIOENCODING"] = local.LOG_ENCODING
+    if gpu and local.has_cuda():  # Ray counts other makes' as GPUs too; all nodes have this project's packages
+        env["JAX_PLATFORMS"] = local.platforms(env)
     return env

@@ -9,6 +9,7 @@ import importlib.util
 import itertools
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -63,7 +64,7 @@ class LocalExecutor:
         if not self.accelerators and devices.another_make(os.environ):
             room = 1  # which runs would share, as its cards can't be given out
         self._slots = jobs or min(room, max(1, runs))
-        self._service: mps.Service | None = None
+        self._services: dict[str, mps.Service] = {}  # by the names of the cards that they are for
         self._opened = False
         self._processes: dict[str, _Process] = {}
         self._news: list[str] = []
@@ -124,6 +125,7 @@ class LocalExecutor:
         folder.mkdir(parents=True, exist_ok=True)
         self._open()
         slot = min(set(range(self.slots)) - {p.slot for p in self._processes.values()})
+        service = self._service(slot)
         mine = ",".join(map(str, share(self.cores, slot, self.slots, self._each)))
         command = [*self._worker, f"--workdir={self._workdir}", f"--run={run}", f"--parent={os.getpid()}",
                    f"--cores={mine}"]
@@ -131,7 +133,7 @@ class LocalExecutor:
         with (folder / "log.txt").open("ab") as log:
             popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                      env=self._environment(slot), process_group=0,
-                                     pass_fds=[self._service.descriptor] if self._service else [])
+                                     pass_fds=[service.descriptor] if service else [])
         self._processes[run] = _Process(popen, slot)
         return True
 
@@ -141,17 +143,29 @@ class LocalExecutor:
             self._opened = True
             # By their own names where cards are numbered alike by all: the service has then no other cards.
             alike = len({card.kind for card in self._cards}) == 1
+            uuids = [card.uuid for card in self._cards]
             parts = [name for name in self.accelerators if name.startswith("MIG-")]
-            try:
-                self._service = mps.Service(self._workdir, ",".join(
-                    [card.uuid for card in self._cards] if alike else parts))
-            except OSError as error:
-                self._news.append(f"NVIDIA's multi-process service does not start ({error}): the runs on a card take "
-                                  "turns")
-            else:
-                self.accelerators = [card.uuid for card in self._cards] if alike else self.accelerators
-                if self._service.joined:
-                    self._news.append("NVIDIA's multi-process service belongs to another sweep")
+            news: list[str] = []
+            # CUDA gives a process, and so a service, one instance of the divided cards (MIG): each has its own.
+            for names in [uuids] if alike else [[part] for part in parts] or [[]]:
+                try:
+                    service = mps.Service(self._workdir, ",".join(names))
+                except OSError as error:
+                    news.append(f"NVIDIA's multi-process service does not start ({error}): the runs on a card take "
+                                "turns")
+                else:
+                    self.accelerators = uuids if alike else self.accelerators
+                    self._services |= dict.fromkeys(names or self.accelerators, service)
+                    if service.joined:
+                        news.append("NVIDIA's multi-process service belongs to another sweep")
+            self._news += dict.fromkeys(news)
+
+    def _card(self, slot: int) -> str:
+        """The card of a slot, for CUDA_VISIBLE_DEVICES."""
+        return self.accelerators[slot % len(self.accelerators)]
+
+    def _service(self, slot: int) -> mps.Service | None:
+        return self._services.get(self._card(slot)) if self._services else None
 
     def _environment(self, slot: int) -> dict[str, str]:
         env = {**os.environ, **environment.allocator(os.environ)}
@@ -159,18 +173,16 @@ class LocalExecutor:
         env.setdefault("PYTHONFAULTHANDLER", "1")  # a crash in native code leaves its stack in log.txt
         env["PYTHONIOENCODING"] = LOG_ENCODING
         if self.accelerators:  # not tested on a machine with several
-            env["CUDA_VISIBLE_DEVICES"] = self.accelerators[slot % len(self.accelerators)]
-            # By itself JAX would compute on the CPU where a process can't have the card, with a warning in its log.
-            env["JAX_PLATFORMS"] = env.get("JAX_PLATFORMS") or "cuda,cpu"
+            env["CUDA_VISIBLE_DEVICES"] = self._card(slot)
+            env["JAX_PLATFORMS"] = platforms(env)
         if self._shared:
             # A run sees its share as the card's memory, which decides where its images are, and allocates as needed;
             # the rest is for allocations outside XLA, by cuDNN and the compiler's trials.
             env.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
             if self._share:
                 env["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{self._share:.4f}"
-        if self._service is not None:
-            env |= self._service.environment
-        return env
+        service = self._service(slot)
+        return env | service.environment if service else env
 
     def ended(self) -> list[Ended]:
         out = []
@@ -193,9 +205,10 @@ class LocalExecutor:
         self._signal(signal.SIGKILL)
 
     def close(self) -> None:
-        if self._service is not None:
-            self._service.close()
-            self._service = None
+        while self._services:
+            _, service = self._services.popitem()
+            if service not in self._services.values():
+                service.close()
 
     def _signal(self, number: int) -> None:
         for process in self._processes.values():
@@ -217,22 +230,45 @@ def share(available: Sequence[int], slot: int, slots: int, each: int = 0) -> lis
     return list(available[first : first + each])
 
 
+def has_cuda() -> bool:
+    """Is JAX for NVIDIA's cards installed?"""
+    return any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
+
+
+def platforms(env: Mapping[str, str]) -> str:
+    """JAX_PLATFORMS of a run on a card: by itself JAX would only warn, and compute on the CPU, if it can't have it."""
+    return env.get("JAX_PLATFORMS") or "cuda,cpu"
+
+
 def accelerators(env: Mapping[str, str]) -> list[str]:
-    """The GPUs that runs can have, for CUDA_VISIBLE_DEVICES; [] where JAX would compute on the CPU."""
-    if not any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
+    """The GPUs that runs can have, for CUDA_VISIBLE_DEVICES; [] where JAX would compute on the CPU.
+
+    The instances of a divided card (MIG) in its place: CUDA gives a process no more than one of them.
+    """
+    if not has_cuda():
         return []
     if env.get("JAX_PLATFORMS", "").split(",")[0] == "cpu":
         return []
     if "CUDA_VISIBLE_DEVICES" in env:
         names = [name.strip() for name in env["CUDA_VISIBLE_DEVICES"].split(",")]
-        return list(itertools.takewhile(lambda name: name not in ("", "-1", "NoDevFiles"), names))  # as CUDA reads it
+        named = itertools.takewhile(re.compile(r"\d+$|(GPU|MIG)-").match, names)  # as CUDA reads it
+        return list(dict.fromkeys(named))
     try:
         listing = devices.nvidia_smi("-L")
     except OSError:  # some containers have the cards, but not this program
-        listing = ["GPU " for _ in devices.DEV.glob("nvidia[0-9]*")]
+        listing = ["GPU 0: …" for _ in devices.DEV.glob("nvidia[0-9]*")]
     except subprocess.CalledProcessError as error:  # of several cards one may be out of order
         listing = error.stdout.splitlines()
     except subprocess.TimeoutExpired:
         raise ConfigError("CUDA_VISIBLE_DEVICES: nvidia-smi, which lists this machine's cards, doesn't answer; name "
                           "the cards, or set JAX_PLATFORMS=cpu") from None
-    return [str(i) for i in range(sum(line.startswith("GPU ") for line in listing))]
+    found: list[list[str]] = []  # of each card: its UUID if it is told, then those of its instances
+    for line in map(str.strip, listing):
+        uuid = re.findall(r"UUID: ([^)]+)", line)
+        if line.startswith("GPU "):
+            found.append(uuid[:1] or [""])
+        elif line.startswith("MIG ") and found:
+            found[-1] += uuid[:1]
+    if not any(instances for _, *instances in found):
+        return [str(i) for i in range(len(found))]
+    return [name for uuid, *instances in found for name in instances or [uuid]]
