@@ -174,6 +174,13 @@ def test_without_pytorch_this_project_is_measured_alone(go, why):
     assert said[0].startswith("fast: without PyTorch: torch")
 
 
+def test_nothing_is_timed_while_a_peer_still_starts(go):
+    """The second peer is no longer waited for once the first is without PyTorch."""
+    found, _ = go(lambda child: child.fails.update(about="no PyTorch") if child.name == STOCK else None)
+    assert {(STOCK, "ended"), (BEST, "ended")} < set(Child.log[:Child.log.index(("ours", "matmul"))])
+    assert found["status"] == "finished"
+
+
 def test_processes_that_do_not_start_are_not_left(go):
     found, _ = go(lambda child: child.fails.update(about="no room") if child.name == "ours" else None)
     assert found["status"] == "failed"

@@ -60,7 +60,8 @@ def _start(stack: contextlib.ExitStack, context: Context) -> Sides:
                 if side == "ours":
                     raise
                 context.say(f"fast: without PyTorch: {error}")
-                sides = {"ours": sides["ours"]}
+                for peer in set(sides) - {"ours"}:  # another one may still be starting, beside what is measured next
+                    sides.pop(peer).close()
                 break
         stack.enter_context(mine.pop_all())
     return sides
