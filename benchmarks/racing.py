@@ -33,8 +33,8 @@ def race(name: str, args: argparse.Namespace, names: Sequence[str], on_cpu: Sequ
          ) -> command.Result:
     """Runs all networks with the batches `args.batch`, by default the device's; the result is for `command.finish`.
 
-    Each network has new processes, as each run of training has. A process that has trained other networks before has
-    another heap, which changed either side's time by up to a third.
+    Each network has new processes, as each run of training has: a process that has compiled other networks before has a
+    heap in pieces, and its steps take longer.
     """
     result = command.begin(name, args)
     cores = contenders.cores(args.threads)
