@@ -1,5 +1,6 @@
 """The benchmarks measure what their tables say: same loss on both sides, right arithmetic and bookkeeping. No times."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -197,6 +198,33 @@ def test_nested_compilation_is_counted_once(monkeypatch):
 def test_more_threads_than_cores_are_refused():
     with pytest.raises(UserError, match="--threads=4096: this process may use"):
         contenders.cores(4096)
+
+
+def test_each_network_has_processes_of_its_own(monkeypatch):
+    made, raced = [], []
+
+    class Child(contextlib.nullcontext):
+        def __init__(self, side, cores, environment=None):
+            super().__init__(self)
+            made.append(self)
+
+    def device(result, children, cores):
+        result["device"] = {"platform": "cpu"}
+
+    def measure(args, children, cell, compiled):
+        raced.append((cell.network, set(children.values())))
+        return {"missing": {}}
+
+    monkeypatch.setattr(contenders, "Contender", Child)
+    monkeypatch.setattr(command, "device", device)
+    monkeypatch.setattr(command, "floor", lambda *_: {"flops_per_second": 1.0, "bytes_per_second": 1.0})
+    monkeypatch.setattr(racing, "measure", measure)
+    parser = command.parser("small", "", 1)
+    racing.add_flags(parser)
+    racing.race("small", parser.parse_args(["--threads=1", "--quick"]), ["alexnet32", "four-layer"], [128], [128])
+    assert [network for network, _ in raced] == ["alexnet32", "four-layer"]
+    assert all(len(children) == 3 for _, children in raced)
+    assert not raced[0][1] & raced[1][1]
 
 
 def test_an_unknown_network_is_refused():
